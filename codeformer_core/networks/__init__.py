@@ -1,0 +1,1 @@
+"""Networks as torch modules with frozen config dataclasses; they know nothing of files, pictures or hosts."""

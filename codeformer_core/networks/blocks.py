@@ -1,0 +1,134 @@
+"""The building blocks that the encoder, the generator and the fusion share.
+
+Shape legend: B pictures, C channels, H W height and width, T = H*W tokens.
+Every block takes `operations` (torch.nn or a host's drop-in with Linear, Conv2d, GroupNorm, LayerNorm,
+Embedding), so that a host can hold weights elsewhere and hand them over layer by layer.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Operations = ModuleType | Any
+
+NORM_GROUPS = 32
+NORM_EPSILON = 1e-6
+
+
+def group_norm(channels: int, device, dtype, operations: Operations) -> nn.Module:
+    if channels % NORM_GROUPS:
+        raise ValueError(f"group norm needs a multiple of {NORM_GROUPS} channels, got {channels}")
+    return operations.GroupNorm(NORM_GROUPS, channels, eps=NORM_EPSILON, affine=True, device=device, dtype=dtype)
+
+
+def norm_swish(norm: nn.Module, x_BCHW: Tensor) -> Tensor:
+    """Norm, then swish written over the norm's own output: one picture-sized buffer less."""
+    return F.silu(norm(x_BCHW), inplace=True)
+
+
+class ResidualBlock(nn.Module):
+    """(norm, swish, 3x3 convolution) twice, added to the input (through a 1x1 convolution where channels differ)."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, device, dtype, operations: Operations) -> None:
+        super().__init__()
+        options = {"device": device, "dtype": dtype}
+        self.norm1 = group_norm(in_channels, device, dtype, operations)
+        self.conv1 = operations.Conv2d(in_channels, out_channels, 3, padding=1, **options)
+        self.norm2 = group_norm(out_channels, device, dtype, operations)
+        self.conv2 = operations.Conv2d(out_channels, out_channels, 3, padding=1, **options)
+        self.shortcut = (
+            nn.Identity()
+            if in_channels == out_channels
+            else operations.Conv2d(in_channels, out_channels, 1, **options)
+        )
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        hidden_BCHW = self.conv1(norm_swish(self.norm1, x_BCHW))
+        hidden_BCHW = self.conv2(norm_swish(self.norm2, hidden_BCHW))
+        return hidden_BCHW.add_(self.shortcut(x_BCHW))
+
+
+class SpatialAttention(nn.Module):
+    """Single-head self-attention over all positions, added to the input."""
+
+    def __init__(self, channels: int, *, device, dtype, operations: Operations) -> None:
+        super().__init__()
+        options = {"device": device, "dtype": dtype}
+        self.norm = group_norm(channels, device, dtype, operations)
+        self.query = operations.Conv2d(channels, channels, 1, **options)
+        self.key = operations.Conv2d(channels, channels, 1, **options)
+        self.value = operations.Conv2d(channels, channels, 1, **options)
+        self.out = operations.Conv2d(channels, channels, 1, **options)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        normed_BCHW = self.norm(x_BCHW)
+        query_B1TC, key_B1TC, value_B1TC = (
+            projection(normed_BCHW).flatten(2).transpose(1, 2).unsqueeze(1)
+            for projection in (self.query, self.key, self.value)
+        )
+        attended_B1TC = F.scaled_dot_product_attention(query_B1TC, key_B1TC, value_B1TC)
+        attended_BCHW = attended_B1TC.squeeze(1).transpose(1, 2).reshape_as(x_BCHW)
+        return x_BCHW + self.out(attended_BCHW)
+
+
+class Downsample(nn.Module):
+    """Halves the picture: one zero right and below, then a 3x3 convolution of stride 2."""
+
+    def __init__(self, channels: int, *, device, dtype, operations: Operations) -> None:
+        super().__init__()
+        self.conv = operations.Conv2d(channels, channels, 3, stride=2, device=device, dtype=dtype)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return self.conv(F.pad(x_BCHW, (0, 1, 0, 1)))
+
+
+class _DoubleAndConvolve:
+    """Nearest-neighbour doubling followed by a 3x3 convolution, computed on the small map.
+
+    After doubling, each 3x3 window of the large map covers only 2x2 pixels of the small one; which ones depends
+    on whether the output row and column are even or odd. So the pair equals four 2x2 convolutions, one per phase,
+    whose weights are sums of the 3x3 weights: 4/9 of the multiplications, and the large map is written only once.
+
+    Mixed into a Conv2d class: `_conv_forward` is what torch and hosts call once the weight is at hand.
+    """
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        batch, _, height, width = input.shape
+        channels = weight.shape[0]
+        output_BCHW = torch.empty(
+            (batch, channels, 2 * height, 2 * width),
+            dtype=input.dtype,
+            device=input.device,
+            memory_format=torch.channels_last,
+        )
+        padded_BCHW = F.pad(input, (1, 1, 1, 1))
+        for row, weight_row in enumerate(_merge_taps(weight, dim=2)):
+            for column, weight_phase in enumerate(_merge_taps(weight_row, dim=3)):
+                window_BCHW = padded_BCHW[:, :, row : row + height + 1, column : column + width + 1]
+                output_BCHW[:, :, row::2, column::2] = F.conv2d(window_BCHW, weight_phase, bias)
+        return output_BCHW
+
+
+def _merge_taps(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """3 taps on the doubled axis -> 2 taps on the small one, for even and for odd outputs."""
+    first, second, third = weight.unbind(dim)
+    even = torch.stack((first, second + third), dim)
+    odd = torch.stack((first + second, third), dim)
+    return even, odd
+
+
+class Upsample(nn.Module):
+    """Doubles the picture (nearest neighbour), then a 3x3 convolution."""
+
+    def __init__(self, channels: int, *, device, dtype, operations: Operations) -> None:
+        super().__init__()
+        convolution = type("DoublingConv2d", (_DoubleAndConvolve, operations.Conv2d), {})
+        self.conv = convolution(channels, channels, 3, padding=1, device=device, dtype=dtype)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return self.conv(x_BCHW)
