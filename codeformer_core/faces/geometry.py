@@ -1,0 +1,143 @@
+"""Where a face lies: the similarity from picture to aligned crop, and sampling along it.
+
+Conventions: pixel centres at whole numbers; a matrix is 2x3 and maps (x, y, 1) of the picture to (x, y) of the crop.
+Shape legend: H W picture, S crop side, C channels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..images import to_8bit_steps
+from .types import Face
+
+CROP_SIZE = 512
+
+# Left eye, right eye, nose, left and right mouth corner in a 512 crop: the published five-point FFHQ template.
+TEMPLATE_XY = np.array(
+    [
+        (192.98138, 239.94708),
+        (318.90277, 240.1936),
+        (256.63416, 314.01935),
+        (201.26117, 371.41043),
+        (313.08905, 371.15118),
+    ]
+)
+# RGB of the border where a crop reaches outside its picture, 0..255 (published as BGR 135, 133, 132).
+BORDER_RGB = (132, 133, 135)
+# OpenCV up to 4.12 samples at multiples of 1/32 pixel.
+GRID = 32
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """Whole pixels: left <= x < right, top <= y < bottom."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def is_empty(self) -> bool:
+        return self.width <= 0 or self.height <= 0
+
+    def of(self, image_HWC: Tensor) -> Tensor:
+        """The view of a picture inside this rectangle."""
+        return image_HWC[self.top : self.bottom, self.left : self.right]
+
+
+def estimate_alignment(face: Face) -> np.ndarray | None:
+    """Picture -> 512 crop, float64 (2, 3); None when the five points allow no similarity (all in one place, say).
+
+    Least median of squares, as published: it ignores one badly placed point where least squares would tilt the face.
+    """
+    import cv2
+
+    matrix, _ = cv2.estimateAffinePartial2D(face.landmarks_array(), TEMPLATE_XY, method=cv2.LMEDS)
+    if matrix is None or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :2])) < 1e-9:
+        return None
+    return matrix
+
+
+def invert(matrix: np.ndarray) -> np.ndarray:
+    """The 2x3 matrix of the opposite direction."""
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.hstack((linear, -linear @ matrix[:, 2:]))
+
+
+def scale_of(matrix: np.ndarray) -> float:
+    """By how much a similarity enlarges lengths."""
+    return math.sqrt(abs(np.linalg.det(matrix[:, :2])))
+
+
+def covered_rectangle(matrix: np.ndarray, crop_size: int, height: int, width: int) -> Rectangle:
+    """The picture's pixels that the crop's square, one pixel wider on every side, touches."""
+    low, high = -1.0, float(crop_size)
+    corners = np.array([(low, low, 1), (high, low, 1), (low, high, 1), (high, high, 1)]) @ invert(matrix).T
+    left, top = np.floor(corners.min(axis=0)).astype(int)
+    right, bottom = np.ceil(corners.max(axis=0)).astype(int) + 1
+    return Rectangle(max(int(left), 0), max(int(top), 0), min(int(right), width), min(int(bottom), height))
+
+
+def crop_coordinates(
+    matrix: np.ndarray, area: Rectangle, device: torch.device, *, parity: bool = False
+) -> tuple[Tensor, Tensor]:
+    """For each pixel of `area`: x_HW and y_HW in the crop, float32; in parity mode on OpenCV's grid of 1/32 pixel."""
+    x_W = torch.arange(area.left, area.right, dtype=torch.float64, device="cpu")
+    y_H1 = torch.arange(area.top, area.bottom, dtype=torch.float64, device="cpu")[:, None]
+    (a, b, c), (d, e, f) = matrix.tolist()
+    # float32 holds coordinates inside a crop to 1/10000 pixel; the offsets, as large as the picture, are taken off before.
+    x_HW = (a * x_W + (c + b * area.top)).float().to(device) + (b * (y_H1 - area.top)).float().to(device)
+    y_HW = (d * x_W + (f + e * area.top)).float().to(device) + (e * (y_H1 - area.top)).float().to(device)
+    if parity:
+        return (x_HW * GRID + 0.5).floor_() / GRID, (y_HW * GRID + 0.5).floor_() / GRID
+    return x_HW, y_HW
+
+
+def sample(image_CHW: Tensor, x_HW: Tensor, y_HW: Tensor) -> Tensor:
+    """Bilinear samples of a picture at (x, y) in its pixels, zeros outside -> (C, *x.shape)."""
+    height, width = image_CHW.shape[1:]
+    grid_HW2 = torch.stack(((x_HW * 2 + 1) / width - 1, (y_HW * 2 + 1) / height - 1), dim=-1)
+    return F.grid_sample(
+        image_CHW[None], grid_HW2[None], mode="bilinear", padding_mode="zeros", align_corners=False
+    )[0]
+
+
+def crop_face(image_HW3: Tensor, matrix: np.ndarray, *, parity: bool = False) -> Tensor:
+    """The aligned face as (3, 512, 512) in [0, 1]; outside the picture the published border colour.
+
+    A face larger than about 1000 pixels is averaged down in blocks first, so that it does not alias.
+    parity: one bilinear sample per pixel and 8-bit steps, as published.
+    """
+    height, width = image_HW3.shape[:2]
+    border_311 = torch.tensor(BORDER_RGB, dtype=torch.float32, device=image_HW3.device).view(3, 1, 1) / 255
+    area = covered_rectangle(matrix, CROP_SIZE, height, width)
+    if area.is_empty:
+        return border_311.expand(3, CROP_SIZE, CROP_SIZE).clone()
+    source_3HW = area.of(image_HW3).permute(2, 0, 1).float() - border_311
+    to_area = invert(matrix)
+    to_area[:, 2] -= (area.left, area.top)
+    block = 1 if parity else int(1 / scale_of(matrix))
+    if block > 1:
+        source_3HW = F.avg_pool2d(source_3HW, block, ceil_mode=True, count_include_pad=False)
+        to_area = to_area / block
+        to_area[:, 2] -= 0.5 - 0.5 / block
+    whole_crop = Rectangle(0, 0, CROP_SIZE, CROP_SIZE)
+    x_HW, y_HW = crop_coordinates(to_area, whole_crop, image_HW3.device, parity=parity)
+    crop_3HW = sample(source_3HW, x_HW, y_HW) + border_311
+    return to_8bit_steps(crop_3HW) if parity else crop_3HW

@@ -1,0 +1,140 @@
+"""How strongly each pixel of a pasted face counts: the face's shape from its parse, and a soft box.
+
+Shape legend: B faces, S side of the aligned crop, H W area of the picture that the crop covers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .geometry import Rectangle, scale_of
+
+# ParseNet's classes: 1 skin .. 13 hair and 15 ear rings or hat belong to the face; background, neck and clothes don't.
+FACE_CLASSES = (*range(1, 14), 15)
+PARSE_BLUR_TAPS = 101
+PARSE_BLUR_SIGMA = 11.0
+PARSE_BORDER = 10
+
+
+def face_shape_mask(labels_BSS: Tensor) -> Tensor:
+    """Parse labels (uint8, 19 classes) -> mask_BSS float32 [0, 1], soft at the face's outline, 0 at the crop's rim.
+
+    The published recipe: a 101-tap Gaussian of sigma 11, twice, then 10 pixels of zeros on every side.
+    """
+    is_face = torch.zeros(256, dtype=torch.float32, device=labels_BSS.device)
+    is_face[list(FACE_CLASSES)] = 1
+    mask_BSS = is_face[labels_BSS.long()]
+    blur_SS = gaussian_operator(labels_BSS.shape[-1], PARSE_BLUR_TAPS, PARSE_BLUR_SIGMA).to(mask_BSS.device)
+    twice_SS = blur_SS @ blur_SS
+    mask_BSS = twice_SS @ mask_BSS @ twice_SS.T
+    inside_BSS = torch.zeros_like(mask_BSS)
+    kept = slice(PARSE_BORDER, -PARSE_BORDER)
+    inside_BSS[:, kept, kept] = mask_BSS[:, kept, kept]
+    return inside_BSS
+
+
+def gaussian_operator(size: int, taps: int, sigma: float) -> Tensor:
+    """A Gaussian blur of one axis as a matrix (size, size), mirrored at the ends without repeating the last pixel.
+
+    As a product with this matrix two passes cost as much as one, and a batch costs one call.
+    """
+    offsets = torch.arange(taps, dtype=torch.float64) - taps // 2
+    kernel = torch.exp(-offsets.square() / (2 * sigma**2))
+    kernel /= kernel.sum()
+    rows = torch.arange(size)[:, None].expand(size, taps)
+    period = 2 * (size - 1)
+    wrapped = (rows + offsets.long()) % period
+    columns = torch.where(wrapped < size, wrapped, period - wrapped)
+    operator = torch.zeros(size, size, dtype=torch.float64)
+    operator.index_put_((rows, columns), kernel.expand(size, taps), accumulate=True)
+    return operator.float()
+
+
+def soft_box(x_HW: Tensor, y_HW: Tensor, matrix: np.ndarray, crop_size: int) -> Tensor:
+    """mask_HW in [0, 1]: 1 in the crop's middle, fading out before its rim; in closed form.
+
+    x_HW, y_HW: each pixel's place in the crop (`geometry.crop_coordinates` under `matrix`).
+    The published mask erodes the warped square by 1/10 of its side and blurs it (see `published_soft_box`). A square
+    under a similarity is a band in crop x times a band in crop y; erosion moves each band's rims inwards, and a
+    Gaussian turns each rim into an error function. So no pixel has to look at its neighbours.
+    """
+    scale = scale_of(matrix)
+    edge = max(crop_size / scale / 20, 1.0)
+    slope = 1 / (math.sqrt(2) * _opencv_sigma(edge) * scale)
+    mask_HW = torch.ones_like(x_HW)
+    for coordinate_HW, (per_column, per_row) in zip((x_HW, y_HW), matrix[:, :2].tolist(), strict=True):
+        inset = edge * (abs(per_column) + abs(per_row)) - 0.5
+        inside_low = torch.erf((coordinate_HW - inset).mul_(slope))
+        inside_high = torch.erf((crop_size - 1 - inset - coordinate_HW).mul_(slope))
+        mask_HW *= inside_low.add_(inside_high).mul_(0.5)
+    return mask_HW.clamp_(min=0)
+
+
+def published_soft_box(
+    x_HW: Tensor,
+    y_HW: Tensor,
+    matrix: np.ndarray,
+    crop_size: int,
+    upscale: float,
+    area: Rectangle,
+    picture_size: tuple[int, int],
+) -> tuple[Tensor, Tensor]:
+    """-> coverage_HW, mask_HW: the published box, pixel by pixel, the picture's own border included.
+
+    Warp a square of ones, erode it by int(2 * upscale) pixels (the face is multiplied by this coverage), take its
+    area, erode by 2 * edge pixels with edge = int(sqrt(area)) // 20, blur by 2 * edge + 1 taps. Erosion stops at the
+    picture's border and the blur is mirrored there. picture_size: height, width.
+    """
+    first = int(2 * upscale)
+    coverage_HW = _eroded_square(x_HW, y_HW, matrix, crop_size, area, picture_size, (first,))
+    edge = int(math.sqrt(float(coverage_HW.sum()))) // 20
+    if edge == 0:
+        return coverage_HW, coverage_HW
+    mask_HW = _eroded_square(x_HW, y_HW, matrix, crop_size, area, picture_size, (first, 2 * edge))
+    # Mirroring at the rectangle is mirroring at the picture's border, or of zeros where the rectangle ends inside it.
+    for _ in range(2):
+        operator = gaussian_operator(mask_HW.shape[0], 2 * edge + 1, _opencv_sigma(edge)).to(mask_HW.device)
+        mask_HW = (operator @ mask_HW).T
+    return coverage_HW, mask_HW
+
+
+def _opencv_sigma(edge: float) -> float:
+    """The sigma that OpenCV takes for 2 * edge + 1 taps when none is given."""
+    return 0.3 * (edge - 1) + 0.8
+
+
+def _eroded_square(
+    x_HW: Tensor,
+    y_HW: Tensor,
+    matrix: np.ndarray,
+    crop_size: int,
+    area: Rectangle,
+    picture_size: tuple[int, int],
+    kernels: tuple[int, ...],
+) -> Tensor:
+    """A warped square of ones, eroded by squares of `kernels` pixels one after the other.
+
+    The smallest value within a window is that at the window's smallest or largest crop coordinate, because ones
+    with zeros around them only rise and then fall. OpenCV's window of k reaches k // 2 back and k - 1 - k // 2 ahead.
+    """
+    behind = sum(kernel // 2 for kernel in kernels)
+    ahead = sum(kernel - 1 - kernel // 2 for kernel in kernels)
+    columns_W = torch.arange(area.left, area.right, device=x_HW.device)
+    rows_H1 = torch.arange(area.top, area.bottom, device=x_HW.device)[:, None]
+    windows = [
+        (-position.clamp(max=behind).float(), (size - 1 - position).clamp(max=ahead).float())
+        for position, size in ((columns_W, picture_size[1]), (rows_H1, picture_size[0]))
+    ]
+    square_HW = torch.ones_like(x_HW)
+    for coordinate_HW, gradients in zip((x_HW, y_HW), matrix[:, :2].tolist(), strict=True):
+        low_HW, high_HW = coordinate_HW, coordinate_HW
+        for gradient, (back, forth) in zip(gradients, windows, strict=True):
+            low_HW = low_HW + torch.minimum(gradient * back, gradient * forth)
+            high_HW = high_HW + torch.maximum(gradient * back, gradient * forth)
+        # Bilinear samples of a row of ones with zeros outside: ramps from -1 to 0 and from size - 1 to size.
+        square_HW = square_HW * (low_HW + 1).clamp(0, 1) * (crop_size - high_HW).clamp(0, 1)
+    return square_HW

@@ -1,0 +1,120 @@
+"""The only conversions between a host's pictures, the networks' faces and the detectors' view.
+
+Shape legend: B pictures, H W height and width, C channels; HWC and BHWC are RGB (or RGBA) floats in [0, 1],
+B3HW are RGB floats in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ResizeMode = Literal["bilinear", "bicubic"]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures taken apart: colour and, where there was one, transparency.
+
+    rgb_BHW3: float32 [0, 1]; a view of the input where no conversion was needed, so never written to.
+    alpha_BHW1: float32 [0, 1] or None.
+    """
+
+    rgb_BHW3: Tensor
+    alpha_BHW1: Tensor | None
+
+
+def take_apart(images_BHWC: Tensor) -> Pictures:
+    """Check a batch of pictures and split off its alpha.
+
+    images_BHWC: float, 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGBA) channels, at least one pixel, all finite.
+    Raises ValueError that names the picture and the cure.
+    """
+    check_images(images_BHWC)
+    images_BHWC = images_BHWC.float()
+    channels = images_BHWC.shape[-1]
+    alpha_BHW1 = images_BHWC[..., -1:] if channels in (2, 4) else None
+    rgb_BHW3 = images_BHWC[..., :3] if channels >= 3 else images_BHWC[..., :1].expand(*images_BHWC.shape[:3], 3)
+    return Pictures(rgb_BHW3, alpha_BHW1)
+
+
+def check_images(images_BHWC: Tensor) -> None:
+    if not isinstance(images_BHWC, Tensor) or images_BHWC.ndim != 4:
+        found = tuple(images_BHWC.shape) if isinstance(images_BHWC, Tensor) else type(images_BHWC).__name__
+        raise ValueError(f"pictures must be a tensor of shape (batch, height, width, channels), got {found}")
+    if not images_BHWC.is_floating_point():
+        raise ValueError(f"pictures must be floats in [0, 1], got {images_BHWC.dtype}; divide 8-bit values by 255")
+    batch, height, width, channels = images_BHWC.shape
+    if min(batch, height, width) == 0:
+        raise ValueError(f"there is no picture to work on: {batch} pictures of {width}x{height} pixels")
+    if channels not in (1, 2, 3, 4):
+        raise ValueError(f"pictures must have 1 to 4 channels (gray, gray+alpha, RGB, RGBA), got {channels}")
+    for index, image_HWC in enumerate(images_BHWC):
+        # The sum is finite exactly when all values are (floats of pictures can't overflow it), and needs no mask.
+        if not torch.isfinite(image_HWC.sum(dtype=torch.float64)):
+            bad = int((~torch.isfinite(image_HWC)).sum())
+            raise ValueError(
+                f"picture {index} holds {bad} values that are NaN or infinite; "
+                "the step before it failed (often a VAE in half precision): decode in float32"
+            )
+
+
+def put_together(rgb_BHW3: Tensor, alpha_BHW1: Tensor | None) -> Tensor:
+    """-> images_BHWC with the alpha re-attached, resized where the colour was."""
+    if alpha_BHW1 is None:
+        return rgb_BHW3
+    height, width = rgb_BHW3.shape[1:3]
+    return torch.cat((rgb_BHW3, resize(alpha_BHW1.to(rgb_BHW3.device), height, width)), dim=-1)
+
+
+def resize(images_BHWC: Tensor, height: int, width: int, mode: ResizeMode = "bilinear") -> Tensor:
+    """Resize; area-weighted when shrinking. The same tensor comes back when the size already fits."""
+    if images_BHWC.shape[1:3] == (height, width):
+        return images_BHWC
+    shrinks = height < images_BHWC.shape[1] or width < images_BHWC.shape[2]
+    resized_BCHW = F.interpolate(
+        images_BHWC.permute(0, 3, 1, 2), size=(height, width), mode=mode, align_corners=False, antialias=shrinks
+    )
+    return resized_BCHW.permute(0, 2, 3, 1).contiguous()
+
+
+def resize_8bit(images_BHWC: Tensor, height: int, width: int, *, lanczos: bool = False) -> Tensor:
+    """OpenCV's own 8-bit resize, bilinear or LANCZOS4, whose roundings the published numbers contain."""
+    import cv2
+    import numpy as np
+
+    interpolation = cv2.INTER_LANCZOS4 if lanczos else cv2.INTER_LINEAR
+    levels_BHWC = (images_BHWC.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    resized_BHWC = np.stack([cv2.resize(image, (width, height), interpolation=interpolation) for image in levels_BHWC])
+    return (torch.from_numpy(resized_BHWC).float() / 255).to(images_BHWC.device)
+
+
+def to_network(images_BHW3: Tensor) -> Tensor:
+    """[0, 1] BHWC -> [-1, 1] BCHW."""
+    return images_BHW3.permute(0, 3, 1, 2) * 2 - 1
+
+
+def from_network(faces_B3HW: Tensor) -> Tensor:
+    """[-1, 1] BCHW -> [0, 1] BHWC."""
+    return ((faces_B3HW + 1) / 2).permute(0, 2, 3, 1).contiguous()
+
+
+def to_8bit_steps(values: Tensor) -> Tensor:
+    """[0, 1] rounded (half up, as OpenCV) to multiples of 1/255: what 8-bit pictures between two steps keep."""
+    # The small number keeps exact halves, which float32 can land just below, on the upper side.
+    return (values.clamp(0, 1) * 255 + 0.501).floor_().div_(255)
+
+
+def detector_view(image_HWC: Tensor) -> np.ndarray:
+    """What detectors see: uint8 (H, W, 3) BGR, contiguous, from 1 to 4 channels; alpha is not looked at."""
+    channels = image_HWC.shape[-1]
+    rgb_HW3 = image_HWC[..., :3] if channels >= 3 else image_HWC[..., :1].expand(*image_HWC.shape[:2], 3)
+    levels_HW3 = (rgb_HW3.float().clamp(0, 1) * 255).round_().to(torch.uint8)
+    return levels_HW3.flip(-1).contiguous().cpu().numpy()
