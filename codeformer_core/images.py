@@ -41,7 +41,9 @@ def take_apart(images_BHWC: Tensor) -> Pictures:
     images_BHWC = images_BHWC.float()
     channels = images_BHWC.shape[-1]
     alpha_BHW1 = images_BHWC[..., -1:] if channels in (2, 4) else None
-    rgb_BHW3 = images_BHWC[..., :3] if channels >= 3 else images_BHWC[..., :1].expand(*images_BHWC.shape[:3], 3)
+    rgb_BHW3 = (
+        images_BHWC[..., :3] if channels >= 3 else images_BHWC[..., :1].expand(*images_BHWC.shape[:3], 3)
+    )
     return Pictures(rgb_BHW3, alpha_BHW1)
 
 
@@ -50,7 +52,9 @@ def check_images(images_BHWC: Tensor) -> None:
         found = tuple(images_BHWC.shape) if isinstance(images_BHWC, Tensor) else type(images_BHWC).__name__
         raise ValueError(f"pictures must be a tensor of shape (batch, height, width, channels), got {found}")
     if not images_BHWC.is_floating_point():
-        raise ValueError(f"pictures must be floats in [0, 1], got {images_BHWC.dtype}; divide 8-bit values by 255")
+        raise ValueError(
+            f"pictures must be floats in [0, 1], got {images_BHWC.dtype}; divide 8-bit values by 255"
+        )
     batch, height, width, channels = images_BHWC.shape
     if min(batch, height, width) == 0:
         raise ValueError(f"there is no picture to work on: {batch} pictures of {width}x{height} pixels")
@@ -80,7 +84,11 @@ def resize(images_BHWC: Tensor, height: int, width: int, mode: ResizeMode = "bil
         return images_BHWC
     shrinks = height < images_BHWC.shape[1] or width < images_BHWC.shape[2]
     resized_BCHW = F.interpolate(
-        images_BHWC.permute(0, 3, 1, 2), size=(height, width), mode=mode, align_corners=False, antialias=shrinks
+        images_BHWC.permute(0, 3, 1, 2),
+        size=(height, width),
+        mode=mode,
+        align_corners=False,
+        antialias=shrinks,
     )
     return resized_BCHW.permute(0, 2, 3, 1).contiguous()
 
@@ -92,7 +100,9 @@ def resize_8bit(images_BHWC: Tensor, height: int, width: int, *, lanczos: bool =
 
     interpolation = cv2.INTER_LANCZOS4 if lanczos else cv2.INTER_LINEAR
     levels_BHWC = (images_BHWC.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-    resized_BHWC = np.stack([cv2.resize(image, (width, height), interpolation=interpolation) for image in levels_BHWC])
+    resized_BHWC = np.stack(
+        [cv2.resize(image, (width, height), interpolation=interpolation) for image in levels_BHWC]
+    )
     return (torch.from_numpy(resized_BHWC).float() / 255).to(images_BHWC.device)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .geometry import Rectangle, scale_of
 
-# ParseNet's classes: 1 skin .. 13 hair and 15 ear rings or hat belong to the face; background, neck and clothes don't.
+# ParseNet's classes from skin (1) to hair (13), and earrings (15); not background, hat, necklace, neck and clothes.
 FACE_CLASSES = (*range(1, 14), 15)
 PARSE_BLUR_TAPS = 101
 PARSE_BLUR_SIGMA = 11.0

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 Point = tuple[float, float]
 
@@ -53,3 +54,18 @@ class Face:
     def landmarks_array(self) -> np.ndarray:
         """The five landmarks as float64 (5, 2)."""
         return np.asarray(self.landmarks_xy, dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class FaceCrop:
+    """One face on its way through the pipeline.
+
+    picture: index in the batch. matrix: picture -> crop, float64 (2, 3), read-only.
+    crop_3HW, restored_3HW: RGB [0, 1], 512x512, before and after the network.
+    """
+
+    picture: int
+    face: Face
+    matrix: np.ndarray
+    crop_3HW: Tensor
+    restored_3HW: Tensor

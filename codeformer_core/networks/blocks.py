@@ -23,7 +23,9 @@ NORM_EPSILON = 1e-6
 def group_norm(channels: int, device, dtype, operations: Operations) -> nn.Module:
     if channels % NORM_GROUPS:
         raise ValueError(f"group norm needs a multiple of {NORM_GROUPS} channels, got {channels}")
-    return operations.GroupNorm(NORM_GROUPS, channels, eps=NORM_EPSILON, affine=True, device=device, dtype=dtype)
+    return operations.GroupNorm(
+        NORM_GROUPS, channels, eps=NORM_EPSILON, affine=True, device=device, dtype=dtype
+    )
 
 
 def norm_swish(norm: nn.Module, x_BCHW: Tensor) -> Tensor:

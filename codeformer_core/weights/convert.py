@@ -109,7 +109,9 @@ class _Numbered:
 def _encoder_links(config: AutoencoderConfig) -> Iterator[Link]:
     published = _Numbered("encoder.blocks")
     yield from _layer("encoder.conv_in", published.next())
-    yield from _level_links(config, "encoder", config.level_sizes, config.base_channels, "resample.conv", published)
+    yield from _level_links(
+        config, "encoder", config.level_sizes, config.base_channels, "resample.conv", published
+    )
     yield from _middle_links("encoder.middle", published)
     yield from _layer("encoder.norm_out", published.next())
     yield from _layer("encoder.conv_out", published.next())

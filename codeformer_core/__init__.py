@@ -1,0 +1,46 @@
+"""Face restoration without a host: CodeFormer, face detection, alignment and paste-back.
+
+Names are imported when first used, so `import codeformer_core` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .faces.types import Face, FaceCrop
+    from .loading import load_detector, load_parser, load_restorer
+    from .restore import RestoredImages, restore_aligned, restore_images
+    from .restorer import Restorer
+    from .weights.load import WeightsError
+
+_HOMES = {
+    "Face": "faces.types",
+    "FaceCrop": "faces.types",
+    "RestoredImages": "restore",
+    "Restorer": "restorer",
+    "WeightsError": "weights.load",
+    "load_detector": "loading",
+    "load_parser": "loading",
+    "load_restorer": "loading",
+    "restore_aligned": "restore",
+    "restore_images": "restore",
+}
+
+__all__ = [
+    "Face",
+    "FaceCrop",
+    "RestoredImages",
+    "Restorer",
+    "WeightsError",
+    "load_detector",
+    "load_parser",
+    "load_restorer",
+    "restore_aligned",
+    "restore_images",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

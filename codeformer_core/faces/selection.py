@@ -1,0 +1,172 @@
+"""Which of the detected faces are worked on, and why the others are not. Pure functions of `Face` values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from .types import Face
+
+Which = Literal["all", "largest", "center"]
+
+SMALLEST_EYE_DISTANCE = 5.0
+"""Pixels; the official limit. Below it the alignment is guesswork."""
+DUPLICATE_IOU = 0.6
+DUPLICATE_LANDMARK_SHIFT = 0.1
+"""Mean landmark distance, as a part of the larger eye distance, up to which two faces are one."""
+
+
+@dataclass(frozen=True)
+class SkippedFace:
+    """A detected face that is left as it is, and the reason in words for the user."""
+
+    face: Face
+    reason: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a filter decided: both parts in the order in which the faces came."""
+
+    kept: tuple[Face, ...]
+    skipped: tuple[SkippedFace, ...]
+
+
+def choose_faces(
+    faces: Sequence[Face],
+    picture_size_hw: tuple[int, int],
+    *,
+    which: Which = "all",
+    smallest_face: float = 0.0,
+    parity: bool = False,
+) -> Selection:
+    """All filters one after the other: eye distance, smallest face, duplicates, last which faces are wanted.
+
+    With `parity` the official choice: its own eye distance, duplicates kept. Raises what the single filters
+    raise.
+    """
+    steps: list[Callable[[Sequence[Face]], Selection]] = [
+        skip_near_eyes_as_official if parity else skip_near_eyes,
+        lambda rest: skip_small_faces(rest, smallest_face),
+    ]
+    if not parity:
+        steps.append(skip_duplicates)
+    steps.append(lambda rest: select_faces(rest, which, picture_size_hw))
+    kept: tuple[Face, ...] = tuple(faces)
+    skipped: list[SkippedFace] = []
+    for step in steps:
+        decided = step(kept)
+        kept = decided.kept
+        skipped.extend(decided.skipped)
+    return Selection(kept, tuple(skipped))
+
+
+def select_faces(faces: Sequence[Face], which: Which, picture_size_hw: tuple[int, int]) -> Selection:
+    """All faces, the one with the largest box inside the picture, or the one nearest to the picture's centre
+    (by its box's centre). Of equals the first one wins.
+
+    Raises ValueError for another word.
+    """
+    if which not in get_args(Which):
+        raise ValueError(f"which faces: expected one of {', '.join(get_args(Which))}, got {which!r}")
+    if which == "all" or len(faces) < 2:
+        return Selection(tuple(faces), ())
+    if which == "largest":
+        best = max(range(len(faces)), key=lambda index: area_inside(faces[index], picture_size_hw))
+        reason = "not the largest face"
+    else:
+        middle = (picture_size_hw[1] / 2, picture_size_hw[0] / 2)
+        best = min(range(len(faces)), key=lambda index: math.dist(faces[index].center_xy, middle))
+        reason = "not the face nearest to the picture's centre"
+    others = (face for index, face in enumerate(faces) if index != best)
+    return Selection((faces[best],), tuple(SkippedFace(face, reason) for face in others))
+
+
+def skip_small_faces(faces: Sequence[Face], smallest_face: float) -> Selection:
+    """Skips faces whose box's shorter side is below `smallest_face` picture pixels; 0 keeps all.
+
+    Raises ValueError when it is negative or not a number.
+    """
+    if not smallest_face >= 0:
+        raise ValueError(f"smallest face must be 0 or more pixels, got {smallest_face}. Cure: 0 keeps every face")
+
+    def reason(face: Face) -> str | None:
+        side = min(face.width, face.height)
+        return f"smaller than {smallest_face:g} px (it is {side:.0f} px)" if side < smallest_face else None
+
+    return _skip(faces, reason)
+
+
+def skip_near_eyes(faces: Sequence[Face], smallest_distance: float = SMALLEST_EYE_DISTANCE) -> Selection:
+    """Skips faces whose eyes are less than `smallest_distance` picture pixels apart."""
+    return _skip(faces, lambda face: _eye_reason(face.eye_distance, smallest_distance))
+
+
+def skip_near_eyes_as_official(faces: Sequence[Face], smallest_distance: float = SMALLEST_EYE_DISTANCE) -> Selection:
+    """As the official code, which reads its row of numbers one place too late: what it calls the eye distance
+    is
+    the length of (left eye's y - right eye's y, right eye's x - nose's x)."""
+
+    def distance(face: Face) -> float:
+        (_, left_y), (right_x, right_y), (nose_x, _) = face.landmarks_xy[:3]
+        return math.hypot(left_y - right_y, right_x - nose_x)
+
+    return _skip(faces, lambda face: _eye_reason(distance(face), smallest_distance))
+
+
+def skip_duplicates(faces: Sequence[Face], iou: float = DUPLICATE_IOU) -> Selection:
+    """Of faces that overlap by more than `iou` or whose landmarks nearly coincide, keeps the best score.
+
+    The kept faces stay in their order.
+    """
+    by_score = sorted(range(len(faces)), key=lambda index: (-faces[index].score, index))
+    kept: list[int] = []
+    for index in by_score:
+        if not any(_same_face(faces[index], faces[other], iou) for other in kept):
+            kept.append(index)
+    chosen = set(kept)
+    return Selection(
+        tuple(face for index, face in enumerate(faces) if index in chosen),
+        tuple(
+            SkippedFace(face, "the same face as another detection with a better score")
+            for index, face in enumerate(faces)
+            if index not in chosen
+        ),
+    )
+
+
+def box_iou(first: Face, second: Face) -> float:
+    """Intersection over union of the two boxes, 0..1."""
+    left, top = max(first.box_xyxy[0], second.box_xyxy[0]), max(first.box_xyxy[1], second.box_xyxy[1])
+    right, bottom = min(first.box_xyxy[2], second.box_xyxy[2]), min(first.box_xyxy[3], second.box_xyxy[3])
+    shared = max(0.0, right - left) * max(0.0, bottom - top)
+    together = first.width * first.height + second.width * second.height - shared
+    return shared / together if together > 0 else 0.0
+
+
+def area_inside(face: Face, picture_size_hw: tuple[int, int]) -> float:
+    """Square pixels of the face's box that lie inside the picture."""
+    height, width = picture_size_hw
+    left, top, right, bottom = face.box_xyxy
+    return max(0.0, min(right, width) - max(left, 0.0)) * max(0.0, min(bottom, height) - max(top, 0.0))
+
+
+def _skip(faces: Sequence[Face], reason: Callable[[Face], str | None]) -> Selection:
+    reasons = [(face, reason(face)) for face in faces]
+    return Selection(
+        tuple(face for face, why in reasons if why is None),
+        tuple(SkippedFace(face, why) for face, why in reasons if why is not None),
+    )
+
+
+def _eye_reason(distance: float, smallest: float) -> str | None:
+    return f"eyes {distance:.1f} px apart, less than {smallest:g} px" if distance < smallest else None
+
+
+def _same_face(first: Face, second: Face, iou: float) -> bool:
+    if box_iou(first, second) > iou:
+        return True
+    shift = sum(map(math.dist, first.landmarks_xy, second.landmarks_xy)) / 5
+    return shift <= DUPLICATE_LANDMARK_SHIFT * max(first.eye_distance, second.eye_distance)

@@ -1,0 +1,136 @@
+"""From a name or a path to something that works: restorers, detectors, parsers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from .faces.detection import FaceDetector
+from .faces.parsing import FaceParser, build_parsenet
+from .faces.retinaface import build_retinaface
+from .faces.yunet import YuNetDetector
+from .networks.blocks import Operations
+from .restorer import Restorer
+from .weights.catalog import CatalogEntry, find_entry, unknown_name
+from .weights.detect import build, identify
+from .weights.download import download as fetch
+from .weights.folders import default_roots, download_folder, find_weights
+from .weights.load import WeightsError, read_state_dict
+
+Loaded = TypeVar("Loaded")
+DownloadProgress = Callable[[int, int | None], None]
+
+
+def load_restorer(
+    source: str | os.PathLike[str] | Mapping[str, Tensor],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    *,
+    operations: Operations = torch.nn,
+    roots: Sequence[Path] | None = None,
+    download: bool = False,
+    on_progress: DownloadProgress | None = None,
+) -> Restorer:
+    """A restorer from a file, a catalog name ("codeformer") or a state dict in the published layout or ours.
+
+    dtype: float32 unless told otherwise; bfloat16 halves the memory. operations: torch.nn or a host's own layers.
+    roots: models folders to search, `weights.folders.default_roots()` if None. download: fetch a catalog file that
+    is missing. Raises WeightsError naming the file, what is wrong with it and the cure.
+    """
+    if isinstance(source, Mapping):
+        name, state = "the given state dict", dict(source)
+    else:
+        path = locate(source, roots=roots, download=download, on_progress=on_progress)
+        name, state = path.name, read_state_dict(path)
+    dtype = dtype or torch.float32
+    identity = identify(state, name)
+    network = build(state, identity, device=device, dtype=dtype, operations=operations)
+    return Restorer(
+        architecture=identity.architecture,
+        task=identity.task,
+        name=name,
+        module=network,
+        device=torch.device(device),
+        dtype=dtype,
+        casts_weights=operations is not torch.nn,
+    )
+
+
+def load_detector(
+    source: str | os.PathLike[str] = "retinaface_resnet50",
+    device: torch.device | str = "cpu",
+    *,
+    roots: Sequence[Path] | None = None,
+    download: bool = False,
+    on_progress: DownloadProgress | None = None,
+) -> FaceDetector:
+    """A detector from a catalog name ("retinaface_resnet50", "retinaface_mobile0.25", "yunet") or a file.
+
+    ONNX files are taken for YuNet, everything else for RetinaFace. YuNet comes with this package and runs on the CPU.
+    """
+    path = locate(source, roots=roots, download=download, on_progress=on_progress)
+    if path.suffix.lower() == ".onnx":
+        return YuNetDetector(weights_path=path)
+    return _explained(path, lambda: build_retinaface(read_state_dict(path), device))
+
+
+def load_parser(
+    source: str | os.PathLike[str] = "parsenet",
+    device: torch.device | str = "cpu",
+    *,
+    roots: Sequence[Path] | None = None,
+    download: bool = False,
+    on_progress: DownloadProgress | None = None,
+) -> FaceParser:
+    """A face parser from a catalog name ("parsenet") or a file."""
+    path = locate(source, roots=roots, download=download, on_progress=on_progress)
+    return _explained(path, lambda: build_parsenet(read_state_dict(path), device))
+
+
+def locate(
+    source: str | os.PathLike[str],
+    *,
+    roots: Sequence[Path] | None = None,
+    download: bool = False,
+    on_progress: DownloadProgress | None = None,
+) -> Path:
+    """The file that `source` (a path, a catalog name or a file name) stands for.
+
+    Raises WeightsError when there is none, with its address and the folder to put it into.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    roots = default_roots() if roots is None else roots
+    name = os.fspath(source)
+    if path.parent == Path() and (found := find_weights(name, roots)):
+        return found
+    entry = find_entry(name) if path.parent == Path() else None
+    if entry is None:
+        raise WeightsError(unknown_name(name) if path.parent == Path() else f"{path}: there is no such file")
+    if not download:
+        raise WeightsError(missing(entry, roots))
+    return fetch(entry, download_folder(entry, roots), on_progress)
+
+
+def missing(entry: CatalogEntry, roots: Sequence[Path]) -> str:
+    """Which file is missing, where it comes from and where to put it."""
+    return (
+        f"{entry.filename} is not on this machine. Fetch it with `python -m codeformer_core weights download "
+        f"{entry.name}`, or from {entry.url} ({entry.expectation}; licence: {entry.licence}), and put it into "
+        f"{download_folder(entry, roots)}"
+    )
+
+
+def _explained(path: Path, build_it: Callable[[], Loaded]) -> Loaded:
+    try:
+        return build_it()
+    except WeightsError:
+        raise
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from error

@@ -1,0 +1,144 @@
+"""A loaded face restorer: what it is, and how aligned faces go through it.
+
+Shape legend: B faces, H W the network's own square size (512 for all published ones); RGB in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+
+from .networks.codeformer import CodeFormer
+from .networks.vqgan import VQAutoencoder
+
+logger = logging.getLogger(__name__)
+
+# Peak activations of one 512x512 face through the published CodeFormer in float32, per pixel and base channel.
+FLOATS_PER_PIXEL_AND_CHANNEL = 12
+
+
+class FaceRestorer(Protocol):
+    """What the pipeline needs of a restorer; a host's managed restorer offers the same."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def bytes_per_face(self) -> int: ...
+
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Restorer:
+    """architecture: "codeformer" or "vqgan"; task: "restoration", "colorization", "inpainting" or "autoencoder".
+
+    name: where it came from, for messages. device, dtype: where and in what precision faces are computed.
+    casts_weights: the module's layers bring their weights to the input's device and precision by themselves.
+    """
+
+    architecture: str
+    task: str
+    name: str
+    module: VQAutoencoder
+    device: torch.device
+    dtype: torch.dtype
+    casts_weights: bool = False
+
+    @property
+    def face_size(self) -> int:
+        return self.module.config.image_size
+
+    @property
+    def bytes_per_face(self) -> int:
+        """Estimate of the activations that one face needs at the network's widest point."""
+        config = self.module.config
+        return (
+            config.image_size**2 * config.base_channels * FLOATS_PER_PIXEL_AND_CHANNEL * self.dtype.itemsize
+        )
+
+    def on(self, device: torch.device | str) -> Restorer:
+        """The same module, its faces computed on `device`; whoever owns the module has moved it there."""
+        return dataclasses.replace(self, device=torch.device(device))
+
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
+        """-> restored_B3HW float32, RGB [-1, 1], clamped, on the faces' device.
+
+        fidelity: 0 (best quality) .. 1 (closest to the input). Colorization checkpoints were published for 0,
+        inpainting ones for `inpaint`. Raises ValueError for a fidelity outside [0, 1] and for faces of another size.
+        """
+        check_fidelity(fidelity)
+        self._check_faces(faces_B3HW)
+        adain = self.task != "inpainting"
+        return self._run(lambda network, faces: network.restore(faces, fidelity, adain), faces_B3HW)
+
+    def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
+        """-> faces_B3HW with the pixels where mask_B1HW > 0.5 made new; float32, the others untouched."""
+        if self.task != "inpainting":
+            raise ValueError(
+                f"{self.name} is a {self.task} model and can't inpaint: choose codeformer_inpainting.pth"
+            )
+        self._check_faces(faces_B3HW)
+        if mask_B1HW.shape != (faces_B3HW.shape[0], 1, *faces_B3HW.shape[2:]):
+            raise ValueError(
+                f"the mask must have the shape (faces, 1, height, width) of its faces {tuple(faces_B3HW.shape)}, "
+                f"got {tuple(mask_B1HW.shape)}"
+            )
+        return self._run(
+            lambda network, faces: network.inpaint(faces, mask_B1HW.to(faces.device)), faces_B3HW
+        )
+
+    def _check_faces(self, faces_B3HW: Tensor) -> None:
+        if self.architecture != "codeformer":
+            raise ValueError(
+                f"{self.name} is an autoencoder (stage I of CodeFormer) and can't restore faces: choose codeformer.pth"
+            )
+        size = self.face_size
+        if faces_B3HW.ndim != 4 or faces_B3HW.shape[1:] != (3, size, size):
+            raise ValueError(
+                f"faces must have the shape (n, 3, {size}, {size}), got {tuple(faces_B3HW.shape)}"
+            )
+
+    @torch.no_grad()
+    def _run(self, verb: Callable[[CodeFormer, Tensor], Tensor], faces_B3HW: Tensor) -> Tensor:
+        network = cast(CodeFormer, self.module)
+        output_B3HW = verb(network, faces_B3HW.to(self.device, self.dtype)).float()
+        if not torch.isfinite(output_B3HW).all():
+            output_B3HW = self._retry(verb, network, faces_B3HW)
+        return output_B3HW.clamp_(-1, 1).to(faces_B3HW.device)
+
+    def _retry(
+        self, verb: Callable[[CodeFormer, Tensor], Tensor], network: CodeFormer, faces_B3HW: Tensor
+    ) -> Tensor:
+        if self.dtype != torch.float32:
+            logger.warning(
+                "%s gave values that are no numbers in %s; trying again in float32", self.name, self.dtype
+            )
+            exact = network if self.casts_weights else copy.deepcopy(network).float()
+            output_B3HW = verb(exact, faces_B3HW.to(self.device, torch.float32))
+            if torch.isfinite(output_B3HW).all():
+                return output_B3HW
+        raise RuntimeError(
+            f"{self.name} gave values that are no numbers even in float32. "
+            "Its file is damaged: check it with `python -m codeformer_core weights verify` and download it again"
+        )
+
+
+def check_fidelity(fidelity: float) -> None:
+    if not 0 <= fidelity <= 1:  # NaN compares false
+        raise ValueError(
+            f"fidelity must be from 0 (best quality) to 1 (closest to the input), got {fidelity}"
+        )
