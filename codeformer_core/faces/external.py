@@ -7,15 +7,12 @@ each other, a torchvision built for another torch), so nothing here runs before 
 from __future__ import annotations
 
 import importlib
-import logging
 import warnings
 from collections.abc import Mapping
 from types import ModuleType
 
 import torch
 from torch import Tensor, nn
-
-logger = logging.getLogger(__name__)
 
 # import name -> what to give to pip, where the two differ
 _PIP_NAMES = {"cv2": "opencv-python", "PIL": "pillow"}

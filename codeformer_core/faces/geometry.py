@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..images import to_8bit_steps
+from .external import import_for_faces
 from .types import Face
 
 CROP_SIZE = 512
@@ -31,7 +32,7 @@ TEMPLATE_XY = np.array(
 )
 # RGB of the border where a crop reaches outside its picture, 0..255 (published as BGR 135, 133, 132).
 BORDER_RGB = (132, 133, 135)
-# OpenCV up to 4.12 samples at multiples of 1/32 pixel.
+# OpenCV up to 4.12 samples at multiples of 1/32 pixel, found from a row's and a column's part in 1/1024.
 GRID = 32
 
 
@@ -66,8 +67,7 @@ def estimate_alignment(face: Face) -> np.ndarray | None:
 
     Least median of squares, as published: it ignores one badly placed point where least squares would tilt the face.
     """
-    import cv2
-
+    cv2 = import_for_faces("cv2")
     matrix, _ = cv2.estimateAffinePartial2D(face.landmarks_array(), TEMPLATE_XY, method=cv2.LMEDS)
     if matrix is None or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :2])) < 1e-9:
         return None
@@ -97,25 +97,28 @@ def covered_rectangle(matrix: np.ndarray, crop_size: int, height: int, width: in
 def crop_coordinates(
     matrix: np.ndarray, area: Rectangle, device: torch.device, *, parity: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """For each pixel of `area`: x_HW and y_HW in the crop, float32; in parity mode on OpenCV's grid of 1/32 pixel."""
-    x_W = torch.arange(area.left, area.right, dtype=torch.float64, device="cpu")
-    y_H1 = torch.arange(area.top, area.bottom, dtype=torch.float64, device="cpu")[:, None]
-    (a, b, c), (d, e, f) = matrix.tolist()
-    # float32 holds coordinates inside a crop to 1/10000 pixel; the offsets, as large as the picture, are taken off before.
-    x_HW = (a * x_W + (c + b * area.top)).float().to(device) + (b * (y_H1 - area.top)).float().to(device)
-    y_HW = (d * x_W + (f + e * area.top)).float().to(device) + (e * (y_H1 - area.top)).float().to(device)
-    if parity:
-        return (x_HW * GRID + 0.5).floor_() / GRID, (y_HW * GRID + 0.5).floor_() / GRID
-    return x_HW, y_HW
+    """For each pixel of `area`: x_HW and y_HW in the crop, float32; in parity mode rounded as OpenCV 4.12 does."""
+    columns_W = torch.arange(area.left, area.right, dtype=torch.float64)
+    rows_H1 = torch.arange(area.top, area.bottom, dtype=torch.float64)[:, None]
+    coordinates = []
+    for per_column, per_row, offset in matrix.tolist():
+        along_W, down_H1 = per_column * columns_W, per_row * rows_H1 + offset
+        if parity:
+            fine = 32 * GRID
+            steps_HW = (down_H1 * fine).round() + (along_W * fine).round() + GRID // 2
+            coordinates.append(((steps_HW / 32).floor() / GRID).float().to(device))
+        else:
+            # The two terms cancel to a place within the crop: as float64, so that no picture is too large for them.
+            start = along_W[0].clone()
+            coordinates.append((down_H1 + start).float().to(device) + (along_W - start).float().to(device))
+    return coordinates[0], coordinates[1]
 
 
 def sample(image_CHW: Tensor, x_HW: Tensor, y_HW: Tensor) -> Tensor:
     """Bilinear samples of a picture at (x, y) in its pixels, zeros outside -> (C, *x.shape)."""
     height, width = image_CHW.shape[1:]
     grid_HW2 = torch.stack(((x_HW * 2 + 1) / width - 1, (y_HW * 2 + 1) / height - 1), dim=-1)
-    return F.grid_sample(
-        image_CHW[None], grid_HW2[None], mode="bilinear", padding_mode="zeros", align_corners=False
-    )[0]
+    return F.grid_sample(image_CHW[None], grid_HW2[None], mode="bilinear", padding_mode="zeros", align_corners=False)[0]
 
 
 def crop_face(image_HW3: Tensor, matrix: np.ndarray, *, parity: bool = False) -> Tensor:

@@ -48,7 +48,8 @@ MOST_PER_PASS = 8
 class RetinaFaceDetector:
     """A `FaceDetector`. The module may be moved or cast by its owner between calls.
 
-    default_confidence is the official 0.8.
+    default_confidence is the official 0.8. Measured with mobile0.25: the best score on six photos without a face is
+    0.39, the lowest of the 34 faces of two composites 0.98.
     """
 
     name: str

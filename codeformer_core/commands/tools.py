@@ -1,0 +1,133 @@
+"""The models a restoration needs, chosen from what is installed and loaded; and words for what was chosen."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+from ..loading import load_detector, load_parser, load_restorer
+from ..weights.catalog import find_entry
+from ..weights.folders import default_roots, find_weights
+from ..weights.load import WeightsError
+from .console import Console
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    from ..faces.detection import FaceDetector
+    from ..faces.parsing import FaceParser
+    from ..restorer import Restorer
+
+Loaded = TypeVar("Loaded")
+
+# Best first; the last one comes with the pack.
+DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "yunet")
+_PARSER = "parsenet"
+
+
+@dataclass(frozen=True)
+class Tools:
+    """detector and parser are None for aligned faces; parser is None for the box mask too.
+
+    notes: what was chosen for the user and why, one sentence each.
+    """
+
+    restorer: Restorer
+    detector: FaceDetector | None
+    parser: FaceParser | None
+    notes: tuple[str, ...]
+
+
+def load_tools(args: argparse.Namespace, console: Console) -> Tools:
+    """Load what `args` asks for. Raises UsageError for a device that isn't there, WeightsError (with what to
+    do) for missing or wrong files, ImportError with the cure for a missing package."""
+    device = choose_device(args.device)
+    roots = default_roots()
+
+    def load(loader: Callable[..., Loaded], source: str) -> Loaded:
+        missing = _is_missing(source, roots)
+        if missing and args.download:
+            _announce_download(source, console)
+        progress = _shown_on(console, source)
+        try:
+            return loader(source, device, roots=roots, download=args.download, on_progress=progress)
+        except WeightsError as error:
+            if not missing:
+                raise
+            raise WeightsError(f"{error}; or add --download to this command") from error
+
+    restorer = load(partial(load_restorer, dtype=getattr(torch, args.dtype)), args.model)
+    if restorer.task != "restoration":
+        # The pipeline would say so for every single picture.
+        raise WeightsError(
+            f"--model {args.model}: {restorer.name} is a {restorer.task} model; restoring faces needs a restoration "
+            "model: --model codeformer"
+        )
+    if args.aligned:
+        return Tools(restorer, None, None, ())
+
+    notes: list[str] = []
+    detector_name, mask = args.detector, args.mask
+    if detector_name == "auto":
+        detector_name = choose_detector(roots, args.download)
+        if detector_name != DETECTORS[0]:
+            notes.append(f"detector {detector_name}, because {DETECTORS[0]} is not installed")
+    if mask == "auto":
+        mask = "box" if _is_missing(_PARSER, roots) and not args.download else "face"
+        if mask == "box":
+            notes.append(f"box mask, because {_PARSER} is not installed")
+    if notes:
+        notes.append("--download fetches what is missing")
+    try:
+        detector = load(load_detector, detector_name)
+        parser = load(load_parser, _PARSER) if mask == "face" else None
+    except ImportError as error:
+        raise ImportError(f"{error}. --detector yunet --mask box work without facexlib") from error
+    return Tools(restorer, detector, parser, tuple(notes))
+
+
+def choose_detector(roots: list[Path], download: bool) -> str:
+    """The best detector that is installed, or that may be downloaded."""
+    if download:
+        return DETECTORS[0]
+    return next((name for name in DETECTORS if find_weights(name, roots) is not None), DETECTORS[-1])
+
+
+def choose_device(wanted: str) -> torch.device:
+    """`wanted`, or for "auto" the fastest kind there is. Raises UsageError when it isn't there."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.device(wanted)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"--device {wanted}: torch {torch.__version__} sees {torch.cuda.device_count()} such devices here; "
+            "use --device cpu, or install torch for your GPU (https://pytorch.org/get-started)"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("--device mps: torch sees no Apple GPU here; use --device cpu")
+    return device
+
+
+def _is_missing(source: str, roots: list[Path]) -> bool:
+    """A catalog file that is not on this machine; a path, or a name nobody knows, is not missing but right or wrong."""
+    return not Path(source).is_file() and find_entry(source) is not None and find_weights(source, roots) is None
+
+
+def _announce_download(source: str, console: Console) -> None:
+    entry = find_entry(source)
+    assert entry is not None  # only catalog files are missing
+    console.line(f"downloading {entry.filename} from {entry.url}")
+    console.line(f"  licence: {entry.licence} ({entry.licence_note})")
+
+
+def _shown_on(console: Console, source: str) -> Callable[[int, int | None], None]:
+    def on_progress(done: int, total: int | None) -> None:
+        size = f" of {total / 2**20:.0f}" if total else ""
+        console.progress(done / total if total else 0.0, f"{source}: {done / 2**20:.0f}{size} MiB")
+
+    return on_progress

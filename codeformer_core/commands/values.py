@@ -1,0 +1,31 @@
+"""Numbers and devices as typed, checked by argparse: what is wrong is said before anything is begun."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable
+
+
+def number(lowest: float, highest: float = math.inf) -> Callable[[str], float]:
+    """A converter for argparse: a finite number within both ends."""
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (lowest <= value <= highest and math.isfinite(value)):
+            wanted = f"{lowest:g} or more" if math.isinf(highest) else f"from {lowest:g} to {highest:g}"
+            raise argparse.ArgumentTypeError(f"expected a number {wanted}, got {text!r}")
+        return value
+
+    return convert
+
+
+def device(text: str) -> str:
+    """A converter for argparse: auto, cpu, mps, cuda or cuda:N."""
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text) is None:
+        raise argparse.ArgumentTypeError(f"expected auto, cpu, cuda, cuda:N or mps, got {text!r}")
+    return text

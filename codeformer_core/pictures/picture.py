@@ -1,0 +1,45 @@
+"""What a picture file holds once it is read: pixels and what has to survive until it is written again.
+
+Shape legend: H W picture height and width, C channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One picture, upright (no orientation is left to be applied).
+
+    image_HWC: float32, RGB or RGBA (not premultiplied), [0, 1], as encoded in the file: no colour management.
+    bit_depth: 8 or 16 bits per channel in the file.
+    gray: the file held one colour channel; image_HWC repeats it three times.
+    icc_profile: raw ICC profile, not applied to the pixels.
+    exif: raw EXIF without orientation, size and thumbnail, which would be wrong in a new file.
+    dpi: horizontal and vertical pixels per inch.
+    format: "PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF" or "MPO" (a JPEG that holds several pictures).
+    lossless: the file's compression loses nothing; decides how WebP is written.
+    """
+
+    image_HWC: torch.Tensor
+    bit_depth: int = 8
+    gray: bool = False
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    format: str = "PNG"
+    lossless: bool = True
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.image_HWC.shape)
+        if len(shape) != 3 or shape[2] not in (3, 4) or 0 in shape:
+            raise ValueError(f"a picture is a tensor (height, width, 3 or 4) with at least one pixel, got {shape}")
+        if self.bit_depth not in (8, 16):
+            raise ValueError(f"a picture has 8 or 16 bits per channel, got {self.bit_depth}")
+
+    @property
+    def has_alpha(self) -> bool:
+        return self.image_HWC.shape[2] == 4

@@ -1,0 +1,256 @@
+"""`python -m codeformer_core weights list | download | convert | verify`: for users."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .catalog import CATALOG, CatalogEntry, find_entry, unknown_name
+from .download import DownloadError, download, mismatch, sha256_of
+from .folders import default_roots, download_folder, find_weights, search_folders
+from .kept import copy_path, is_current, origin, write_safetensors
+
+# Exit code of a program that Ctrl-C ended, as shells have it.
+INTERRUPTED = 130
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the four verbs; `run` takes what it parsed."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="list|download|convert|verify")
+    verbs.add_parser("list", help="every known file: licence, size, whether it is installed")
+
+    fetch = verbs.add_parser("download", help="fetch files by their catalog name")
+    fetch.add_argument("names", nargs="+", metavar="NAME", help="a name that `list` shows, or a file's name")
+    fetch.add_argument("--folder", type=Path, help="put the files here (default: the models folder `list` shows)")
+
+    convert = verbs.add_parser("convert", help="write a checkpoint as safetensors, with published or our keys")
+    convert.add_argument("file", type=Path, metavar="FILE")
+    convert.add_argument("-o", "--output", type=Path, metavar="OUT", help="default: FILE with the ending .safetensors")
+    convert.add_argument(
+        "--layout",
+        choices=("published", "ours"),
+        default="published",
+        help="published: the keys other programs read (default); ours: the keys of codeformer_core's modules",
+    )
+
+    verify = verbs.add_parser("verify", help="compare files with the catalog's hashes")
+    verify.add_argument("files", nargs="*", type=Path, metavar="FILE", help="default: every catalog file installed")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out what `add_arguments` parsed; prints, and returns the exit code."""
+    if args.verb == "list":
+        return _list(default_roots())
+    if args.verb == "download":
+        return _download(args.names, args.folder, default_roots())
+    if args.verb == "convert":
+        return _convert(args.file, args.output, args.layout)
+    return _verify(args.files, default_roots())
+
+
+def _list(roots: Sequence[Path]) -> int:
+    rows = [("name", "task", "size", "hash", "licence", "installed")]
+    for entry in CATALOG:
+        found = find_weights(entry, roots)
+        rows.append(
+            (
+                entry.name,
+                entry.task,
+                _size_text(entry.size) if entry.size else "unknown",
+                "confirmed" if entry.sha256_confirmed else "one source",
+                entry.licence,
+                str(found) if found else "not installed",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print("\nDownloads go below " + str(roots[0]) + "; files are looked for in:" if roots else "")
+    for root in roots:
+        print(f"  {root}")
+    return 0
+
+
+def _download(names: Sequence[str], folder: Path | None, roots: Sequence[Path]) -> int:
+    entries = []
+    for name in names:
+        entry = find_entry(name)
+        if entry is None:
+            return _complain(unknown_name(name))
+        entries.append(entry)
+    failed = 0
+    for entry in entries:
+        installed = find_weights(entry, roots) if folder is None else None
+        if installed is not None:
+            print(f"{entry.name}: already installed as {installed}")
+            continue
+        target = folder if folder is not None else download_folder(entry, roots)
+        print(f"{entry.name}: {entry.filename}, {_size_text(entry.size)}, to {target}")
+        print(f"  licence: {entry.licence} ({entry.licence_note})", flush=True)
+        line = _ProgressLine(entry.filename)
+        try:
+            path = download(entry, target, line)
+        except DownloadError as error:
+            line.end()
+            _complain(str(error))
+            failed += 1
+        except KeyboardInterrupt:
+            line.end()
+            return _interrupted(entry, target)
+        else:
+            line.end()
+            print(f"  {path}")
+    return 1 if failed else 0
+
+
+def _interrupted(entry: CatalogEntry, folder: Path) -> int:
+    part = folder / f"{entry.filename}.part"
+    kept = "nothing had arrived yet"
+    if part.exists():
+        kept = f"{part.stat().st_size:,} bytes are kept in {part}; the same command goes on from there"
+    _complain(f"{entry.filename}: stopped; {kept}")
+    return INTERRUPTED
+
+
+class _ProgressLine:
+    """A line on stderr that rewrites itself; where that is no terminal, a line per tenth of the file."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.begun: tuple[float, int] | None = None
+        self.tenth = -1
+        self.width = 0
+
+    def __call__(self, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if self.begun is None:
+            self.begun = now, done
+        share = f"{100 * done // total:3d} %" if total else ""
+        text = f"  {self.name} {share} {_size_text(done)}" + (f" of {_size_text(total)}" if total else "")
+        seconds = now - self.begun[0]
+        if seconds > 1 and done > self.begun[1]:
+            text += f", {_size_text(int((done - self.begun[1]) / seconds))}/s"
+        if sys.stderr.isatty():
+            print("\r" + text.ljust(self.width), end="", file=sys.stderr, flush=True)
+            self.width = len(text)
+        elif total and 10 * done // total != self.tenth:
+            self.tenth = 10 * done // total
+            print(text, file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self.width:
+            print(file=sys.stderr)
+
+
+def _convert(file: Path, output: Path | None, layout: str) -> int:
+    # Here and not above: these bring torch, which `list` and `download` don't need.
+    from .convert import from_published, to_published
+    from .detect import identify
+    from .load import WeightsError, read_state_dict
+
+    target = copy_path(file) if output is None else output
+    if target.suffix.lower() != ".safetensors":
+        return _complain(f"{target}: only safetensors are written; choose a name that ends in .safetensors")
+    if target.exists():
+        return _complain(f"{target} is there already; name another file with -o, or move it away")
+    try:
+        state = read_state_dict(file, keep_safetensors=False)
+        identity = identify(state, str(file))
+    except WeightsError as error:
+        return _complain(str(error))
+    if identity.layout != layout:
+        change = from_published if layout == "ours" else to_published
+        state = change(state, identity.config)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_safetensors(state, target, {"layout": layout, "converted_from": file.name})
+    except OSError as error:
+        return _complain(f"{target} can't be written: {error.strerror or error}")
+    print(f"{target}: {identity.architecture} ({identity.task}), {len(state)} tensors, {layout} layout")
+    return 0
+
+
+def _verify(files: Sequence[Path], roots: Sequence[Path]) -> int:
+    wanted = list(files) or _installed(roots)
+    if not wanted:
+        print("no file of the catalog is installed; `weights list` shows what there is")
+        return 0
+    # Every file is looked at, and reported, before the exit code tells of the bad ones.
+    return 1 if [path for path in wanted if not _verify_one(path, print)] else 0
+
+
+def _installed(roots: Sequence[Path]) -> list[Path]:
+    """Every file with a catalog name below `roots`, pickles and their copies alike."""
+    found = [
+        path
+        for entry in CATALOG
+        for folder in search_folders(entry, roots)
+        for name in (entry.filename, *entry.aliases)
+        for path in dict.fromkeys((folder / name, copy_path(folder / name)))
+        if path.is_file()
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _verify_one(path: Path, say: Callable[[str], None]) -> bool:
+    """Whether nothing speaks against `path`."""
+    if not path.is_file():
+        say(f"MISSING   {path}")
+        return False
+    if path.suffix == ".safetensors":
+        return _verify_copy(path, say)
+    entry = find_entry(path.name)
+    try:
+        problem = mismatch(path, entry) if entry else None
+        found = sha256_of(path) if entry is None else ""
+    except OSError as error:
+        say(f"UNREADABLE {path}: {error.strerror or error}")
+        return False
+    if entry is None:
+        twin = next((other for other in CATALOG if other.sha256 == found), None)
+        if twin is None:
+            say(f"UNKNOWN   {path}: sha256 {found}")
+        else:
+            say(f"GOOD      {path}: {twin.name}, told by its hash")
+        return True
+    if problem is None:
+        say(f"GOOD      {path}: {entry.name}{'' if entry.sha256_confirmed else ' (hash from one source)'}")
+        return True
+    if entry.sha256_confirmed:
+        say(f"BAD       {path}: {problem}. Delete it and run: weights download {entry.name}")
+        return False
+    say(f"DIFFERENT {path}: {problem}; that hash is from one source, so the file may still be good")
+    return True
+
+
+def _verify_copy(path: Path, say: Callable[[str], None]) -> bool:
+    mark = origin(path)
+    if mark is None:
+        say(f"UNKNOWN   {path}: sha256 {sha256_of(path)}; not written by this program")
+        return True
+    source = path.with_name(mark["source_file"])
+    text = f"a copy of {source.name} ({int(mark['source_size']):,} bytes)"
+    if not source.is_file():
+        say(f"COPY      {path}: {text}, which is no longer there")
+    elif is_current(path, source):
+        say(f"COPY      {path}: {text} as it is now")
+    else:
+        say(f"OUTDATED  {path}: {text} in an older state; it is written again at the next load")
+    return True
+
+
+def _size_text(size: int | None) -> str:
+    if size is None:
+        return "unknown size"
+    for unit, divisor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= divisor:
+            return f"{size / divisor:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def _complain(text: str) -> int:
+    print(text, file=sys.stderr)
+    return 1

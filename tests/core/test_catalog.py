@@ -1,0 +1,107 @@
+"""The catalog's data, and finding an entry by what a user types."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from codeformer_core.weights.catalog import CATALOG, find_entry, nearest_name, unknown_name
+from codeformer_core.weights.download import mismatch
+from codeformer_core.weights.folders import ASSETS_FOLDER, KNOWN_FOLDERS
+
+
+def test_catalog_has_what_the_pack_needs():
+    assert {entry.task for entry in CATALOG} == {
+        "restoration",
+        "colorization",
+        "inpainting",
+        "autoencoder",
+        "detection",
+        "parsing",
+        "upscaling",
+    }
+    names = [entry.name for entry in CATALOG]
+    files = [file for entry in CATALOG for file in (entry.filename, *entry.aliases)]
+    assert len(names) == len(set(names)) and len(files) == len(set(files))
+
+
+@pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.name)
+def test_entry_is_complete(entry):
+    assert entry.name == entry.name.lower()
+    assert all(url.startswith("https://") for url in (entry.url, *entry.mirrors))
+    assert entry.url.endswith(f"/{entry.filename}")
+    assert re.fullmatch(r"[0-9a-f]{64}", entry.sha256)
+    assert entry.folder in KNOWN_FOLDERS
+    assert entry.licence and entry.licence_note
+    assert entry.sha256 in entry.expectation
+
+
+def test_single_source_hashes_are_marked():
+    unconfirmed = {entry.name for entry in CATALOG if not entry.sha256_confirmed}
+    assert unconfirmed == {"codeformer_colorization", "vqgan_code1024"}
+    assert "single source" in find_entry("vqgan_code1024").expectation
+
+
+def test_codeformer_weights_name_their_non_commercial_licence():
+    for entry in CATALOG:
+        if entry.name.startswith(("codeformer", "vqgan")):
+            assert entry.licence == "S-Lab License 1.0" and "non-commercial" in entry.licence_note
+
+
+def test_shipped_yunet_is_the_catalogs():
+    entry = find_entry("yunet")
+    assert mismatch(ASSETS_FOLDER / entry.filename, entry) is None
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "codeformer",
+        "CodeFormer",
+        "codeformer.pth",
+        "codeformer.safetensors",
+        "codeformer-v0.1.0.pth",
+        "models/facerestore_models/codeformer.pth",
+        "C:\\ComfyUI\\models\\codeformer.pth",
+    ],
+)
+def test_find_entry(typed):
+    assert find_entry(typed).name == "codeformer"
+
+
+@pytest.mark.parametrize("typed", ["", "codeforme", "gfpgan", "codeformer.onnx"])
+def test_find_entry_takes_no_guess(typed):
+    assert find_entry(typed) is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("codefromer", "codeformer"),
+        ("codeformer_inpaint", "codeformer_inpainting"),
+        ("retinaface_mobilenet0.25", "retinaface_mobile0.25"),
+        ("resnet50", "retinaface_resnet50"),
+        ("x4plus", "realesrgan_x4plus"),
+        ("zzzzzz", None),
+    ],
+)
+def test_nearest_name(typed, meant):
+    assert nearest_name(typed) == meant
+    sentence = unknown_name(typed)
+    assert repr(typed) in sentence and "codeformer_colorization" in sentence
+    assert (f"Did you mean {meant}?" in sentence) == (meant is not None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sha256": "abc"},
+        {"sha256": "A" * 64},
+        {"sha256": None},
+        {"filename": "../evil.pth"},
+        {"aliases": ("a\\b.pth",)},
+    ],
+)
+def test_entry_refuses_nonsense(change):
+    with pytest.raises(ValueError, match="codeformer"):
+        replace(CATALOG[0], **change)

@@ -1,0 +1,496 @@
+"""The command line: what it reads and writes, what it says, and the exit code with which it ends."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from codeformer_core import cli
+from codeformer_core.commands import console, inputs, tools
+from codeformer_core.commands.errors import UsageError
+from codeformer_core.faces.types import Face
+from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
+from codeformer_core.networks.vqgan import AutoencoderConfig
+from codeformer_core.weights.load import WeightsError
+
+ROOT = Path(__file__).parents[2]
+SIZE = 96
+FACE = Face((20, 20, 76, 76), ((36, 40), (60, 40), (48, 52), (38, 64), (58, 64)), 0.9)
+SMALL = Face((80, 80, 88, 88), ((82, 83), (86, 83), (84, 85), (82, 87), (86, 87)), 0.9)
+
+
+@dataclass
+class FakeRestorer:
+    """Turns every face white; fast, and easy to find in a picture."""
+
+    task: str = "restoration"
+    name: str = "fake.pth"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    bytes_per_face: int = 1
+    fidelities: list[float] = field(default_factory=list)
+
+    def restore(self, faces_B3HW: torch.Tensor, fidelity: float = 0.5) -> torch.Tensor:
+        self.fidelities.append(fidelity)
+        return torch.ones_like(faces_B3HW)
+
+
+@dataclass
+class FakeDetector:
+    name: str = "fake detector"
+    default_confidence: float = 0.5
+    module: None = None
+
+    def detect(self, images_BHWC: torch.Tensor, confidence: float | None = None) -> list[list[Face]]:
+        # A picture that is black all over holds no face.
+        return [[FACE, SMALL] if image.max() > 0 else [] for image in images_BHWC]
+
+
+@pytest.fixture
+def fakes(monkeypatch, tmp_path) -> argparse.Namespace:
+    """Fakes in place of the loaders; what was loaded, and how."""
+    loaded = argparse.Namespace(restorer=FakeRestorer(), calls=[])
+
+    def loader(kind: str, tool: object):
+        def load(source, device, *, roots, download, on_progress, dtype=None):
+            loaded.calls.append((kind, source, str(device), dtype, download))
+            return tool
+
+        return load
+
+    monkeypatch.setattr(tools, "load_restorer", loader("restorer", loaded.restorer))
+    monkeypatch.setattr(tools, "load_detector", loader("detector", FakeDetector()))
+    monkeypatch.setattr(tools, "load_parser", loader("parser", None))
+    monkeypatch.setenv("CODEFORMER_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return loaded
+
+
+COLOUR = (100, 60, 160)
+
+
+def photo(path: Path, colour: tuple[int, int, int] = COLOUR, mode: str = "RGB") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.new("RGB", (SIZE, SIZE), colour)
+    if any(colour):  # of one colour it would count as a gray picture, whose faces are made gray
+        image.paste((160, 200, 40), (SIZE * 3 // 4, 0, SIZE, SIZE))
+    image.convert(mode).save(path)
+    return path
+
+
+def restore(*words: object) -> int:
+    return cli.main(["restore", "--device", "cpu", *map(str, words)])
+
+
+def middle(path: Path) -> list[int]:
+    return np.asarray(Image.open(path).convert("RGB"))[48, 48].tolist()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder)) if folder.exists() else []
+
+
+# --- what it does ----------------------------------------------------------------------------------------------------
+
+
+def test_files_folders_and_patterns_are_restored_into_a_folder(fakes, tmp_path, capsys):
+    photo(tmp_path / "a.png")
+    photo(tmp_path / "folder" / "b.jpg")
+    photo(tmp_path / "folder" / "deeper" / "not_this_one.jpg")
+    (tmp_path / "folder" / "notes.txt").write_text("no picture")
+    photo(tmp_path / "many" / "c1.png")
+    photo(tmp_path / "many" / "c2.gif")
+    photo(tmp_path / "many" / "d.png")
+    out = tmp_path / "out" / "deep"
+    # a.png twice: it is restored once.
+    assert restore(tmp_path / "a.png", tmp_path / "folder", tmp_path / "many" / "c*", tmp_path / "a.*", "-o", out) == 0
+    assert names(out) == ["a.png", "b.jpg", "c1.png", "c2.png"]
+    assert all(middle(out / name) == [255, 255, 255] for name in names(out))
+    assert np.asarray(Image.open(out / "a.png"))[0, 0].tolist() == list(COLOUR)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert all("2 faces found, 1 restored, 1 skipped (" in line and "fake.pth" in line for line in lines)
+    assert all("fake detector" in line for line in lines)
+
+
+def test_one_picture_to_a_named_file_and_the_options_arrive(fakes, tmp_path):
+    photo(tmp_path / "a.png")
+    words = ["-w", 0.25, "--upscale", 1.5, "--dtype", "bfloat16", "--model", "my.pth", "--detector", "yunet"]
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "b.webp", *words) == 0
+    assert Image.open(tmp_path / "b.webp").size == (144, 144)
+    assert fakes.restorer.fidelities == [0.25]
+    assert fakes.calls == [
+        ("restorer", "my.pth", "cpu", torch.bfloat16, False),
+        ("detector", "yunet", "cpu", None, False),
+    ]
+
+
+def test_compare_puts_before_and_after_side_by_side(fakes, tmp_path):
+    photo(tmp_path / "a.jpg")
+    assert restore(tmp_path / "a.jpg", "-o", tmp_path / "out", "--compare", "--upscale", 2) == 0
+    assert names(tmp_path / "out") == ["a.jpg", "a_compare.png"]
+    pixels = np.asarray(Image.open(tmp_path / "out" / "a_compare.png"))
+    assert pixels.shape == (2 * SIZE, 4 * SIZE, 3)
+    assert abs(int(pixels[96, 96, 0]) - 100) < 3 and pixels[96, 288].tolist() == [255, 255, 255]
+
+
+def test_a_picture_without_a_face_comes_out_unchanged_and_is_said(fakes, tmp_path, capsys):
+    photo(tmp_path / "black.png", (0, 0, 0))
+    assert restore(tmp_path / "black.png", "-o", tmp_path / "out") == 0
+    assert "no face found" in capsys.readouterr().out
+    assert np.array_equal(Image.open(tmp_path / "out" / "black.png"), Image.open(tmp_path / "black.png"))
+
+
+def test_depth_alpha_gray_and_orientation_survive(fakes, tmp_path):
+    import cv2
+
+    deep = np.full((SIZE, SIZE * 3, 4), (12345, 23456, 34567, 45678), dtype=np.uint16)
+    deep[:, 70:, :3] = (50000, 20000, 10000)
+    cv2.imwrite(str(tmp_path / "deep.png"), deep)
+    photo(tmp_path / "gray.png", mode="L")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (SIZE * 2, SIZE), (9, 9, 9)).save(tmp_path / "lying.jpg", exif=exif)
+    assert restore(tmp_path / "*.*", "-o", tmp_path / "out") == 0
+    result = cv2.imread(str(tmp_path / "out" / "deep.png"), cv2.IMREAD_UNCHANGED)
+    assert result.dtype == np.uint16 and result[48, 48, 0] > 60000
+    assert (result[:, -9:] == deep[:, -9:]).all() and (result[..., 3] == 45678).all()
+    assert Image.open(tmp_path / "out" / "gray.png").mode == "L"
+    with Image.open(tmp_path / "out" / "lying.jpg") as image:
+        assert image.size == (SIZE, SIZE * 2) and 0x0112 not in image.getexif()
+
+
+def test_aligned_faces_are_restored_whole_without_a_detector(fakes, tmp_path, capsys):
+    photo(tmp_path / "a.png")
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--aligned") == 0
+    assert [call[0] for call in fakes.calls] == ["restorer"]
+    assert "aligned face" in capsys.readouterr().out
+    assert np.asarray(Image.open(tmp_path / "out" / "a.png")).shape == (SIZE, SIZE, 3)
+
+
+def test_the_pipeline_with_a_real_network_and_detector(monkeypatch, tmp_path, capsys):
+    torch.manual_seed(0)
+    autoencoder = AutoencoderConfig(512, 32, (1, 1, 1, 1, 1, 1), 1, (), 8, 32)
+    network = CodeFormer(
+        CodeFormerConfig(autoencoder, width=16, layers=1, heads=8, mlp_width=16, fuse_sizes=(32,)),
+        device="cpu",
+        dtype=torch.float32,
+        operations=torch.nn,
+    )
+    folder = tmp_path / "models" / "facerestore_models"
+    folder.mkdir(parents=True)
+    save_file(
+        {key: value.contiguous() for key, value in network.state_dict().items()}, folder / "codeformer.safetensors"
+    )
+    monkeypatch.setenv("CODEFORMER_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = ROOT / "tests" / "golden" / "pipeline" / "one_up1_input.webp"
+    assert restore(source, "-o", tmp_path / "out.png", "--mask", "box") == 0
+    text = capsys.readouterr()
+    assert "1 face found, 1 restored" in text.out and "yunet" in text.out
+    assert "detector yunet, because retinaface_resnet50 is not installed" in text.err
+    before, after = (np.asarray(Image.open(path).convert("RGB"), float) for path in (source, tmp_path / "out.png"))
+    changed = np.abs(before - after).max(axis=2) > 2
+    assert before.shape == after.shape and 0.02 < changed.mean() < 0.9 and not changed[0, 0]
+
+
+# --- when something goes wrong ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_one_bad_file_is_named_and_the_others_go_on(fakes, tmp_path, capsys, debug):
+    photo(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "bad.png").write_bytes(b"this is no picture")
+    photo(tmp_path / "in" / "c.png")
+    assert restore(tmp_path / "in", "-o", tmp_path / "out", *(["--debug"] if debug else [])) == 1
+    assert names(tmp_path / "out") == ["a.png", "c.png"]
+    err = capsys.readouterr().err
+    assert "bad.png: not a picture" in err and "1 of 3 pictures failed" in err
+    assert ("Traceback" in err) == debug
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(fakes, tmp_path, capsys, monkeypatch):
+    def fail(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    photo(tmp_path / "a.png")
+    monkeypatch.setattr(os, "fsync", fail)
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "out") == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(lines) == 1 and "a.png" in lines[0] and "the disk is full" in lines[0]
+    assert names(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-w", "1.5"],
+        ["-w", "-0.1"],
+        ["--fidelity", "nan"],
+        ["-w", "inf"],
+        ["-w", "much"],
+        ["--upscale", "0.5"],
+        ["--upscale", "inf"],
+        ["--confidence", "2"],
+        ["--smallest-face", "-1"],
+        ["--device", "toaster"],
+        ["--dtype", "float16"],
+        ["--mask", "hair"],
+        ["--aligned", "--upscale", "2"],
+        ["--aligned", "--only-center-face"],
+        ["--aligned", "--parity"],
+    ],
+)
+def test_impossible_options_are_refused_before_anything_is_done(fakes, tmp_path, capsys, words):
+    photo(tmp_path / "a.png")
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "out", *words) == 2
+    err = capsys.readouterr().err
+    assert words[-2 if not words[-1].startswith("-") else -1].lstrip("-") in err or "--fidelity" in err
+    assert "Traceback" not in err
+    assert fakes.calls == [] and not (tmp_path / "out").exists()
+
+
+def test_inputs_that_are_not_there(fakes, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for given, said in [("nothing.png", "no such file"), ("empty", "no pictures"), ("*.webp", "no picture matches")]:
+        assert restore(tmp_path / given, "-o", tmp_path / "out") == 2
+        err = capsys.readouterr().err
+        assert said in err and given in err
+    assert restore("-o", tmp_path / "out") == 2
+    assert cli.main([]) == 2 and cli.main(["dance"]) == 2
+    assert restore(photo(tmp_path / "a.png")) == 2  # no -o
+    assert not (tmp_path / "out").exists()
+
+
+def test_existing_results_are_kept_unless_told_otherwise(fakes, tmp_path, capsys):
+    photo(tmp_path / "in" / "a.png")
+    photo(tmp_path / "in" / "b.png")
+    photo(tmp_path / "out" / "b.png", (7, 8, 9))
+    assert restore(tmp_path / "in", "-o", tmp_path / "out") == 2
+    err = capsys.readouterr().err
+    assert str(tmp_path / "out" / "b.png") in err and "--overwrite" in err
+    assert names(tmp_path / "out") == ["b.png"] and middle(tmp_path / "out" / "b.png") == [7, 8, 9]
+    assert restore(tmp_path / "in", "-o", tmp_path / "out", "--overwrite") == 0
+    assert middle(tmp_path / "out" / "b.png") == [255, 255, 255]
+
+
+def test_two_pictures_for_one_name_and_results_on_top_of_sources(fakes, tmp_path, capsys):
+    one, two = photo(tmp_path / "x" / "a.png"), photo(tmp_path / "y" / "a.png")
+    assert restore(one, two, "-o", tmp_path / "out") == 2
+    err = capsys.readouterr().err
+    assert str(one) in err and str(two) in err
+    assert restore(one, "-o", tmp_path / "x", "--overwrite") == 2
+    assert "replace the source" in capsys.readouterr().err
+    photo(tmp_path / "y" / "a_compare.png")
+    assert restore(tmp_path / "y", "-o", tmp_path / "out", "--compare") == 2
+    assert restore(one, two, "-o", tmp_path / "out.png") == 2
+    assert restore(tmp_path / "x", "-o", tmp_path / "out.png") == 2
+    (tmp_path / "file").write_text("")
+    assert restore(one, "-o", tmp_path / "file") == 2
+    assert middle(one) == list(COLOUR) and not (tmp_path / "out").exists()
+
+
+def test_names_with_pattern_characters_and_hidden_files(tmp_path):
+    odd = photo(tmp_path / "a[1].png")
+    photo(tmp_path / "a1.png")
+    photo(tmp_path / ".hidden.png")
+    assert inputs.expand_inputs([str(odd)]) == [odd]
+    assert inputs.expand_inputs([str(tmp_path)]) == [tmp_path / "a1.png", odd]
+
+
+def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_half_written(fakes, tmp_path, capsys, monkeypatch):
+    calls = itertools.count()
+
+    def interrupt(descriptor: int) -> None:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+
+    for name in ("a.png", "b.png", "c.png"):
+        photo(tmp_path / "in" / name)
+    monkeypatch.setattr(os, "fsync", interrupt)
+    assert restore(tmp_path / "in", "-o", tmp_path / "out") == 130
+    assert names(tmp_path / "out") == ["a.png"]
+    assert "Traceback" not in capsys.readouterr().err
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_model_says_which_file_from_where_to_where_and_the_short_way(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("CODEFORMER_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    photo(tmp_path / "a.png")
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "out") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "Traceback" not in lines[0]
+    for part in ("codeformer.pth", "https://", str(tmp_path / "models" / "facerestore_models"), "--download"):
+        assert part in lines[0]
+    assert not (tmp_path / "out").exists()
+    # A file that does not exist is no download's business.
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--model", tmp_path / "gone.pth") == 1
+    err = capsys.readouterr().err
+    assert "gone.pth" in err and "--download" not in err
+
+
+def test_the_best_installed_detector_and_mask_are_chosen_and_said(fakes, tmp_path, capsys):
+    def chosen() -> tuple[list[str], str]:
+        fakes.calls.clear()
+        assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--overwrite") == 0
+        return [source for _, source, *_ in fakes.calls], capsys.readouterr().err
+
+    photo(tmp_path / "a.png")
+    models = tmp_path / "models" / "facedetection"
+    models.mkdir(parents=True)
+    sources, err = chosen()
+    assert sources == ["codeformer", "yunet"]
+    assert "detector yunet, because" in err and "box mask, because parsenet is not installed" in err
+    (models / "detection_mobilenet0.25_Final.pth").touch()
+    assert chosen()[0] == ["codeformer", "retinaface_mobile0.25"]
+    (models / "detection_Resnet50_Final.pth").touch()
+    (models / "parsing_parsenet.pth").touch()
+    assert chosen() == (["codeformer", "retinaface_resnet50", "parsenet"], "")
+
+
+def test_download_announces_each_file_with_its_licence(fakes, tmp_path, capsys):
+    photo(tmp_path / "a.png")
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--download") == 0
+    assert [(source, download) for _, source, _, _, download in fakes.calls] == [
+        ("codeformer", True),
+        ("retinaface_resnet50", True),
+        ("parsenet", True),
+    ]
+    out = capsys.readouterr().out
+    assert "downloading codeformer.pth from https://" in out and "S-Lab" in out and "parsing_parsenet.pth" in out
+
+
+def test_a_face_mask_without_parsenet_is_an_error_when_asked_for(fakes, tmp_path, capsys, monkeypatch):
+    from codeformer_core.loading import load_parser
+
+    monkeypatch.setattr(tools, "load_parser", load_parser)
+    photo(tmp_path / "a.png")
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--mask", "face") == 1
+    err = capsys.readouterr().err
+    assert "parsing_parsenet.pth" in err and "--download" in err
+
+
+def test_a_model_of_the_wrong_kind_is_refused_once(fakes, tmp_path, capsys):
+    fakes.restorer.task, fakes.restorer.name = "colorization", "codeformer_colorization.pth"
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / "in" / name)
+    assert restore(tmp_path / "in", "-o", tmp_path / "out") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "codeformer_colorization.pth is a colorization model" in lines[0]
+
+
+def test_a_broken_package_is_one_line_with_the_way_around(fakes, tmp_path, capsys, monkeypatch):
+    def broken(source, device, **options):
+        raise ImportError("facexlib is not installed. Cure: pip install facexlib")
+
+    monkeypatch.setattr(tools, "load_detector", broken)
+    photo(tmp_path / "a.png")
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "out") == 1
+    assert "pip install facexlib. --detector yunet" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device that must be missing")
+def test_a_device_that_is_not_there(fakes, tmp_path, capsys):
+    photo(tmp_path / "a.png")
+    assert cli.main(["restore", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--device", "cuda:1"]) == 2
+    assert "cuda:1" in capsys.readouterr().err and fakes.calls == []
+
+
+def test_auto_device_is_one_that_torch_has():
+    assert torch.zeros(1, device=tools.choose_device("auto")).item() == 0
+    with pytest.raises(UsageError, match="mps") if not torch.backends.mps.is_available() else pytest.raises(ValueError):
+        tools.choose_device("mps" if not torch.backends.mps.is_available() else "cuda:99")
+
+
+# --- around it -------------------------------------------------------------------------------------------------------
+
+
+def test_weights_is_mounted(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("CODEFORMER_MODELS", str(tmp_path))
+    assert cli.main(["weights", "list"]) == 0
+    assert "codeformer_inpainting" in capsys.readouterr().out
+
+
+def test_unexpected_errors_are_one_line_and_debug_shows_more(fakes, tmp_path, capsys, monkeypatch):
+    def fail(*_: object):
+        raise AssertionError("a bug")
+
+    monkeypatch.setattr(tools, "choose_device", fail)
+    photo(tmp_path / "a.png")
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "out") == 1
+    err = capsys.readouterr().err
+    assert "AssertionError: a bug" in err and "--debug" in err and "Traceback" not in err
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--debug") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_errors_about_weights_stay_weights_errors(fakes, monkeypatch):
+    def fail(source, device, **options):
+        raise WeightsError("broken file x.pth")
+
+    monkeypatch.setattr(tools, "load_restorer", fail)
+    args = argparse.Namespace(device="cpu", dtype="float32", model="x.pth", download=False)
+    with pytest.raises(WeightsError, match=r"^broken file x\.pth$"):
+        tools.load_tools(args, console.Console(io.StringIO(), io.StringIO()))
+
+
+@pytest.mark.parametrize("words", [["--help"], ["restore", "--help"]])
+def test_help_comes_at_once_and_loads_nothing_heavy(words):
+    code = (
+        "import sys; from codeformer_core.cli import main; code = main(sys.argv[1:]); "
+        "heavy = {'torch', 'cv2', 'facexlib', 'numpy', 'PIL'} & set(sys.modules); "
+        "assert not heavy, heavy; sys.exit(code)"
+    )
+    seconds = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True)
+        seconds.append(time.perf_counter() - begun)
+        assert done.returncode == 0 and "restore" in done.stdout, done.stderr
+    assert min(seconds) < 0.3
+
+
+def test_the_package_runs_as_a_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "codeformer_core", "restore"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "INPUT" in done.stderr
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_is_drawn_in_a_terminal_only_and_gives_way_to_lines():
+    out, err = io.StringIO(), Terminal()
+    shown = console.Console(out, err)
+    shown.progress(0.5, "1/2 a.png: restoring faces 1/2")
+    assert "[############............]  50% 1/2 a.png" in err.getvalue()
+    shown.line("a.png done")
+    assert err.getvalue().endswith("\r") and out.getvalue() == "a.png done\n"
+    quiet = io.StringIO()
+    console.Console(out, quiet).progress(0.5, "text")
+    assert quiet.getvalue() == ""
+
+
+def test_file_names_that_the_terminal_cannot_show():
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    console.Console(stream, stream).line("写真.png \udcff done")
+    assert raw.getvalue() == b"??.png ? done\n"
