@@ -1,4 +1,4 @@
-"""The command line: `python -m codeformer_core restore | weights ...`, installed as `codeformer`.
+"""The command line: `python -m codeformer_core restore | demo | weights ...`, installed as `codeformer`.
 
 Exit codes: 0 done; 1 something failed, and a line on stderr says what; 2 the command was typed wrongly, and
 nothing was begun; 130 stopped by Ctrl-C.
@@ -19,6 +19,7 @@ from .commands.errors import FAILED, INTERRUPTED, USAGE, UsageError, one_line
 # is asked for is imported, and modules import torch when they run, so that --help comes at once.
 _COMMANDS = {
     "restore": (".commands.restore", "restore the faces in pictures"),
+    "demo": (".commands.demo", "restore the example photo"),
     "weights": (".weights.command", "list, download, convert and verify model files"),
 }
 

@@ -82,19 +82,22 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, *, overwrite: 
     # In the same folder, so that the last step is one rename; hidden, so that a listing doesn't take it for a
     # picture.
     temporary = path.with_name(f".{os.getpid()}-{threading.get_ident()}.part")
+    begun = False
     try:
-        with temporary.open("xb") as stream:
+        with temporary.open("wb") as stream:
+            begun = True
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         _refuse_existing(path, overwrite)
         os.replace(temporary, path)
+    except FileExistsError:
+        raise
     except OSError as error:
-        if isinstance(error, FileExistsError):
-            raise
         raise OSError(error.errno, f"could not be written: {_cause(error)}", str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if begun:  # else even the attempt could fail, in a folder that isn't one, and hide the real error
+            temporary.unlink(missing_ok=True)
 
 
 def _decode(path: Path, stream: BinaryIO, header: Header) -> Picture:

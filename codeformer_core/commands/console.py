@@ -32,10 +32,10 @@ class Console:
     def complain(self, text: str) -> None:
         self._write(self.err, text)
 
-    def progress(self, share: float, text: str) -> None:
-        """Draw the bar; share: how much of everything is done, 0..1."""
+    def progress(self, share: float, text: str, *, at_once: bool = False) -> None:
+        """Draw the bar; share: how much of everything is done, 0..1; at_once: even if it was drawn just now."""
         now = time.monotonic()
-        if not self.in_terminal or now - self._drawn_at < _REDRAW_EVERY:
+        if not self.in_terminal or (now - self._drawn_at < _REDRAW_EVERY and not at_once):
             return
         filled = round(_BAR_WIDTH * min(max(share, 0.0), 1.0))
         drawn = f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {share:4.0%} {text}"

@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ _FACE_OPTIONS = {
     "mask": "auto",
     "parity": False,
 }
+_READING, _WRITING = "reading", "writing"
 _PACKAGE = __package__.partition(".")[0] if __package__ else "codeformer_core"
 
 OnStage = Callable[[str, int, int], None]
@@ -93,7 +95,9 @@ def run(args: argparse.Namespace) -> int:
     console = Console(sys.stdout, sys.stderr)
     _refuse_useless_options(args)
     jobs = plan_jobs(args.inputs, args.output, compare=args.compare, overwrite=args.overwrite)
-    with console.showing_logs(logging.getLogger(_PACKAGE)):
+    with console.showing_logs(logging.getLogger(_PACKAGE)), warnings.catch_warnings():
+        # Pillow's remarks about odd metadata; what matters is raised or logged by us, with the file's name.
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
         # Here and not above: torch takes a second or more, which --help and typing errors need not wait for.
         from .tools import load_tools
 
@@ -118,9 +122,16 @@ def _refuse_useless_options(args: argparse.Namespace) -> None:
 def _attempt(job: Job, index: int, count: int, args: argparse.Namespace, tools: Tools, console: Console) -> bool:
     """Whether the picture was restored and written; if not, stderr says why."""
 
+    from ..restore import FINDING, RESTORING
+
+    begins = {_READING: 0.0, FINDING: 0.05, RESTORING: 0.15, _WRITING: 0.95, "": 1.0}
+    stages = list(begins)
+
     def on_stage(stage: str, done: int, total: int) -> None:
-        share = (index + done / max(total, 1) * 0.9) / count
-        console.progress(share, f"{index + 1}/{count} {job.source.name}: {stage} {done}/{total}")
+        begin, end = begins[stage], begins[stages[stages.index(stage) + 1]]
+        share = (index + begin + (end - begin) * done / max(total, 1)) / count
+        text = f"{index + 1}/{count} {job.source.name}: {stage} {done}/{total}"
+        console.progress(share, text, at_once=done == 0)
 
     started = time.monotonic()
     try:
@@ -140,10 +151,10 @@ def _restore_file(job: Job, args: argparse.Namespace, tools: Tools, on_stage: On
     """Read, restore, write. Returns what was found and restored by what, in words."""
     from ..files import read_picture, write_picture
 
-    on_stage("reading", 0, 1)
+    on_stage(_READING, 0, 1)
     picture = read_picture(job.source)
     restored_HWC, words = _restore(picture.image_HWC, args, tools, on_stage)
-    on_stage("writing", 1, 1)
+    on_stage(_WRITING, 0, 1)
     write_picture(job.output, replace(picture, image_HWC=restored_HWC), overwrite=args.overwrite)
     if job.compare is not None:
         pair_HWC = side_by_side(picture.image_HWC, restored_HWC)

@@ -98,6 +98,20 @@ def choose_detector(roots: list[Path], download: bool) -> str:
     return next((name for name in DETECTORS if find_weights(name, roots) is not None), DETECTORS[-1])
 
 
+def load_announced(model: str, roots: list[Path], console: Console) -> Restorer:
+    """The restorer called `model` on the fastest device, fetched if it is missing, its licence said before."""
+    if _is_missing(model, roots):
+        _announce_download(model, console)
+    device = choose_device("auto")
+    return load_restorer(model, device, roots=roots, download=True, on_progress=_shown_on(console, model))
+
+
+def installed_parser(device: torch.device) -> FaceParser | None:
+    """ParseNet if its file is on this machine."""
+    roots = default_roots()
+    return None if _is_missing(_PARSER, roots) else load_parser(_PARSER, device, roots=roots)
+
+
 def choose_device(wanted: str) -> torch.device:
     """`wanted`, or for "auto" the fastest kind there is. Raises UsageError when it isn't there."""
     if wanted == "auto":

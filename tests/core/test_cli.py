@@ -20,7 +20,6 @@ from safetensors.torch import save_file
 
 from codeformer_core import cli
 from codeformer_core.commands import console, inputs, tools
-from codeformer_core.commands.errors import UsageError
 from codeformer_core.faces.types import Face
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig
@@ -257,7 +256,8 @@ def test_impossible_options_are_refused_before_anything_is_done(fakes, tmp_path,
     photo(tmp_path / "a.png")
     assert restore(tmp_path / "a.png", "-o", tmp_path / "out", *words) == 2
     err = capsys.readouterr().err
-    assert words[-2 if not words[-1].startswith("-") else -1].lstrip("-") in err or "--fidelity" in err
+    option = [word for word in words if word.startswith("-") and not word[1].isdigit()][-1]
+    assert option in err
     assert "Traceback" not in err
     assert fakes.calls == [] and not (tmp_path / "out").exists()
 
@@ -404,17 +404,14 @@ def test_a_broken_package_is_one_line_with_the_way_around(fakes, tmp_path, capsy
     assert "pip install facexlib. --detector yunet" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device that must be missing")
 def test_a_device_that_is_not_there(fakes, tmp_path, capsys):
     photo(tmp_path / "a.png")
-    assert cli.main(["restore", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--device", "cuda:1"]) == 2
-    assert "cuda:1" in capsys.readouterr().err and fakes.calls == []
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--device", "cuda:99") == 2
+    assert "cuda:99" in capsys.readouterr().err and fakes.calls == []
 
 
 def test_auto_device_is_one_that_torch_has():
     assert torch.zeros(1, device=tools.choose_device("auto")).item() == 0
-    with pytest.raises(UsageError, match="mps") if not torch.backends.mps.is_available() else pytest.raises(ValueError):
-        tools.choose_device("mps" if not torch.backends.mps.is_available() else "cuda:99")
 
 
 # --- around it -------------------------------------------------------------------------------------------------------
@@ -482,6 +479,10 @@ def test_the_bar_is_drawn_in_a_terminal_only_and_gives_way_to_lines():
     shown = console.Console(out, err)
     shown.progress(0.5, "1/2 a.png: restoring faces 1/2")
     assert "[############............]  50% 1/2 a.png" in err.getvalue()
+    shown.progress(0.6, "too soon")
+    assert "too soon" not in err.getvalue()
+    shown.progress(0.7, "a new stage", at_once=True)
+    assert "70% a new stage" in err.getvalue()
     shown.line("a.png done")
     assert err.getvalue().endswith("\r") and out.getvalue() == "a.png done\n"
     quiet = io.StringIO()

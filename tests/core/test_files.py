@@ -20,6 +20,9 @@ from PIL import Image, ImageCms, ImageOps
 from codeformer_core import memory
 from codeformer_core.files import Picture, read_picture, write_picture
 
+# Pillow's own remarks about the damaged files that are made here.
+pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
+
 HEIGHT, WIDTH = 9, 14
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -453,6 +456,9 @@ def test_an_interrupt_leaves_nothing_half_written(tmp_path, monkeypatch):
 def test_a_missing_folder_and_an_unknown_suffix(tmp_path):
     with pytest.raises(OSError, match=r"a\.png"):
         write_picture(tmp_path / "nowhere" / "a.png", picture_of(noise(3)))
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"a\.png"):
+        write_picture(tmp_path / "file" / "a.png", picture_of(noise(3)))
     with pytest.raises(ValueError, match=r"a\.gif.*\.png"):
         write_picture(tmp_path / "a.gif", picture_of(noise(3)))
 

@@ -1,0 +1,31 @@
+# Everything runs in .venv, made on first use. TORCH is the pair the tests run with; any other pair may be named.
+PYTHON ?= python3
+TORCH ?= torch==2.12.1 torchvision==0.27.1
+BIN := .venv/bin
+
+.PHONY: demo test lint format
+
+demo: .venv/.runtime
+	$(BIN)/python -m codeformer_core demo
+
+test: .venv/.dev
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.venv/.runtime: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+.venv/.dev: .venv/.runtime pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@

@@ -1,0 +1,118 @@
+"""`python -m codeformer_core demo`: one photo, restored, with a picture of before and after.
+
+Where the restoration model can't be had it says so, and shows the faces that it would have restored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .console import Console
+from .errors import OK
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..faces.detection import FaceDetector
+    from ..faces.types import Face
+    from ..pictures.picture import Picture
+    from ..restorer import Restorer
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "images" / "example.jpg"
+BOX_COLOUR = (64, 224, 96)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` its arguments; `run` takes what it parsed."""
+    parser.add_argument("photo", nargs="?", type=Path, default=EXAMPLE, help="default: the example of the README")
+    parser.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="FOLDER", help="default %(default)s")
+    parser.add_argument("--model", default="codeformer", metavar="FILE|NAME", help="default %(default)s")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0, also where the model could not be had and the faces were drawn instead: the demo has then said so."""
+    console = Console(sys.stdout, sys.stderr)
+    console.line("loading torch, and the face detector that is installed")
+    from ..files import read_picture
+    from ..loading import load_detector
+    from ..weights.folders import default_roots
+    from .tools import choose_detector
+
+    picture = read_picture(args.photo)
+    detector = load_detector(choose_detector(default_roots(), download=False))
+    args.output.mkdir(parents=True, exist_ok=True)
+    restorer = _restorer(args.model, console)
+    if restorer is None:
+        return _show_faces(args, picture, detector, console)
+    return _restore(args, picture, detector, restorer, console)
+
+
+def _restorer(model: str, console: Console) -> Restorer | None:
+    """The model, fetched if need be; None, after a line that says which file is wanted, where that fails."""
+    from ..weights.folders import default_roots
+    from .tools import load_announced
+
+    try:
+        return load_announced(model, default_roots(), console)
+    except (OSError, ValueError) as error:
+        console.complain(f"not restored: {error}")
+        return None
+
+
+def _restore(
+    args: argparse.Namespace, picture: Picture, detector: FaceDetector, restorer: Restorer, console: Console
+) -> int:
+    from ..files import write_picture
+    from ..restore import restore_images
+    from .restore import side_by_side
+    from .tools import installed_parser
+
+    result = restore_images(
+        picture.image_HWC[None],
+        restorer=restorer,
+        detector=detector,
+        parser=installed_parser(restorer.device),
+        keep_crops=False,
+        on_progress=lambda stage, done, total: console.progress(done / max(total, 1), f"{stage} {done}/{total}"),
+    )
+    console.clear()
+    pair_HWC = side_by_side(picture.image_HWC, result.images_BHWC[0])
+    for name, image_HWC in (("restored", result.images_BHWC[0]), ("compare", pair_HWC)):
+        path = args.output / f"{args.photo.stem}_{name}.png"
+        write_picture(path, replace(picture, image_HWC=image_HWC), overwrite=True)
+        console.line(f"wrote {path}")
+    console.line(result.summary())
+    return OK
+
+
+def _show_faces(args: argparse.Namespace, picture: Picture, detector: FaceDetector, console: Console) -> int:
+    from ..files import write_picture
+
+    found = detector.detect(picture.image_HWC[None])[0]
+    path = args.output / f"{args.photo.stem}_faces.png"
+    write_picture(path, replace(picture, image_HWC=draw_faces(picture.image_HWC, found)), overwrite=True)
+    console.line(f"what works without it: {len(found)} face(s) found by {detector.name}, drawn in {path}")
+    return OK
+
+
+def draw_faces(image_HWC: Tensor, faces: Sequence[Face]) -> Tensor:
+    """The picture (RGB [0, 1]) with each face's box, landmarks and score."""
+    import numpy as np
+    import torch
+    from PIL import Image, ImageDraw
+
+    levels_HW3 = (image_HWC[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    canvas = Image.fromarray(levels_HW3)
+    draw = ImageDraw.Draw(canvas)
+    line = max(1, round(max(canvas.size) / 400))
+    for face in faces:
+        draw.rectangle(face.box_xyxy, outline=BOX_COLOUR, width=line)
+        draw.text((face.box_xyxy[0] + 2 * line, face.box_xyxy[1] + line), f"{face.score:.2f}", fill=BOX_COLOUR)
+        for x, y in face.landmarks_xy:
+            draw.ellipse((x - line, y - line, x + line, y + line), fill=BOX_COLOUR)
+    return torch.from_numpy(np.asarray(canvas).copy()).float() / 255
