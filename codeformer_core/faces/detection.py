@@ -25,12 +25,20 @@ VIEW_PIXEL_BUDGET = 16 * 640 * 640
 class FaceDetector(Protocol):
     """Finds faces and their five landmarks in pictures."""
 
-    name: str
-    """"retinaface_resnet50", "retinaface_mobile0.25" or "yunet"."""
-    default_confidence: float
-    """The score, 0..1, above which this detector calls something a face unless told otherwise."""
-    module: nn.Module | None
-    """What a host's memory manager moves; None for detectors that run in OpenCV."""
+    @property
+    def name(self) -> str:
+        """ "retinaface_resnet50", "retinaface_mobile0.25" or "yunet"."""
+        ...
+
+    @property
+    def default_confidence(self) -> float:
+        """The score, 0..1, above which this detector calls something a face unless told otherwise."""
+        ...
+
+    @property
+    def module(self) -> nn.Module | None:
+        """What a host's memory manager moves; None for detectors that run in OpenCV."""
+        ...
 
     def detect(self, images_BHWC: Tensor, confidence: float | None = None) -> list[list[Face]]:
         """One list per picture, best score first. images_BHWC: RGB in [0, 1], as `images.check_images` wants

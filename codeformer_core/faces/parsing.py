@@ -27,9 +27,13 @@ MOST_PER_PASS = 4
 class FaceParser(Protocol):
     """Says for each pixel of an aligned face what part of the head it is."""
 
-    name: str
-    module: nn.Module
-    """What a host's memory manager moves."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def module(self) -> nn.Module:
+        """What a host's memory manager moves."""
+        ...
 
     def parse(self, faces_B3HW: Tensor) -> Tensor:
         """labels_BHW, uint8, on the device and at the size of faces_B3HW (RGB in [-1, 1]).

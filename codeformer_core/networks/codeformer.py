@@ -120,7 +120,8 @@ class CodeFormer(VQAutoencoder):
             size = self.config.image_size
             raise ValueError(f"faces must be {size}x{size} pixels for this network; resize them first")
         x_BTW = self.token_in(latent_BDHW.flatten(2).transpose(1, 2))
-        position_TW = self.position(torch.arange(tokens, device=latent_BDHW.device))
+        # A host's embeddings answer in the precision they are stored in, whatever the faces'.
+        position_TW = self.position(torch.arange(tokens, device=latent_BDHW.device)).to(x_BTW.dtype)
         for layer in self.layers:
             x_BTW = layer(x_BTW, position_TW)
         return self.code_head(self.norm_out(x_BTW))
@@ -139,7 +140,7 @@ class CodeFormer(VQAutoencoder):
         latent_BDHW, taps = self.encoder(
             faces_B3HW.contiguous(memory_format=torch.channels_last), taps_wanted
         )
-        quantised_BDHW = self.look_up(self.predict_codes(latent_BDHW))
+        quantised_BDHW = self.look_up(self.predict_codes(latent_BDHW)).to(latent_BDHW.dtype)
         if adain:
             quantised_BDHW = match_statistics(quantised_BDHW, latent_BDHW)
 

@@ -1,0 +1,149 @@
+"""What the loaders' dropdowns offer, and which file a choice stands for.
+
+A catalog file that is not on this machine is offered with DOWNLOAD behind its name; choosing that is the user's
+consent. A workflow saved with such a choice stays valid after the download: it then means the file on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+
+from ..codeformer_core.weights.catalog import CATALOG, CatalogEntry, find_entry
+from ..codeformer_core.weights.download import download
+from ..codeformer_core.weights.folders import find_weights
+from ..codeformer_core.weights.kept import origin
+from . import host
+
+DOWNLOAD = " (download)"
+AUTO = "auto"
+RESTORER_FOLDERS = ("facerestore_models", "codeformer")
+FACE_FOLDERS = ("facedetection",)
+# Best first. The last one comes with the pack.
+DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "yunet")
+PARSER = "parsenet"
+WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".sft")
+# What other packs put into the same folders.
+NO_RESTORER = ("detection_", "parsing_", "yolov5", "gfpgan", "restoreformer", "gpen", "alignment_", "realesrgan")
+NO_DETECTOR = ("parsing_", "alignment_")
+
+_RESTORERS = tuple(entry for entry in CATALOG if entry.task == "restoration")
+_LICENCES = "; ".join(f"{entry.filename}: {entry.licence}, {entry.licence_note}" for entry in _RESTORERS)
+MODEL_TOOLTIP = (
+    "A CodeFormer checkpoint from models/facerestore_models or models/codeformer. An entry with (download) is fetched "
+    f"when the node runs, with its hash checked, and stays valid afterwards. Licence of {_LICENCES}."
+)
+DETECTOR_TOOLTIP = (
+    "Finds the faces. RetinaFace resnet50 finds the most and places them best (110 MB), mobile0.25 is small and quick, "
+    "YuNet comes with the pack and needs no download. auto: the best of them whose file is in models/facedetection. "
+    "Licences: RetinaFace MIT, YuNet Apache-2.0."
+)
+PARSER_TOOLTIP = (
+    "Finds the outline of a face for the paste mask (Face Restore, mask: face). auto: ParseNet if its file "
+    "parsing_parsenet.pth (85 MB) is in models/facedetection, otherwise faces are pasted through a soft box. "
+    "Licence: MIT (facexlib); its network comes from PSFRGAN, whose own licence is CC BY-NC-SA 4.0."
+)
+
+
+def restorers() -> list[str]:
+    """Files that may be face restorers, the catalog's first, then the catalog's restorers that are not here."""
+    files = [name for name in _weight_files(RESTORER_FOLDERS) if _may_be(name, NO_RESTORER)]
+    known = [name for name in files if find_entry(name) in _RESTORERS]
+    others = [name for name in files if name not in known]
+    return [*known, *others, *(entry.filename + DOWNLOAD for entry in _RESTORERS if _file_of(entry) is None)]
+
+
+def detectors() -> list[str]:
+    """The detectors this pack knows, best first, then other files in the detectors' folder."""
+    known = [_offer(_entry(name)) for name in DETECTORS]
+    others = [name for name in _weight_files(FACE_FOLDERS) if find_entry(name) is None and _may_be(name, NO_DETECTOR)]
+    return known + others
+
+
+def detectors_or_auto() -> list[str]:
+    return [AUTO, *detectors()]
+
+
+def parsers_or_auto() -> list[str]:
+    return [AUTO, _offer(_entry(PARSER))]
+
+
+def complaint(choice: str | None, choices: Sequence[str], folders: Sequence[str]) -> str | None:
+    """What is wrong with a choice that may come from a workflow saved elsewhere; None when nothing is.
+
+    choice is None for an input that another node feeds.
+    """
+    if choice is None or choice in choices:
+        return None
+    name = choice.removesuffix(DOWNLOAD)
+    entry = find_entry(name)
+    if _local(name, folders) is not None or (entry is not None and choice != name):
+        return None
+    return _not_here(name, entry, folders)
+
+
+def verdict(*complaints: str | None) -> bool | str:
+    """The host's answer format: True, or what is wrong."""
+    return "; ".join(filter(None, complaints)) or True
+
+
+def resolve(choice: str, folders: Sequence[str]) -> Path:
+    """The file a choice stands for, downloaded if the choice says so. Raises ValueError when there is none."""
+    name = choice.removesuffix(DOWNLOAD)
+    if (path := _local(name, folders)) is not None:
+        return path
+    entry = find_entry(name)
+    if entry is None or choice == name:
+        raise ValueError(_not_here(name, entry, folders))
+    return download(entry, host.download_folder(entry.folder), host.download_progress())
+
+
+def best_local_detector() -> str:
+    """What AUTO stands for: the best detector whose file is here; nothing is downloaded for it."""
+    return next(name for name in DETECTORS if _file_of(_entry(name)) is not None)
+
+
+def local_parser() -> Path | None:
+    return _file_of(_entry(PARSER))
+
+
+def _local(name: str, folders: Sequence[str]) -> Path | None:
+    found = next((path for folder in folders if (path := host.model_path(folder, name))), None)
+    entry = find_entry(name)
+    return found if found or entry is None else _file_of(entry)
+
+
+def _file_of(entry: CatalogEntry) -> Path | None:
+    return find_weights(entry, host.model_roots())
+
+
+def _entry(name: str) -> CatalogEntry:
+    entry = find_entry(name)
+    assert entry is not None, name
+    return entry
+
+
+def _offer(entry: CatalogEntry) -> str:
+    return entry.name if _file_of(entry) else entry.name + DOWNLOAD
+
+
+def _not_here(name: str, entry: CatalogEntry | None, folders: Sequence[str]) -> str:
+    cure = "choose another, or put it" if entry is None else f"choose {name + DOWNLOAD!r}, or put {entry.filename}"
+    return f"{name!r} is not on this machine: {cure} into {host.download_folder(folders[0])}"
+
+
+def _weight_files(folders: Sequence[str]) -> list[str]:
+    """Names in the folders, each once, without the safetensors copies that the pack keeps beside pickles."""
+    files = {name: folder for folder in reversed(folders) for name in host.model_files(folder)}
+    weights = [name for name in sorted(files) if name.lower().endswith(WEIGHT_SUFFIXES)]
+    return [name for name in weights if not _is_kept_copy(name, files)]
+
+
+def _is_kept_copy(name: str, files: dict[str, str]) -> bool:
+    path = host.model_path(files[name], name) if name.endswith(".safetensors") else None
+    mark = origin(path) if path else None
+    return mark is not None and str(PurePath(name).with_name(mark["source_file"])) in files
+
+
+def _may_be(name: str, excluded_prefixes: tuple[str, ...]) -> bool:
+    return not PurePath(name).name.lower().startswith(excluded_prefixes)

@@ -1,0 +1,107 @@
+"""The loaders: a restorer with its default detector and parser, or a detector alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from comfy_api.latest import io
+
+from .. import codeformer_core as core
+from . import choices, host
+from .managed import ManagedRestorer, managed_detector, managed_parser
+from .sockets import FaceDetectorType, FaceRestoreModel, FaceRestoreModelType, LoadedOnce
+
+if TYPE_CHECKING:
+    from ..codeformer_core.faces.detection import FaceDetector
+    from ..codeformer_core.faces.parsing import FaceParser
+
+ALIASES = ("codeformer", "face restore", "face fix", "face detection", "gfpgan", "retinaface", "yunet")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPE_TOOLTIP = (
+    "Precision of the restoration network. bfloat16 halves its memory and is faster on newer graphics cards, at "
+    "slightly less accuracy. Where the device has no fast bfloat16, float32 is used and the log says so."
+)
+
+
+class LoadFaceRestoreModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        detectors, parsers = choices.detectors_or_auto(), choices.parsers_or_auto()
+        schema = io.Schema(
+            node_id="CodeFormerLoadModel",
+            display_name="Load Face Restore Model",
+            category="image/face restore",
+            description="Loads a CodeFormer checkpoint, with the face detector and parser to go with it.",
+            inputs=[
+                io.Combo.Input("model", options=choices.restorers(), tooltip=choices.MODEL_TOOLTIP),
+                host.advanced(io.Combo.Input("detector", options=detectors, tooltip=choices.DETECTOR_TOOLTIP)),
+                host.advanced(io.Combo.Input("parser", options=parsers, tooltip=choices.PARSER_TOOLTIP)),
+                host.advanced(io.Combo.Input("dtype", options=list(DTYPES), tooltip=DTYPE_TOOLTIP)),
+            ],
+            outputs=[FaceRestoreModelType.Output(display_name="FACE_RESTORE_MODEL", tooltip="For Face Restore.")],
+        )
+        return host.aliased(schema, *ALIASES)
+
+    @classmethod
+    def validate_inputs(
+        cls, model: str | None = None, detector: str | None = None, parser: str | None = None
+    ) -> bool | str:
+        return choices.verdict(
+            choices.complaint(model, choices.restorers(), choices.RESTORER_FOLDERS),
+            choices.complaint(detector, choices.detectors_or_auto(), choices.FACE_FOLDERS),
+            choices.complaint(parser, choices.parsers_or_auto(), choices.FACE_FOLDERS),
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str, detector: str, parser: str, dtype: str) -> tuple[str, bool]:
+        """Load again when a file has arrived that "auto" would take."""
+        return choices.best_local_detector(), choices.local_parser() is not None
+
+    @classmethod
+    def execute(cls, model: str, detector: str, parser: str, dtype: str) -> io.NodeOutput:
+        restorer = core.load_restorer(
+            choices.resolve(model, choices.RESTORER_FOLDERS),
+            device=host.offload_device(),
+            dtype=host.supported_dtype(DTYPES[dtype]),
+            operations=host.operations(),
+        )
+        return io.NodeOutput(
+            FaceRestoreModel(
+                restorer=ManagedRestorer(restorer, host.managed(restorer.module)),
+                detector=LoadedOnce(lambda: _load_detector(detector)),
+                parser=LoadedOnce(lambda: _load_parser(parser)),
+            )
+        )
+
+
+class LoadFaceDetector(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        schema = io.Schema(
+            node_id="CodeFormerLoadDetector",
+            display_name="Load Face Detector",
+            category="image/face restore",
+            description="Loads a face detector to be used instead of the one that Load Face Restore Model brings.",
+            inputs=[io.Combo.Input("detector", options=choices.detectors(), tooltip=choices.DETECTOR_TOOLTIP)],
+            outputs=[FaceDetectorType.Output(display_name="FACE_DETECTOR", tooltip="For Face Restore.")],
+        )
+        return host.aliased(schema, *ALIASES)
+
+    @classmethod
+    def validate_inputs(cls, detector: str | None = None) -> bool | str:
+        return choices.verdict(choices.complaint(detector, choices.detectors(), choices.FACE_FOLDERS))
+
+    @classmethod
+    def execute(cls, detector: str) -> io.NodeOutput:
+        return io.NodeOutput(_load_detector(detector))
+
+
+def _load_detector(choice: str) -> FaceDetector:
+    path = choices.resolve(choices.best_local_detector() if choice == choices.AUTO else choice, choices.FACE_FOLDERS)
+    return managed_detector(core.load_detector(path, device=host.offload_device()))
+
+
+def _load_parser(choice: str) -> FaceParser | None:
+    path = choices.local_parser() if choice == choices.AUTO else choices.resolve(choice, choices.FACE_FOLDERS)
+    return managed_parser(core.load_parser(path, device=host.offload_device())) if path else None

@@ -1,0 +1,60 @@
+"""The pack's own socket types and what travels through them. Payloads are values: nothing a node gets is changed.
+
+FACE_RESTORE_MODEL  FaceRestoreModel: a restorer, and the detector and parser to use with it unless told otherwise
+FACE_DETECTOR       anything that satisfies codeformer_core.faces.detection.FaceDetector
+FACES               Faces: what was found in each picture of a batch
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from comfy_api.latest import io
+
+from .managed import ManagedRestorer
+
+if TYPE_CHECKING:
+    from ..codeformer_core.faces.detection import FaceDetector
+    from ..codeformer_core.faces.parsing import FaceParser
+    from ..codeformer_core.faces.types import Face
+
+FaceRestoreModelType = io.Custom("FACE_RESTORE_MODEL")
+FaceDetectorType = io.Custom("FACE_DETECTOR")
+FacesType = io.Custom("FACES")
+
+Loaded = TypeVar("Loaded")
+
+
+class LoadedOnce(Generic[Loaded]):
+    """Loads at the first look at `value` and keeps it as long as the payload that holds this object lives."""
+
+    def __init__(self, load: Callable[[], Loaded]) -> None:
+        self._load = load
+
+    @cached_property
+    def value(self) -> Loaded:
+        return self._load()
+
+
+@dataclass(frozen=True)
+class FaceRestoreModel:
+    """Payload of FACE_RESTORE_MODEL.
+
+    detector, parser: loaded when first used, so a detector from another node saves loading this one.
+    parser.value is None when there is no parser's file on this machine.
+    """
+
+    restorer: ManagedRestorer
+    detector: LoadedOnce[FaceDetector]
+    parser: LoadedOnce[FaceParser | None]
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Payload of FACES: per picture the faces that were restored, in pixels of the picture that came in."""
+
+    per_picture: tuple[tuple[Face, ...], ...]
+    picture_size_hw: tuple[int, int]

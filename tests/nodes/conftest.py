@@ -1,0 +1,97 @@
+"""A running ComfyUI per checkout found, shared by all tests of the run, with small random weights in its folders."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from .hosts import Host, NoHost, cloned_host, environment_python, found_hosts, host_environment
+from .server import Server
+from .weights import COLORIZATION_SIZES, save_small_codeformer, save_small_upscaler
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+try:
+    FOUND = found_hosts()
+except ValueError as error:
+    raise pytest.UsageError(str(error)) from error
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Gives all skips for want of a host the same place, so that pytest's summary tells the reason once."""
+    report = yield
+    if report.skipped and report.when == "setup" and "host" in getattr(item, "fixturenames", ()):
+        assert isinstance(report.longrepr, tuple)
+        report.longrepr = (__file__, 1, report.longrepr[2])
+    return report
+
+
+@pytest.fixture(scope="session", params=FOUND or [None], ids=[host.version for host in FOUND] or ["clone"])
+def host(request: pytest.FixtureRequest) -> Host:
+    """A checkout with an environment that can run it; without one, the tests are skipped with the reason."""
+    try:
+        checkout = request.param or cloned_host()
+        environment_python(checkout)
+    except NoHost as reason:
+        pytest.skip(str(reason))
+    return checkout
+
+
+@pytest.fixture(scope="session")
+def small_codeformer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint in the published layout with the published file's name."""
+    path = tmp_path_factory.mktemp("weights") / "codeformer.pth"
+    save_small_codeformer(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(host: Host, small_codeformer: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    base = tmp_path_factory.mktemp("comfyui")
+    models = base / "models"
+    (models / "facerestore_models").mkdir(parents=True)
+    shutil.copy(small_codeformer, models / "facerestore_models" / "codeformer.pth")
+    save_small_codeformer(models / "facerestore_models" / "painter.pth", COLORIZATION_SIZES)
+    save_small_upscaler(models / "upscale_models" / "double.pth")
+    # As ComfyUI-Manager does: a detector among the restorers.
+    detector = GOLDEN / "models" / "retinaface_mobilenet0.25_mit.pth"
+    shutil.copy(detector, models / "facerestore_models" / "detection_mobilenet0.25_Final.pth")
+    # A folder of the user's own for restorers.
+    (base / "mine").mkdir()
+    shutil.copy(small_codeformer, base / "mine" / "my_faces.pth")
+    (base / "extra_model_paths.yaml").write_text(f"mine:\n    facerestore_models: {base / 'mine'}\n")
+    with Server(host, base) as running:
+        _put_pictures(running)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def measured_inside(host: Host, small_codeformer: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What inside.py measured in the host's own Python."""
+    base = tmp_path_factory.mktemp("inside")
+    Server(host, base)  # makes the folders and links the pack; nothing is started
+    script = Path(__file__).with_name("inside.py")
+    command = [str(environment_python(host)), str(script), str(host.root), str(base), str(small_codeformer)]
+    done = subprocess.run(command, env=host_environment(host), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _put_pictures(server: Server) -> None:
+    photos = GOLDEN / "photos"
+    group = Image.open(photos / "composite__group09.jpg").convert("RGB")
+    server.put_picture("group.png", group.crop((0, 0, 1024, 512)))
+    portrait = group.crop((0, 0, 512, 512))
+    server.put_picture("portrait.png", portrait)
+    no_face = Image.open(photos / "no_face__webmorphR.stim__bright-4642061_640.jpg").convert("RGB")
+    server.put_picture("no_face.png", no_face.crop((0, 0, 400, 400)).resize((512, 512)))
+    alpha = np.linspace(0, 255, 512, dtype=np.uint8)[None].repeat(512, 0)
+    server.put_picture("alpha.png", Image.fromarray(alpha))

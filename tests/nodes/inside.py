@@ -1,0 +1,90 @@
+"""Runs in a host's own Python, beside its modules, and prints what it measured as one line of JSON.
+
+Arguments: the host's folder, a base directory with the pack in `custom_nodes`, a checkpoint in the published layout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from importlib import import_module
+
+import torch
+
+
+def main(root: str, base: str, checkpoint: str) -> dict[str, object]:
+    os.chdir(root)
+    sys.path.insert(0, root)
+    sys.argv = ["main.py", "--cpu", "--base-directory", base]
+    import_module("comfy.options").enable_args_parsing()
+    nodes = import_module("nodes")
+    import_module("comfy_config.config_parser")  # the host imports it when it loads its first pack
+    before = set(sys.modules)
+    started = time.process_time()
+    pack = os.path.join(base, "custom_nodes", "ComfyUI-CodeFormer")
+    loaded = asyncio.run(nodes.load_custom_node(pack))
+    seconds = time.process_time() - started
+    imported = {name.split(".")[0] for name in set(sys.modules) - before if not name.startswith(pack)}
+    with torch.inference_mode():
+        streaming = measure_streaming(pack, checkpoint)
+    return {
+        "loaded": loaded,
+        "import_cpu_seconds": seconds,
+        "imported": sorted(imported),
+        "cancel_stops_downloads": cancel_stops_downloads(pack),
+        **streaming,
+    }
+
+
+def cancel_stops_downloads(pack: str) -> bool:
+    management = import_module("comfy.model_management")
+    report = import_module(f"{pack}.nodes.host").download_progress()
+    report(1, None)
+    report(2, 10)
+    management.interrupt_current_processing()
+    try:
+        report(3, 10)
+    except management.InterruptProcessingException:
+        return True
+    return False
+
+
+def measure_streaming(pack: str, checkpoint: str) -> dict[str, object]:
+    """The network with its weights left behind by the memory manager, against the same network in plain torch."""
+    load_restorer = import_module(f"{pack}.codeformer_core").load_restorer
+    host = import_module(f"{pack}.nodes.host")
+    torch.manual_seed(1)
+    faces_B3HW = torch.rand(1, 3, 512, 512) * 2 - 1
+    expected = load_restorer(checkpoint).restore(faces_B3HW)
+
+    hosted = load_restorer(checkpoint, operations=host.operations())
+    patcher = host.managed(hosted.module)
+    owners = [module for module in hosted.module.modules() if any(True for _ in module.parameters(recurse=False))]
+    cpu = torch.device("cpu")
+    patcher.load(cpu, lowvram_model_memory=200_000)
+    partly = hosted.restore(faces_B3HW)
+    left_behind = bool(hosted.module.model_lowvram)
+    patcher.detach()
+    host.load(patcher, streamable=True)
+    whole = hosted.restore(faces_B3HW)
+
+    # What the restorer does when bfloat16 gave no numbers: the same module, fed with float32.
+    rounded = load_restorer(checkpoint, dtype=torch.bfloat16, operations=host.operations())
+    cast = rounded.module.restore(faces_B3HW, 0.5)
+    reference = load_restorer(checkpoint, dtype=torch.bfloat16).module.float().restore(faces_B3HW, 0.5)
+    return {
+        "streamable_layers": sum(hasattr(module, "comfy_cast_weights") for module in owners),
+        "layers_with_weights": len(owners),
+        "left_behind": left_behind,
+        "streamed_difference": (partly - expected).abs().max().item(),
+        "whole_difference": (whole - expected).abs().max().item(),
+        "cast_dtype": str(cast.dtype),
+        "cast_difference": (cast - reference).abs().max().item(),
+    }
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n" + json.dumps(main(*sys.argv[1:])) + "\n")

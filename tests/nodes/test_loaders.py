@@ -1,0 +1,135 @@
+"""The loaders in a real ComfyUI: what they offer, what they refuse and with which words."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from .prompts import report, restore_prompt
+from .server import REPOSITORY, Server, ServerFailed
+from .workflow import load_workflow
+
+NODES = ("CodeFormerLoadModel", "CodeFormerLoadDetector", "CodeFormerFaceRestore")
+
+
+def definition(server: Server, kind: str) -> dict[str, Any]:
+    return server.get(f"/object_info/{kind}")[kind]
+
+
+def options(server: Server, kind: str, name: str) -> list[str]:
+    return definition(server, kind)["input"]["required"][name][1]["options"]
+
+
+@pytest.mark.parametrize("kind", NODES)
+def test_every_input_and_output_says_what_it_does(server: Server, kind: str):
+    info = definition(server, kind)
+    inputs = {**info["input"]["required"], **info["input"].get("optional", {})}
+    assert inputs and all(spec[1].get("tooltip") for spec in inputs.values())
+    assert info["output_tooltips"] and all(info["output_tooltips"])
+    assert info["category"].startswith("image/")
+
+
+def test_rarely_used_inputs_are_advanced(server: Server):
+    inputs = definition(server, "CodeFormerFaceRestore")["input"]["required"]
+    advanced = {name for name, spec in inputs.items() if spec[1].get("advanced")}
+    assert advanced == {"confidence", "smallest_face", "faces", "mask", "opacity", "parity"}
+    assert inputs["fidelity"][1] | {"tooltip": ""} == {
+        "default": 0.5,
+        "min": 0.0,
+        "max": 1.0,
+        "step": 0.01,
+        "display": "slider",
+        "tooltip": "",
+    }
+
+
+def test_search_words_where_the_host_knows_them(server: Server):
+    info = definition(server, "CodeFormerFaceRestore")
+    if "search_aliases" in definition(server, "LoadImage"):
+        assert {"codeformer", "face restore", "face fix", "gfpgan"} <= set(info["search_aliases"])
+    else:
+        assert "search_aliases" not in info
+
+
+def test_dropdowns_show_what_is_here_and_what_can_be_fetched(server: Server):
+    # The detector that lies among the restorers is none of them; the user's own folder counts.
+    assert options(server, "CodeFormerLoadModel", "model") == ["codeformer.pth", "my_faces.pth", "painter.pth"]
+    detectors = ["retinaface_resnet50 (download)", "retinaface_mobile0.25", "yunet"]
+    assert options(server, "CodeFormerLoadDetector", "detector") == detectors
+    assert options(server, "CodeFormerLoadModel", "detector") == ["auto", *detectors]
+    assert options(server, "CodeFormerLoadModel", "parser") == ["auto", "parsenet (download)"]
+    assert "S-Lab" in definition(server, "CodeFormerLoadModel")["input"]["required"]["model"][1]["tooltip"]
+
+
+def test_model_from_the_users_own_folder(server: Server):
+    assert "restored by my_faces" in report(server.run(restore_prompt(model="my_faces.pth")))
+
+
+def test_kept_copy_of_a_pickle_is_not_offered_twice(server: Server):
+    server.run(restore_prompt("no_face.png"))
+    assert (server.base / "models" / "facerestore_models" / "codeformer.safetensors").exists()
+    assert "codeformer.safetensors" not in options(server, "CodeFormerLoadModel", "model")
+
+
+def test_weights_of_another_kind_are_refused_with_the_cure(server: Server):
+    done = server.run(restore_prompt(model="painter.pth"))
+    assert done.status == "error"
+    assert "painter" in done.error and "colorization" in done.error and "choose codeformer.pth" in done.error
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("upscaler_here.pth", "upscaler", "upscaler_here"),
+        ("half.pth", "truncated", "half.pth"),
+        ("notes.pth", "text", "notes.pth"),
+    ],
+)
+def test_files_that_are_no_restorer_are_refused_by_name(server: Server, name: str, content: str, words: str):
+    folder = server.base / "models" / "facerestore_models"
+    given = {
+        "upscaler": (server.base / "models" / "upscale_models" / "double.pth").read_bytes(),
+        "truncated": (folder / "codeformer.pth").read_bytes()[:100_000],
+        "text": b"these are not weights\n",
+    }[content]
+    (folder / name).write_bytes(given)
+    try:
+        done = server.run(restore_prompt(model=name))
+    finally:
+        for leftover in folder.glob(f"{name.split('.')[0]}.*"):
+            leftover.unlink()
+    assert done.status == "error"
+    assert words in done.error
+
+
+def test_file_that_is_not_here_is_named_with_the_cure(server: Server):
+    with pytest.raises(ServerFailed, match=re.escape("'gone.pth' is not on this machine")):
+        server.queue(restore_prompt(model="gone.pth"))
+    prompt = restore_prompt()
+    prompt["loader"]["inputs"]["detector"] = "retinaface_resnet50"
+    with pytest.raises(ServerFailed, match=re.escape("choose 'retinaface_resnet50 (download)'")):
+        server.queue(prompt)
+
+
+def test_name_that_leaves_the_folder_is_refused(server: Server):
+    with pytest.raises(ServerFailed, match="is not on this machine"):
+        server.queue(restore_prompt(model="../upscale_models/double.pth"))
+
+
+@pytest.mark.parametrize("kind", NODES)
+def test_help_page_is_served(server: Server, kind: str):
+    page = server.get_text(f"/extensions/ComfyUI-CodeFormer/docs/{kind}.md")
+    assert page.startswith(f"# {definition(server, kind)['display_name']}\n")
+    info = definition(server, kind)
+    names = [name for group in info["input"].values() for name in group] + info["output_name"]
+    assert not [name for name in names if f"| {name} " not in page]
+
+
+def test_example_workflow_is_offered_and_complete(server: Server):
+    assert server.get("/workflow_templates") == {"ComfyUI-CodeFormer": ["face_restore"]}
+    workflow = load_workflow(REPOSITORY / "example_workflows" / "face_restore.json")
+    known = server.get("/object_info")
+    kinds = {node["type"] for node in workflow["nodes"]} - {"MarkdownNote"}
+    assert kinds and kinds <= set(known)

@@ -1,0 +1,148 @@
+"""Face Restore in a real ComfyUI: what comes out of it for which pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .prompts import node, report, restore_prompt, result_nodes
+from .server import REPOSITORY, Done, Server
+from .workflow import load_workflow, node_of, to_prompt
+
+WORKFLOW = REPOSITORY / "example_workflows" / "face_restore.json"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The first picture of each output, 8 bits; masks have no channels."""
+
+    before: np.ndarray
+    after: np.ndarray
+    mask: np.ndarray
+    touched: np.ndarray
+
+    @property
+    def same_outside(self) -> bool:
+        return np.array_equal(self.after[self.touched == 0], self.before[self.touched == 0])
+
+    @property
+    def same(self) -> bool:
+        return np.array_equal(self.after, self.before)
+
+
+def seen(server: Server, done: Done) -> Seen:
+    before, after, mask, touched = (server.pictures(done, name)[0] for name in ("before", "after", "mask", "touched"))
+    return Seen(before, after, mask[..., 0], touched[..., 0])
+
+
+def test_example_workflow_restores_the_faces_and_nothing_else(server: Server):
+    prompt = to_prompt(load_workflow(WORKFLOW), server.get("/object_info"))
+    prompt[node_of(prompt, "LoadImage")]["inputs"]["image"] = "group.png"
+    restore = node_of(prompt, "CodeFormerFaceRestore")
+    prompt |= result_nodes(restore, prompt[restore]["inputs"]["image"])
+
+    done = server.run(prompt)
+
+    result = seen(server, done)
+    assert result.after.shape == result.before.shape == (512, 1024, 3)
+    assert 0.05 < (result.touched > 0).mean() < 0.9
+    assert result.same_outside
+    inside = result.mask == 255
+    assert np.abs(result.after[inside].astype(int) - result.before[inside]).mean() > 10
+    assert "picture 1: 2 faces found, 2 restored" in report(done)
+    saved = server.pictures(done, node_of({k: v for k, v in prompt.items() if k.isdigit()}, "SaveImage"))
+    assert np.array_equal(saved[0], result.after)
+
+
+def test_picture_without_a_face_comes_back_unchanged(server: Server):
+    done = server.run(restore_prompt("no_face.png"))
+
+    result = seen(server, done)
+    assert result.same
+    assert result.touched.max() == 0
+    assert "picture 1: no face found" in report(done)
+
+
+def test_batch_keeps_its_pictures_apart(server: Server):
+    prompt = restore_prompt(image=["both", 0])
+    prompt["other"] = node("LoadImage", image="no_face.png")
+    prompt["both"] = node("ImageBatch", image1=["photo", 0], image2=["other", 0])
+
+    done = server.run(prompt)
+
+    before, after, mask = (server.pictures(done, name) for name in ("before", "after", "mask"))
+    assert len(before) == len(after) == len(mask) == 2
+    assert not np.array_equal(after[0], before[0]) and mask[0].max() == 255
+    assert np.array_equal(after[1], before[1]) and mask[1].max() == 0
+    assert "picture 1: 1 face found, 1 restored\npicture 2: no face found" in report(done)
+
+
+def test_transparency_is_kept(server: Server):
+    prompt = restore_prompt(image=["joined", 0])
+    prompt["alpha"] = node("LoadImageMask", image="alpha.png", channel="red")
+    prompt["joined"] = node("JoinImageWithAlpha", image=["photo", 0], alpha=["alpha", 0])
+
+    result = seen(server, server.run(prompt))
+
+    assert result.after.shape == result.before.shape == (512, 512, 4)
+    alpha = result.after[..., 3]
+    assert np.array_equal(alpha, result.before[..., 3]) and len(np.unique(alpha)) > 200
+    assert not result.same and result.same_outside
+
+
+def test_fidelity_and_opacity_have_an_effect(server: Server):
+    cleanest, closest, hidden = (
+        seen(server, server.run(restore_prompt(**changes)))
+        for changes in ({"fidelity": 0.0}, {"fidelity": 1.0}, {"opacity": 0.0})
+    )
+    assert not np.array_equal(cleanest.after, closest.after)
+    assert hidden.same
+
+
+def test_upscale_sets_the_size_with_and_without_an_upscale_model(server: Server):
+    plain = server.run(restore_prompt(upscale=1.5))
+    prompt = restore_prompt(upscale=1.5, upscale_model=["doubler", 0])
+    prompt["doubler"] = node("UpscaleModelLoader", model_name="double.pth")
+    redrawn = server.run(prompt)
+
+    resized, upscaled = seen(server, plain), seen(server, redrawn)
+    assert resized.after.shape == upscaled.after.shape == (768, 768, 3)
+    assert resized.mask.shape == (768, 768) and np.array_equal(resized.mask, upscaled.mask)
+    background, face = resized.touched == 0, resized.mask == 255
+    assert not np.array_equal(resized.after[background], upscaled.after[background])
+    assert np.array_equal(resized.after[face], upscaled.after[face])
+
+
+def test_another_detector_takes_effect(server: Server):
+    own = server.run(restore_prompt())
+    prompt = restore_prompt(detector=["finder", 0])
+    prompt["finder"] = node("CodeFormerLoadDetector", detector="yunet")
+    other = server.run(prompt)
+
+    assert "found by retinaface_mobile0.25" in report(own)
+    assert "found by yunet" in report(other)
+
+
+def test_which_faces_and_how_small(server: Server):
+    largest = server.run(restore_prompt("group.png", faces="largest"))
+    none = server.run(restore_prompt("group.png", smallest_face=4000.0))
+
+    assert "2 faces found, 1 restored" in report(largest) and "not the largest face" in report(largest)
+    assert "2 faces found, 0 restored" in report(none) and "smaller than 4000 px" in report(none)
+    assert seen(server, none).same
+
+
+def test_parity_enlarges_small_pictures_as_the_official_program_does(server: Server):
+    prompt = restore_prompt(image=["small", 0], parity=True)
+    prompt["small"] = node(
+        "ImageScale", image=["photo", 0], upscale_method="area", width=256, height=256, crop="disabled"
+    )
+    result = seen(server, server.run(prompt))
+    assert result.before.shape == (256, 256, 3) and result.after.shape == (512, 512, 3)
+
+
+def test_a_number_that_is_none_is_refused_by_name(server: Server):
+    done = server.run(restore_prompt(fidelity=float("nan")))
+    assert done.status == "error"
+    assert "fidelity must be from 0" in done.error
