@@ -23,13 +23,13 @@ class NotEnoughMemory(ValueError):
 
 def free_bytes(device: torch.device | str) -> int | None:
     """Memory that can still be taken on `device`, in bytes; None where the system does not tell."""
-    device = torch.device(device)
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    if device.type == "mps":
+    place = torch.device(device)
+    if place.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(place)
+        return free + torch.cuda.memory_reserved(place) - torch.cuda.memory_allocated(place)
+    if place.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    if device.type == "cpu":
+    if place.type == "cpu":
         return _free_main_memory()
     return None
 
@@ -71,22 +71,35 @@ def batch_size(bytes_per_item: int, device: torch.device | str, most: int) -> in
 
 
 def in_batches(count: int, size: int, run: Callable[[slice], Result]) -> Iterator[tuple[slice, Result]]:
-    """Call `run` on consecutive slices of range(count); after an out-of-memory error, again with half the size.
+    """Call `run` on consecutive slices of range(count); after an out-of-memory error, again with half of what was tried.
 
-    A size of 1 that does not fit raises the device's own out-of-memory error.
+    A single item that does not fit raises the device's own out-of-memory error.
     """
     start = 0
     while start < count:
         part = slice(start, min(start + size, count))
+        tried = part.stop - part.start
         try:
             result = run(part)
-        except torch.OutOfMemoryError:
-            if size == 1:
+        except RuntimeError as error:
+            if tried == 1 or not is_out_of_memory(error):
                 raise
-            logger.warning("out of memory with %d at a time, going on with %d", size, size // 2)
-            size //= 2
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            size = tried // 2
+        else:
+            yield part, result
+            start = part.stop
             continue
-        yield part, result
-        start = part.stop
+        logger.warning("out of memory with %d at a time, going on with %d", tried, size)
+        # Only here, where the error no longer holds on to what the failed call had made.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """CUDA and XPU raise a class of their own, Apple's devices and the CPU a RuntimeError that only its text tells."""
+    text = str(error)
+    return (
+        isinstance(error, torch.cuda.OutOfMemoryError)  # torch.OutOfMemoryError since 2.5
+        or "MPS backend out of memory" in text
+        or "DefaultCPUAllocator: " in text
+    )

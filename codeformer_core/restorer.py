@@ -86,7 +86,11 @@ class Restorer:
         return self._run(lambda network, faces: network.restore(faces, fidelity, adain), faces_B3HW)
 
     def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
-        """-> faces_B3HW with the pixels where mask_B1HW > 0.5 made new; float32, the others untouched."""
+        """-> faces_B3HW with the pixels where mask_B1HW > 0.5 made new; float32 in [-1, 1], the others untouched.
+
+        faces_B3HW: RGB [-1, 1]. mask_B1HW: one channel for each face, of the faces' size.
+        Raises ValueError for another task's model and for other shapes.
+        """
         if self.task != "inpainting":
             raise ValueError(
                 f"{self.name} is a {self.task} model and can't inpaint: choose codeformer_inpainting.pth"
@@ -97,9 +101,9 @@ class Restorer:
                 f"the mask must have the shape (faces, 1, height, width) of its faces {tuple(faces_B3HW.shape)}, "
                 f"got {tuple(mask_B1HW.shape)}"
             )
-        return self._run(
-            lambda network, faces: network.inpaint(faces, mask_B1HW.to(faces.device)), faces_B3HW
-        )
+        filled_B3HW = self._run(lambda network, faces: network.inpaint(faces, mask_B1HW.to(faces.device)), faces_B3HW)
+        # Once more, with the faces as they came: in bfloat16 the network's copy of them is rounded.
+        return torch.where(mask_B1HW.to(faces_B3HW.device) > 0.5, filled_B3HW, faces_B3HW.float())
 
     def _check_faces(self, faces_B3HW: Tensor) -> None:
         if self.architecture != "codeformer":

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from ..codeformer_core.weights.catalog import CATALOG, CatalogEntry, find_entry
+from ..codeformer_core.weights.catalog import CATALOG, DETECTORS, CatalogEntry, find_entry
 from ..codeformer_core.weights.download import download
-from ..codeformer_core.weights.folders import find_weights
+from ..codeformer_core.weights.folders import best_installed_detector, find_weights
 from ..codeformer_core.weights.kept import origin
 from . import host
 
@@ -19,8 +19,6 @@ DOWNLOAD = " (download)"
 AUTO = "auto"
 RESTORER_FOLDERS = ("facerestore_models", "codeformer")
 FACE_FOLDERS = ("facedetection",)
-# Best first. The last one comes with the pack.
-DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "yunet")
 PARSER = "parsenet"
 WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".sft")
 # What other packs put into the same folders.
@@ -100,7 +98,7 @@ def resolve(choice: str, folders: Sequence[str]) -> Path:
 
 def best_local_detector() -> str:
     """What AUTO stands for: the best detector whose file is here; nothing is downloaded for it."""
-    return next(name for name in DETECTORS if _file_of(_entry(name)) is not None)
+    return best_installed_detector(host.model_roots())
 
 
 def local_parser() -> Path | None:

@@ -40,11 +40,10 @@ def run(args: argparse.Namespace) -> int:
     console.line("loading torch, and the face detector that is installed")
     from ..files import read_picture
     from ..loading import load_detector
-    from ..weights.folders import default_roots
-    from .tools import choose_detector
+    from ..weights.folders import best_installed_detector, default_roots
 
     picture = read_picture(args.photo)
-    detector = load_detector(choose_detector(default_roots(), download=False))
+    detector = load_detector(best_installed_detector(default_roots()))
     args.output.mkdir(parents=True, exist_ok=True)
     restorer = _restorer(args.model, console)
     if restorer is None:

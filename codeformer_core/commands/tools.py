@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 
 from ..loading import load_detector, load_parser, load_restorer
-from ..weights.catalog import find_entry
-from ..weights.folders import default_roots, find_weights
+from ..weights.catalog import DETECTORS, find_entry
+from ..weights.folders import best_installed_detector, default_roots, find_weights
 from ..weights.load import WeightsError
 from .console import Console
 from .errors import UsageError
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 Loaded = TypeVar("Loaded")
 
-# Best first; the last one comes with the pack.
-DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "yunet")
 _PARSER = "parsenet"
 
 
@@ -93,9 +91,7 @@ def load_tools(args: argparse.Namespace, console: Console) -> Tools:
 
 def choose_detector(roots: list[Path], download: bool) -> str:
     """The best detector that is installed, or that may be downloaded."""
-    if download:
-        return DETECTORS[0]
-    return next((name for name in DETECTORS if find_weights(name, roots) is not None), DETECTORS[-1])
+    return DETECTORS[0] if download else best_installed_detector(roots)
 
 
 def load_announced(model: str, roots: list[Path], console: Console) -> Restorer:

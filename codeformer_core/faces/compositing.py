@@ -56,7 +56,10 @@ def paste_face(
         return False
     x_hw, y_hw = crop_coordinates(matrix, area, canvas_HW3.device, parity=parity)
     layers = face_3SS if shape_mask_SS is None else torch.cat((face_3SS, shape_mask_SS[None]))
-    sampled_Chw = sample(layers.to(canvas_HW3), x_hw, y_hw)
+    # Beyond its rim the face goes on as at its rim: with the published zeros the soft box of a small face, not quite 0
+    # there, would draw a dark frame.
+    places = (x_hw, y_hw) if parity else (x_hw.clamp(0, size - 1), y_hw.clamp(0, size - 1))
+    sampled_Chw = sample(layers.to(canvas_HW3), *places)
     face_3hw = sampled_Chw[:3]
     if parity:
         coverage_hw, mask_hw = published_soft_box(x_hw, y_hw, matrix, size, upscale, area, (height, width))

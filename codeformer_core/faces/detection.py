@@ -27,7 +27,7 @@ class FaceDetector(Protocol):
 
     @property
     def name(self) -> str:
-        """ "retinaface_resnet50", "retinaface_mobile0.25" or "yunet"."""
+        """Its catalog name: retinaface_resnet50, retinaface_mobile0.25 or yunet."""
         ...
 
     @property
@@ -41,8 +41,7 @@ class FaceDetector(Protocol):
         ...
 
     def detect(self, images_BHWC: Tensor, confidence: float | None = None) -> list[list[Face]]:
-        """One list per picture, best score first. images_BHWC: RGB in [0, 1], as `images.check_images` wants
-        it.
+        """One list per picture, best score first. images_BHWC: RGB in [0, 1], as `images.check_images` wants it.
 
         confidence: only faces with a higher score count; None takes `default_confidence`.
         Raises ValueError for a confidence outside [0, 1] and for pictures that `check_images` refuses.

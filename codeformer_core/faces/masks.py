@@ -46,7 +46,7 @@ def gaussian_operator(size: int, taps: int, sigma: float) -> Tensor:
     kernel = torch.exp(-offsets.square() / (2 * sigma**2))
     kernel /= kernel.sum()
     rows = torch.arange(size)[:, None].expand(size, taps)
-    period = 2 * (size - 1)
+    period = max(2 * (size - 1), 1)
     wrapped = (rows + offsets.long()) % period
     columns = torch.where(wrapped < size, wrapped, period - wrapped)
     operator = torch.zeros(size, size, dtype=torch.float64)

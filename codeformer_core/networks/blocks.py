@@ -129,7 +129,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int, *, device, dtype, operations: Operations) -> None:
         super().__init__()
-        convolution = type("DoublingConv2d", (_DoubleAndConvolve, operations.Conv2d), {})
+        convolution: Any = type("DoublingConv2d", (_DoubleAndConvolve, operations.Conv2d), {})
         self.conv = convolution(channels, channels, 3, padding=1, device=device, dtype=dtype)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

@@ -201,6 +201,9 @@ CATALOG: tuple[CatalogEntry, ...] = (
     ),
 )
 
+# Catalog names of the face detectors, best first. The last one comes with this package.
+DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "yunet")
+
 
 def find_entry(name: str) -> CatalogEntry | None:
     """The entry called `name`: its catalog name, file name, an alias, or the safetensors copy of one of them.

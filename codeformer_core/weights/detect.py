@@ -14,15 +14,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..networks.codeformer import CodeFormer, CodeFormerConfig
+from ..networks.codeformer import PUBLISHED_CODEFORMER, CodeFormer, CodeFormerConfig
 from ..networks.vqgan import AutoencoderConfig, VQAutoencoder
-from .convert import NetworkConfig, from_published, links
+from .convert import NetworkConfig, from_published, links, to_published
 from .load import WeightsError
 
 Layout = Literal["published", "ours"]
 
 ASSUMED_HEADS = 8
 ASSUMED_IMAGE_SIZE = 512
+
+# The keys that make a state dict worth a closer look.
+_PUBLISHED_SIGNATURE = ("encoder.blocks.0.weight", "quantize.embedding.weight")
+_OUR_SIGNATURE = ("encoder.conv_in.weight", "codebook.weight")
 
 
 @dataclass(frozen=True)
@@ -41,19 +45,16 @@ def identify(state: dict[str, Tensor], source: str) -> Identity:
     Raises WeightsError with the first missing or unexpected keys, or with what the file seems to be instead.
     """
     layout: Layout
-    if "encoder.blocks.0.weight" in state and "quantize.embedding.weight" in state:
+    if all(key in state for key in _PUBLISHED_SIGNATURE):
         layout, read = "published", _read_published
-    elif "encoder.conv_in.weight" in state and "codebook.weight" in state:
+    elif all(key in state for key in _OUR_SIGNATURE):
         layout, read = "ours", _read_ours
     else:
         raise WeightsError(f"{source}: {_stranger(state)}")
     try:
         config = read(state)
     except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
-        raise WeightsError(
-            f"{source}: looks like a CodeFormer checkpoint, but its sizes can't be read ({error}). "
-            "Download the file again."
-        ) from error
+        raise _unreadable(source, error, state, layout) from error
     _check_complete(state, config, layout, source)
     if isinstance(config, CodeFormerConfig):
         return Identity("codeformer", _task(config), layout, config)
@@ -179,7 +180,10 @@ def _published_kind(state: dict[str, Tensor], prefix: str) -> str:
 
 def _count(state: dict[str, Tensor], pattern: str) -> int:
     found = {int(match[1]) for key in state if (match := re.match(pattern, key))}
-    return max(found) + 1 if found else 0
+    count = max(found) + 1 if found else 0
+    if count > len(state):
+        raise ValueError(f"number {count - 1} of {pattern!r} among {len(state)} keys")
+    return count
 
 
 def _fuse_sizes(state: dict[str, Tensor], pattern: str) -> tuple[int, ...]:
@@ -188,14 +192,14 @@ def _fuse_sizes(state: dict[str, Tensor], pattern: str) -> tuple[int, ...]:
 
 def _check_complete(state: dict[str, Tensor], config: NetworkConfig, layout: Layout, source: str) -> None:
     """Every key there, none left over, every shape as the config says; else WeightsError with the first ones."""
-    expected = {name for link in links(config) for name, _ in getattr(link, layout)}
+    expected = _expected_keys(config, layout)
     problems = []
     if missing := sorted(expected - state.keys()):
         problems.append(f"{len(missing)} missing keys, the first: {', '.join(missing[:3])}")
     if unexpected := sorted(state.keys() - expected):
         problems.append(f"{len(unexpected)} unexpected keys, the first: {', '.join(unexpected[:3])}")
     if not problems:
-        problems = _wrong_shapes(state, config, layout)
+        problems = _wrong_shapes(state, config, layout, source)
     if problems:
         raise WeightsError(
             f"{source}: looks like a CodeFormer checkpoint, but has {'; '.join(problems)}. "
@@ -203,17 +207,41 @@ def _check_complete(state: dict[str, Tensor], config: NetworkConfig, layout: Lay
         )
 
 
-def _wrong_shapes(state: dict[str, Tensor], config: NetworkConfig, layout: Layout) -> list[str]:
+def _wrong_shapes(state: dict[str, Tensor], config: NetworkConfig, layout: Layout, source: str) -> list[str]:
+    """Compared in the file's own layout: only tensors of the right shapes can be converted."""
     network_class = CodeFormer if isinstance(config, CodeFormerConfig) else VQAutoencoder
-    with torch.device("meta"):
-        expected = network_class(config).state_dict()  # pyright: ignore[reportArgumentType]
-    ours = from_published(state, config) if layout == "published" else state
-    wrong = [key for key, tensor in expected.items() if ours[key].shape != tensor.shape]
+    try:
+        with torch.device("meta"):
+            expected = network_class(config).state_dict()  # pyright: ignore[reportArgumentType]
+    except ValueError as error:
+        raise _unreadable(source, error, state, layout) from error
+    if layout == "published":
+        expected = to_published(expected, config)
+    wrong = [key for key, tensor in expected.items() if state[key].shape != tensor.shape]
     return [
-        f"{len(wrong)} tensors of another shape, the first: {key} {tuple(ours[key].shape)} "
+        f"{len(wrong)} tensors of another shape, the first: {key} {tuple(state[key].shape)} "
         f"instead of {tuple(expected[key].shape)}"
         for key in wrong[:1]
     ]
+
+
+def _unreadable(source: str, error: Exception, state: dict[str, Tensor], layout: Layout) -> WeightsError:
+    """Where a key that tells a size is absent, what else is absent can only be said of the published network."""
+    missing = sorted(_expected_keys(PUBLISHED_CODEFORMER, layout) - state.keys())
+    if isinstance(error, ValueError):
+        reason = str(error)
+    elif missing:
+        reason = f"{len(missing)} keys of the published network are missing, the first: {', '.join(missing[:3])}"
+    else:
+        reason = "a tensor has an impossible shape"
+    return WeightsError(
+        f"{source}: looks like a CodeFormer checkpoint, but its sizes can't be read: {reason}. "
+        "The file is incomplete or of another version; download it again."
+    )
+
+
+def _expected_keys(config: NetworkConfig, layout: Layout) -> set[str]:
+    return {name for link in links(config) for name, _ in getattr(link, layout)}
 
 
 # A key that only this kind of checkpoint has -> what to tell the user about it.
@@ -233,7 +261,8 @@ def _stranger(state: dict[str, Tensor]) -> str:
         if key in state:
             return f"this is {what}, not a CodeFormer checkpoint"
     first = ", ".join(sorted(state)[:3]) or "none at all"
+    missing = ", ".join(key for key in _PUBLISHED_SIGNATURE if key not in state)
     return (
         f"no known face restorer has these keys (first: {first}). "
-        "Missing for a CodeFormer: encoder.blocks.0.weight. Choose codeformer.pth or its safetensors copy."
+        f"Missing for a CodeFormer: {missing}. Choose codeformer.pth or its safetensors copy."
     )

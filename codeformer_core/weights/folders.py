@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from .catalog import CatalogEntry, find_entry
+from .catalog import DETECTORS, CatalogEntry, find_entry
 from .kept import copy_path, is_stale
 
 # Names that packs and users give these folders below a models root; an entry's own folder is looked at first.
@@ -70,6 +70,11 @@ def find_weights(wanted: CatalogEntry | str, roots: Sequence[Path]) -> Path | No
             if (found := _best(folder / name)) is not None:
                 return found
     return None
+
+
+def best_installed_detector(roots: Sequence[Path]) -> str:
+    """The catalog name of the best face detector whose file is on this machine."""
+    return next(name for name in DETECTORS if find_weights(name, roots) is not None)
 
 
 def search_folders(entry: CatalogEntry | None, roots: Iterable[Path]) -> list[Path]:
