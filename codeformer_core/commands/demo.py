@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .console import Console
-from .errors import OK
+from .errors import OK, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0, also where the model could not be had and the faces were drawn instead: the demo has then said so."""
     console = Console(sys.stdout, sys.stderr)
+    if args.photo == EXAMPLE and not EXAMPLE.is_file():
+        raise UsageError("name a photo: the example picture lies in the repository, not in the installed package")
     console.line("loading torch, and the face detector that is installed")
     from ..files import read_picture
     from ..loading import load_detector

@@ -1,0 +1,49 @@
+"""The demo: restores with a model that is there, and says what is missing and shows the faces where it isn't."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import save_file
+
+from codeformer_core import cli
+from codeformer_core.commands import demo
+
+
+@pytest.fixture(autouse=True)
+def own_folders(monkeypatch, tmp_path):
+    monkeypatch.setenv("CODEFORMER_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_restores_the_example(tmp_path, tiny_state, capsys):
+    save_file(tiny_state, tmp_path / "tiny.safetensors")
+    assert cli.main(["demo", "-o", str(tmp_path / "out"), "--model", str(tmp_path / "tiny.safetensors")]) == 0
+    before = np.asarray(Image.open(demo.EXAMPLE).convert("RGB"))
+    after = np.asarray(Image.open(tmp_path / "out" / "example_restored.png").convert("RGB"))
+    compare = Image.open(tmp_path / "out" / "example_compare.png")
+    assert after.shape == before.shape
+    assert np.abs(after.astype(int) - before).mean() > 1
+    assert compare.size == (2 * before.shape[1], before.shape[0])
+    said = capsys.readouterr().out
+    assert "1 face found, 1 restored" in said and "tiny.safetensors" in said and "yunet" in said
+
+
+def test_without_the_model_says_which_file_and_shows_the_faces(tmp_path, monkeypatch, capsys):
+    def unreachable(*_args, **_options):
+        raise OSError("codeformer.pth could not be downloaded: no network")
+
+    monkeypatch.setattr("codeformer_core.loading.fetch", unreachable)
+    assert cli.main(["demo", "-o", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert "not restored: codeformer.pth could not be downloaded" in said.err
+    assert "1 face(s) found by yunet" in said.out
+    drawn = np.asarray(Image.open(tmp_path / "example_faces.png").convert("RGB"))
+    assert (drawn == demo.BOX_COLOUR).all(-1).sum() > 500
+
+
+def test_an_installed_package_has_no_example(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(demo, "EXAMPLE", tmp_path / "absent.jpg")
+    assert cli.main(["demo"]) == 2
+    assert "name a photo" in capsys.readouterr().err
