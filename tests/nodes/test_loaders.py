@@ -124,7 +124,7 @@ def test_help_page_is_served(server: Server, kind: str):
     assert page.startswith(f"# {definition(server, kind)['display_name']}\n")
     info = definition(server, kind)
     names = [name for group in info["input"].values() for name in group] + info["output_name"]
-    assert not [name for name in names if f"| {name} " not in page]
+    assert not [name for name in names if f"\n- **{name}**" not in page]
 
 
 def test_example_workflow_is_offered_and_complete(server: Server):
