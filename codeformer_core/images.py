@@ -31,13 +31,13 @@ class Pictures:
     alpha_BHW1: Tensor | None
 
 
-def take_apart(images_BHWC: Tensor) -> Pictures:
+def take_apart(images_BHWC: Tensor, what: str = "pictures") -> Pictures:
     """Check a batch of pictures and split off its alpha.
 
     images_BHWC: float, 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGBA) channels, at least one pixel, all finite.
-    Raises ValueError that names the picture and the cure.
+    what: how messages call them. Raises ValueError that names the picture and the cure.
     """
-    check_images(images_BHWC)
+    check_images(images_BHWC, what)
     images_BHWC = images_BHWC.float()
     channels = images_BHWC.shape[-1]
     alpha_BHW1 = images_BHWC[..., -1:] if channels in (2, 4) else None
@@ -47,27 +47,31 @@ def take_apart(images_BHWC: Tensor) -> Pictures:
     return Pictures(rgb_BHW3, alpha_BHW1)
 
 
-def check_images(images_BHWC: Tensor) -> None:
-    if not isinstance(images_BHWC, Tensor) or images_BHWC.ndim != 4:
-        found = tuple(images_BHWC.shape) if isinstance(images_BHWC, Tensor) else type(images_BHWC).__name__
-        raise ValueError(f"pictures must be a tensor of shape (batch, height, width, channels), got {found}")
-    if not images_BHWC.is_floating_point():
-        raise ValueError(
-            f"pictures must be floats in [0, 1], got {images_BHWC.dtype}; divide 8-bit values by 255"
-        )
-    batch, height, width, channels = images_BHWC.shape
-    if min(batch, height, width) == 0:
-        raise ValueError(f"there is no picture to work on: {batch} pictures of {width}x{height} pixels")
-    if channels not in (1, 2, 3, 4):
-        raise ValueError(f"pictures must have 1 to 4 channels (gray, gray+alpha, RGB, RGBA), got {channels}")
+def check_images(images_BHWC: Tensor, what: str = "pictures") -> None:
+    """Raise ValueError, see `take_apart`; reads every value once and allocates nothing of a picture's size."""
+    check_layout(images_BHWC, what)
     for index, image_HWC in enumerate(images_BHWC):
         # The sum is finite exactly when all values are (floats of pictures can't overflow it), and needs no mask.
         if not torch.isfinite(image_HWC.sum(dtype=torch.float64)):
             bad = int((~torch.isfinite(image_HWC)).sum())
             raise ValueError(
-                f"picture {index} holds {bad} values that are NaN or infinite; "
+                f"{what}: number {index + 1} holds {bad} values that are NaN or infinite; "
                 "the step before it failed (often a VAE in half precision): decode in float32"
             )
+
+
+def check_layout(images_BHWC: Tensor, what: str = "pictures") -> None:
+    """The part of `check_images` that looks at no value and so costs nothing."""
+    if not isinstance(images_BHWC, Tensor) or images_BHWC.ndim != 4:
+        found = tuple(images_BHWC.shape) if isinstance(images_BHWC, Tensor) else type(images_BHWC).__name__
+        raise ValueError(f"{what} must be a tensor of shape (batch, height, width, channels), got {found}")
+    if not images_BHWC.is_floating_point():
+        raise ValueError(f"{what} must be floats in [0, 1], got {images_BHWC.dtype}; divide 8-bit values by 255")
+    batch, height, width, channels = images_BHWC.shape
+    if min(batch, height, width) == 0:
+        raise ValueError(f"{what}: there is nothing to work on, {batch} of {width}x{height} pixels")
+    if channels not in (1, 2, 3, 4):
+        raise ValueError(f"{what} must have 1 to 4 channels (gray, gray+alpha, RGB, RGBA), got {channels}")
 
 
 def put_together(rgb_BHW3: Tensor, alpha_BHW1: Tensor | None) -> Tensor:
@@ -99,7 +103,7 @@ def resize_8bit(images_BHWC: Tensor, height: int, width: int, *, lanczos: bool =
     import numpy as np
 
     interpolation = cv2.INTER_LANCZOS4 if lanczos else cv2.INTER_LINEAR
-    levels_BHWC = (images_BHWC.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    levels_BHWC = images_BHWC.clamp(0, 1).mul_(255).round_().to(torch.uint8).cpu().numpy()
     resized_BHWC = np.stack(
         [cv2.resize(image, (width, height), interpolation=interpolation) for image in levels_BHWC]
     )
@@ -119,12 +123,12 @@ def from_network(faces_B3HW: Tensor) -> Tensor:
 def to_8bit_steps(values: Tensor) -> Tensor:
     """[0, 1] rounded (half up, as OpenCV) to multiples of 1/255: what 8-bit pictures between two steps keep."""
     # The small number keeps exact halves, which float32 can land just below, on the upper side.
-    return (values.clamp(0, 1) * 255 + 0.501).floor_().div_(255)
+    return values.clamp(0, 1).mul_(255).add_(0.501).floor_().div_(255)
 
 
 def detector_view(image_HWC: Tensor) -> np.ndarray:
     """What detectors see: uint8 (H, W, 3) BGR, contiguous, from 1 to 4 channels; alpha is not looked at."""
     channels = image_HWC.shape[-1]
     rgb_HW3 = image_HWC[..., :3] if channels >= 3 else image_HWC[..., :1].expand(*image_HWC.shape[:2], 3)
-    levels_HW3 = (rgb_HW3.float().clamp(0, 1) * 255).round_().to(torch.uint8)
+    levels_HW3 = rgb_HW3.float().clamp(0, 1).mul_(255).round_().to(torch.uint8)
     return levels_HW3.flip(-1).contiguous().cpu().numpy()

@@ -71,7 +71,7 @@ def batch_size(bytes_per_item: int, device: torch.device | str, most: int) -> in
 
 
 def in_batches(count: int, size: int, run: Callable[[slice], Result]) -> Iterator[tuple[slice, Result]]:
-    """Call `run` on consecutive slices of range(count); after an out-of-memory error, again with half of what was tried.
+    """Call `run` on consecutive slices of range(count); after an out-of-memory error, again with half as many.
 
     A single item that does not fit raises the device's own out-of-memory error.
     """

@@ -78,6 +78,7 @@ class RestoredImages:
         return "\n".join([*lines, self.made_with])
 
 
+@torch.no_grad()
 def restore_images(
     images_BHWC: Tensor,
     *,
@@ -111,12 +112,18 @@ def restore_images(
     Raises ValueError naming the input and the cure. Nothing that was passed in is changed.
     """
     _check_options(restorer, fidelity, upscale, mask, opacity, batch_size)
-    source = pictures.take_apart(images_BHWC)
-    report = on_progress or _ignore
-    rgb_BHW3 = _enlarged_as_published(source.rgb_BHW3) if parity else source.rgb_BHW3
-    batch, height, width = rgb_BHW3.shape[:3]
+    pictures.check_layout(images_BHWC)
+    batch, height, width = images_BHWC.shape[:3]
+    if parity:
+        height, width = _published_size(height, width)
     canvas_size = _scaled(height, upscale, parity), _scaled(width, upscale, parity)
-    _check_memory(batch, canvas_size, rgb_BHW3.device)
+    # Before anything of a picture's size is made, be it a copy in float32 or the enlarged picture.
+    _check_memory(batch, canvas_size, images_BHWC.device)
+    source = pictures.take_apart(images_BHWC)
+    if isinstance(background, Tensor):
+        _check_background(background, batch)
+    report = on_progress or _ignore
+    rgb_BHW3 = _as_published(source.rgb_BHW3, height, width) if parity else source.rgb_BHW3
 
     placements, skipped = _find(
         rgb_BHW3, source.rgb_BHW3, detector, confidence, smallest_face, faces, parity, report
@@ -161,6 +168,7 @@ def restore_images(
     )
 
 
+@torch.no_grad()
 def restore_aligned(
     images_BHWC: Tensor,
     *,
@@ -225,13 +233,16 @@ def _scaled(length: int, upscale: float, parity: bool) -> int:
     return int(length * upscale) if parity else max(1, round(length * upscale))
 
 
-def _enlarged_as_published(rgb_BHW3: Tensor) -> Tensor:
-    height, width = rgb_BHW3.shape[1:3]
+def _published_size(height: int, width: int) -> tuple[int, int]:
+    factor = max(PARITY_SHORTER_SIDE / min(height, width), 1)
+    return int(height * factor), int(width * factor)
+
+
+def _as_published(rgb_BHW3: Tensor, height: int, width: int) -> Tensor:
     rgb_BHW3 = pictures.to_8bit_steps(rgb_BHW3)
-    factor = PARITY_SHORTER_SIDE / min(height, width)
-    if factor <= 1:
+    if rgb_BHW3.shape[1:3] == (height, width):
         return rgb_BHW3
-    return pictures.resize_8bit(rgb_BHW3, int(height * factor), int(width * factor))
+    return pictures.resize_8bit(rgb_BHW3, height, width)
 
 
 def _find(
@@ -266,6 +277,14 @@ def _find(
     return placements, skipped
 
 
+def _check_background(given_BHWC: Tensor, batch: int) -> None:
+    pictures.check_images(given_BHWC, "backgrounds")
+    if len(given_BHWC) not in (1, batch):
+        raise ValueError(
+            f"there are {batch} pictures but {len(given_BHWC)} backgrounds: give one for each, or one for all"
+        )
+
+
 def _background(
     rgb_BHW3: Tensor, background: Tensor | Upscaler | None, size: tuple[int, int], parity: bool
 ) -> Tensor:
@@ -276,22 +295,28 @@ def _background(
         if parity:
             return pictures.resize_8bit(rgb_BHW3, *size)
         return pictures.resize(rgb_BHW3, *size, mode="bicubic").clamp_(0, 1)
+
+    def fitted(given_1HWC: Tensor) -> Tensor:
+        given_1HW3 = pictures.take_apart(given_1HWC, "backgrounds").rgb_BHW3.to(rgb_BHW3.device)
+        if parity and given_1HW3.shape[1:3] != size:
+            return pictures.resize_8bit(given_1HW3, *size, lanczos=True)
+        return pictures.resize(given_1HW3, *size, mode="bicubic").clamp(0, 1)
+
     batch = len(rgb_BHW3)
+    canvas_BHW3 = torch.empty((batch, *size, 3), device=rgb_BHW3.device)
     if isinstance(background, Tensor):
-        given_BHWC = background
-    else:
-        # One picture at a time: enlarged pictures are the largest thing in memory.
-        given_BHWC = torch.cat([background(rgb_BHW3[index : index + 1]) for index in range(batch)])
-    given_BHW3 = pictures.take_apart(given_BHWC).rgb_BHW3.to(rgb_BHW3.device)
-    if len(given_BHW3) not in (1, batch):
-        raise ValueError(
-            f"there are {batch} pictures but {len(given_BHW3)} backgrounds: give one for each, or one for all"
-        )
-    if parity and given_BHW3.shape[1:3] != size:
-        fitted_BHW3 = pictures.resize_8bit(given_BHW3, *size, lanczos=True)
-    else:
-        fitted_BHW3 = pictures.resize(given_BHW3, *size, mode="bicubic").clamp(0, 1)
-    return fitted_BHW3.expand(batch, -1, -1, -1).clone(memory_format=torch.contiguous_format)
+        given_BHWC: Tensor = background
+        if len(given_BHWC) == 1:
+            return canvas_BHW3.copy_(fitted(given_BHWC))
+        for index in range(batch):
+            canvas_BHW3[index] = fitted(given_BHWC[index : index + 1])[0]
+        return canvas_BHW3
+    # One picture at a time: enlarged pictures, before they are made to fit, are the largest thing in memory.
+    for index in range(batch):
+        made_1HWC = background(rgb_BHW3[index : index + 1])
+        _check_background(made_1HWC, 1)
+        canvas_BHW3[index] = fitted(made_1HWC)[0]
+    return canvas_BHW3
 
 
 def _restored(

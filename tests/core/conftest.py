@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from codeformer_core.faces.geometry import TEMPLATE_XY
 from codeformer_core.faces.types import Face
-from codeformer_core.networks.codeformer import CodeFormerConfig
-from codeformer_core.networks.vqgan import AutoencoderConfig
+from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
+from codeformer_core.networks.vqgan import AutoencoderConfig, VQAutoencoder
 from codeformer_core.weights.convert import to_published
 from codeformer_core.weights.detect import Identity, build
 
@@ -36,6 +38,24 @@ TINY_CONFIG = CodeFormerConfig(
     layers=2,
     heads=8,
     mlp_width=96,
+    fuse_sizes=(32, 64),
+)
+
+# For pictures of 64 pixels: milliseconds per run.
+SMALL_CONFIG = CodeFormerConfig(
+    autoencoder=AutoencoderConfig(
+        image_size=64,
+        base_channels=32,
+        channel_multipliers=(1, 2, 1),
+        residual_blocks=2,
+        attention_sizes=(16,),
+        codebook_size=24,
+        code_channels=32,
+    ),
+    width=32,
+    layers=2,
+    heads=8,
+    mlp_width=48,
     fuse_sizes=(32, 64),
 )
 
@@ -81,11 +101,21 @@ def tiny_state(fill) -> dict[str, Tensor]:
     return {key: torch.from_numpy(fill.fill(key, shape)) for key, shape in shapes.items()}
 
 
-def random_network():
-    from codeformer_core.networks.codeformer import CodeFormer
-
+def random_network() -> CodeFormer:
     torch.manual_seed(0)
     return CodeFormer(TINY_CONFIG)
+
+
+def seeded_network(config: CodeFormerConfig | AutoencoderConfig, seed: int = 0) -> VQAutoencoder:
+    """Every parameter random, so that none can be lost, swapped or left out unseen."""
+    network = CodeFormer(config) if isinstance(config, CodeFormerConfig) else VQAutoencoder(config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            spread = 1.0 if name == "codebook.weight" else 1 / math.sqrt(max(parameter[0].numel(), 16))
+            noise = torch.randn(parameter.shape, generator=generator) * spread
+            parameter.copy_(1 + noise if "norm" in name and name.endswith("weight") else noise)
+    return network.eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="session")
@@ -123,6 +153,19 @@ def face_at(landmarks: list[list[float]]) -> Face:
     return Face((left, top, right, bottom), tuple(map(tuple, points.tolist())), 0.99)
 
 
+def placed_face(x: float, y: float, eye_distance: float, degrees: float = 0, score: float = 0.9) -> Face:
+    """An undistorted face: the template shrunk to `eye_distance`, turned clockwise, its crop's middle at (x, y)."""
+    size = eye_distance / math.dist(TEMPLATE_XY[0], TEMPLATE_XY[1])
+    cosine, sine = size * math.cos(math.radians(degrees)), size * math.sin(math.radians(degrees))
+    # The middle of 512 pixels lies between the pixels 255 and 256.
+    points = [
+        (x + cosine * (u - 255.5) - sine * (v - 255.5), y + sine * (u - 255.5) + cosine * (v - 255.5))
+        for u, v in TEMPLATE_XY.tolist()
+    ]
+    reach = 1.2 * eye_distance
+    return Face((x - reach, y - reach, x + reach, y + reach), tuple(points), score)
+
+
 @dataclass(frozen=True)
 class GivenDetector:
     """Finds in every picture the faces it was given; `per_picture` in turn when there are several lists."""
@@ -145,7 +188,7 @@ class InvertingRestorer:
 
     name: str = "inverting"
     task: str = "restoration"
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     bytes_per_face: int = 1 << 20
 
     def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:

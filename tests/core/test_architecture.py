@@ -1,0 +1,199 @@
+"""Who may import whom, read from the source; and what importing the library brings along."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CORE = "codeformer_core"
+PACKAGES = (CORE, "nodes")
+# Broken or absent on many machines, slow to import on the others: only inside the functions that use them.
+HEAVY = {"cv2", "facexlib", "torchvision", "basicsr", "numba", "scipy", "skimage", "safetensors"}
+HOST = {"comfy", "folder_paths", "comfy_api", "comfy_execution", "comfy_extras", "server", "execution"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """target: dotted, absolute; relative: written with dots; at_start: run when the module is imported."""
+
+    target: str
+    relative: bool
+    at_start: bool
+    line: int
+
+    @property
+    def package(self) -> str:
+        return self.target.partition(".")[0]
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))}
+
+
+def only_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def imports_of(path: Path) -> list[Import]:
+    """All imports of a file but those for type checkers only."""
+    name = module_name(path)
+    home = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
+    found: list[Import] = []
+
+    def visit(node: ast.AST, at_start: bool) -> None:
+        if only_for_types(node):
+            return
+        if isinstance(node, ast.Import):
+            found.extend(Import(alias.name, False, at_start, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = home[: len(home) - node.level + 1] if node.level else []
+            target = ".".join([*base, *(node.module.split(".") if node.module else [])])
+            for alias in node.names:
+                # `from . import memory` means the module, `from .memory import require` a name in it.
+                whole = f"{target}.{alias.name}" if target else alias.name
+                is_module = whole in MODULES or not node.module
+                found.append(Import(whole if is_module else target, node.level > 0, at_start, node.lineno))
+        inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for child in ast.iter_child_nodes(node):
+            visit(child, at_start and not inside)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")), True)
+    return found
+
+
+def own_targets(name: str, at_start: bool | None = None) -> set[str]:
+    """Modules of ours that module `name` imports."""
+    return {
+        found.target
+        for found in imports_of(MODULES[name])
+        if found.package in PACKAGES and (at_start is None or found.at_start == at_start)
+    }
+
+
+def in_folder(folder: str) -> list[str]:
+    return [name for name in MODULES if name == folder or name.startswith(f"{folder}.")]
+
+
+def test_the_sources_are_found():
+    assert len(in_folder(CORE)) > 25 and len(in_folder("nodes")) > 5
+    assert f"{CORE}.images" in own_targets(f"{CORE}.restore")
+    assert f"{CORE}.faces.types" in own_targets(f"{CORE}.faces.geometry")
+
+
+# folder or module -> what of ours it may import
+ALLOWED = {
+    f"{CORE}.networks": [f"{CORE}.networks"],
+    f"{CORE}.weights": [f"{CORE}.weights", f"{CORE}.networks"],
+    f"{CORE}.faces": [f"{CORE}.faces", f"{CORE}.images", f"{CORE}.memory"],
+    f"{CORE}.images": [],
+    f"{CORE}.memory": [],
+    f"{CORE}.pictures": [f"{CORE}.pictures"],
+    f"{CORE}.restorer": [f"{CORE}.networks"],
+    f"{CORE}.restore": [f"{CORE}.faces", f"{CORE}.images", f"{CORE}.memory", f"{CORE}.restorer"],
+}
+
+
+@pytest.mark.parametrize("importer", ALLOWED)
+def test_layers_import_only_what_lies_below(importer):
+    modules = in_folder(importer)
+    assert modules
+    for name in modules:
+        forbidden = [
+            target
+            for target in own_targets(name)
+            if not any(target == below or target.startswith(f"{below}.") for below in ALLOWED[importer])
+        ]
+        assert forbidden == [], f"{name} imports {forbidden}"
+
+
+def test_the_core_knows_neither_nodes_nor_host():
+    for name in in_folder(CORE):
+        foreign = [found for found in imports_of(MODULES[name]) if found.package in {"nodes", *HOST}]
+        assert foreign == [], name
+
+
+def test_only_one_file_imports_the_host():
+    importers = set()
+    for path in [*MODULES.values(), ROOT / "__init__.py", ROOT / "install.py"]:
+        if any(found.package in HOST - {"comfy_api"} for found in imports_of(path)):
+            importers.add(path.relative_to(ROOT).as_posix())
+    assert importers == {"nodes/host.py"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_own_modules_are_imported_relatively(package):
+    """The pack is loaded from a folder whose name has a hyphen, under a name nobody knows beforehand."""
+    for name in in_folder(package):
+        absolute = [found for found in imports_of(MODULES[name]) if found.package in PACKAGES and not found.relative]
+        assert absolute == [], name
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "the root"])
+def test_heavy_packages_are_imported_where_they_are_used(package):
+    paths = [MODULES[name] for name in in_folder(package)] or [ROOT / "__init__.py", ROOT / "install.py"]
+    for path in paths:
+        heavy = [found for found in imports_of(path) if found.at_start and found.package in HEAVY]
+        assert heavy == [], path
+
+
+def test_basicsr_is_nobodys():
+    for name, path in MODULES.items():
+        assert not any(found.package == "basicsr" for found in imports_of(path)), name
+
+
+def test_there_are_no_cycles():
+    """Also counting imports inside functions: a cycle put off is still a cycle."""
+    targets = {name: own_targets(name) - {name} for name in MODULES}
+    finished: set[str] = set()
+
+    def walk(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " -> ".join([*way[way.index(name) :], name])
+        if name in finished:
+            return
+        for target in sorted(targets[name] & MODULES.keys()):
+            walk(target, (*way, name))
+        finished.add(name)
+
+    for name in MODULES:
+        walk(name, ())
+    assert finished == MODULES.keys()
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_brings_nothing_heavy():
+    loaded = run_python(
+        "import sys, codeformer_core, codeformer_core.restore, codeformer_core.loading, codeformer_core.restorer\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    assert loaded == "[]"
+
+
+def test_the_bare_package_brings_not_even_torch():
+    loaded = run_python("import sys, codeformer_core\nprint(sorted({'torch', 'numpy', 'PIL'} & set(sys.modules)))")
+    assert loaded == "[]"
+
+
+def test_public_names_are_found_when_asked_for():
+    code = (
+        "import codeformer_core as cf\n"
+        "print([getattr(cf, name).__name__ for name in cf.__all__] == cf.__all__)\n"
+        "try:\n    cf.no_such_name\nexcept AttributeError as error:\n    print(error)"
+    )
+    assert run_python(code).splitlines() == ["True", "module 'codeformer_core' has no attribute 'no_such_name'"]

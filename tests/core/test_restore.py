@@ -1,0 +1,651 @@
+"""The pipeline around the networks: pictures in, the same pictures out with their faces restored, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import codeformer_core as cf
+from codeformer_core import memory
+from codeformer_core.faces.types import Face
+from codeformer_core.memory import GIB, NotEnoughMemory
+
+from .conftest import GivenDetector, placed_face
+from .test_geometry import waves_picture
+
+HEIGHT, WIDTH = 140, 200
+FACE = placed_face(70, 60, 20)
+OTHER = placed_face(150, 80, 16, degrees=15)
+SMALL = placed_face(30, 110, 8)
+BOTH = (FACE, OTHER)
+
+
+@dataclass
+class WatchedRestorer:
+    """Inverts faces and notes what it is asked; out of memory above `most` faces at a time."""
+
+    most: int = 1000
+    name: str = "watched.pth"
+    task: str = "restoration"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    bytes_per_face: int = 1 << 20
+    batches: list[int] = field(default_factory=list)
+    fidelities: list[float] = field(default_factory=list)
+
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
+        assert faces_B3HW.shape[1:] == (3, 512, 512) and faces_B3HW.dtype == torch.float32
+        self.batches.append(len(faces_B3HW))
+        self.fidelities.append(fidelity)
+        if len(faces_B3HW) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return -faces_B3HW
+
+
+@dataclass(frozen=True)
+class UpperHalfParser:
+    """Calls the upper half of every crop skin."""
+
+    name: str = "upper half"
+    module: None = None
+
+    def parse(self, faces_B3HW: Tensor) -> Tensor:
+        assert faces_B3HW.shape[1:] == (3, 512, 512)
+        labels_BHW = torch.zeros((len(faces_B3HW), 512, 512), dtype=torch.uint8)
+        labels_BHW[:, :256] = 1
+        return labels_BHW
+
+
+def finds(*per_picture: tuple[Face, ...]) -> GivenDetector:
+    """The same faces in every picture, or for picture i (see `pictures`) the i-th faces."""
+    return GivenDetector(per_picture)
+
+
+def pictures(count: int = 1, channels: int = 3) -> Tensor:
+    """Colourful ones (gray ones of 1 and 2 channels); the first pixel's red tells the detector which it is."""
+    waves_HW3 = waves_picture(HEIGHT, WIDTH)
+    batch_BHW3 = torch.stack([waves_HW3.roll(9 * index, 1) for index in range(count)])
+    batch_BHW3[:, 0, 0, 0] = torch.arange(count) / 255
+    colour_BHWC = batch_BHW3 if channels >= 3 else batch_BHW3[..., :1]
+    if channels in (1, 3):
+        return colour_BHWC.clone()
+    alpha_BHW1 = torch.linspace(0, 1, WIDTH).expand(count, HEIGHT, WIDTH)[..., None]
+    return torch.cat((colour_BHWC, alpha_BHW1), -1)
+
+
+def restore(images_BHWC: Tensor, *faces: tuple[Face, ...], **options) -> cf.RestoredImages:
+    options.setdefault("restorer", WatchedRestorer())
+    options.setdefault("detector", finds(*faces or (BOTH,)))
+    return cf.restore_images(images_BHWC, **options)
+
+
+# --- pictures in, pictures out ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("count", [1, 3])
+def test_as_many_pictures_of_the_same_size(count, channels):
+    given = pictures(count, channels)
+    result = restore(given)
+    assert result.images_BHWC.shape == (count, HEIGHT, WIDTH, 4 if channels in (2, 4) else 3)
+    assert result.masks_BHW.shape == (count, HEIGHT, WIDTH)
+    assert result.images_BHWC.dtype == result.masks_BHW.dtype == torch.float32
+    assert len(result.faces) == len(result.skipped) == count
+    assert len(result.crops) == 2 * count
+    assert result.images_BHWC.isfinite().all() and result.masks_BHW.min() >= 0 and result.masks_BHW.max() <= 1
+
+
+def test_only_faces_change():
+    given = pictures()
+    result = restore(given)
+    untouched_HW = result.masks_BHW[0] == 0
+    assert 0.3 < untouched_HW.float().mean() < 0.99
+    assert torch.equal(result.images_BHWC[0][untouched_HW], given[0][untouched_HW])
+    for x, y in ((70, 60), (150, 80)):
+        assert result.masks_BHW[0, y, x] > 0.99
+        assert torch.allclose(result.images_BHWC[0, y, x], 1 - given[0, y, x], atol=0.02)
+
+
+@pytest.mark.parametrize("parity", [False, True])
+@pytest.mark.parametrize("options", [{}, {"upscale": 2.0}, {"mask": "box", "opacity": 0.5}, {"background": "given"}])
+def test_what_was_given_is_not_written_to(options, parity):
+    given = pictures(2, 4)
+    before = given.clone()
+    background = {"background": given} if "background" in options else {}
+    result = restore(given, parity=parity, parser=UpperHalfParser(), **{**options, **background})
+    assert torch.equal(given, before)
+    result.images_BHWC.zero_()
+    result.masks_BHW.zero_()
+    assert torch.equal(given, before)
+
+
+def test_a_batch_of_stride_0_is_read_and_not_written_to():
+    one = pictures()
+    result = restore(one.expand(3, -1, -1, -1))
+    expected = restore(one)
+    assert all(torch.equal(image_HWC, expected.images_BHWC[0]) for image_HWC in result.images_BHWC)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_pictures_of_another_precision(dtype):
+    given = pictures().to(dtype)
+    result = restore(given)
+    assert result.images_BHWC.dtype == torch.float32
+    assert torch.equal(result.images_BHWC, restore(given.float()).images_BHWC)
+
+
+def test_pictures_that_carry_gradients_come_back_without():
+    def upscaler(images_BHW3: Tensor) -> Tensor:
+        return images_BHW3 * torch.ones((), requires_grad=True)
+
+    for result in (
+        restore(pictures().requires_grad_(), background=upscaler, face_upscaler=upscaler, upscale=2.0).images_BHWC,
+        cf.restore_aligned(pictures().requires_grad_(), restorer=WatchedRestorer()),
+    ):
+        assert not result.requires_grad
+        result.numpy()
+
+
+def test_a_batch_gives_what_its_pictures_give_alone():
+    given = pictures(3)
+    faces = ((FACE,), (), BOTH)
+    together = restore(given, *faces, batch_size=4)
+    for index in range(3):
+        alone = restore(given[index : index + 1], *faces, batch_size=1)
+        assert torch.equal(together.images_BHWC[index], alone.images_BHWC[0])
+        assert torch.equal(together.masks_BHW[index], alone.masks_BHW[0])
+        assert together.faces[index] == alone.faces[0] == faces[index]
+    assert [crop.picture for crop in together.crops] == [0, 2, 2]
+
+
+@pytest.mark.parametrize(("shape", "upscale"), [((1, 1), 1.0), ((1, 90), 1.0), ((90, 1), 2.0), ((3, 2), 1.5)])
+def test_the_smallest_pictures(shape, upscale):
+    given = torch.rand(1, *shape, 3)
+    result = restore(given, (placed_face(0, 0, 20),), upscale=upscale)
+    expected = (1, round(shape[0] * upscale), round(shape[1] * upscale), 3)
+    assert result.images_BHWC.shape == expected and result.images_BHWC.isfinite().all()
+
+
+# --- no face, some faces ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_without_a_face_the_pictures_come_back_as_they_were_and_it_is_said(channels):
+    given = pictures(2, channels)
+    given[0, 5, 5] = 1.75  # what hosts hand on may lie outside [0, 1]
+    restorer = WatchedRestorer()
+    result = restore(given, (), restorer=restorer)
+    expected = given if channels >= 3 else torch.cat((given[..., :1].expand(-1, -1, -1, 3), given[..., 1:]), -1)
+    assert torch.equal(result.images_BHWC, expected)
+    assert not result.masks_BHW.any() and result.crops == () and restorer.batches == []
+    assert result.summary().splitlines()[:2] == ["picture 1: no face found", "picture 2: no face found"]
+
+
+def test_some_pictures_with_faces_and_some_without():
+    given = pictures(4)
+    result = restore(given, (), (FACE,), (), BOTH)
+    for index, faces in enumerate(((), (FACE,), (), BOTH)):
+        assert result.faces[index] == faces
+        assert torch.equal(result.images_BHWC[index], given[index]) == (not faces)
+    assert "picture 1: no face found\npicture 2: 1 face found, 1 restored\n" in result.summary()
+
+
+@pytest.mark.parametrize(
+    ("which", "restored"), [("all", (SMALL, FACE, OTHER)), ("largest", (FACE,)), ("center", (OTHER,))]
+)
+def test_which_faces(which, restored):
+    middle = placed_face(105, 70, 14)
+    faces = (SMALL, FACE, middle if which == "center" else OTHER)
+    result = restore(pictures(), faces, faces=which)
+    assert result.faces[0] == ((middle,) if which == "center" else restored)
+    assert len(result.skipped[0]) == 3 - len(result.faces[0])
+
+
+def test_the_smallest_face():
+    result = restore(pictures(), (FACE, SMALL), smallest_face=30)
+    assert result.faces[0] == (FACE,)
+    assert result.skipped[0][0].face == SMALL
+    assert "picture 1: 2 faces found, 1 restored\n  skipped at (30, 110): smaller than 30 px" in result.summary()
+
+
+def test_identical_boxes_are_one_face():
+    result = restore(pictures(), (FACE, FACE))
+    assert result.faces[0] == (FACE,) and len(result.crops) == 1
+    assert torch.equal(result.images_BHWC, restore(pictures(), (FACE,)).images_BHWC)
+    assert "same face" in result.summary()
+
+
+def test_landmarks_that_form_no_face_are_skipped_and_it_is_said():
+    unplaced = Face((10, 10, 60, 60), ((math.nan, math.nan),) * 5, 0.9)
+    result = restore(pictures(), (unplaced, FACE))
+    assert result.faces[0] == (FACE,)
+    assert "2 faces found, 1 restored\n  skipped at (35, 35): its landmarks do not form a face" in result.summary()
+
+
+@pytest.mark.parametrize(("x", "y"), [(0, 60), (WIDTH - 1, 60), (70, 0), (70, HEIGHT - 1), (0, 0)])
+def test_a_face_half_outside_the_picture(x, y):
+    given = pictures()
+    result = restore(given, (placed_face(x, y, 20),))
+    assert result.masks_BHW[0, y, x] > 0.99
+    assert result.images_BHWC.isfinite().all()
+    untouched_HW = result.masks_BHW[0] == 0
+    assert torch.equal(result.images_BHWC[0][untouched_HW], given[0][untouched_HW])
+
+
+def test_summary_says_with_what():
+    last = restore(pictures(), fidelity=0.25).summary().splitlines()[-1]
+    assert last == (
+        "restored by watched.pth at fidelity 0.25, found by given, mask: soft box (no face parser is installed)"
+    )
+    last = restore(pictures(), parser=UpperHalfParser(), parity=True).summary().splitlines()[-1]
+    assert last.endswith("mask: face shape by upper half, published recipe")
+    assert restore(pictures(), mask="box", parser=UpperHalfParser()).summary().endswith("mask: soft box")
+
+
+# --- colour and alpha ------------------------------------------------------------------------------------------------
+
+
+def test_gray_pictures_stay_gray():
+    for channels in (1, 2):
+        result = restore(pictures(1, channels))
+        rgb_BHW3 = result.images_BHWC[..., :3]
+        assert result.masks_BHW.max() > 0.99
+        assert (rgb_BHW3 - rgb_BHW3.mean(-1, keepdim=True)).abs().max() < 1e-5
+        assert rgb_BHW3.min() >= 0 and rgb_BHW3.max() <= 1
+
+
+def test_a_gray_faces_tones_are_its_inputs():
+    given = pictures(1, 1)
+    crop = restore(given, (FACE,)).crops[0]
+    assert torch.allclose(crop.restored_3HW.mean((1, 2)), crop.crop_3HW.mean((1, 2)), atol=0.02)
+    assert torch.allclose(crop.restored_3HW.std((1, 2)), crop.crop_3HW.std((1, 2)), atol=0.02)
+
+
+@pytest.mark.parametrize("upscale", [1.0, 2.0])
+@pytest.mark.parametrize("channels", [2, 4])
+def test_alpha_comes_back_and_grows_with_the_picture(channels, upscale):
+    given = pictures(2, channels)
+    result = restore(given, upscale=upscale)
+    alpha_BHW = result.images_BHWC[..., 3]
+    assert alpha_BHW.shape == (2, HEIGHT * upscale, WIDTH * upscale)
+    if upscale == 1:
+        assert torch.equal(alpha_BHW, given[..., -1])
+    assert (alpha_BHW[:, :, 0] < 0.01).all() and (alpha_BHW[:, :, -1] > 0.99).all()
+    assert (alpha_BHW.diff(dim=2) >= 0).all()
+
+
+# --- upscale and background ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("upscale", [1.5, 2.0, 3.3])
+def test_upscaled(upscale):
+    given = pictures(2)
+    result = restore(given, upscale=upscale)
+    height, width = round(HEIGHT * upscale), round(WIDTH * upscale)
+    assert result.images_BHWC.shape == (2, height, width, 3) and result.masks_BHW.shape == (2, height, width)
+    enlarged = F.interpolate(given.permute(0, 3, 1, 2), size=(height, width), mode="bicubic").clamp(0, 1)
+    untouched_BHW = result.masks_BHW == 0
+    assert torch.allclose(result.images_BHWC[untouched_BHW], enlarged.permute(0, 2, 3, 1)[untouched_BHW], atol=1e-5)
+    for x, y in ((70, 60), (150, 80)):
+        x, y = round((x + 0.5) * upscale - 0.5), round((y + 0.5) * upscale - 0.5)
+        assert result.masks_BHW[0, y, x] > 0.99
+        assert torch.allclose(result.images_BHWC[0, y, x], 1 - enlarged[0, :, y, x], atol=0.03)
+    # Faces are told in pixels of the pictures that came in.
+    assert result.faces[0] == BOTH
+
+
+@pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (2 * HEIGHT, 2 * WIDTH), (70, 90), (601, 333)])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_background_of_any_size(count, size):
+    given = pictures(2)
+    colours = torch.tensor([[0.9, 0.1, 0.2], [0.1, 0.2, 0.9]])[:count]
+    background = colours.view(count, 1, 1, 3).expand(count, *size, 3)
+    result = restore(given, (FACE,), upscale=2.0, background=background)
+    assert result.images_BHWC.shape == (2, 2 * HEIGHT, 2 * WIDTH, 3)
+    for index in range(2):
+        untouched_HW = result.masks_BHW[index] == 0
+        expected = colours[index % count].expand(int(untouched_HW.sum()), 3)
+        assert torch.allclose(result.images_BHWC[index][untouched_HW], expected, atol=1e-5)
+        # The face is the picture's, not the background's.
+        assert torch.allclose(result.images_BHWC[index, 120, 140], 1 - given[index, 60, 70], atol=0.03)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_background_of_other_channels_lends_its_colour(channels):
+    background = torch.full((1, HEIGHT, WIDTH, channels), 0.25)
+    result = restore(pictures(), (), background=background)
+    assert result.images_BHWC.shape[-1] == 3
+    assert torch.allclose(result.images_BHWC, torch.tensor(0.25))
+
+
+def test_a_background_that_enlarges():
+    asked: list[tuple[int, ...]] = []
+
+    def upscaler(images_BHW3: Tensor) -> Tensor:
+        asked.append(tuple(images_BHW3.shape))
+        return F.interpolate(images_BHW3.permute(0, 3, 1, 2), scale_factor=4.0).permute(0, 2, 3, 1) * 0 + 0.5
+
+    result = restore(pictures(3, 4), (FACE,), upscale=2.0, background=upscaler)
+    # One picture at a time, colour only; its own factor of 4 is made to fit.
+    assert asked == [(1, HEIGHT, WIDTH, 3)] * 3
+    assert result.images_BHWC.shape == (3, 2 * HEIGHT, 2 * WIDTH, 4)
+    assert torch.allclose(result.images_BHWC[..., :3][result.masks_BHW == 0], torch.tensor(0.5))
+
+
+def test_a_background_that_hands_back_what_it_got_is_not_written_to():
+    given = pictures()
+    before = given.clone()
+    result = restore(given, background=lambda images_BHW3: images_BHW3)
+    assert torch.equal(given, before)
+    assert torch.equal(result.images_BHWC, restore(given).images_BHWC)
+
+
+@pytest.mark.parametrize(
+    ("background", "complaint"),
+    [
+        (torch.zeros(3, 9, 9, 3), "there are 2 pictures but 3 backgrounds: give one for each, or one for all"),
+        (torch.zeros(9, 9, 3), "backgrounds must be a tensor of shape"),
+        (torch.zeros((2, 9, 9, 3), dtype=torch.uint8), "backgrounds must be floats"),
+        (torch.tensor([0.0, torch.nan]).view(2, 1, 1, 1), "backgrounds: number 2 holds 1 values that are NaN"),
+        (lambda images: images[0], "backgrounds must be a tensor of shape"),
+        (lambda images: images.expand(2, -1, -1, -1), "there are 1 pictures but 2 backgrounds"),
+        (lambda images: None, "backgrounds must be a tensor of shape .*got NoneType"),
+    ],
+)
+def test_bad_backgrounds(background, complaint):
+    restorer = WatchedRestorer()
+    with pytest.raises(ValueError, match=complaint):
+        restore(pictures(2), background=background, restorer=restorer)
+    assert restorer.batches == []
+
+
+def test_a_face_upscaler_is_asked_only_when_something_grows():
+    asked: list[tuple[int, ...]] = []
+
+    def double(images_BHW3: Tensor) -> Tensor:
+        asked.append(tuple(images_BHW3.shape))
+        return F.interpolate(images_BHW3.permute(0, 3, 1, 2), scale_factor=2.0, mode="bilinear").permute(0, 2, 3, 1)
+
+    given = pictures()
+    restore(given, (FACE,), face_upscaler=double)
+    assert asked == []
+    grown = restore(given, (FACE,), face_upscaler=double, parser=UpperHalfParser(), upscale=2.0)
+    assert asked == [(1, 512, 512, 3)]
+    plain = restore(given, (FACE,), parser=UpperHalfParser(), upscale=2.0)
+    assert (grown.images_BHWC - plain.images_BHWC).abs().max() < 0.01
+    assert (grown.masks_BHW - plain.masks_BHW).abs().max() < 0.02
+
+
+# --- mask and opacity ------------------------------------------------------------------------------------------------
+
+
+def test_the_parsed_shape_or_the_box():
+    shaped = restore(pictures(), (FACE,), parser=UpperHalfParser()).masks_BHW[0]
+    box = restore(pictures(), (FACE,), parser=UpperHalfParser(), mask="box").masks_BHW[0]
+    assert torch.equal(box, restore(pictures(), (FACE,)).masks_BHW[0])
+    assert (shaped <= box + 1e-6).all()
+    assert shaped[50, 70] > 0.99 and shaped[75, 70] < 1e-3 and box[75, 70] > 0.99
+
+
+@pytest.mark.parametrize("opacity", [0.0, 0.5])
+def test_opacity(opacity):
+    given = pictures()
+    whole, part = restore(given), restore(given, opacity=opacity)
+    assert torch.allclose(part.masks_BHW, opacity * whole.masks_BHW)
+    if opacity == 0:
+        assert torch.equal(part.images_BHWC, given)
+    assert (part.images_BHWC[0, 60, 70] - given[0, 60, 70].lerp(1 - given[0, 60, 70], opacity)).abs().max() < 0.02
+
+
+# --- crops -----------------------------------------------------------------------------------------------------------
+
+
+def test_crops_are_kept_or_not():
+    result = restore(pictures(2))
+    assert [(crop.picture, crop.face) for crop in result.crops] == [(0, FACE), (0, OTHER), (1, FACE), (1, OTHER)]
+    for crop in result.crops:
+        assert crop.crop_3HW.shape == crop.restored_3HW.shape == (3, 512, 512)
+        assert torch.allclose(crop.restored_3HW, 1 - crop.crop_3HW, atol=1e-6)
+        assert not crop.matrix.flags.writeable
+    without = restore(pictures(2), keep_crops=False)
+    assert without.crops == ()
+    assert torch.equal(without.images_BHWC, result.images_BHWC)
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, math.inf])
+def test_fidelity_and_opacity_outside_0_to_1(value):
+    for name in ("fidelity", "opacity"):
+        with pytest.raises(ValueError, match=f"{name} must be from 0"):
+            restore(pictures(), **{name: value})
+    with pytest.raises(ValueError, match="fidelity must be from 0"):
+        cf.restore_aligned(pictures(), restorer=WatchedRestorer(), fidelity=value)
+
+
+@pytest.mark.parametrize("upscale", [0.99, 0, -2, math.nan, math.inf])
+def test_upscale_below_1(upscale):
+    with pytest.raises(ValueError, match=r"upscale must be 1 or more, got .*shrink the result afterwards"):
+        restore(pictures(), upscale=upscale)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"mask": "oval"}, "mask must be 'face' or 'box', got 'oval'"),
+        ({"faces": "biggest"}, "expected one of all, largest, center, got 'biggest'"),
+        ({"smallest_face": -1}, "smallest face must be 0 or more"),
+        ({"smallest_face": math.nan}, "smallest face must be 0 or more"),
+        ({"batch_size": 0}, "batch_size must be 1 or more, or None"),
+    ],
+)
+def test_other_options(options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        restore(pictures(), **options)
+
+
+@pytest.mark.parametrize("task", ["colorization", "inpainting", "autoencoder"])
+def test_a_model_for_another_task_is_refused(task):
+    restorer = WatchedRestorer(name="codeformer_colorization.pth", task=task)
+    complaint = f"codeformer_colorization.pth is a {task} model; .* choose codeformer.pth"
+    with pytest.raises(ValueError, match=complaint):
+        restore(pictures(), restorer=restorer)
+    with pytest.raises(ValueError, match=complaint):
+        cf.restore_aligned(pictures(), restorer=restorer)
+
+
+@pytest.mark.parametrize(
+    ("bad", "complaint"),
+    [
+        (torch.zeros(HEIGHT, WIDTH, 3), "must be a tensor of shape"),
+        (torch.zeros((1, 9, 9, 3), dtype=torch.uint8), "divide 8-bit values by 255"),
+        (torch.zeros(1, 0, 9, 3), "nothing to work on"),
+        (torch.zeros(1, 9, 9, 5), "1 to 4 channels"),
+        (torch.full((1, 9, 9, 3), torch.nan), "243 values that are NaN"),
+        (torch.full((1, 9, 9, 3), torch.inf), "NaN or infinite"),
+        ([1, 2], "got list"),
+    ],
+)
+@pytest.mark.parametrize("parity", [False, True])
+def test_bad_pictures(bad, complaint, parity):
+    with pytest.raises(ValueError, match=complaint):
+        restore(bad, parity=parity)
+    with pytest.raises(ValueError, match=complaint):
+        cf.restore_aligned(bad, restorer=WatchedRestorer())
+
+
+class NothingComputed(TorchDispatchMode):
+    """Fails at the first operation on a tensor but for looking at it another way."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if not function.is_view:
+            raise AssertionError(f"computed {function} before the memory was checked")
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "said"),
+    [
+        ((1, 20_000, 20_000, 3), {}, "1 x 20000x20000 pixels needs about 10.4 GiB"),
+        ((1, 20_000, 20_000, 4), {}, "1 x 20000x20000 pixels"),
+        ((1, 10_000, 10_000, 1), {"upscale": 2.0}, "1 x 20000x20000 pixels"),
+        ((400, 1024, 1024, 3), {}, "400 x 1024x1024 pixels"),
+        # A strip whose shorter side the published recipe enlarges to 512.
+        ((1, 1, 5_000, 3), {"parity": True}, "1 x 2560000x512 pixels"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_memory_is_stated_before_anything_starts(monkeypatch, shape, options, said, dtype):
+    """The pictures have one pixel in memory; the first copy of them would take gigabytes."""
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 8 * GIB)
+    huge = torch.zeros((1, 1, 1, 1), dtype=dtype).expand(shape)
+    with NothingComputed(), pytest.raises(NotEnoughMemory) as caught:
+        restore(huge, **options)
+    assert said in str(caught.value) and "8.0 GiB are free on cpu. Use a smaller picture" in str(caught.value)
+
+
+# --- progress, batches, memory ---------------------------------------------------------------------------------------
+
+
+def test_progress_is_told_between_batches():
+    told: list[tuple[str, int, int]] = []
+    restore(pictures(2), batch_size=3, on_progress=lambda *step: told.append(step))
+    assert told == [
+        ("finding faces", 0, 2),
+        ("finding faces", 1, 2),
+        ("finding faces", 2, 2),
+        ("restoring faces", 0, 4),
+        ("restoring faces", 3, 4),
+        ("restoring faces", 4, 4),
+    ]
+    told.clear()
+    restore(pictures(), (), on_progress=lambda *step: told.append(step))
+    assert told == [("finding faces", 0, 1), ("finding faces", 1, 1)]
+
+
+class Cancelled(BaseException):
+    """As hosts do, not an Exception."""
+
+
+@pytest.mark.parametrize(
+    ("stop", "batches"),
+    [(("finding faces", 0), 0), (("finding faces", 2), 0), (("restoring faces", 0), 0), (("restoring faces", 2), 2)],
+)
+def test_a_raising_progress_cancels(stop, batches):
+    restorer = WatchedRestorer()
+    given = pictures(2)
+    before = given.clone()
+
+    def cancel(stage: str, done: int, total: int) -> None:
+        if (stage, done) == stop:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        restore(given, restorer=restorer, on_progress=cancel, batch_size=1)
+    assert len(restorer.batches) == batches
+    assert torch.equal(given, before)
+
+
+@pytest.mark.parametrize(("batch_size", "batches"), [(1, [1] * 6), (4, [4, 2]), (100, [6]), (None, [1] * 6)])
+def test_faces_of_all_pictures_share_batches(batch_size, batches):
+    restorer = WatchedRestorer()
+    restore(pictures(3), restorer=restorer, batch_size=batch_size, fidelity=0.3)
+    # None on a CPU: one at a time, as more are no faster.
+    assert restorer.batches == batches
+    assert restorer.fidelities == [0.3] * len(batches)
+
+
+def test_a_gpus_batch_is_chosen_from_its_memory(monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 6 * GIB)
+    restorer = WatchedRestorer(device=torch.device("cuda"), bytes_per_face=GIB)
+    restore(pictures(3), restorer=restorer)
+    assert restorer.batches == [4, 2]
+
+
+def test_out_of_memory_goes_on_with_smaller_batches(caplog):
+    given = pictures(4)
+    restorer = WatchedRestorer(most=2)
+    told: list[int] = []
+    with caplog.at_level(logging.WARNING):
+        result = restore(
+            given, restorer=restorer, batch_size=8, on_progress=lambda stage, done, total: told.append(done)
+        )
+    assert restorer.batches == [8, 4, 2, 2, 2, 2]
+    assert told[-5:] == [0, 2, 4, 6, 8]
+    assert "going on with 2" in caplog.text
+    assert torch.equal(result.images_BHWC, restore(given, batch_size=8).images_BHWC)
+    assert len(result.crops) == 8
+
+
+def test_out_of_memory_with_a_single_face_is_told():
+    with pytest.raises(torch.OutOfMemoryError):
+        restore(pictures(), restorer=WatchedRestorer(most=0))
+
+
+# --- the published recipe --------------------------------------------------------------------------------------------
+
+
+def test_parity_enlarges_small_pictures_and_tells_faces_in_the_given_pixels():
+    given = pictures(1, 4)
+    enlarged_by = 512 / HEIGHT
+    seen_large = dataclasses.replace(
+        FACE,
+        box_xyxy=tuple(value * enlarged_by for value in FACE.box_xyxy),
+        landmarks_xy=tuple((x * enlarged_by, y * enlarged_by) for x, y in FACE.landmarks_xy),
+    )
+    result = restore(given, (seen_large,), parity=True)
+    assert result.images_BHWC.shape == (1, 512, int(WIDTH * enlarged_by), 4)
+    assert result.faces[0][0].box_xyxy == pytest.approx(FACE.box_xyxy)
+    assert sum(result.faces[0][0].landmarks_xy, ()) == pytest.approx(sum(FACE.landmarks_xy, ()))
+    levels = result.images_BHWC[..., :3] * 255
+    assert torch.allclose(levels, levels.round(), atol=1e-3)
+
+
+# --- aligned faces ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [(512, 512), (96, 96), (80, 130)])
+def test_aligned_faces_come_back_at_their_size(size, channels):
+    given = F.interpolate(pictures(2, channels).permute(0, 3, 1, 2), size=size).permute(0, 2, 3, 1)
+    before = given.clone()
+    result = cf.restore_aligned(given, restorer=WatchedRestorer())
+    assert result.shape == (2, *size, 4 if channels in (2, 4) else 3) and result.dtype == torch.float32
+    assert torch.equal(given, before)
+    if channels in (2, 4):
+        assert torch.equal(result[..., 3], given[..., -1])
+    if channels >= 3:
+        assert (result[..., :3] - (1 - given[..., :3])).abs().mean() < 0.01
+    else:
+        assert (result[..., 0] - result[..., 1]).abs().max() < 1e-5
+        assert torch.allclose(result[..., :3].mean(), given[..., 0].mean(), atol=0.03)
+
+
+def test_aligned_faces_go_in_batches_with_progress():
+    restorer = WatchedRestorer(most=2)
+    told: list[tuple[str, int, int]] = []
+    cf.restore_aligned(
+        pictures(5), restorer=restorer, fidelity=0.1, batch_size=4, on_progress=lambda *step: told.append(step)
+    )
+    assert restorer.batches == [4, 2, 2, 1]
+    assert restorer.fidelities == [0.1] * 4
+    assert told == [("restoring faces", done, 5) for done in (0, 2, 4, 5)]
+
+
+# --- with a network --------------------------------------------------------------------------------------------------
+
+
+def test_a_real_network_in_the_pipeline(tiny_restorer, astronaut, astronaut_face):
+    result = cf.restore_images(astronaut[None], restorer=tiny_restorer, detector=finds((astronaut_face,)), fidelity=0.5)
+    crop = result.crops[0]
+    expected_1HW = tiny_restorer.restore(crop.crop_3HW[None] * 2 - 1, 0.5)
+    assert torch.equal(crop.restored_3HW, ((expected_1HW + 1) / 2)[0])
+    assert result.masks_BHW.max() > 0.99
