@@ -1,6 +1,6 @@
 """One 512 face through CodeFormer: ours against spandrel_extra_arches, same weights, same run, in turn.
 
-    python benchmarks/forward.py [--rounds 7] [--fidelity 0.5] [--device cpu] [--dtype float32]
+python benchmarks/forward.py [--rounds 7] [--fidelity 0.5] [--device cpu] [--dtype float32]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Import time of the core in a fresh Python, and what it brings along; torch, which a host has loaded, is not counted.
 
-    python benchmarks/import_time.py [--rounds 7]
+python benchmarks/import_time.py [--rounds 7]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Blending restored faces back into pictures of two sizes, without any network.
 
-    python benchmarks/paste.py [--rounds 5]
+python benchmarks/paste.py [--rounds 5]
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def main() -> None:
         canvas_HW3 = torch.rand(height, width, 3, generator=generator)
         mask_HW = torch.zeros(height, width)
         for count in COUNTS:
-            places = [paste_matrix(matrix, 1.0, 512, parity=False) for matrix in matrices(count, height, width)]
-            for recipe, parity in (("", False), (", parity", True)):
+            places = [paste_matrix(matrix, (1.0, 1.0), 512) for matrix in matrices(count, height, width)]
+            for recipe, parity_upscale in (("", None), (", parity", 1.0)):
 
-                def run(places=places, parity=parity, canvas_HW3=canvas_HW3, mask_HW=mask_HW) -> None:
+                def run(places=places, parity_upscale=parity_upscale, canvas_HW3=canvas_HW3, mask_HW=mask_HW) -> None:
                     for place in places:
-                        paste_face(canvas_HW3, mask_HW, face_3SS, shape_SS, place, upscale=1.0, parity=parity)
+                        paste_face(canvas_HW3, mask_HW, face_3SS, shape_SS, place, parity_upscale=parity_upscale)
 
                 label = f"{count:>2} faces, {name}{recipe}"
                 print(machine.row(label, machine.compare({label: run}, options.rounds)[label]))

@@ -1,6 +1,6 @@
 """A photo with many faces through the whole pipeline, by stage. Random weights: only the time is looked at.
 
-    python benchmarks/pipeline.py [PHOTO] [--detector yunet] [--device cpu]
+python benchmarks/pipeline.py [PHOTO] [--detector yunet] [--device cpu]
 """
 
 from __future__ import annotations

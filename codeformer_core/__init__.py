@@ -7,22 +7,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .aligned import restore_aligned
     from .faces.types import Face, FaceCrop
     from .loading import load_detector, load_parser, load_restorer
-    from .restore import RestoredImages, restore_aligned, restore_images
+    from .restore import restore_images
     from .restorer import Restorer
+    from .results import RestoredImages
     from .weights.load import WeightsError
 
 _HOMES = {
     "Face": "faces.types",
     "FaceCrop": "faces.types",
-    "RestoredImages": "restore",
+    "RestoredImages": "results",
     "Restorer": "restorer",
     "WeightsError": "weights.load",
     "load_detector": "loading",
     "load_parser": "loading",
     "load_restorer": "loading",
-    "restore_aligned": "restore",
+    "restore_aligned": "aligned",
     "restore_images": "restore",
 }
 

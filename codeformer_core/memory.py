@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import os
-import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import torch
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 GIB = 1024**3
+# Where Linux tells a container its memory limit (cgroup v2).
+CGROUP = Path("/sys/fs/cgroup")
 
 
 class NotEnoughMemory(ValueError):
@@ -34,22 +35,13 @@ def free_bytes(device: torch.device | str) -> int | None:
     return None
 
 
-def _free_main_memory() -> int | None:
-    if sys.platform == "linux":
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-        return None
-    if sys.platform == "win32":
-        status = (ctypes.c_uint64 * 8)()
-        ctypes.c_uint32.from_buffer(status).value = ctypes.sizeof(status)
-        if ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
-            return status[2]  # ullAvailPhys
-        return None
-    if "SC_AVPHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
+def _free_main_memory() -> int:
+    """What the system has, or what is left of a container's own limit."""
+    free = psutil.virtual_memory().available
+    limit, used = CGROUP / "memory.max", CGROUP / "memory.current"
+    if limit.is_file() and used.is_file() and (most := limit.read_text().strip()).isdigit():
+        free = min(free, int(most) - int(used.read_text()))
+    return max(free, 0)
 
 
 def require(bytes_needed: int, device: torch.device | str, what: str) -> None:
@@ -91,15 +83,13 @@ def in_batches(count: int, size: int, run: Callable[[slice], Result]) -> Iterato
             continue
         logger.warning("out of memory with %d at a time, going on with %d", tried, size)
         # Only here, where the error no longer holds on to what the failed call had made.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        for backend in (torch.cuda, torch.mps, torch.xpu):
+            if backend.is_available():
+                backend.empty_cache()
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """CUDA and XPU raise a class of their own, Apple's devices and the CPU a RuntimeError that only its text tells."""
-    text = str(error)
-    return (
-        isinstance(error, torch.cuda.OutOfMemoryError)  # torch.OutOfMemoryError since 2.5
-        or "MPS backend out of memory" in text
-        or "DefaultCPUAllocator: " in text
-    )
+    """CUDA has a class of its own for it, but does not always raise that; for the others only the text tells."""
+    text = str(error).lower()
+    told = ("out of memory", "defaultcpuallocator: ", "not enough gpu video memory")
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(words in text for words in told)

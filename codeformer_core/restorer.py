@@ -15,6 +15,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
+from . import memory
 from .networks.codeformer import CodeFormer
 from .networks.vqgan import VQAutoencoder
 
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 # Peak activations of one face, in numbers per pixel and base channel. The published network takes 7 on a CPU
 # (460 MiB in float32); the rest is room for a GPU's workspaces.
 FLOATS_PER_PIXEL_AND_CHANNEL = 12
+MOST_FACES_ON_GPU = 8
 
 
 class FaceRestorer(Protocol):
@@ -34,13 +36,13 @@ class FaceRestorer(Protocol):
     @property
     def task(self) -> str: ...
 
-    @property
-    def device(self) -> torch.device: ...
+    def faces_at_once(self) -> int:
+        """How many faces one call of `restore` should get, from the memory that is free."""
+        ...
 
-    @property
-    def bytes_per_face(self) -> int: ...
-
-    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor: ...
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
+        """Aligned 512 faces, RGB [-1, 1] -> the same restored, float32, on the same device."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,12 @@ class Restorer:
     def bytes_per_face(self) -> int:
         """Estimate of the activations that one face needs at the network's widest point."""
         config = self.module.config
-        return (
-            config.image_size**2 * config.base_channels * FLOATS_PER_PIXEL_AND_CHANNEL * self.dtype.itemsize
+        return config.image_size**2 * config.base_channels * FLOATS_PER_PIXEL_AND_CHANNEL * self.dtype.itemsize
+
+    def faces_at_once(self) -> int:
+        """More are no faster: a CPU is busy with one face, a GPU with a few."""
+        return memory.batch_size(
+            self.bytes_per_face, self.device, 1 if self.device.type == "cpu" else MOST_FACES_ON_GPU
         )
 
     def on(self, device: torch.device | str) -> Restorer:
@@ -93,9 +99,7 @@ class Restorer:
         Raises ValueError for another task's model and for other shapes.
         """
         if self.task != "inpainting":
-            raise ValueError(
-                f"{self.name} is a {self.task} model and can't inpaint: choose codeformer_inpainting.pth"
-            )
+            raise ValueError(f"{self.name} is a {self.task} model and can't inpaint: choose codeformer_inpainting.pth")
         self._check_faces(faces_B3HW)
         if mask_B1HW.shape != (faces_B3HW.shape[0], 1, *faces_B3HW.shape[2:]):
             raise ValueError(
@@ -113,25 +117,21 @@ class Restorer:
             )
         size = self.face_size
         if faces_B3HW.ndim != 4 or faces_B3HW.shape[1:] != (3, size, size):
-            raise ValueError(
-                f"faces must have the shape (n, 3, {size}, {size}), got {tuple(faces_B3HW.shape)}"
-            )
+            raise ValueError(f"faces must have the shape (n, 3, {size}, {size}), got {tuple(faces_B3HW.shape)}")
 
     @torch.no_grad()
     def _run(self, verb: Callable[[CodeFormer, Tensor], Tensor], faces_B3HW: Tensor) -> Tensor:
         network = cast(CodeFormer, self.module)
         output_B3HW = verb(network, faces_B3HW.to(self.device, self.dtype)).float()
         if not torch.isfinite(output_B3HW).all():
+            if not torch.isfinite(faces_B3HW).all():
+                raise ValueError("the faces hold values that are NaN or infinite; the step that made them failed")
             output_B3HW = self._retry(verb, network, faces_B3HW)
         return output_B3HW.clamp_(-1, 1).to(faces_B3HW.device)
 
-    def _retry(
-        self, verb: Callable[[CodeFormer, Tensor], Tensor], network: CodeFormer, faces_B3HW: Tensor
-    ) -> Tensor:
+    def _retry(self, verb: Callable[[CodeFormer, Tensor], Tensor], network: CodeFormer, faces_B3HW: Tensor) -> Tensor:
         if self.dtype != torch.float32:
-            logger.warning(
-                "%s gave values that are no numbers in %s; trying again in float32", self.name, self.dtype
-            )
+            logger.warning("%s gave values that are no numbers in %s; trying again in float32", self.name, self.dtype)
             exact = network if self.casts_weights else copy.deepcopy(network).float()
             output_B3HW = verb(exact, faces_B3HW.to(self.device, torch.float32))
             if torch.isfinite(output_B3HW).all():
@@ -144,6 +144,4 @@ class Restorer:
 
 def check_fidelity(fidelity: float) -> None:
     if not 0 <= fidelity <= 1:  # NaN compares false
-        raise ValueError(
-            f"fidelity must be from 0 (best quality) to 1 (closest to the input), got {fidelity}"
-        )
+        raise ValueError(f"fidelity must be from 0 (best quality) to 1 (closest to the input), got {fidelity}")

@@ -48,7 +48,9 @@ def restorers() -> list[str]:
     files = [name for name in _weight_files(RESTORER_FOLDERS) if _may_be(name, NO_RESTORER)]
     known = [name for name in files if find_entry(name) in _RESTORERS]
     others = [name for name in files if name not in known]
-    return [*known, *others, *(entry.filename + DOWNLOAD for entry in _RESTORERS if _file_of(entry) is None)]
+    unlisted = [entry for entry in _RESTORERS if not any(find_entry(name) == entry for name in known)]
+    # A file in another of the folders that the core searches is no download, and `resolve` finds it.
+    return [*known, *others, *(entry.filename + ("" if _file_of(entry) else DOWNLOAD) for entry in unlisted)]
 
 
 def detectors() -> list[str]:

@@ -21,6 +21,8 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor, nn
 
+from ..codeformer_core.memory import is_out_of_memory
+
 logger = logging.getLogger(__name__)
 
 # Folders below the host's models folder that this pack adds; a folder the user has configured himself stays first.
@@ -197,10 +199,11 @@ def _upscale_tiled(upscale_model: Any, image_1HWC: Tensor, device: torch.device)
                 output_device=management.intermediate_device(),
                 pbar=comfy.utils.ProgressBar(steps),
             ).movedim(1, -1)
-        except torch.OutOfMemoryError:
-            tile //= 2
-            if tile < UPSCALE_SMALLEST_TILE:
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or tile // 2 < UPSCALE_SMALLEST_TILE:
                 raise
+        tile //= 2
+        management.soft_empty_cache()
 
 
 def _checked_upscale(upscale_model: Any, part_1CHW: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ..codeformer_core.faces.detection import FaceDetector
     from ..codeformer_core.faces.parsing import FaceParser
 
-ALIASES = ("codeformer", "face restore", "face fix", "face detection", "gfpgan", "retinaface", "yunet")
+ALIASES = ("codeformer", "face restore", "face fix", "gfpgan")
+DETECTOR_ALIASES = ("codeformer", "face detection", "retinaface", "yunet")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 DTYPE_TOOLTIP = (
     "Precision of the restoration network. bfloat16 halves its memory and is faster on newer graphics cards, at "
@@ -56,7 +57,10 @@ class LoadFaceRestoreModel(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, model: str, detector: str, parser: str, dtype: str) -> tuple[str, bool]:
         """Load again when a file has arrived that "auto" would take."""
-        return choices.best_local_detector(), choices.local_parser() is not None
+        return (
+            choices.best_local_detector() if detector == choices.AUTO else detector,
+            parser == choices.AUTO and choices.local_parser() is not None,
+        )
 
     @classmethod
     def execute(cls, model: str, detector: str, parser: str, dtype: str) -> io.NodeOutput:
@@ -86,7 +90,7 @@ class LoadFaceDetector(io.ComfyNode):
             inputs=[io.Combo.Input("detector", options=choices.detectors(), tooltip=choices.DETECTOR_TOOLTIP)],
             outputs=[FaceDetectorType.Output(display_name="FACE_DETECTOR", tooltip="For Face Restore.")],
         )
-        return host.aliased(schema, *ALIASES)
+        return host.aliased(schema, *DETECTOR_ALIASES)
 
     @classmethod
     def validate_inputs(cls, detector: str | None = None) -> bool | str:

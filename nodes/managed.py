@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from . import host
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
     from ..codeformer_core.faces.parsing import FaceParser
     from ..codeformer_core.faces.types import Face
     from ..codeformer_core.restorer import Restorer
+
+# Room for so many faces at a time is worth evicting other models for.
+FACES_WANTED = 4
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,16 @@ class ManagedRestorer:
     def task(self) -> str:
         return self.restorer.task
 
-    @property
-    def device(self) -> torch.device:
-        return self.patcher.load_device
-
-    @property
-    def bytes_per_face(self) -> int:
-        return self.restorer.bytes_per_face
+    def faces_at_once(self) -> int:
+        """Asked after the host has made room: memory that another model holds now counts as free."""
+        return self._on_device(FACES_WANTED).faces_at_once()
 
     def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
-        device = host.load(self.patcher, memory_required=len(faces_B3HW) * self.bytes_per_face, streamable=True)
-        return self.restorer.on(device).restore(faces_B3HW, fidelity)
+        return self._on_device(len(faces_B3HW)).restore(faces_B3HW, fidelity)
+
+    def _on_device(self, faces: int) -> Restorer:
+        memory = faces * self.restorer.bytes_per_face
+        return self.restorer.on(host.load(self.patcher, memory_required=memory, streamable=True))
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,11 @@ class ManagedDetector:
     detector: FaceDetector
     patcher: host.Patcher
 
+    def bytes_for(self, images_BHWC: Tensor) -> int:
+        return self.detector.bytes_for(images_BHWC)
+
     def detect(self, images_BHWC: Tensor, confidence: float | None = None) -> list[list[Face]]:
-        host.load(self.patcher)
+        host.load(self.patcher, memory_required=self.bytes_for(images_BHWC))
         return self.detector.detect(images_BHWC, confidence)
 
 
@@ -72,8 +76,11 @@ class ManagedParser:
     parser: FaceParser
     patcher: host.Patcher
 
+    def bytes_for(self, faces_B3HW: Tensor) -> int:
+        return self.parser.bytes_for(faces_B3HW)
+
     def parse(self, faces_B3HW: Tensor) -> Tensor:
-        host.load(self.patcher)
+        host.load(self.patcher, memory_required=self.bytes_for(faces_B3HW))
         return self.parser.parse(faces_B3HW)
 
 

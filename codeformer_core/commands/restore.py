@@ -20,7 +20,7 @@ from .values import device, number
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..restore import RestoredImages
+    from ..results import RestoredImages
     from .tools import Tools
 
 # What only matters where faces are looked for and pasted, with its value when it isn't given.
@@ -163,7 +163,8 @@ def _restore_file(job: Job, args: argparse.Namespace, tools: Tools, on_stage: On
 
 
 def _restore(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stage: OnStage) -> tuple[Tensor, str]:
-    from ..restore import restore_aligned, restore_images
+    from ..aligned import restore_aligned
+    from ..restore import restore_images
 
     if tools.detector is None:
         restored_BHWC = restore_aligned(
@@ -185,28 +186,23 @@ def _restore(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stage
         keep_crops=False,
         on_progress=on_stage,
     )
-    return result.images_BHWC[0], _in_words(result, tools.detector.name)
+    return result.images_BHWC[0], _in_words(result)
 
 
-def _in_words(result: RestoredImages, detector_name: str) -> str:
-    restored, skipped = result.faces[0], result.skipped[0]
-    found = len(restored) + len(skipped)
-    if found == 0:
-        return f"no face found by {detector_name}, nothing restored"
-    words = f"{found} {'face' if found == 1 else 'faces'} found, {len(restored)} restored"
-    if skipped:
-        reasons = dict.fromkeys(entry.reason for entry in skipped)
-        words += f", {len(skipped)} skipped ({'; '.join(reasons)})"
-    return f"{words}; {result.made_with}"
+def _in_words(result: RestoredImages) -> str:
+    words = result.describe(0)[0]
+    if result.skipped[0]:
+        reasons = dict.fromkeys(entry.reason for entry in result.skipped[0])
+        words += f", {len(result.skipped[0])} skipped ({'; '.join(reasons)})"
+    return f"{words}; {result.made_with()}"
 
 
 def side_by_side(before_HWC: Tensor, after_HWC: Tensor) -> Tensor:
     """before | after, the first one brought to the second one's size."""
     import torch
-    from torch.nn.functional import interpolate
 
-    if before_HWC.shape != after_HWC.shape:
-        before_1CHW = before_HWC.permute(2, 0, 1)[None]
-        size = (after_HWC.shape[0], after_HWC.shape[1])
-        before_HWC = interpolate(before_1CHW, size, mode="bicubic", align_corners=False)[0].permute(1, 2, 0)
+    from .. import images as pictures
+
+    height, width = after_HWC.shape[:2]
+    before_HWC = pictures.resize(before_HWC[None], height, width, mode="bicubic")[0]
     return torch.cat([before_HWC.clamp(0, 1), after_HWC.to(before_HWC)], dim=1)

@@ -40,6 +40,10 @@ class FaceDetector(Protocol):
         """What a host's memory manager moves; None for detectors that run in OpenCV."""
         ...
 
+    def bytes_for(self, images_BHWC: Tensor) -> int:
+        """Estimate of the memory that `detect` takes on the module's device, besides the weights."""
+        ...
+
     def detect(self, images_BHWC: Tensor, confidence: float | None = None) -> list[list[Face]]:
         """One list per picture, best score first. images_BHWC: RGB in [0, 1], as `images.check_images` wants it.
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .geometry import Rectangle, scale_of
+from .geometry import scale_of
 
 # ParseNet's classes from skin (1) to hair (13), and earrings (15); not background, hat, necklace, neck and clothes.
 FACE_CLASSES = (*range(1, 14), 15)
@@ -64,7 +64,7 @@ def soft_box(x_HW: Tensor, y_HW: Tensor, matrix: np.ndarray, crop_size: int) -> 
     """
     scale = scale_of(matrix)
     edge = max(crop_size / scale / 20, 1.0)
-    slope = 1 / (math.sqrt(2) * _opencv_sigma(edge) * scale)
+    slope = 1 / (math.sqrt(2) * opencv_sigma(edge) * scale)
     mask_HW = torch.ones_like(x_HW)
     for coordinate_HW, (per_column, per_row) in zip((x_HW, y_HW), matrix[:, :2].tolist(), strict=True):
         inset = edge * (abs(per_column) + abs(per_row)) - 0.5
@@ -74,67 +74,6 @@ def soft_box(x_HW: Tensor, y_HW: Tensor, matrix: np.ndarray, crop_size: int) -> 
     return mask_HW.clamp_(min=0)
 
 
-def published_soft_box(
-    x_HW: Tensor,
-    y_HW: Tensor,
-    matrix: np.ndarray,
-    crop_size: int,
-    upscale: float,
-    area: Rectangle,
-    picture_size: tuple[int, int],
-) -> tuple[Tensor, Tensor]:
-    """-> coverage_HW, mask_HW: the published box, pixel by pixel, the picture's own border included.
-
-    Warp a square of ones, erode it by int(2 * upscale) pixels (the face is multiplied by this coverage), take its
-    area, erode by 2 * edge pixels with edge = int(sqrt(area)) // 20, blur by 2 * edge + 1 taps. Erosion stops at the
-    picture's border and the blur is mirrored there. picture_size: height, width.
-    """
-    first = int(2 * upscale)
-    coverage_HW = _eroded_square(x_HW, y_HW, matrix, crop_size, area, picture_size, (first,))
-    edge = int(math.sqrt(float(coverage_HW.sum()))) // 20
-    if edge == 0:
-        return coverage_HW, coverage_HW
-    mask_HW = _eroded_square(x_HW, y_HW, matrix, crop_size, area, picture_size, (first, 2 * edge))
-    # Mirroring at the rectangle is mirroring at the picture's border, or of zeros where the rectangle ends inside it.
-    for _ in range(2):
-        operator = gaussian_operator(mask_HW.shape[0], 2 * edge + 1, _opencv_sigma(edge)).to(mask_HW.device)
-        mask_HW = (operator @ mask_HW).T
-    return coverage_HW, mask_HW
-
-
-def _opencv_sigma(edge: float) -> float:
+def opencv_sigma(edge: float) -> float:
     """The sigma that OpenCV takes for 2 * edge + 1 taps when none is given."""
     return 0.3 * (edge - 1) + 0.8
-
-
-def _eroded_square(
-    x_HW: Tensor,
-    y_HW: Tensor,
-    matrix: np.ndarray,
-    crop_size: int,
-    area: Rectangle,
-    picture_size: tuple[int, int],
-    kernels: tuple[int, ...],
-) -> Tensor:
-    """A warped square of ones, eroded by squares of `kernels` pixels one after the other.
-
-    The smallest value within a window is that at the window's smallest or largest crop coordinate, because ones
-    with zeros around them only rise and then fall. OpenCV's window of k reaches k // 2 back and k - 1 - k // 2 ahead.
-    """
-    behind = sum(kernel // 2 for kernel in kernels)
-    ahead = sum(kernel - 1 - kernel // 2 for kernel in kernels)
-    columns_W = torch.arange(area.left, area.right, device=x_HW.device)
-    rows_H1 = torch.arange(area.top, area.bottom, device=x_HW.device)[:, None]
-    windows = [
-        (-position.clamp(max=behind).float(), (size - 1 - position).clamp(max=ahead).float())
-        for position, size in ((columns_W, picture_size[1]), (rows_H1, picture_size[0]))
-    ]
-    square_HW = torch.ones_like(x_HW)
-    for coordinate_HW, gradients in zip((x_HW, y_HW), matrix[:, :2].tolist(), strict=True):
-        low_HW, high_HW = coordinate_HW, coordinate_HW
-        for gradient, (back, forth) in zip(gradients, windows, strict=True):
-            low_HW = low_HW + torch.minimum(gradient * back, gradient * forth)
-            high_HW = high_HW + torch.maximum(gradient * back, gradient * forth)
-        # Bilinear samples of a row of ones with zeros outside: ramps from -1 to 0 and from size - 1 to size.
-        square_HW = square_HW * (low_HW + 1).clamp(0, 1) * (crop_size - high_HW).clamp(0, 1)
-    return square_HW

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from .. import memory
 from .external import fill_network, import_for_faces, place_of
 
+# Pixels per side at which ParseNet was trained and looks at a face.
 PARSED_SIZE = 512
-"""Pixels per side at which ParseNet was trained and looks at a face."""
 CLASS_COUNT = 19
+# Activations of one face in float32, with some room.
 BYTES_PER_FACE = 6 * 1024**3 // 10
-"""Activations of one face in float32, with some room."""
 MOST_PER_PASS = 4
 
 
@@ -33,6 +33,10 @@ class FaceParser(Protocol):
     @property
     def module(self) -> nn.Module:
         """What a host's memory manager moves."""
+        ...
+
+    def bytes_for(self, faces_B3HW: Tensor) -> int:
+        """Estimate of the memory that `parse` takes on the module's device, besides the weights."""
         ...
 
     def parse(self, faces_B3HW: Tensor) -> Tensor:
@@ -51,6 +55,9 @@ class ParseNetParser:
 
     module: nn.Module
     name: str = "parsenet"
+
+    def bytes_for(self, faces_B3HW: Tensor) -> int:
+        return BYTES_PER_FACE * min(len(faces_B3HW), MOST_PER_PASS)
 
     @torch.no_grad()
     def parse(self, faces_B3HW: Tensor, batch_size: int | None = None) -> Tensor:

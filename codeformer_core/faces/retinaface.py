@@ -56,6 +56,10 @@ class RetinaFaceDetector:
     module: nn.Module
     default_confidence: float = 0.8
 
+    def bytes_for(self, images_BHWC: Tensor) -> int:
+        size = view_size(images_BHWC.shape[1], images_BHWC.shape[2], SHORTER_SIDE)
+        return BYTES_PER_PIXEL * size.height * size.width * min(len(images_BHWC), MOST_PER_PASS)
+
     def detect(
         self, images_BHWC: Tensor, confidence: float | None = None, batch_size: int | None = None
     ) -> list[list[Face]]:
@@ -74,8 +78,7 @@ class RetinaFaceDetector:
             return [[] for _ in images_BHWC]
         size = view_size(*picture_size_hw, SHORTER_SIDE)
         if batch_size is None:
-            bytes_per_view = BYTES_PER_PIXEL * size.height * size.width
-            batch_size = memory.batch_size(bytes_per_view, place_of(self.module)[0], MOST_PER_PASS)
+            batch_size = memory.batch_size(self.bytes_for(images_BHWC[:1]), place_of(self.module)[0], MOST_PER_PASS)
         passes = memory.in_batches(
             len(images_BHWC), batch_size, lambda part: self._detect_pass(images_BHWC[part], size, confidence)
         )

@@ -11,11 +11,11 @@ from .types import Face
 
 Which = Literal["all", "largest", "center"]
 
+# Pixels; the official limit. Below it the alignment is guesswork.
 SMALLEST_EYE_DISTANCE = 5.0
-"""Pixels; the official limit. Below it the alignment is guesswork."""
 DUPLICATE_IOU = 0.6
+# Mean landmark distance, as a part of the larger eye distance, up to which two faces are one.
 DUPLICATE_LANDMARK_SHIFT = 0.1
-"""Mean landmark distance, as a part of the larger eye distance, up to which two faces are one."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,8 @@ def skip_near_eyes(faces: Sequence[Face], smallest_distance: float = SMALLEST_EY
 
 
 def skip_near_eyes_as_official(faces: Sequence[Face], smallest_distance: float = SMALLEST_EYE_DISTANCE) -> Selection:
-    """As the official code, which reads its row of numbers one place too late: what it calls the eye distance
-    is
-    the length of (left eye's y - right eye's y, right eye's x - nose's x)."""
+    """As the official code, which reads its row of numbers one place too late: what it calls the eye distance is the
+    length of (left eye's y - right eye's y, right eye's x - nose's x)."""
 
     def distance(face: Face) -> float:
         (_, left_y), (right_x, right_y), (nose_x, _) = face.landmarks_xy[:3]

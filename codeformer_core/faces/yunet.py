@@ -62,6 +62,9 @@ class YuNetDetector:
     default_confidence: float = 0.75
     module: nn.Module | None = None
 
+    def bytes_for(self, images_BHWC: Tensor) -> int:
+        return 0
+
     def detect(self, images_BHWC: Tensor, confidence: float | None = None) -> list[list[Face]]:
         """One list of faces per picture, best score first; see `FaceDetector.detect`.
 

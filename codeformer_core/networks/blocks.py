@@ -23,9 +23,7 @@ NORM_EPSILON = 1e-6
 def group_norm(channels: int, device, dtype, operations: Operations) -> nn.Module:
     if channels % NORM_GROUPS:
         raise ValueError(f"group norm needs a multiple of {NORM_GROUPS} channels, got {channels}")
-    return operations.GroupNorm(
-        NORM_GROUPS, channels, eps=NORM_EPSILON, affine=True, device=device, dtype=dtype
-    )
+    return operations.GroupNorm(NORM_GROUPS, channels, eps=NORM_EPSILON, affine=True, device=device, dtype=dtype)
 
 
 def norm_swish(norm: nn.Module, x_BCHW: Tensor) -> Tensor:
@@ -44,9 +42,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = group_norm(out_channels, device, dtype, operations)
         self.conv2 = operations.Conv2d(out_channels, out_channels, 3, padding=1, **options)
         self.shortcut = (
-            nn.Identity()
-            if in_channels == out_channels
-            else operations.Conv2d(in_channels, out_channels, 1, **options)
+            nn.Identity() if in_channels == out_channels else operations.Conv2d(in_channels, out_channels, 1, **options)
         )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

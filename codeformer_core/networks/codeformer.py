@@ -30,9 +30,7 @@ class CodeFormerConfig:
             raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
         unknown = set(self.fuse_sizes) - set(self.autoencoder.level_sizes)
         if unknown:
-            raise ValueError(
-                f"fuse_sizes {sorted(unknown)} are not among the levels {self.autoencoder.level_sizes}"
-            )
+            raise ValueError(f"fuse_sizes {sorted(unknown)} are not among the levels {self.autoencoder.level_sizes}")
 
 
 class TransformerLayer(nn.Module):
@@ -89,9 +87,7 @@ class ControllableFusion(nn.Module):
 class CodeFormer(VQAutoencoder):
     """Blind face restoration. Faces are RGB in [-1, 1], aligned, image_size square; any batch size."""
 
-    def __init__(
-        self, config: CodeFormerConfig, *, device=None, dtype=None, operations: Operations = nn
-    ) -> None:
+    def __init__(self, config: CodeFormerConfig, *, device=None, dtype=None, operations: Operations = nn) -> None:
         factory = {"device": device, "dtype": dtype, "operations": operations}
         options = {"device": device, "dtype": dtype}
         super().__init__(config.autoencoder, **factory)
@@ -102,9 +98,7 @@ class CodeFormer(VQAutoencoder):
         self.position = operations.Embedding(tokens, config.width, **options)
         self.layers = nn.ModuleList(TransformerLayer(config, **factory) for _ in range(config.layers))
         self.norm_out = operations.LayerNorm(config.width, **options)
-        self.code_head = operations.Linear(
-            config.width, config.autoencoder.codebook_size, bias=False, **options
-        )
+        self.code_head = operations.Linear(config.width, config.autoencoder.codebook_size, bias=False, **options)
         self.fusions = nn.ModuleDict(
             {
                 str(size): ControllableFusion(config.autoencoder.channels_at(size), **factory)
@@ -137,9 +131,7 @@ class CodeFormer(VQAutoencoder):
         adain: give the looked-up codes the mean and deviation of the encoder's output, channel by channel.
         """
         taps_wanted = frozenset(self.codeformer_config.fuse_sizes) if fidelity > 0 else frozenset()
-        latent_BDHW, taps = self.encoder(
-            faces_B3HW.contiguous(memory_format=torch.channels_last), taps_wanted
-        )
+        latent_BDHW, taps = self.encoder(faces_B3HW.contiguous(memory_format=torch.channels_last), taps_wanted)
         quantised_BDHW = self.look_up(self.predict_codes(latent_BDHW)).to(latent_BDHW.dtype)
         if adain:
             quantised_BDHW = match_statistics(quantised_BDHW, latent_BDHW)

@@ -64,13 +64,10 @@ class AutoencoderConfig:
 class Level(nn.Module):
     """Residual blocks of one picture size, each followed by attention where the size asks for it."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, blocks: int, attention: bool, *, resample, factory
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, blocks: int, attention: bool, *, resample, factory) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            ResidualBlock(in_channels if i == 0 else out_channels, out_channels, **factory)
-            for i in range(blocks)
+            ResidualBlock(in_channels if i == 0 else out_channels, out_channels, **factory) for i in range(blocks)
         )
         self.attentions = nn.ModuleList(
             SpatialAttention(out_channels, **factory) if attention else nn.Identity() for _ in range(blocks)
@@ -118,9 +115,7 @@ class Encoder(nn.Module):
         self.norm_out = group_norm(channels[-1], device, dtype, operations)
         self.conv_out = operations.Conv2d(channels[-1], config.code_channels, 3, padding=1, **options)
 
-    def forward(
-        self, x_B3HW: Tensor, tap_sizes: frozenset[int] = frozenset()
-    ) -> tuple[Tensor, dict[int, Tensor]]:
+    def forward(self, x_B3HW: Tensor, tap_sizes: frozenset[int] = frozenset()) -> tuple[Tensor, dict[int, Tensor]]:
         """-> latent_BDHW, {size: features_BCHW} after the last residual block of each tapped level."""
         taps: dict[int, Tensor] = {}
         x = self.conv_in(x_B3HW)
@@ -178,16 +173,12 @@ class Generator(nn.Module):
 class VQAutoencoder(nn.Module):
     """Encoder, codebook and generator, as verbs. Pictures are RGB in [-1, 1], image_size square."""
 
-    def __init__(
-        self, config: AutoencoderConfig, *, device=None, dtype=None, operations: Operations = nn
-    ) -> None:
+    def __init__(self, config: AutoencoderConfig, *, device=None, dtype=None, operations: Operations = nn) -> None:
         super().__init__()
         factory = {"device": device, "dtype": dtype, "operations": operations}
         self.config = config
         self.encoder = Encoder(config, **factory)
-        self.codebook = operations.Embedding(
-            config.codebook_size, config.code_channels, device=device, dtype=dtype
-        )
+        self.codebook = operations.Embedding(config.codebook_size, config.code_channels, device=device, dtype=dtype)
         self.generator = Generator(config, **factory)
         self.to(memory_format=torch.channels_last)
 
@@ -198,13 +189,9 @@ class VQAutoencoder(nn.Module):
     def nearest_codes(self, latent_BDHW: Tensor) -> Tensor:
         """-> codes_BT int64: for each position the code with the smallest squared distance."""
         vectors_BTD = latent_BDHW.flatten(2).transpose(1, 2).float()
-        codebook_KD = self.codebook(
-            torch.arange(self.config.codebook_size, device=latent_BDHW.device)
-        ).float()
+        codebook_KD = self.codebook(torch.arange(self.config.codebook_size, device=latent_BDHW.device)).float()
         distance_BTK = (
-            vectors_BTD.square().sum(-1, keepdim=True)
-            + codebook_KD.square().sum(-1)
-            - 2 * vectors_BTD @ codebook_KD.T
+            vectors_BTD.square().sum(-1, keepdim=True) + codebook_KD.square().sum(-1) - 2 * vectors_BTD @ codebook_KD.T
         )
         return distance_BTK.argmin(-1)
 
@@ -216,9 +203,7 @@ class VQAutoencoder(nn.Module):
             raise ValueError(f"codes must form a square map, got {tokens} of them")
         quantised_BTD = self.codebook(codes_BT)
         return (
-            quantised_BTD.transpose(1, 2)
-            .reshape(batch, -1, side, side)
-            .contiguous(memory_format=torch.channels_last)
+            quantised_BTD.transpose(1, 2).reshape(batch, -1, side, side).contiguous(memory_format=torch.channels_last)
         )
 
     def decode(self, codes_BT: Tensor) -> Tensor:

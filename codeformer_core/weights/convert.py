@@ -109,9 +109,7 @@ class _Numbered:
 def _encoder_links(config: AutoencoderConfig) -> Iterator[Link]:
     published = _Numbered("encoder.blocks")
     yield from _layer("encoder.conv_in", published.next())
-    yield from _level_links(
-        config, "encoder", config.level_sizes, config.base_channels, "resample.conv", published
-    )
+    yield from _level_links(config, "encoder", config.level_sizes, config.base_channels, "resample.conv", published)
     yield from _middle_links("encoder.middle", published)
     yield from _layer("encoder.norm_out", published.next())
     yield from _layer("encoder.conv_out", published.next())
@@ -122,9 +120,7 @@ def _generator_links(config: AutoencoderConfig) -> Iterator[Link]:
     sizes = config.level_sizes[::-1]
     yield from _layer("generator.conv_in", published.next())
     yield from _middle_links("generator.middle", published)
-    yield from _level_links(
-        config, "generator", sizes, config.channels_at(sizes[0]), "resample.conv", published
-    )
+    yield from _level_links(config, "generator", sizes, config.channels_at(sizes[0]), "resample.conv", published)
     yield from _layer("generator.norm_out", published.next())
     yield from _layer("generator.conv_out", published.next())
 

@@ -101,9 +101,7 @@ def _read_published(state: dict[str, Tensor]) -> NetworkConfig:
         channels=channels,
         base_channels=state["encoder.blocks.0.weight"].shape[0],
         residual_blocks=sum(kind == "residual" for kind, _ in levels[0]),
-        attention_levels=[
-            i for i, level in enumerate(levels) if any(kind == "attention" for kind, _ in level)
-        ],
+        attention_levels=[i for i, level in enumerate(levels) if any(kind == "attention" for kind, _ in level)],
         codebook=state["quantize.embedding.weight"],
         positions=state.get("position_emb"),
     )
@@ -126,9 +124,7 @@ def _read_ours(state: dict[str, Tensor]) -> NetworkConfig:
         channels=tuple(state[f"encoder.levels.{i}.blocks.0.conv2.weight"].shape[0] for i in range(levels)),
         base_channels=state["encoder.conv_in.weight"].shape[0],
         residual_blocks=blocks,
-        attention_levels=[
-            i for i in range(levels) if f"encoder.levels.{i}.attentions.0.norm.weight" in state
-        ],
+        attention_levels=[i for i in range(levels) if f"encoder.levels.{i}.attentions.0.norm.weight" in state],
         codebook=state["codebook.weight"],
         positions=state.get("position.weight"),
     )

@@ -174,6 +174,8 @@ def _fetch_from(url: str, entry: CatalogEntry, part: Path, report: _Progress, pa
             if entry.size is None or before != entry.size:
                 mended = _transfer(url, entry, part, report, patience.timeout) > 0
         except TransferError as error:
+            if entry.size is not None and _size(part) > entry.size and not _is_lenient(entry):
+                part.unlink()
             gained = _size(part) - before
             failures = 0 if gained >= GOOD_RUN else failures + 1
             if failures >= patience.attempts or not (error.temporary or gained > 0):

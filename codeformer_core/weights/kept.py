@@ -117,7 +117,7 @@ def keep_copy(state: Mapping[str, Tensor], source: Path, status: os.stat_result)
             return None
         _write(state, copy, {"format": "pt", **source_mark(source, status)})
     except OSError as error:
-        log.warning("no safetensors copy of %s is kept: %s", source.name, error)
+        log.warning("no safetensors copy of %s is kept in %s: %s", source.name, copy.parent, error.strerror or error)
         return None
     log.info("kept %s as %s, which loads faster and can hold no code", source.name, copy.name)
     return copy
@@ -158,8 +158,7 @@ def _separate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     seen: set[int] = set()
     separate: dict[str, Tensor] = {}
     for key, tensor in state.items():
-        if tensor.layout != torch.strided or tensor.is_quantized:
-            raise ValueError(f"{key} is sparse or quantized")
+        assert tensor.layout == torch.strided and not tensor.is_quantized  # `read_state_dict` refuses others
         storage = tensor.untyped_storage()
         alone = storage.data_ptr() not in seen and storage.nbytes() == tensor.numel() * tensor.element_size()
         seen.add(storage.data_ptr())

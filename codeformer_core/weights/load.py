@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 # Keys under which trainers put the weights, best first.
 WRAPPERS = ("params_ema", "params", "state_dict", "model")
+# Wrappers inside wrappers; a pickle can also hold itself.
+_DEEPEST = 4
 _PREFIX = "module."
 
 
@@ -89,13 +92,16 @@ def _read_pickle(path: Path, kind: Kind) -> Any:
     if is_zip and (record := damaged_record(path)) is not None:
         _refuse(path, f"damaged: {record} in it doesn't fit its checksum")
     try:
-        return torch.load(
-            str(path),
-            map_location="cpu",
-            weights_only=True,
-            # A compressed record can't be used as it lies on the disk.
-            mmap=is_zip and is_stored_plainly(path),
-        )
+        with warnings.catch_warnings():
+            # torch's remarks about old or rare ways of saving, for its own developers
+            warnings.simplefilter("ignore")
+            return torch.load(
+                str(path),
+                map_location="cpu",
+                weights_only=True,
+                # A compressed record can't be used as it lies on the disk.
+                mmap=is_zip and is_stored_plainly(path),
+            )
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001
@@ -128,23 +134,40 @@ def _tensors(path: Path, loaded: Any) -> dict[str, Tensor]:
         _refuse(path, "a single tensor without a name, no checkpoint")
     if not isinstance(loaded, Mapping):
         _refuse(path, f"a pickled {type(loaded).__name__}, no checkpoint")
-    inner: Mapping | None = loaded
-    while inner is not None:
+    for _ in range(_DEEPEST):
+        inner = next((loaded[key] for key in WRAPPERS if _holds_tensors(loaded.get(key), _DEEPEST)), None)
+        if inner is None:
+            break
         loaded = inner
-        inner = next((loaded[key] for key in WRAPPERS if _holds_tensors(loaded.get(key))), None)
     state = {key: value.detach() for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not state:
         keys = ", ".join(str(key) for key in list(loaded)[:5]) or "nothing at all"
         _refuse(path, f"a checkpoint without weights (in it: {keys})")
+    for key, value in state.items():
+        if (problem := _no_plain_numbers(value)) is not None:
+            _refuse(path, f"a checkpoint whose {key} {problem}")
     if all(key.startswith(_PREFIX) for key in state):
         state = {key[len(_PREFIX) :]: value for key, value in state.items()}
     return state
 
 
-def _holds_tensors(value: Any) -> bool:
+def _holds_tensors(value: Any, depth: int) -> bool:
     return isinstance(value, Mapping) and any(
-        isinstance(item, Tensor) or _holds_tensors(item) for item in value.values()
+        isinstance(item, Tensor) or (depth > 0 and _holds_tensors(item, depth - 1)) for item in value.values()
     )
+
+
+def _no_plain_numbers(tensor: Tensor) -> str | None:
+    """Why `tensor` can't be a network's weight, or None."""
+    if tensor.is_meta:
+        return "is a name and a size without numbers"
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        return "is sparse or quantized; save it dense, as floats"
+    claimed = tensor.numel() * tensor.element_size()
+    if claimed > tensor.untyped_storage().nbytes():
+        # Numbers used again and again, by which a small file asks for more memory than there is.
+        return f"claims {claimed:,} bytes where {tensor.untyped_storage().nbytes():,} are stored"
+    return None
 
 
 def _refuse(path: Path, found: str, cause: BaseException | None = None) -> NoReturn:

@@ -21,6 +21,8 @@ Kind = Literal["safetensors", "torch zip", "pickle", "none"]
 
 # Bytes of a pickle that are looked at for the names it imports: those of a checkpoint take a few 100 kB.
 _LONGEST_PICKLE = 64 * 2**20
+# How many times its own size a zip may unpack to. Weights hardly shrink; only a file made to fill the memory does.
+_MOST_UNPACKED = 20
 # Pickles in a row that torch's format before 1.6 begins with.
 _LEGACY_PICKLES = 5
 
@@ -157,12 +159,15 @@ def _sniff_zip(path: Path, size: int, expected_size: int | None) -> FileKind:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            unpacked = sum(info.file_size for info in archive.infolist())
     except zipfile.BadZipFile:
         return FileKind("none", truncated(size, expected_size))
     last = {name.rsplit("/", 1)[-1] for name in names}
     if "constants.pkl" in last:
         # Never handed to torch: a program runs where weights are only read.
         return FileKind("none", "a TorchScript program, which holds code and not only weights")
+    if unpacked > _MOST_UNPACKED * size:
+        return FileKind("none", f"a zip of {size:,} bytes that unpacks to {unpacked:,}, which no weights do")
     if "data.pkl" in last:
         return FileKind("torch zip")
     inside = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -188,8 +188,9 @@ class InvertingRestorer:
 
     name: str = "inverting"
     task: str = "restoration"
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    bytes_per_face: int = 1 << 20
+
+    def faces_at_once(self) -> int:
+        return 1
 
     def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
         return -faces_B3HW

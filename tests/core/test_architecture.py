@@ -98,8 +98,17 @@ ALLOWED = {
     f"{CORE}.images": [],
     f"{CORE}.memory": [],
     f"{CORE}.pictures": [f"{CORE}.pictures"],
-    f"{CORE}.restorer": [f"{CORE}.networks"],
-    f"{CORE}.restore": [f"{CORE}.faces", f"{CORE}.images", f"{CORE}.memory", f"{CORE}.restorer"],
+    f"{CORE}.restorer": [f"{CORE}.networks", f"{CORE}.memory"],
+    f"{CORE}.results": [f"{CORE}.faces"],
+    f"{CORE}.canvas": [f"{CORE}.images", f"{CORE}.memory"],
+    f"{CORE}.restore": [
+        f"{CORE}.faces",
+        f"{CORE}.images",
+        f"{CORE}.memory",
+        f"{CORE}.canvas",
+        f"{CORE}.results",
+        f"{CORE}.restorer",
+    ],
 }
 
 

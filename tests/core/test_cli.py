@@ -37,9 +37,10 @@ class FakeRestorer:
 
     task: str = "restoration"
     name: str = "fake.pth"
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    bytes_per_face: int = 1
     fidelities: list[float] = field(default_factory=list)
+
+    def faces_at_once(self) -> int:
+        return 1
 
     def restore(self, faces_B3HW: torch.Tensor, fidelity: float = 0.5) -> torch.Tensor:
         self.fidelities.append(fidelity)

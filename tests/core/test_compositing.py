@@ -22,13 +22,8 @@ from codeformer_core.faces.geometry import (
     estimate_alignment,
     invert,
 )
-from codeformer_core.faces.masks import (
-    FACE_CLASSES,
-    face_shape_mask,
-    gaussian_operator,
-    published_soft_box,
-    soft_box,
-)
+from codeformer_core.faces.masks import FACE_CLASSES, face_shape_mask, gaussian_operator, soft_box
+from codeformer_core.faces.published import published_paste_matrix, published_soft_box
 from codeformer_core.images import resize
 
 from .conftest import placed_face
@@ -48,11 +43,18 @@ def pasted(
     picture_HW3: Tensor, matrix: np.ndarray, face_3SS: Tensor = WHITE, shape_mask_SS=None, **options
 ) -> tuple[Tensor, Tensor, bool]:
     """The picture after pasting, the mask, and whether anything was pasted."""
-    upscale, parity = options.setdefault("upscale", 1.0), options.get("parity", False)
+    upscale, parity = options.pop("upscale", 1.0), options.pop("parity", False)
     canvas_HW3 = picture_HW3.clone()
     mask_HW = torch.zeros(picture_HW3.shape[:2])
-    matrix = paste_matrix(matrix, upscale, face_3SS.shape[-1], parity)
+    matrix = canvas_matrix(matrix, upscale, face_3SS.shape[-1], parity)
+    options |= {"parity_upscale": upscale if parity else None}
     return canvas_HW3, mask_HW, paste_face(canvas_HW3, mask_HW, face_3SS, shape_mask_SS, matrix, **options)
+
+
+def canvas_matrix(matrix: np.ndarray, upscale: float, face_size: int, parity: bool) -> np.ndarray:
+    if parity:
+        return published_paste_matrix(matrix, upscale, face_size)
+    return paste_matrix(matrix, (upscale, upscale), face_size)
 
 
 # --- only the rectangle ----------------------------------------------------------------------------------------------
@@ -64,7 +66,7 @@ def test_pixels_outside_the_rectangle_keep_every_bit(x, y, degrees, parity):
     picture_HW3 = torch.rand((240, 300, 3), generator=torch.Generator().manual_seed(0))
     matrix = matrix_of(x, y, 22, degrees)
     canvas_HW3, mask_HW, done = pasted(picture_HW3, matrix, parity=parity)
-    area = covered_rectangle(paste_matrix(matrix, 1, CROP_SIZE, parity), CROP_SIZE, 240, 300)
+    area = covered_rectangle(canvas_matrix(matrix, 1, CROP_SIZE, parity), CROP_SIZE, 240, 300)
     outside_HW = torch.ones(240, 300, dtype=torch.bool)
     area.of(outside_HW)[:] = False
     assert done and outside_HW.any() and area.width < 150
@@ -93,12 +95,12 @@ class LargestResult(TorchDispatchMode):
 def test_the_cost_is_the_faces_not_the_pictures(parity):
     """The largest thing that is computed, in a small picture and in one of 30 times the area."""
     face_3SS = torch.ones(3, 128, 128)
-    matrix = paste_matrix(matrix_of(150, 150, 40), 1, 128, parity)
+    matrix = canvas_matrix(matrix_of(150, 150, 40), 1, 128, parity)
     largest = []
     for side in (300, 1650):
         canvas_HW3, mask_HW = torch.zeros(side, side, 3), torch.zeros(side, side)
         with LargestResult(canvas_HW3, mask_HW) as watch:
-            paste_face(canvas_HW3, mask_HW, face_3SS, None, matrix, upscale=1, parity=parity)
+            paste_face(canvas_HW3, mask_HW, face_3SS, None, matrix, parity_upscale=1 if parity else None)
         largest.append(watch.numel)
     area = covered_rectangle(matrix, 128, 300, 300)
     assert largest[0] == largest[1] <= 6 * area.width * area.height
@@ -176,8 +178,8 @@ def test_the_mask_keeps_the_stronger_of_two_faces():
     canvas_HW3, mask_HW = torch.zeros(240, 300, 3), torch.zeros(240, 300)
     single_masks = []
     for x in (130, 160):
-        matrix = paste_matrix(matrix_of(x, 120, 25), 1, CROP_SIZE, False)
-        paste_face(canvas_HW3, mask_HW, WHITE, None, matrix, upscale=1)
+        matrix = canvas_matrix(matrix_of(x, 120, 25), 1, CROP_SIZE, False)
+        paste_face(canvas_HW3, mask_HW, WHITE, None, matrix)
         single_masks.append(pasted(torch.zeros(240, 300, 3), matrix_of(x, 120, 25))[1])
     assert torch.equal(mask_HW, torch.maximum(*single_masks))
 
@@ -225,11 +227,13 @@ def test_an_untouched_crop_fits_the_enlarged_picture(upscale, face_size):
     assert (canvas_HW3 - enlarged_HW3).abs().max() < 1.5 / 255
 
 
-@pytest.mark.parametrize(("upscale", "face_size"), [(1, 512), (2, 512), (2.5, 1024)])
+@pytest.mark.parametrize(
+    ("upscale", "face_size"), [((1, 1), 512), ((2, 2), 512), ((2.5, 2.5), 1024), ((1.52, 1.49), 512)]
+)
 def test_the_default_matrix_maps_pixel_centres(upscale, face_size):
     """x_enlarged + 0.5 = upscale * (x_picture + 0.5), and the same on the enlarged face."""
     matrix = similarity(1.9, 33, 12, -45)
-    to_face = paste_matrix(matrix, upscale, face_size, parity=False)
+    to_face = paste_matrix(matrix, upscale, face_size)
     for picture_xy in ((0.0, 0.0), (100.0, 7.0), (33.3, 250.0)):
         crop_xy = matrix @ (*picture_xy, 1)
         canvas_xy = (np.array(picture_xy) + 0.5) * upscale - 0.5
@@ -241,10 +245,10 @@ def test_the_published_matrix_has_the_published_offset(upscale):
     matrix = similarity(1.9, 33, 12, -45)
     inverse = invert(matrix) * upscale
     inverse[:, 2] += 0.5 * upscale if upscale > 1 else 0
-    assert np.allclose(invert(paste_matrix(matrix, upscale, CROP_SIZE, parity=True)), inverse)
+    assert np.allclose(invert(published_paste_matrix(matrix, upscale, CROP_SIZE)), inverse)
     enlarged = invert(matrix) * upscale
     enlarged[:, :2] /= 2
-    assert np.allclose(invert(paste_matrix(matrix, upscale, 2 * CROP_SIZE, parity=True)), enlarged)
+    assert np.allclose(invert(published_paste_matrix(matrix, upscale, 2 * CROP_SIZE)), enlarged)
 
 
 # --- masks -----------------------------------------------------------------------------------------------------------

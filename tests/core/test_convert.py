@@ -156,6 +156,9 @@ def test_joined_tensors_stand_in_the_published_order():
     assert torch.equal(ours["layers.1.value.weight"], joined[2 * width :])
     scale, shift = (published[f"fuse_convs_dict.32.{name}.0.bias"] for name in ("scale", "shift"))
     assert torch.equal(ours["fusions.32.scale_shift_in.bias"], torch.cat((scale, shift)))
+    for our_name, published_name in (("query", "q"), ("key", "k"), ("value", "v"), ("out", "proj_out")):
+        expected = published[f"generator.blocks.2.{published_name}.weight"]
+        assert torch.equal(ours[f"generator.middle.attention.{our_name}.weight"], expected)
 
 
 def test_a_network_built_from_either_layout_is_one(tiny_state):

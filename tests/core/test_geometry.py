@@ -227,7 +227,7 @@ def test_only_shrinking_is_averaged():
 def test_outside_the_picture_is_the_published_border_colour(parity):
     picture_HW3 = torch.full((300, 300, 3), 0.9)
     crop_3HW = crop_face(picture_HW3, similarity(1, 0, 100, 50), parity=parity)
-    border_311 = BORDER.view(3, 1, 1)
+    border_311 = torch.tensor((132.0, 133.0, 135.0)).view(3, 1, 1) / 255  # published as BGR 135, 133, 132
     assert (crop_3HW[:, :49] - border_311).abs().max() < 1e-6
     assert (crop_3HW[:, :, :99] - border_311).abs().max() < 1e-6
     assert (crop_3HW[:, 351:] - border_311).abs().max() < 1e-6

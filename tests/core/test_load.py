@@ -203,11 +203,46 @@ def test_failing_write_leaves_no_temporary_file(tmp_path, monkeypatch, caplog):
     assert "No space left" in caplog.text and names(tmp_path) == ["x.pth"]
 
 
-def test_tensors_safetensors_can_not_hold(tmp_path, caplog):
-    torch.save({"a": torch.ones(2).to_sparse(), "b": torch.ones(1)}, tmp_path / "x.pth")
-    with caplog.at_level(logging.WARNING):
-        assert set(read_state_dict(tmp_path / "x.pth")) == {"a", "b"}
-    assert "a is sparse" in caplog.text and names(tmp_path) == ["x.pth"]
+NO_PLAIN_NUMBERS = {
+    "sparse": (lambda: torch.ones(2).to_sparse(), "whose a is sparse or quantized"),
+    "meta": (lambda: torch.ones(2, device="meta"), "whose a is a name and a size without numbers"),
+    "repeated": (lambda: torch.ones(1).expand(2**40), "whose a claims 4,398,046,511,104 bytes where 4 are stored"),
+}
+
+
+@pytest.mark.parametrize("what", NO_PLAIN_NUMBERS)
+def test_tensors_that_are_no_plain_numbers(tmp_path, what):
+    make, said = NO_PLAIN_NUMBERS[what]
+    torch.save({"a": make(), "b": torch.ones(1)}, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=said):
+        read_state_dict(tmp_path / "x.pth")
+    assert names(tmp_path) == ["x.pth"]
+
+
+def test_a_checkpoint_that_holds_itself(tmp_path):
+    state: dict = {"a": torch.ones(1)}
+    state["params"] = state
+    torch.save(state, tmp_path / "x.pth")
+    assert set(read_state_dict(tmp_path / "x.pth")) == {"a"}
+    endless: dict = {}
+    endless["params"] = endless
+    torch.save(endless, tmp_path / "y.pth")
+    with pytest.raises(WeightsError, match=r"y\.pth is a checkpoint without weights"):
+        read_state_dict(tmp_path / "y.pth")
+
+
+def test_a_zip_bomb_is_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/data.pkl", bytes(2**22))
+    with pytest.raises(WeightsError, match="unpacks to 4,194,304, which no weights do"):
+        read_state_dict(tmp_path / "x.pth")
+
+
+def test_what_torch_remarks_about_a_pickle_stays_out_of_sight(tmp_path, recwarn):
+    (tmp_path / "x.pth").write_bytes(pickle.dumps({"a": Evil(tmp_path / "ran")}, protocol=4))
+    with pytest.raises(WeightsError, match="refused, nothing was run"):
+        read_state_dict(tmp_path / "x.pth")
+    assert not [str(warning.message) for warning in recwarn]
 
 
 def test_read_only_folder(tmp_path, caplog):

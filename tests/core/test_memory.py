@@ -23,8 +23,17 @@ def eight_gib_free(monkeypatch):
 
 def test_free_memory_of_this_machine_is_told():
     free = memory.free_bytes("cpu")
-    assert free is None or GIB // 16 < free < 2**50
+    assert free is not None and GIB // 16 < free < 2**50
     assert memory.free_bytes("meta") is None
+
+
+def test_a_containers_limit_counts(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("50000\n")
+    (tmp_path / "memory.current").write_text("20000\n")
+    assert memory.free_bytes("cpu") == 30000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.free_bytes("cpu") > 30000
 
 
 def test_too_much_is_refused_with_both_sizes_and_the_cure(eight_gib_free):

@@ -273,8 +273,9 @@ def test_channels_last_all_the_way(network, faces_B3HW, memory_format):
     assert all(output.is_contiguous(memory_format=torch.channels_last) for output in seen)
     assert restored_B3HW.is_contiguous(memory_format=torch.channels_last)
     assert rms(restored_B3HW - network.restore(faces_B3HW, 0.5)) == 0
-    weights = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
-    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+    for whole in (network, seeded_network(SMALL_CONFIG.autoencoder)):
+        weights = [module.weight for module in whole.modules() if isinstance(module, nn.Conv2d)]
+        assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
 
 
 # --- configs ---------------------------------------------------------------------------------------------------------

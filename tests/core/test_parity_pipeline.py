@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import codeformer_core as cf
+from codeformer_core.faces.geometry import crop_face
 from codeformer_core.faces.gray import is_gray
 
 from .conftest import GOLDEN, GivenDetector, InvertingRestorer, face_at, read_rgb
@@ -65,13 +66,14 @@ def test_pasted_picture(name):
 @pytest.mark.parametrize("name", CASES)
 def test_crops_and_matrices(name):
     case = CASES[name]
+    picture_HW3 = read_rgb(FOLDER / case["input"])
     crops = restored(case, parity=True).crops
     assert len(crops) == len(case["landmarks"]) > 0
     for crop, file, matrix in zip(crops, case["crops"], case["affine"], strict=True):
         assert np.allclose(crop.matrix, matrix, atol=1e-3)
-        difference_HW3 = (crop.crop_3HW.permute(1, 2, 0) - read_rgb(FOLDER / file)).abs() * 255
-        assert difference_HW3.mean() < 0.1
-        assert difference_HW3.max() <= 4
+        # With the recorded matrix: OpenCV's versions estimate it differently by up to 2e-4.
+        crop_HW3 = crop_face(picture_HW3, np.array(matrix), parity=True).permute(1, 2, 0)
+        assert ((crop_HW3 - read_rgb(FOLDER / file)).abs() * 255).max() <= 1.001
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -35,10 +35,12 @@ class WatchedRestorer:
     most: int = 1000
     name: str = "watched.pth"
     task: str = "restoration"
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    bytes_per_face: int = 1 << 20
+    at_once: int = 1
     batches: list[int] = field(default_factory=list)
     fidelities: list[float] = field(default_factory=list)
+
+    def faces_at_once(self) -> int:
+        return self.at_once
 
     def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
         assert faces_B3HW.shape[1:] == (3, 512, 512) and faces_B3HW.dtype == torch.float32
@@ -242,11 +244,13 @@ def test_a_face_half_outside_the_picture(x, y):
 def test_summary_says_with_what():
     last = restore(pictures(), fidelity=0.25).summary().splitlines()[-1]
     assert last == (
-        "restored by watched.pth at fidelity 0.25, found by given, mask: soft box (no face parser is installed)"
+        "restored by watched.pth at fidelity 0.25, mask: soft box (no face parser is installed), found by given"
     )
     last = restore(pictures(), parser=UpperHalfParser(), parity=True).summary().splitlines()[-1]
-    assert last.endswith("mask: face shape by upper half, published recipe")
-    assert restore(pictures(), mask="box", parser=UpperHalfParser()).summary().endswith("mask: soft box")
+    assert last.endswith("mask: face shape by upper half, published recipe, found by given")
+    assert (
+        restore(pictures(), mask="box", parser=UpperHalfParser()).summary().endswith("mask: soft box, found by given")
+    )
 
 
 # --- colour and alpha ------------------------------------------------------------------------------------------------
@@ -494,22 +498,22 @@ class NothingComputed(TorchDispatchMode):
 @pytest.mark.parametrize(
     ("shape", "options", "said"),
     [
-        ((1, 20_000, 20_000, 3), {}, "1 x 20000x20000 pixels needs about 10.4 GiB"),
-        ((1, 20_000, 20_000, 4), {}, "1 x 20000x20000 pixels"),
-        ((1, 10_000, 10_000, 1), {"upscale": 2.0}, "1 x 20000x20000 pixels"),
-        ((400, 1024, 1024, 3), {}, "400 x 1024x1024 pixels"),
+        ((1, 20_000, 20_000, 3), {}, "a result of 20000x20000 pixels needs about"),
+        ((1, 20_000, 20_000, 4), {}, "a result of 20000x20000 pixels"),
+        ((1, 10_000, 10_000, 1), {"upscale": 2.0}, "a result of 20000x20000 pixels"),
+        ((400, 1024, 1024, 3), {}, "a result of 400 pictures of 1024x1024 pixels"),
         # A strip whose shorter side the published recipe enlarges to 512.
-        ((1, 1, 5_000, 3), {"parity": True}, "1 x 2560000x512 pixels"),
+        ((1, 1, 5_000, 3), {"parity": True}, "a result of 2560000x512 pixels"),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_memory_is_stated_before_anything_starts(monkeypatch, shape, options, said, dtype):
     """The pictures have one pixel in memory; the first copy of them would take gigabytes."""
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 8 * GIB)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 4 * GIB)
     huge = torch.zeros((1, 1, 1, 1), dtype=dtype).expand(shape)
     with NothingComputed(), pytest.raises(NotEnoughMemory) as caught:
         restore(huge, **options)
-    assert said in str(caught.value) and "8.0 GiB are free on cpu. Use a smaller picture" in str(caught.value)
+    assert said in str(caught.value) and "4.0 GiB are free on cpu. Use a smaller picture" in str(caught.value)
 
 
 # --- progress, batches, memory ---------------------------------------------------------------------------------------
@@ -517,14 +521,14 @@ def test_memory_is_stated_before_anything_starts(monkeypatch, shape, options, sa
 
 def test_progress_is_told_between_batches():
     told: list[tuple[str, int, int]] = []
-    restore(pictures(2), batch_size=3, on_progress=lambda *step: told.append(step))
+    restore(pictures(6), batch_size=8, on_progress=lambda *step: told.append(step))
     assert told == [
-        ("finding faces", 0, 2),
-        ("finding faces", 1, 2),
-        ("finding faces", 2, 2),
-        ("restoring faces", 0, 4),
-        ("restoring faces", 3, 4),
-        ("restoring faces", 4, 4),
+        ("finding faces", 0, 6),
+        ("finding faces", 4, 6),
+        ("finding faces", 6, 6),
+        ("restoring faces", 0, 12),
+        ("restoring faces", 8, 12),
+        ("restoring faces", 12, 12),
     ]
     told.clear()
     restore(pictures(), (), on_progress=lambda *step: told.append(step))
@@ -563,9 +567,8 @@ def test_faces_of_all_pictures_share_batches(batch_size, batches):
     assert restorer.fidelities == [0.3] * len(batches)
 
 
-def test_a_gpus_batch_is_chosen_from_its_memory(monkeypatch):
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 6 * GIB)
-    restorer = WatchedRestorer(device=torch.device("cuda"), bytes_per_face=GIB)
+def test_the_restorer_says_how_many_faces_at_once():
+    restorer = WatchedRestorer(at_once=4)
     restore(pictures(3), restorer=restorer)
     assert restorer.batches == [4, 2]
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import codeformer_core as cf
+from codeformer_core import memory
 from codeformer_core.networks.vqgan import AutoencoderConfig
 from codeformer_core.restorer import Restorer, check_fidelity
 from codeformer_core.weights.convert import to_published
@@ -124,6 +125,18 @@ def test_faces_are_measured_for_the_batch_size(restorer):
     assert restorer.bytes_per_face == 2 * replace(restorer, dtype=torch.bfloat16).bytes_per_face > 64 * 64 * 32 * 4
 
 
+def test_a_gpu_gets_as_many_faces_as_fit_and_a_cpu_one(restorer, monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 5 * restorer.bytes_per_face)
+    assert restorer.faces_at_once() == 1
+    assert restorer.on("cuda").faces_at_once() == 4
+
+
+def test_faces_that_are_no_numbers_are_not_blamed_on_the_file(restorer):
+    faces_B3HW = torch.full((1, 3, 64, 64), float("nan"))
+    with pytest.raises(ValueError, match="the faces hold values that are NaN"):
+        restorer.restore(faces_B3HW)
+
+
 def test_the_same_module_on_another_device(restorer):
     moved = restorer.on("meta")
     assert moved.device == torch.device("meta") and moved.module is restorer.module
@@ -190,5 +203,5 @@ def test_no_numbers_even_in_float32_are_an_error(faces_B3HW, dtype):
 def test_no_numbers_in_one_face_of_a_batch_are_noticed(faces_B3HW):
     spoiled_B3HW = faces_B3HW.clone()
     spoiled_B3HW[1, 2, 63, 63] = torch.nan
-    with pytest.raises(RuntimeError, match="no numbers"):
+    with pytest.raises(ValueError, match="the faces hold values that are NaN"):
         fragile(torch.float32).restore(spoiled_B3HW)

@@ -1,0 +1,55 @@
+"""Faces that are aligned crops already: no detection, no paste.
+
+Shape legend: B pictures, H W height and width, C channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import images as pictures
+from . import memory
+from .faces.geometry import CROP_SIZE
+from .faces.gray import is_gray, match_gray
+from .restore import RESTORING, OnProgress, check_restorer, no_progress
+from .restorer import FaceRestorer
+
+
+@torch.no_grad()
+def restore_aligned(
+    images_BHWC: Tensor,
+    *,
+    restorer: FaceRestorer,
+    fidelity: float = 0.5,
+    batch_size: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Tensor:
+    """Restore pictures that are aligned faces (FFHQ template, any size) -> images_BHWC of the same size, float32.
+
+    images_BHWC: floats in [0, 1], gray, RGB or RGBA; alpha is kept. fidelity: 0 best quality .. 1 closest to the input.
+    Raises ValueError naming the input and the cure.
+    """
+    check_restorer(restorer, fidelity, batch_size)
+    source = pictures.take_apart(images_BHWC)
+    report = on_progress or no_progress
+    count, height, width = source.rgb_BHW3.shape[:3]
+    restored_BHW3 = torch.empty_like(source.rgb_BHW3, memory_format=torch.contiguous_format)
+
+    def run(part: slice) -> Tensor:
+        crops_BHW3 = pictures.resize(source.rgb_BHW3[part], CROP_SIZE, CROP_SIZE)
+        return restorer.restore(pictures.to_network(crops_BHW3), fidelity)
+
+    report(RESTORING, 0, count)
+    for part, faces_B3HW in memory.in_batches(count, batch_size or restorer.faces_at_once(), run):
+        restored_BHW3[part] = pictures.resize(pictures.from_network(faces_B3HW), height, width)
+        for index in range(part.start, part.stop):
+            if is_gray(source.rgb_BHW3[index]):
+                restored_BHW3[index] = _toned(restored_BHW3[index], source.rgb_BHW3[index])
+        report(RESTORING, part.stop, count)
+    return pictures.put_together(restored_BHW3, source.alpha_BHW1)
+
+
+def _toned(face_HW3: Tensor, original_HW3: Tensor) -> Tensor:
+    face_13HW, original_13HW = (image_HW3.permute(2, 0, 1)[None] for image_HW3 in (face_HW3, original_HW3))
+    return match_gray(face_13HW, original_13HW)[0].permute(1, 2, 0)

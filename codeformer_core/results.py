@@ -1,0 +1,60 @@
+"""What a restoration gives back, and how it is told to people.
+
+Shape legend: B pictures, H W their height and width, C channels (3 or 4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .faces.selection import SkippedFace
+from .faces.types import Face, FaceCrop
+
+
+@dataclass(frozen=True, eq=False)
+class RestoredImages:
+    """One entry per picture that came in.
+
+    images_BHWC: float32 [0, 1], RGB or RGBA. masks_BHW: how much of a pasted face shows, 0..1, at the result's size.
+    faces: the restored faces, and skipped: the others with the reason, in pixels of the pictures that came in.
+    crops: every restored face before and after; empty where they were not to be kept.
+    finder, restorer: what looked for the faces and what restored and pasted them, in words.
+    """
+
+    images_BHWC: Tensor
+    masks_BHW: Tensor
+    faces: tuple[tuple[Face, ...], ...]
+    skipped: tuple[tuple[SkippedFace, ...], ...]
+    crops: tuple[FaceCrop, ...]
+    finder: str
+    restorer: str
+
+    def describe(self, index: int) -> list[str]:
+        """What became of one picture: a line of numbers, then one for each skipped face."""
+        restored, skipped = self.faces[index], self.skipped[index]
+        found = len(restored) + len(skipped)
+        if found == 0:
+            return ["no face found"]
+        numbers = f"{found} {'face' if found == 1 else 'faces'} found, {len(restored)} restored"
+        return [numbers, *(f"skipped at {_place(entry.face)}: {entry.reason}" for entry in skipped)]
+
+    def made_with(self) -> str:
+        """Which detector looked and, if there was anything to restore, which model restored."""
+        if any(self.faces):
+            return f"restored by {self.restorer}, found by {self.finder}"
+        return f"looked for by {self.finder}; nothing to restore"
+
+    def summary(self) -> str:
+        """All pictures, a few lines each, and what they were made with."""
+        lines = []
+        for index in range(len(self.faces)):
+            first, *rest = self.describe(index)
+            lines += [f"picture {index + 1}: {first}", *(f"  {line}" for line in rest)]
+        return "\n".join([*lines, self.made_with()])
+
+
+def _place(face: Face) -> str:
+    x, y = face.center_xy
+    return f"({x:.0f}, {y:.0f})"
