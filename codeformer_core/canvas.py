@@ -32,7 +32,7 @@ class Sizes:
     @property
     def enlarged(self) -> float:
         """Working pixels per source pixel; 1 but in the published recipe."""
-        return self.working[0] / self.source[0]
+        return min(self.working) / min(self.source)
 
     @property
     def upscale_xy(self) -> tuple[float, float]:
@@ -46,7 +46,7 @@ def plan_sizes(height: int, width: int, upscale: float, parity: bool) -> Sizes:
             (height, width), (height, width), (max(1, round(height * upscale)), max(1, round(width * upscale)))
         )
     factor = max(PARITY_SHORTER_SIDE / min(height, width), 1)
-    working = int(height * factor), int(width * factor)
+    working = round(height * factor), round(width * factor)
     return Sizes((height, width), working, (int(working[0] * upscale), int(working[1] * upscale)))
 
 
@@ -72,7 +72,7 @@ def as_published(rgb_BHW3: Tensor, sizes: Sizes) -> Tensor:
     rgb_BHW3 = pictures.to_8bit_steps(rgb_BHW3)
     if sizes.working == sizes.source:
         return rgb_BHW3
-    return pictures.resize_8bit(rgb_BHW3, *sizes.working)
+    return pictures.enlarge_8bit(rgb_BHW3, sizes.enlarged)
 
 
 def check_background(given_BHWC: Tensor, batch: int) -> None:

@@ -1,19 +1,23 @@
 """The command line: `python -m codeformer_core restore | demo | weights ...`, installed as `codeformer`.
 
 Exit codes: 0 done; 1 something failed, and a line on stderr says what; 2 the command was typed wrongly, and
-nothing was begun; 130 stopped by Ctrl-C.
+nothing was begun; 130 stopped by Ctrl-C, 143 and 129 by a request to end or a closed terminal.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from .commands.errors import FAILED, INTERRUPTED, USAGE, UsageError, one_line
+from .commands.errors import FAILED, INTERRUPTED, USAGE, Stopped, UsageError, one_line
 
 # verb -> (module with add_arguments(parser) and run(args) -> exit code, what it does). Only the module that
 # is asked for is imported, and modules import torch when they run, so that --help comes at once.
@@ -23,19 +27,18 @@ _COMMANDS = {
     "weights": (".weights.command", "list, download, convert and verify model files"),
 }
 
+_DEBUG = "--debug"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` without the program's name, default sys.argv."""
     words = list(sys.argv[1:] if argv is None else argv)
-    chosen = next((word for word in words if not word.startswith("-")), None)
-    parser, command = _build_parser(chosen)
+    _prepare_streams()
     try:
-        args = parser.parse_args(words)
-    except SystemExit as stop:  # argparse has printed the help (0) or what is wrong (2)
-        return stop.code if isinstance(stop.code, int) else USAGE
-    assert command is not None  # a missing or unknown verb has been refused by the parser
-    try:
-        return command.run(args)
+        with _stopped_by_signals():
+            return _run(words)
+    except Stopped as stop:
+        return _fail(str(stop), stop.exit_code)
     except KeyboardInterrupt:
         return _fail("stopped", INTERRUPTED)
     except BrokenPipeError:
@@ -44,22 +47,67 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:  # noqa: BLE001 - nothing is swallowed: it is printed and decides the exit code
-        if args.debug:
+        if "--debug" in words:
             traceback.print_exc()
         return _fail(one_line(error), USAGE if isinstance(error, UsageError) else FAILED)
 
 
+def _run(words: list[str]) -> int:
+    # Taken out here, so that it may stand before or behind any verb.
+    debug = _DEBUG in words
+    words = [word for word in words if word != _DEBUG]
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    parser, command = _build_parser(chosen)
+    try:
+        args = parser.parse_args(words, argparse.Namespace(debug=debug))
+    except SystemExit as stop:  # argparse has printed the help (0) or what is wrong (2)
+        return stop.code if isinstance(stop.code, int) else USAGE
+    assert command is not None  # a missing or unknown verb has been refused by the parser
+    return command.run(args)
+
+
+def _prepare_streams() -> None:
+    """Output that is closed goes nowhere, and a file name the terminal has no letters for is shown with marks."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open until the program ends
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace" if name == "stdout" else "backslashreplace")
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """A request to end becomes `Stopped`, so that files half written are cleared away as after Ctrl-C."""
+
+    def stop(number: int, _frame: object) -> None:
+        raise Stopped(number)
+
+    # Only the main thread may set handlers; Windows knows no SIGHUP.
+    settable = threading.current_thread() is threading.main_thread()
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if settable and hasattr(signal, name)]
+    # What somebody else has set, nohup above all, stays as it is.
+    numbers = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _build_parser(chosen: str | None):
     """The parser, and the chosen command's module (None when there is no such command)."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show where an error came from")
     parser = argparse.ArgumentParser(
-        prog="codeformer", description="Face restoration by CodeFormer.", epilog="`VERB --help` explains a verb."
+        prog="codeformer",
+        description="Face restoration by CodeFormer.",
+        epilog=f"`VERB --help` explains a verb; {_DEBUG} with any of them shows where an error came from.",
     )
     verbs = parser.add_subparsers(dest="command", required=True, metavar="VERB")
     command = None
     for name, (module, description) in _COMMANDS.items():
-        verb = verbs.add_parser(name, help=description, description=description, parents=[common])
+        verb = verbs.add_parser(name, help=description, description=description)
         if name == chosen:
             command = importlib.import_module(module, __package__)
             command.add_arguments(verb)

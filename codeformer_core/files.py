@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
 import struct
 import threading
 import zlib
@@ -50,6 +51,9 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     bits need an OpenCV that isn't there.
     """
     path = Path(path)
+    mode = path.stat().st_mode  # asked before opening, which waits for ever at a pipe
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ValueError(f"{path}: a pipe or device, not a picture file; save the picture first")
     with path.open("rb") as stream:
         if os.fstat(stream.fileno()).st_size == 0:
             raise ValueError(f"{path}: the file is empty (0 bytes)")

@@ -6,6 +6,7 @@ B3HW are RGB floats in [-1, 1].
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -49,9 +50,11 @@ def check_images(images_BHWC: Tensor, what: str = "pictures") -> None:
     """Raise ValueError, see `take_apart`; reads every value once and allocates nothing of a picture's size."""
     check_layout(images_BHWC, what)
     for index, image_HWC in enumerate(images_BHWC):
-        # Smallest and largest are finite exactly when all values are, and need no mask of the picture's size.
-        if not all(map(torch.isfinite, torch.aminmax(image_HWC))):
-            bad = int((~torch.isfinite(image_HWC)).sum())
+        # Where the sum is finite all values are; it needs no mask of the picture's size, and no copy of a view.
+        if torch.isfinite(image_HWC.sum(dtype=torch.float32)):
+            continue
+        bad = int((~torch.isfinite(image_HWC.float())).sum())
+        if bad:
             raise ValueError(
                 f"{what}: number {index + 1} holds {bad} values that are NaN or infinite; "
                 "the step before it failed (often a VAE in half precision): decode in float32"
@@ -95,15 +98,29 @@ def resize(images_BHWC: Tensor, height: int, width: int, mode: ResizeMode = "bil
     return resized_BCHW.permute(0, 2, 3, 1).contiguous()
 
 
+def enlarge_8bit(images_BHWC: Tensor, factor: float) -> Tensor:
+    """OpenCV's own 8-bit bilinear resize by a factor, which is kept exactly where the size has to be rounded."""
+    import cv2
+
+    return _in_8bit(
+        images_BHWC, lambda image: cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+    )
+
+
 def resize_8bit(images_BHWC: Tensor, height: int, width: int, *, lanczos: bool = False) -> Tensor:
     """OpenCV's own 8-bit resize, bilinear or LANCZOS4, whose roundings the published numbers contain."""
     import cv2
-    import numpy as np
 
     interpolation = cv2.INTER_LANCZOS4 if lanczos else cv2.INTER_LINEAR
+    return _in_8bit(images_BHWC, lambda image: cv2.resize(image, (width, height), interpolation=interpolation))
+
+
+def _in_8bit(images_BHWC: Tensor, change: Callable[[np.ndarray], np.ndarray]) -> Tensor:
+    import numpy as np
+
     levels_BHWC = images_BHWC.clamp(0, 1).mul_(255).round_().to(torch.uint8).cpu().numpy()
-    resized_BHWC = np.stack([cv2.resize(image, (width, height), interpolation=interpolation) for image in levels_BHWC])
-    return (torch.from_numpy(resized_BHWC).float() / 255).to(images_BHWC.device)
+    changed_BHWC = np.stack([change(image_HWC) for image_HWC in levels_BHWC])
+    return (torch.from_numpy(changed_BHWC).float() / 255).to(images_BHWC.device)
 
 
 def to_network(images_BHW3: Tensor) -> Tensor:

@@ -38,10 +38,16 @@ def free_bytes(device: torch.device | str) -> int | None:
 def _free_main_memory() -> int:
     """What the system has, or what is left of a container's own limit."""
     free = psutil.virtual_memory().available
-    limit, used = CGROUP / "memory.max", CGROUP / "memory.current"
+    limit, used, parts = CGROUP / "memory.max", CGROUP / "memory.current", CGROUP / "memory.stat"
     if limit.is_file() and used.is_file() and (most := limit.read_text().strip()).isdigit():
-        free = min(free, int(most) - int(used.read_text()))
+        free = min(free, int(most) - int(used.read_text()) + (_cached_files(parts) if parts.is_file() else 0))
     return max(free, 0)
+
+
+def _cached_files(memory_stat: Path) -> int:
+    """Bytes of files kept in memory, such as weights just read: counted as used, but given up on demand."""
+    lines = (line.split() for line in memory_stat.read_text().splitlines())
+    return sum(int(size) for name, size in lines if name in ("inactive_file", "active_file"))
 
 
 def require(bytes_needed: int, device: torch.device | str, what: str) -> None:

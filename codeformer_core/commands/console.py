@@ -72,9 +72,10 @@ class Console:
 
     @staticmethod
     def _printable(text: str, stream: TextIO) -> str:
-        """File names may hold characters that the terminal's encoding doesn't have."""
+        """File names may hold characters that the terminal's encoding doesn't have, or that steer a terminal."""
         encoding = stream.encoding or "utf-8"
-        return text.encode(encoding, "replace").decode(encoding)
+        steerless = "".join("?" if ord(letter) < 32 and letter not in "\n\t" else letter for letter in text)
+        return steerless.encode(encoding, "replace").decode(encoding)
 
 
 class _LogLines(logging.Handler):

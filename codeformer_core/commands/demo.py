@@ -42,10 +42,15 @@ def run(args: argparse.Namespace) -> int:
     console.line("loading torch, and the face detector that is installed")
     from ..files import read_picture
     from ..loading import load_detector
+    from ..weights.catalog import DETECTORS
     from ..weights.folders import best_installed_detector, default_roots
 
     picture = read_picture(args.photo)
-    detector = load_detector(best_installed_detector(default_roots()))
+    try:
+        detector = load_detector(best_installed_detector(default_roots()))
+    except ImportError as error:  # facexlib is missing or broken; YuNet works without it
+        console.complain(f"note: {error}")
+        detector = load_detector(DETECTORS[-1])
     args.output.mkdir(parents=True, exist_ok=True)
     restorer = _restorer(args.model, console)
     if restorer is None:
@@ -54,13 +59,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _restorer(model: str, console: Console) -> Restorer | None:
-    """The model, fetched if need be; None, after a line that says which file is wanted, where that fails."""
+    """The model, fetched if need be; None, after saying which file is wanted, where it can't be fetched."""
+    from ..weights.download import DownloadError
     from ..weights.folders import default_roots
     from .tools import load_announced
 
     try:
         return load_announced(model, default_roots(), console)
-    except (OSError, ValueError) as error:
+    except DownloadError as error:
         console.complain(f"not restored: {error}")
         return None
 

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import signal
+
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+# import name -> what to give to pip, where the two differ
+_PIP_NAMES = {"cv2": "opencv-python", "PIL": "pillow"}
+# What OpenCV, numpy and torch write when the memory is at its end; torch has no class of its own for it on a CPU.
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "Insufficient memory")
 
 
 class UsageError(ValueError):
     """The command as it was typed can't be carried out; nothing was begun."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The system or another program asked this one to end, as Ctrl-C does."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
+        self.exit_code = 128 + signal_number
 
 
 def one_line(error: BaseException) -> str:
@@ -15,10 +30,19 @@ def one_line(error: BaseException) -> str:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     else:
         text = str(error)
-    if isinstance(error, MemoryError) and not text:
-        text = "out of memory; use a smaller picture or a smaller --upscale"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        text = f"the package {package!r} is not installed. Cure: pip install {_PIP_NAMES.get(package, package)}"
+    if _is_out_of_memory(error):
+        text = f"out of memory; use a smaller picture or a smaller --upscale ({text or 'no details'})"
     expected = isinstance(error, ValueError | OSError | ImportError | MemoryError | RuntimeError)
     if not expected or not text:
         # An error nobody planned for: its kind says more than its words.
         text = f"{type(error).__name__}: {text} (unexpected; --debug shows where)"
     return " ".join(text.split())
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    return not isinstance(error, ValueError | OSError) and any(words in str(error) for words in _OUT_OF_MEMORY)

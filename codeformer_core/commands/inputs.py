@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..pictures.suffixes import READABLE, WRITABLE
+from ..pictures.suffixes import READ_ONLY, READABLE, WRITABLE
 from .errors import UsageError
 
 _COMPARE_ENDING = "_compare.png"
@@ -34,6 +34,8 @@ def plan_jobs(inputs: Sequence[str], out: str, *, compare: bool, overwrite: bool
     that would get the same name, and outputs that would replace a source.
     """
     sources = expand_inputs(inputs)
+    if not out:
+        raise UsageError("-o is given an empty name: name a folder, or a new picture")
     target = Path(out)
     names_a_file = target.suffix.lower() in WRITABLE and not target.is_dir()
     if names_a_file and (len(inputs) > 1 or Path(inputs[0]).is_dir() or len(sources) > 1):
@@ -41,6 +43,8 @@ def plan_jobs(inputs: Sequence[str], out: str, *, compare: bool, overwrite: bool
     if target.exists() and not target.is_dir() and not names_a_file:
         known = " ".join(WRITABLE)
         raise UsageError(f"{out} is a file: name a folder, or a new picture that ends in one of {known}")
+    if target.suffix.lower() in READ_ONLY and not target.is_dir():
+        raise UsageError(f"{out}: can't be written as {target.suffix}; use one of {' '.join(WRITABLE)}")
     jobs = []
     for source in sources:
         output = target if names_a_file else target / _output_name(source)
@@ -63,14 +67,18 @@ def expand_inputs(inputs: Iterable[str]) -> list[Path]:
 
 
 def _expand(text: str) -> list[Path]:
+    if not text:
+        raise UsageError("one of the inputs is an empty name: name a picture, a folder or a pattern")
     path = Path(text)
     if path.is_dir():
         pictures = _pictures(path.iterdir())
         if not pictures:
             raise UsageError(f"{text}: the folder holds no pictures ({' '.join(READABLE)})")
         return pictures
-    if path.exists():
+    if path.is_file():
         return [path]
+    if path.exists():  # reading from a pipe could wait for ever
+        raise UsageError(f"{text}: a pipe or device, not a picture file; save the picture first")
     if not glob.has_magic(text):
         raise UsageError(f"{text}: there is no such file or folder")
     pictures = _pictures(Path(match) for match in glob.glob(text, recursive=True))

@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .console import Console
@@ -104,11 +105,19 @@ def run(args: argparse.Namespace) -> int:
         tools = load_tools(args, console)
         for note in tools.notes:
             console.complain(f"note: {note}")
-        jobs[0].output.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(jobs[0].output.parent)
         failed = [job for index, job in enumerate(jobs) if not _attempt(job, index, len(jobs), args, tools, console)]
     if failed and len(jobs) > 1:
         console.complain(f"{len(failed)} of {len(jobs)} pictures failed; the lines above say why")
     return FAILED if failed else OK
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(f"{folder}: this folder can't be made ({reason}); name another one with -o") from error
 
 
 def _refuse_useless_options(args: argparse.Namespace) -> None:

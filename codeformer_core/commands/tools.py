@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from ..faces.external import import_for_faces
+from ..faces.yunet import YuNetDetector
 from ..loading import load_detector, load_parser, load_restorer
 from ..weights.catalog import DETECTORS, find_entry
 from ..weights.folders import best_installed_detector, default_roots, find_weights
@@ -63,8 +65,8 @@ def load_tools(args: argparse.Namespace, console: Console) -> Tools:
     if restorer.task != "restoration":
         # The pipeline would say so for every single picture.
         raise WeightsError(
-            f"--model {args.model}: {restorer.name} is a {restorer.task} model; restoring faces needs a restoration "
-            "model: --model codeformer"
+            f"--model {args.model}: {restorer.name} is a model for {restorer.task}; restoring faces needs one for "
+            "restoration: --model codeformer"
         )
     if args.aligned:
         return Tools(restorer, None, None, ())
@@ -82,9 +84,15 @@ def load_tools(args: argparse.Namespace, console: Console) -> Tools:
     if notes:
         notes.append("--download fetches what is missing")
     try:
+        # Every face needs OpenCV. What is wrong with it, or with YuNet, is said here once and not for every picture.
+        import_for_faces("cv2")
         detector = load(load_detector, detector_name)
+        if isinstance(detector, YuNetDetector):
+            detector.check()
         parser = load(load_parser, _PARSER) if mask == "face" else None
     except ImportError as error:
+        if error.name == "cv2":  # nothing works without it
+            raise
         raise ImportError(f"{error}. --detector yunet --mask box work without facexlib") from error
     return Tools(restorer, detector, parser, tuple(notes))
 

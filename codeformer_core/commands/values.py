@@ -26,6 +26,6 @@ def number(lowest: float, highest: float = math.inf) -> Callable[[str], float]:
 
 def device(text: str) -> str:
     """A converter for argparse: auto, cpu, mps, cuda or cuda:N."""
-    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text) is None:
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,2})?", text, re.ASCII) is None:
         raise argparse.ArgumentTypeError(f"expected auto, cpu, cuda, cuda:N or mps, got {text!r}")
     return text

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ..images import check_images, detector_view
@@ -65,6 +66,10 @@ class YuNetDetector:
     def bytes_for(self, images_BHWC: Tensor) -> int:
         return 0
 
+    def check(self) -> None:
+        """Raise at once what `detect` would for want of OpenCV or of a usable weights file."""
+        self.detect(torch.zeros(1, 32, 32, 3))
+
     def detect(self, images_BHWC: Tensor, confidence: float | None = None) -> list[list[Face]]:
         """One list of faces per picture, best score first; see `FaceDetector.detect`.
 
@@ -77,20 +82,21 @@ class YuNetDetector:
             return [[] for _ in images_BHWC]
         fine = view_size(*picture_size_hw, FINE_SHORTER_SIDE)
         coarse = view_size(*picture_size_hw, COARSE_SHORTER_SIDE)
-        # OpenCV's detector object remembers its input size, so each call makes its own (a few milliseconds).
-        look_fine = _opencv_detector(self.weights_path, fine, confidence)
-        look_coarse = _opencv_detector(self.weights_path, coarse, confidence)
         found = []
-        for image_HWC in images_BHWC:
-            view_HWC = detector_view(image_HWC)
-            faces = _faces(look_fine, view_HWC, fine)
-            faces += [
-                face
-                for face in _faces(look_coarse, view_HWC, coarse)
-                if max(face.width, face.height) * coarse.factor >= COARSE_SMALLEST_FACE
-            ]
-            faces.sort(key=lambda face: -face.score)
-            found.append(list(skip_duplicates(faces, iou=NMS_IOU).kept))
+        with _explained_errors(self.weights_path):
+            # OpenCV's detector object remembers its input size, so each call makes its own (a few milliseconds).
+            look_fine = _opencv_detector(self.weights_path, fine, confidence)
+            look_coarse = _opencv_detector(self.weights_path, coarse, confidence)
+            for image_HWC in images_BHWC:
+                view_HWC = detector_view(image_HWC)
+                faces = _faces(look_fine, view_HWC, fine)
+                faces += [
+                    face
+                    for face in _faces(look_coarse, view_HWC, coarse)
+                    if max(face.width, face.height) * coarse.factor >= COARSE_SMALLEST_FACE
+                ]
+                faces.sort(key=lambda face: -face.score)
+                found.append(list(skip_duplicates(faces, iou=NMS_IOU).kept))
         return found
 
 
@@ -113,16 +119,32 @@ def _opencv_detector(weights_path: Path, size: ViewSize, confidence: float) -> A
         except (cv2.error, TypeError) as error:  # no such overload before 4.9
             logger.debug("OpenCV %s takes no weights from memory (%s): giving the path", cv2.__version__, error)
         except OSError as error:
+            reason = error.strerror or error
             raise RuntimeError(
-                f"the face detector {weights_path} cannot be read: {error}. Cure: reinstall this package"
+                f"the face detector {weights_path} cannot be read: {reason}. Cure: {_cure(weights_path)}"
             ) from error
-        try:
-            return create(str(weights_path), "", *numbers)
-        except cv2.error as error:
-            raise RuntimeError(
-                f"OpenCV {cv2.__version__} cannot use the face detector {weights_path}: "
-                f"{str(error).strip()}. Cure: reinstall this package, its copy of the file may be damaged"
-            ) from error
+        return create(str(weights_path), "", *numbers)
+
+
+@contextmanager
+def _explained_errors(weights_path: Path) -> Iterator[None]:
+    """Whatever OpenCV says of a file it can't load, or can load and not run, names the file and the cure."""
+    cv2 = import_for_faces("cv2")
+    try:
+        yield
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(error.err) from error
+        raise RuntimeError(
+            f"OpenCV {cv2.__version__} cannot use the face detector {weights_path}: {error.err.strip()}. "
+            f"Cure: {_cure(weights_path)}"
+        ) from error
+
+
+def _cure(weights_path: Path) -> str:
+    if weights_path == WEIGHTS_PATH:
+        return "reinstall this package, its copy of the file may be damaged"
+    return f"give {WEIGHTS_PATH.name}, whole and unchanged; the detector yunet comes with this package"
 
 
 @contextmanager

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .norms import apply_norm
+
 Operations = ModuleType | Any
 
 NORM_GROUPS = 32
@@ -28,7 +30,7 @@ def group_norm(channels: int, device, dtype, operations: Operations) -> nn.Modul
 
 def norm_swish(norm: nn.Module, x_BCHW: Tensor) -> Tensor:
     """Norm, then swish written over the norm's own output: one picture-sized buffer less."""
-    return F.silu(norm(x_BCHW), inplace=True)
+    return F.silu(apply_norm(norm, x_BCHW), inplace=True)
 
 
 class ResidualBlock(nn.Module):

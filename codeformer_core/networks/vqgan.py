@@ -20,6 +20,7 @@ from .blocks import (
     Upsample,
     group_norm,
 )
+from .norms import apply_norm
 
 # Called with the picture size (H) of a generator level and its features; returns the features to go on with.
 Fusion = Callable[[int, Tensor], Tensor]
@@ -167,7 +168,7 @@ class Generator(nn.Module):
                     x = fuse(size, x)
                 x = attention(x)
             x = level.resample(x)
-        return self.conv_out(self.norm_out(x))
+        return self.conv_out(apply_norm(self.norm_out, x))
 
 
 class VQAutoencoder(nn.Module):

@@ -89,6 +89,8 @@ def decode_16_bit(data: bytes, image: Image.Image) -> np.ndarray:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(str(error).strip()) from error
         raise ValueError(f"can't be decoded ({str(error).strip()})") from error
     if pixels is None or pixels.dtype != np.uint16:
         raise ValueError("can't be decoded: its 16-bit data is damaged or of a rare kind; save it as 8-bit or as PNG")

@@ -6,6 +6,7 @@ import argparse
 import io
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from codeformer_core import cli
-from codeformer_core.commands import console, inputs, tools
+from codeformer_core.commands import console, errors, inputs, tools
 from codeformer_core.faces.types import Face
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig
@@ -246,6 +247,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(fakes, tmp_path, capsys, mon
         ["--confidence", "2"],
         ["--smallest-face", "-1"],
         ["--device", "toaster"],
+        ["--device", "cuda:99999999999999999999"],
         ["--dtype", "float16"],
         ["--mask", "hair"],
         ["--aligned", "--upscale", "2"],
@@ -273,6 +275,35 @@ def test_inputs_that_are_not_there(fakes, tmp_path, capsys):
     assert cli.main([]) == 2 and cli.main(["dance"]) == 2
     assert restore(photo(tmp_path / "a.png")) == 2  # no -o
     assert not (tmp_path / "out").exists()
+
+
+def test_empty_names_do_not_stand_for_the_current_folder(fakes, tmp_path, capsys, monkeypatch):
+    # What a shell makes of "$forgotten".
+    photo(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    assert restore("", "-o", "out") == 2
+    assert "one of the inputs is an empty name" in capsys.readouterr().err
+    assert restore("a.png", "-o", "") == 2
+    assert "-o is given an empty name" in capsys.readouterr().err
+    assert names(tmp_path) == ["a.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_waited_for(fakes, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.png")
+    assert restore(tmp_path / "pipe.png", "-o", tmp_path / "out") == 2
+    assert "pipe.png: a pipe or device" in capsys.readouterr().err
+
+
+def test_results_where_none_can_be(fakes, tmp_path, capsys):
+    photo(tmp_path / "a.png")
+    (tmp_path / "file").write_text("")
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "out.gif") == 2
+    assert "out.gif: can't be written as .gif; use one of .png" in capsys.readouterr().err
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "file" / "out") == 1
+    err = capsys.readouterr().err
+    assert f"{tmp_path / 'file' / 'out'}: this folder can't be made" in err and "-o" in err
+    assert names(tmp_path) == ["a.png", "file"]
 
 
 def test_existing_results_are_kept_unless_told_otherwise(fakes, tmp_path, capsys):
@@ -324,6 +355,73 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_half_written(fakes, tmp_pa
     assert restore(tmp_path / "in", "-o", tmp_path / "out") == 130
     assert names(tmp_path / "out") == ["a.png"]
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a program without asking it")
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_request_to_end_leaves_nothing_half_written(fakes, tmp_path, capsys, monkeypatch, name, code):
+    number = getattr(signal, name)
+    photo(tmp_path / "a.png")
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: os.kill(os.getpid(), number))
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "out") == code
+    assert names(tmp_path / "out") == [] and f"stopped by {name}" in capsys.readouterr().err
+    assert signal.getsignal(number) == signal.SIG_DFL
+
+
+def test_ctrl_c_before_anything_has_begun(capsys, monkeypatch):
+    def interrupt(*_words: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.importlib, "import_module", interrupt)
+    assert cli.main(["restore", "a.png", "-o", "out"]) == 130
+    assert capsys.readouterr().err == "codeformer: stopped\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 4.47 GiB for an array with shape (20000, 20000, 3)"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"),
+    ],
+)
+def test_out_of_memory_says_what_helps(fakes, tmp_path, capsys, monkeypatch, error):
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(fakes.restorer, "restore", fail)
+    photo(tmp_path / "a.png")
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "out") == 1
+    lines = capsys.readouterr().err.splitlines()[-1:]
+    assert "a.png: out of memory; use a smaller picture or a smaller --upscale (" in lines[0]
+    assert "unexpected" not in lines[0] and names(tmp_path / "out") == []
+
+
+def test_a_package_that_is_not_there_is_named_with_its_cure():
+    error = ModuleNotFoundError("No module named 'PIL.Image'", name="PIL.Image")
+    assert errors.one_line(error) == "the package 'PIL' is not installed. Cure: pip install pillow"
+
+
+def test_closed_output_is_no_error(fakes, tmp_path, monkeypatch):
+    photo(tmp_path / "a.png")
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "out") == 0
+    assert names(tmp_path / "out") == ["a.png"]
+
+
+def test_a_name_without_letters_in_the_terminal_is_shown_with_marks(tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    (tmp_path / "süß.pth").write_text("x")
+    answer = subprocess.run(
+        [sys.executable, "-m", "codeformer_core", "weights", "verify", tmp_path / "süß.pth"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0 and "s??.pth" in answer.stdout and answer.stderr == ""
 
 
 # --- models ----------------------------------------------------------------------------------------------------------
@@ -392,7 +490,7 @@ def test_a_model_of_the_wrong_kind_is_refused_once(fakes, tmp_path, capsys):
         photo(tmp_path / "in" / name)
     assert restore(tmp_path / "in", "-o", tmp_path / "out") == 1
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and "codeformer_colorization.pth is a colorization model" in lines[0]
+    assert len(lines) == 1 and "codeformer_colorization.pth is a model for colorization" in lines[0]
 
 
 def test_a_broken_package_is_one_line_with_the_way_around(fakes, tmp_path, capsys, monkeypatch):
@@ -403,6 +501,28 @@ def test_a_broken_package_is_one_line_with_the_way_around(fakes, tmp_path, capsy
     photo(tmp_path / "a.png")
     assert restore(tmp_path / "a.png", "-o", tmp_path / "out") == 1
     assert "pip install facexlib. --detector yunet" in capsys.readouterr().err
+
+
+def test_a_broken_opencv_is_said_once_and_yunet_is_no_way_around_it(fakes, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / "in" / name)
+    assert restore(tmp_path / "in", "-o", tmp_path / "out") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "pip install --upgrade opencv-python" in lines[0] and "yunet" not in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_onnx_file_is_said_once(fakes, tmp_path, capsys, monkeypatch):
+    from codeformer_core.loading import load_detector
+
+    monkeypatch.setattr(tools, "load_detector", load_detector)
+    (tmp_path / "other.onnx").write_bytes(b"not a network")
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / "in" / name)
+    assert restore(tmp_path / "in", "-o", tmp_path / "out", "--detector", tmp_path / "other.onnx") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "other.onnx" in lines[0] and "comes with this package" in lines[0]
 
 
 def test_a_device_that_is_not_there(fakes, tmp_path, capsys):

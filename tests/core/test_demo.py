@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from codeformer_core import cli
 from codeformer_core.commands import demo
+from codeformer_core.weights.download import DownloadError
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +33,7 @@ def test_restores_the_example(tmp_path, tiny_state, capsys):
 
 def test_without_the_model_says_which_file_and_shows_the_faces(tmp_path, monkeypatch, capsys):
     def unreachable(*_args, **_options):
-        raise OSError("codeformer.pth could not be downloaded: no network")
+        raise DownloadError("codeformer.pth could not be downloaded: no network")
 
     monkeypatch.setattr("codeformer_core.loading.fetch", unreachable)
     assert cli.main(["demo", "-o", str(tmp_path)]) == 0
@@ -47,3 +48,26 @@ def test_an_installed_package_has_no_example(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(demo, "EXAMPLE", tmp_path / "absent.jpg")
     assert cli.main(["demo"]) == 2
     assert "name a photo" in capsys.readouterr().err
+
+
+def test_a_model_that_is_wrong_is_an_error(tmp_path, capsys):
+    (tmp_path / "wrong.pth").write_text("not a checkpoint")
+    assert cli.main(["demo", "-o", str(tmp_path / "out"), "--model", str(tmp_path / "wrong.pth")]) == 1
+    assert "wrong.pth" in capsys.readouterr().err
+
+
+def test_yunet_stands_in_where_facexlib_is_broken(tmp_path, monkeypatch, tiny_state, capsys):
+    def load_detector(name):
+        if name != "yunet":
+            raise ImportError("the package 'facexlib' is installed but does not import")
+        return real(name)
+
+    from codeformer_core import loading
+
+    real = loading.load_detector
+    monkeypatch.setattr(loading, "load_detector", load_detector)
+    monkeypatch.setattr("codeformer_core.weights.folders.best_installed_detector", lambda roots: "retinaface_resnet50")
+    save_file(tiny_state, tmp_path / "tiny.safetensors")
+    assert cli.main(["demo", "-o", str(tmp_path / "out"), "--model", str(tmp_path / "tiny.safetensors")]) == 0
+    said = capsys.readouterr()
+    assert "facexlib" in said.err and "found by yunet" in said.out

@@ -305,11 +305,13 @@ def test_yunet_weights_anywhere_and_damaged(tmp_path):
     elsewhere.write_bytes(WEIGHTS_PATH.read_bytes())
     assert len(YuNetDetector(elsewhere).detect(picture)[0]) == 9
     elsewhere.write_bytes(b"not a network")
-    with pytest.raises(RuntimeError, match=r"(?s)cannot use the face detector.*reinstall"):
-        YuNetDetector(elsewhere).detect(picture)
+    for use in (YuNetDetector(elsewhere).check, lambda: YuNetDetector(elsewhere).detect(picture)):
+        with pytest.raises(RuntimeError, match=r"cannot use the face detector .*顔\.onnx.* comes with this package"):
+            use()
     elsewhere.unlink()
-    with pytest.raises(RuntimeError, match=r"cannot be read.*reinstall"):
-        YuNetDetector(elsewhere).detect(picture)
+    with pytest.raises(RuntimeError, match=r"cannot be read.*comes with this package"):
+        YuNetDetector(elsewhere).check()
+    YuNetDetector().check()
 
 
 def test_yunet_leaves_opencv_as_it_was(capfd):

@@ -357,6 +357,13 @@ def test_floating_point_and_other_depths_are_refused_with_the_cure(tmp_path):
         read_picture(tmp_path / "int.tif")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ValueError, match=r"pipe\.png: a pipe or device, not a picture file"):
+        read_picture(tmp_path / "pipe.png")
+
+
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_picture(tmp_path / "nothing.png")

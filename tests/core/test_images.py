@@ -87,6 +87,11 @@ def test_values_that_are_no_numbers(value, dtype):
         check_images(pictures)
 
 
+def test_large_numbers_are_numbers():
+    """Values whose sum overflows are no fault of the step before."""
+    check_images(torch.full((1, 2, 2, 3), 3e38))
+
+
 def test_infinities_that_cancel_are_found():
     pictures = torch.zeros(1, 1, 2, 3)
     pictures[0, 0, 0, 0], pictures[0, 0, 1, 1] = torch.inf, -torch.inf

@@ -32,6 +32,12 @@ def test_a_containers_limit_counts(monkeypatch, tmp_path):
     (tmp_path / "memory.max").write_text("50000\n")
     (tmp_path / "memory.current").write_text("20000\n")
     assert memory.free_bytes("cpu") == 30000
+    # Files that were read stay in memory while nobody else wants it.
+    (tmp_path / "memory.stat").write_text("anon 9000\nfile 11500\ninactive_file 10000\nactive_file 1000\nshmem 500\n")
+    assert memory.free_bytes("cpu") == 41000
+    (tmp_path / "memory.current").write_text("70000\n")
+    (tmp_path / "memory.stat").write_text("anon 9000\n")
+    assert memory.free_bytes("cpu") == 0
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.free_bytes("cpu") > 30000
 

@@ -60,7 +60,8 @@ def test_pasted_picture(name):
     published_HW3 = cv2.imread(str(FOLDER / case["pasted"]), cv2.IMREAD_UNCHANGED)[..., ::-1].astype(np.float32)
     difference = np.abs(result.images_BHWC[0].numpy() * 255 - published_HW3)
     assert difference.mean() < 0.1
-    assert difference.max() <= 4
+    # The recorded tolerance is 4; what is claimed is 2.
+    assert difference.max() <= 2.01
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -7,6 +7,8 @@ import logging
 import math
 from dataclasses import dataclass, field
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -305,6 +307,34 @@ def test_upscaled(upscale):
     assert result.faces[0] == BOTH
 
 
+@dataclass(frozen=True)
+class UntouchingRestorer:
+    name: str = "untouching"
+    task: str = "restoration"
+
+    def faces_at_once(self) -> int:
+        return 2
+
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
+        return faces_B3HW
+
+
+@pytest.mark.parametrize("upscale", [1.0, 1.37, 1.5, 2.0, 2.996])
+@pytest.mark.parametrize("shape", [(HEIGHT, WIDTH), (101, 167)])
+def test_untouched_faces_leave_no_trace(upscale, shape):
+    """Faces lie exactly where they were, also where the result's size had to be rounded.
+
+    Slopes, because no resize bends them: half a pixel off would show as 3e-3.
+    """
+    y_HW, x_HW = torch.meshgrid(*(torch.linspace(0.1, 0.9, side) for side in shape), indexing="ij")
+    given = torch.stack((y_HW, x_HW, 1 - y_HW), -1)[None]
+    faces = (placed_face(shape[1] - 25, shape[0] - 25, 9, 10), placed_face(55, 50, 16, -20))
+    result = restore(given, faces, restorer=UntouchingRestorer(), upscale=upscale)
+    enlarged = restore(given, (), upscale=upscale)
+    assert (result.masks_BHW > 0.99).any() and len(result.crops) == 2
+    assert (result.images_BHWC - enlarged.images_BHWC).abs().max() < 6e-4
+
+
 @pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (2 * HEIGHT, 2 * WIDTH), (70, 90), (601, 333)])
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_background_of_any_size(count, size):
@@ -596,20 +626,43 @@ def test_out_of_memory_with_a_single_face_is_told():
 # --- the published recipe --------------------------------------------------------------------------------------------
 
 
+def in_enlarged_pixels(face: Face, factor: float) -> Face:
+    return dataclasses.replace(
+        face,
+        box_xyxy=tuple(value * factor for value in face.box_xyxy),
+        landmarks_xy=tuple((x * factor, y * factor) for x, y in face.landmarks_xy),
+    )
+
+
 def test_parity_enlarges_small_pictures_and_tells_faces_in_the_given_pixels():
     given = pictures(1, 4)
     enlarged_by = 512 / HEIGHT
-    seen_large = dataclasses.replace(
-        FACE,
-        box_xyxy=tuple(value * enlarged_by for value in FACE.box_xyxy),
-        landmarks_xy=tuple((x * enlarged_by, y * enlarged_by) for x, y in FACE.landmarks_xy),
-    )
-    result = restore(given, (seen_large,), parity=True)
+    result = restore(given, (in_enlarged_pixels(FACE, enlarged_by),), parity=True)
     assert result.images_BHWC.shape == (1, 512, int(WIDTH * enlarged_by), 4)
     assert result.faces[0][0].box_xyxy == pytest.approx(FACE.box_xyxy)
     assert sum(result.faces[0][0].landmarks_xy, ()) == pytest.approx(sum(FACE.landmarks_xy, ()))
     levels = result.images_BHWC[..., :3] * 255
     assert torch.allclose(levels, levels.round(), atol=1e-3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(140, 200), (200, 140), (141, 333), (511, 513), (7, 300), (512, 600)])
+def test_parity_enlarges_as_opencv_does(height, width):
+    """By the factor of the shorter side, sizes rounded; the official program gives cv2.resize a factor, not a size."""
+    levels_HW3 = (waves_picture(height, width) * 255).round()
+    factor = max(512 / min(height, width), 1)
+    expected = cv2.resize(
+        levels_HW3.to(torch.uint8).numpy(), None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR
+    )
+    result = restore(levels_HW3[None] / 255, (), parity=True)
+    assert np.array_equal((result.images_BHWC[0] * 255).round().numpy(), expected)
+    doubled = restore(levels_HW3[None] / 255, (), parity=True, upscale=2.0).images_BHWC
+    assert doubled.shape[1:3] == (2 * expected.shape[0], 2 * expected.shape[1])
+
+
+def test_parity_measures_the_smallest_face_in_the_given_pixels():
+    seen_large = in_enlarged_pixels(FACE, 512 / HEIGHT)
+    for smallest, kept in ((FACE.width - 1, 1), (FACE.width + 1, 0)):
+        assert len(restore(pictures(), (seen_large,), parity=True, smallest_face=smallest).faces[0]) == kept
 
 
 # --- aligned faces ---------------------------------------------------------------------------------------------------

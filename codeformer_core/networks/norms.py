@@ -1,0 +1,64 @@
+"""Group norm with the precision that float32 has, also where torch's own kernel has less.
+
+Shape legend: B pictures, C channels, H W height and width, S strips of a picture, G groups of channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+# torch's CPU kernel for channels_last keeps one running sum of squares per group for as many rows as a thread gets. In
+# float32 that costs three digits on a 512x512 map, more with fewer threads (measured: errors of 3e-4 against 7e-7).
+# A strip of this many pixels costs none; below 1024 the kernel takes another, slow way.
+STRIP_PIXELS = 2048
+SMALLEST_MAP = 128 * 128
+
+
+def apply_norm(norm: nn.Module, x_BCHW: Tensor) -> Tensor:
+    """norm(x_BCHW): as the layer itself does it, or strip by strip where that is more precise and no slower."""
+    # A host's layers have their weights elsewhere, and training needs gradients through the statistics.
+    if type(norm) is not nn.GroupNorm or torch.is_grad_enabled() or not _gains(x_BCHW):
+        return norm(x_BCHW)
+    return _norm_in_strips(norm, x_BCHW)
+
+
+def _gains(x_BCHW: Tensor) -> bool:
+    height, width = x_BCHW.shape[2:]
+    return (
+        x_BCHW.device.type == "cpu"
+        and x_BCHW.dtype == torch.float32
+        and height * width > SMALLEST_MAP
+        and height % _rows(width) == 0
+        and x_BCHW.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def _rows(width: int) -> int:
+    return max(1, STRIP_PIXELS // width)
+
+
+def _norm_in_strips(norm: nn.GroupNorm, x_BCHW: Tensor) -> Tensor:
+    """Every strip normed by its own mean and deviation, then one scale and shift per strip to the whole map's."""
+    batch, channels, height, width = x_BCHW.shape
+    rows = _rows(width)
+    strips = height // rows
+    # Only another look at channels_last memory, as is the way back.
+    strips_NCHW = x_BCHW.permute(0, 2, 3, 1).reshape(batch * strips, rows, width, channels).permute(0, 3, 1, 2)
+    normed_NCHW, mean_NG, inverse_NG = torch.native_group_norm(
+        strips_NCHW, None, None, batch * strips, channels, rows * width, norm.num_groups, norm.eps
+    )
+    mean_BSG = mean_NG.double().view(batch, strips, -1)
+    inverse_BSG = inverse_NG.double().view(batch, strips, -1)
+    mean_B1G = mean_BSG.mean(1, keepdim=True)
+    variance_BSG = inverse_BSG.pow(-2) - norm.eps + (mean_BSG - mean_B1G).square()
+    whole_B1G = (variance_BSG.mean(1, keepdim=True) + norm.eps).rsqrt()
+    scale_BSC, shift_BSC = (
+        value_BSG.repeat_interleave(channels // norm.num_groups, dim=2) * norm.weight
+        for value_BSG in (whole_B1G / inverse_BSG, (mean_BSG - mean_B1G) * whole_B1G)
+    )
+    scale_NC11, shift_NC11 = (
+        value_BSC.float().view(-1, channels, 1, 1) for value_BSC in (scale_BSC, shift_BSC + norm.bias)
+    )
+    torch.addcmul(shift_NC11, normed_NCHW, scale_NC11, out=normed_NCHW)
+    return normed_NCHW.permute(0, 2, 3, 1).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
