@@ -33,10 +33,13 @@ _DEBUG = "--debug"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` without the program's name, default sys.argv."""
     words = list(sys.argv[1:] if argv is None else argv)
+    # Taken out here, so that it may stand before or behind any verb.
+    debug = _DEBUG in words
+    words = [word for word in words if word != _DEBUG]
     _prepare_streams()
     try:
         with _stopped_by_signals():
-            return _run(words)
+            return _run(words, debug)
     except Stopped as stop:
         return _fail(str(stop), stop.exit_code)
     except KeyboardInterrupt:
@@ -47,15 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:  # noqa: BLE001 - nothing is swallowed: it is printed and decides the exit code
-        if "--debug" in words:
+        if debug:
             traceback.print_exc()
         return _fail(one_line(error), USAGE if isinstance(error, UsageError) else FAILED)
 
 
-def _run(words: list[str]) -> int:
-    # Taken out here, so that it may stand before or behind any verb.
-    debug = _DEBUG in words
-    words = [word for word in words if word != _DEBUG]
+def _run(words: list[str], debug: bool) -> int:
     chosen = next((word for word in words if not word.startswith("-")), None)
     parser, command = _build_parser(chosen)
     try:

@@ -89,9 +89,12 @@ def in_batches(count: int, size: int, run: Callable[[slice], Result]) -> Iterato
             continue
         logger.warning("out of memory with %d at a time, going on with %d", tried, size)
         # Only here, where the error no longer holds on to what the failed call had made.
-        for backend in (torch.cuda, torch.mps, torch.xpu):
-            if backend.is_available():
-                backend.empty_cache()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        elif torch.backends.mps.is_available():
+            torch.mps.empty_cache()
+        elif hasattr(torch, "xpu") and torch.xpu.is_available():
+            torch.xpu.empty_cache()
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

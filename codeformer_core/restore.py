@@ -24,7 +24,7 @@ from .faces.gray import is_gray, match_gray
 from .faces.masks import face_shape_mask
 from .faces.parsing import FaceParser
 from .faces.published import published_paste_matrix
-from .faces.selection import SkippedFace, Which, choose_faces
+from .faces.selection import SkippedFace, Which, check_smallest_face, check_which, choose_faces
 from .faces.types import Face, FaceCrop
 from .restorer import FaceRestorer, check_fidelity
 from .results import RestoredImages
@@ -83,7 +83,7 @@ def restore_images(
     Raises ValueError naming the input and the cure. Nothing that was passed in is changed.
     """
     check_restorer(restorer, fidelity, batch_size)
-    _check_options(upscale, mask, opacity)
+    _check_options(upscale, smallest_face, faces, mask, opacity)
     pictures.check_layout(images_BHWC)
     batch, height, width, _ = images_BHWC.shape
     sizes = plan_sizes(height, width, upscale, parity)
@@ -151,7 +151,9 @@ def check_restorer(restorer: FaceRestorer, fidelity: float, batch_size: int | No
         raise ValueError(f"batch_size must be 1 or more, or None to choose it from the free memory, got {batch_size}")
 
 
-def _check_options(upscale: float, mask: str, opacity: float) -> None:
+def _check_options(upscale: float, smallest_face: float, faces: str, mask: str, opacity: float) -> None:
+    check_smallest_face(smallest_face)
+    check_which(faces)
     if not (math.isfinite(upscale) and upscale >= 1):
         raise ValueError(f"upscale must be 1 or more, got {upscale}; shrink the result afterwards instead")
     if mask not in ("face", "box"):

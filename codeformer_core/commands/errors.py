@@ -34,7 +34,8 @@ def one_line(error: BaseException) -> str:
         package = error.name.partition(".")[0]
         text = f"the package {package!r} is not installed. Cure: pip install {_PIP_NAMES.get(package, package)}"
     if _is_out_of_memory(error):
-        text = f"out of memory; use a smaller picture or a smaller --upscale ({text or 'no details'})"
+        details = f" ({text})" if text else ""
+        text = f"out of memory; use a smaller picture or a smaller --upscale{details}"
     expected = isinstance(error, ValueError | OSError | ImportError | MemoryError | RuntimeError)
     if not expected or not text:
         # An error nobody planned for: its kind says more than its words.

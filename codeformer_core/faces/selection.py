@@ -63,14 +63,25 @@ def choose_faces(
     return Selection(kept, tuple(skipped))
 
 
+def check_which(which: str) -> None:
+    """Raise ValueError for another word than `Which` has."""
+    if which not in get_args(Which):
+        raise ValueError(f"which faces: expected one of {', '.join(get_args(Which))}, got {which!r}")
+
+
+def check_smallest_face(smallest_face: float) -> None:
+    """Raise ValueError when it is negative or not a number."""
+    if not smallest_face >= 0:
+        raise ValueError(f"smallest face must be 0 or more pixels, got {smallest_face}. Cure: 0 keeps every face")
+
+
 def select_faces(faces: Sequence[Face], which: Which, picture_size_hw: tuple[int, int]) -> Selection:
     """All faces, the one with the largest box inside the picture, or the one nearest to the picture's centre
     (by its box's centre). Of equals the first one wins.
 
     Raises ValueError for another word.
     """
-    if which not in get_args(Which):
-        raise ValueError(f"which faces: expected one of {', '.join(get_args(Which))}, got {which!r}")
+    check_which(which)
     if which == "all" or len(faces) < 2:
         return Selection(tuple(faces), ())
     if which == "largest":
@@ -89,8 +100,7 @@ def skip_small_faces(faces: Sequence[Face], smallest_face: float) -> Selection:
 
     Raises ValueError when it is negative or not a number.
     """
-    if not smallest_face >= 0:
-        raise ValueError(f"smallest face must be 0 or more pixels, got {smallest_face}. Cure: 0 keeps every face")
+    check_smallest_face(smallest_face)
 
     def reason(face: Face) -> str | None:
         side = min(face.width, face.height)

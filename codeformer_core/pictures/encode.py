@@ -26,6 +26,7 @@ _WITH_ALPHA = ("PNG", "WEBP", "TIFF")
 _WITH_16_BIT = ("PNG", "TIFF")
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}  # libjpeg's and WebP's own limits
 _METERS_PER_INCH = 0.0254
+_STRIP_VALUES = 1 << 22
 _OPAQUE = 254.5 / 255  # what becomes 255
 
 
@@ -45,7 +46,8 @@ def encode(picture: Picture, file_format: str, name: str) -> bytes:
         )
     bit_depth = picture.bit_depth if file_format in _WITH_16_BIT else 8
     image_HWC = picture.image_HWC
-    if not torch.isfinite(image_HWC).all():
+    # Smallest and largest are finite exactly when all values are, and need no mask of the picture's size.
+    if not all(map(torch.isfinite, torch.aminmax(image_HWC))):
         raise ValueError(
             f"{name}: not written, because the picture holds values that are not numbers (NaN or infinity)"
         )
@@ -68,10 +70,16 @@ def encode(picture: Picture, file_format: str, name: str) -> bytes:
 
 
 def _quantise(image_HWC: torch.Tensor, bit_depth: int) -> np.ndarray:
-    """Values outside [0, 1] are clipped, the rest rounded to the nearest step."""
+    """Values outside [0, 1] are clipped, the rest rounded to the nearest step. In strips: a whole picture once more
+    as floats is what large ones have no memory for."""
     steps = (1 << bit_depth) - 1
-    scaled = image_HWC.detach().to("cpu", torch.float32, copy=True).clamp_(0, 1).mul_(steps).round_()
-    return scaled.numpy().astype(np.uint8 if bit_depth == 8 else np.uint16)
+    height, width, channels = image_HWC.shape
+    pixels_HWC = np.empty((height, width, channels), np.uint8 if bit_depth == 8 else np.uint16)
+    rows = max(1, _STRIP_VALUES // (width * channels))
+    for top in range(0, height, rows):
+        strip_HWC = image_HWC[top : top + rows].detach().to("cpu", torch.float32)
+        pixels_HWC[top : top + rows] = strip_HWC.clamp(0, 1).mul_(steps).round_().numpy()
+    return pixels_HWC
 
 
 def _is_gray(image_HWC: torch.Tensor) -> bool:

@@ -393,7 +393,7 @@ def test_out_of_memory_says_what_helps(fakes, tmp_path, capsys, monkeypatch, err
     photo(tmp_path / "a.png")
     assert restore(tmp_path / "a.png", "-o", tmp_path / "out") == 1
     lines = capsys.readouterr().err.splitlines()[-1:]
-    assert "a.png: out of memory; use a smaller picture or a smaller --upscale (" in lines[0]
+    assert "a.png: out of memory; use a smaller picture or a smaller --upscale" in lines[0]
     assert "unexpected" not in lines[0] and names(tmp_path / "out") == []
 
 
