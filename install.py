@@ -161,7 +161,7 @@ def download_models(names: list[str], models_folder: str | None) -> int:
     """Fetch each into its own folder below the models folder; the exit code."""
     if not names:
         return 0
-    from codeformer_core.weights import command
+    from codeformer_core.commands import weights as command
     from codeformer_core.weights.catalog import find_entry, unknown_name
 
     entries = []

@@ -24,7 +24,7 @@ from .commands.errors import FAILED, INTERRUPTED, USAGE, Stopped, UsageError, on
 _COMMANDS = {
     "restore": (".commands.restore", "restore the faces in pictures"),
     "demo": (".commands.demo", "restore the example photo"),
-    "weights": (".weights.command", "list, download, convert and verify model files"),
+    "weights": (".commands.weights", "list, download, convert and verify model files"),
 }
 
 _DEBUG = "--debug"

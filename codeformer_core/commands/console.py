@@ -1,5 +1,4 @@
-"""What a long command shows: result lines on stdout, and on stderr errors, warnings and (in a terminal) a
-bar."""
+"""What a long command shows: result lines on stdout; on stderr errors, warnings and, in a terminal, a bar."""
 
 from __future__ import annotations
 

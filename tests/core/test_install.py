@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from codeformer_core.weights import command
+from codeformer_core.commands import weights as command
 
 ROOT = Path(__file__).parents[2]
 

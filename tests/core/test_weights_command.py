@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from codeformer_core.commands import weights as command
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig
-from codeformer_core.weights import catalog, command
+from codeformer_core.weights import catalog
 from codeformer_core.weights.convert import to_published
 from codeformer_core.weights.load import read_state_dict
 

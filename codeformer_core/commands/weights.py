@@ -8,13 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .catalog import CATALOG, CatalogEntry, find_entry, unknown_name
-from .download import DownloadError, download, mismatch, sha256_of
-from .folders import default_roots, download_folder, find_weights, search_folders
-from .kept import copy_path, is_current, origin, write_safetensors
-
-# Exit code of a program that Ctrl-C ended, as shells have it.
-INTERRUPTED = 130
+from ..weights.catalog import CATALOG, CatalogEntry, find_entry, unknown_name
+from ..weights.download import DownloadError, download, mismatch, sha256_of
+from ..weights.folders import default_roots, download_folder, find_weights, search_folders
+from ..weights.kept import copy_path, is_current, origin, write_safetensors
+from .errors import INTERRUPTED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -147,9 +145,9 @@ class _ProgressLine:
 
 def _convert(file: Path, output: Path | None, layout: str) -> int:
     # Here and not above: these bring torch, which `list` and `download` don't need.
-    from .convert import from_published, to_published
-    from .detect import identify
-    from .load import WeightsError, read_state_dict
+    from ..weights.convert import from_published, to_published
+    from ..weights.detect import identify
+    from ..weights.load import WeightsError, read_state_dict
 
     target = copy_path(file) if output is None else output
     if target.suffix.lower() != ".safetensors":
