@@ -14,6 +14,8 @@ from .server import PACK, Server
 
 LOADED = "Requested to load CodeFormer"
 NOT_AT_START = {"cv2", "facexlib", "torchvision", "basicsr", "numba", "scipy", "matplotlib"}
+# A host's group norm is torch's own, which on a CPU is less exact than ours (see networks/norms.py).
+SAME_NETWORK = 2e-3
 
 
 def test_hosts_log_calls_the_import_quick(server: Server):
@@ -39,14 +41,14 @@ def test_weights_left_behind_give_the_same_faces(measured_inside: dict[str, Any]
     assert measured_inside["layers_with_weights"] > 50
     assert measured_inside["streamable_layers"] == measured_inside["layers_with_weights"]
     assert measured_inside["left_behind"] is True
-    assert measured_inside["streamed_difference"] < 1e-5
-    assert measured_inside["whole_difference"] < 1e-5
+    assert measured_inside["streamed_difference"] < 1e-6
+    assert measured_inside["whole_difference"] < SAME_NETWORK
 
 
 def test_bfloat16_weights_compute_in_float32_when_fed_with_it(measured_inside: dict[str, Any]):
     """The restorer's second try relies on it."""
     assert measured_inside["cast_dtype"] == "torch.float32"
-    assert measured_inside["cast_difference"] < 1e-5
+    assert measured_inside["cast_difference"] < SAME_NETWORK
 
 
 def test_models_are_evicted_and_come_back(server: Server):
