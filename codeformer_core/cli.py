@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from .commands.console import Console
 from .commands.errors import FAILED, INTERRUPTED, USAGE, Stopped, UsageError, one_line
 
 # verb -> (module with add_arguments(parser) and run(args) -> exit code, what it does). Only the module that
@@ -115,5 +116,5 @@ def _build_parser(chosen: str | None):
 
 
 def _fail(text: str, code: int) -> int:
-    print(f"codeformer: {text}", file=sys.stderr)
+    Console(sys.stdout, sys.stderr).complain(f"codeformer: {text}")
     return code

@@ -188,6 +188,10 @@ def _named_errors(path: Path) -> Iterator[None]:
     except _BAD_DATA as error:
         if str(path) in str(error):
             raise
+        if "MAX_TEXT_CHUNK" in str(error):  # Pillow's guard against texts that fill the memory
+            raise ValueError(
+                f"{path}: a text or colour profile in it unpacks to more than 1 MiB; save the picture without it"
+            ) from error
         raise ValueError(f"{path}: {error or 'the picture is damaged'}") from error
 
 

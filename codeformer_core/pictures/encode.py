@@ -25,6 +25,7 @@ QUALITY = 95
 _WITH_ALPHA = ("PNG", "WEBP", "TIFF")
 _WITH_16_BIT = ("PNG", "TIFF")
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}  # libjpeg's and WebP's own limits
+_LONGEST_JPEG_EXIF = 65533
 _METERS_PER_INCH = 0.0254
 _STRIP_VALUES = 1 << 22
 _OPAQUE = 254.5 / 255  # what becomes 255
@@ -65,7 +66,7 @@ def encode(picture: Picture, file_format: str, name: str) -> bytes:
     if file_format == "TIFF":
         return encode_tiff(pixels_HWC, profile, picture.dpi, main_exif_text(picture.exif))
     if bit_depth == 8:
-        return _encode_8_bit(pixels_HWC, picture, file_format, profile)
+        return _encode_8_bit(pixels_HWC, picture, file_format, profile, name)
     return _encode_png16(pixels_HWC, picture, profile, name)
 
 
@@ -88,7 +89,9 @@ def _is_gray(image_HWC: torch.Tensor) -> bool:
     return bool((rgb_HWC.amax(2) - rgb_HWC.amin(2)).max() < 1 / 255)
 
 
-def _encode_8_bit(pixels_HWC: np.ndarray, picture: Picture, file_format: str, profile: bytes | None) -> bytes:
+def _encode_8_bit(
+    pixels_HWC: np.ndarray, picture: Picture, file_format: str, profile: bytes | None, name: str
+) -> bytes:
     options: dict[str, object] = {}
     if file_format == "JPEG":
         options = {
@@ -99,7 +102,7 @@ def _encode_8_bit(pixels_HWC: np.ndarray, picture: Picture, file_format: str, pr
         # exact: colours under transparent pixels are kept too.
         options = {"lossless": True, "exact": True} if picture.lossless else {"quality": QUALITY}
     if file_format != "BMP":
-        options |= {"icc_profile": profile, "exif": picture.exif or b""}
+        options |= {"icc_profile": profile, "exif": _fitting_exif(picture.exif, file_format, name)}
     if picture.dpi is not None and file_format != "WEBP":
         options["dpi"] = picture.dpi
     image = Image.fromarray(pixels_HWC[..., 0] if pixels_HWC.shape[2] == 1 else pixels_HWC)
@@ -107,6 +110,13 @@ def _encode_8_bit(pixels_HWC: np.ndarray, picture: Picture, file_format: str, pr
     stream = io.BytesIO()
     image.save(stream, format=file_format, **{key: value for key, value in options.items() if value})
     return stream.getvalue()
+
+
+def _fitting_exif(exif: bytes | None, file_format: str, name: str) -> bytes:
+    if exif is not None and file_format == "JPEG" and len(exif) > _LONGEST_JPEG_EXIF:
+        logger.warning("%s: its %s bytes of EXIF data are too many for JPEG and left out", name, f"{len(exif):,}")
+        return b""
+    return exif or b""
 
 
 def _encode_png16(pixels_HWC: np.ndarray, picture: Picture, profile: bytes | None, name: str) -> bytes:

@@ -7,7 +7,6 @@ Shape legend: H W picture height and width, C channels.
 from __future__ import annotations
 
 import logging
-import math
 import struct
 
 import numpy as np
@@ -29,6 +28,7 @@ _KEPT_TAGS = {
     0x8298: "Copyright",
 }
 _KEPT_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+_MOST_DPI = 65535  # JPEG has two bytes for it
 # PixelXDimension, PixelYDimension, and the interoperability directory's offset: wrong in a new file.
 _STALE_EXIF_TAGS = (0xA002, 0xA003, 0xA005)
 
@@ -82,13 +82,13 @@ def main_exif_text(exif: bytes | None) -> dict[int, str]:
 
 
 def read_dpi(image: Image.Image) -> tuple[float, float] | None:
-    """Pixels per inch, or None where the file has none or nonsense (zero, infinite)."""
+    """Pixels per inch, or None where the file has none or nonsense (zero, or more than any format can hold)."""
     dpi = image.info.get("dpi")
     try:
         horizontal, vertical = (float(value) for value in dpi) if dpi is not None else (0.0, 0.0)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
-    usable = all(math.isfinite(value) and value > 0 for value in (horizontal, vertical))
+    usable = all(1 <= value <= _MOST_DPI for value in (horizontal, vertical))  # NaN compares false
     return (horizontal, vertical) if usable else None
 
 

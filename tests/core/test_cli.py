@@ -410,6 +410,12 @@ def test_closed_output_is_no_error(fakes, tmp_path, monkeypatch):
     assert names(tmp_path / "out") == ["a.png"]
 
 
+def test_a_name_that_steers_a_terminal_is_shown_harmlessly(tmp_path, capsys):
+    assert restore(tmp_path / "a\x1b[31mred.png", "-o", tmp_path / "out") == 2
+    err = capsys.readouterr().err
+    assert "a?[31mred.png" in err and "\x1b" not in err
+
+
 def test_a_name_without_letters_in_the_terminal_is_shown_with_marks(tmp_path):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     (tmp_path / "süß.pth").write_text("x")

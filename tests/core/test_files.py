@@ -19,6 +19,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from codeformer_core import memory
 from codeformer_core.files import Picture, read_picture, write_picture
+from codeformer_core.pictures import encode as pictures_encode
 
 # Pillow's own remarks about the damaged files that are made here.
 pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
@@ -260,6 +261,51 @@ def test_profile_resolution_and_camera_are_kept(tmp_path, suffix, dtype):
         assert image.getexif()[0x010F] == "camera maker"
     if suffix != ".webp":
         assert back.dpi == pytest.approx((240, 240), abs=0.02)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp", ".jpg"])
+@pytest.mark.parametrize("per_meter", [1, 2**32 - 1])
+def test_a_resolution_that_is_nonsense_does_not_cost_the_picture(tmp_path, suffix, per_meter):
+    pixels = noise(3)
+    write_picture(tmp_path / "a.png", picture_of(pixels, dpi=(240, 240)))
+    data = (tmp_path / "a.png").read_bytes()
+    at = data.index(b"pHYs")
+    chunk = b"pHYs" + struct.pack(">IIB", per_meter, per_meter, 1)
+    chunk += struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "a.png").write_bytes(data[:at] + chunk + data[at + len(chunk) :])
+    picture = read_picture(tmp_path / "a.png")
+    assert picture.dpi is None
+    write_picture(tmp_path / f"b{suffix}", picture)
+    assert read_picture(tmp_path / f"b{suffix}").image_HWC.shape == picture.image_HWC.shape
+
+
+def test_exif_too_long_for_jpeg_is_left_out_with_a_warning(tmp_path, caplog):
+    exif = Image.Exif()
+    exif[0x010E] = "description " * 6000
+    source = picture_of(noise(3), exif=exif.tobytes())
+    write_picture(tmp_path / "a.jpg", source)
+    assert "a.jpg: its 72," in caplog.text and "too many for JPEG" in caplog.text
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert len(image.getexif()) == 0
+    write_picture(tmp_path / "a.png", source)
+    assert read_picture(tmp_path / "a.png").exif == exif.tobytes()
+
+
+def test_a_text_that_would_fill_the_memory_is_refused_in_words(tmp_path):
+    write_picture(tmp_path / "a.png", picture_of(noise(3)))
+    data = (tmp_path / "a.png").read_bytes()
+    content = b"zTXtComment\0\0" + zlib.compress(bytes(2**22))
+    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
+    with pytest.raises(ValueError, match=r"a\.png: a text or colour profile in it unpacks to more than 1 MiB"):
+        read_picture(tmp_path / "a.png")
+
+
+def test_a_picture_written_in_strips_is_the_same(tmp_path, monkeypatch):
+    pixels = noise(4, np.uint16)
+    monkeypatch.setattr(pictures_encode, "_STRIP_VALUES", 4 * WIDTH * 4)  # strips of 4, 4 and 1 rows
+    write_picture(tmp_path / "a.png", picture_of(pixels))
+    np.testing.assert_array_equal(as_integers(read_picture(tmp_path / "a.png")), pixels)
 
 
 def test_a_gray_profile_does_not_get_into_a_colour_file(tmp_path):
