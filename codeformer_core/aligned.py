@@ -10,6 +10,7 @@ from torch import Tensor
 
 from . import images as pictures
 from . import memory
+from .canvas import plan_sizes, require_memory
 from .faces.geometry import CROP_SIZE
 from .faces.gray import is_gray, match_gray
 from .restore import RESTORING, OnProgress, check_restorer, no_progress
@@ -31,6 +32,8 @@ def restore_aligned(
     Raises ValueError naming the input and the cure.
     """
     check_restorer(restorer, fidelity, batch_size)
+    pictures.check_layout(images_BHWC)
+    require_memory(images_BHWC, plan_sizes(images_BHWC.shape[1], images_BHWC.shape[2], 1.0, parity=False))
     source = pictures.take_apart(images_BHWC)
     report = on_progress or no_progress
     count, height, width = source.rgb_BHW3.shape[:3]

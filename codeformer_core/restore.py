@@ -5,7 +5,6 @@ Shape legend: B pictures, H W their height and width, C channels (1 to 4); N fac
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -35,6 +34,8 @@ MaskKind = Literal["face", "box"]
 
 FINDING = "finding faces"
 RESTORING = "restoring faces"
+# Beyond any use; larger numbers overflow the size of the result.
+LARGEST_UPSCALE = 64
 # Pictures handed to the detector together; between two such handfuls progress is told and cancel works.
 PICTURES_AT_ONCE = 4
 
@@ -143,7 +144,7 @@ def check_restorer(restorer: FaceRestorer, fidelity: float, batch_size: int | No
     """Raise ValueError unless faces can be restored with these."""
     if restorer.task != "restoration":
         raise ValueError(
-            f"{restorer.name} is a {restorer.task} model; restoring faces needs a restoration model: "
+            f"{restorer.name} is a model for {restorer.task}; restoring faces needs one for restoration: "
             "choose codeformer.pth"
         )
     check_fidelity(fidelity)
@@ -154,8 +155,10 @@ def check_restorer(restorer: FaceRestorer, fidelity: float, batch_size: int | No
 def _check_options(upscale: float, smallest_face: float, faces: str, mask: str, opacity: float) -> None:
     check_smallest_face(smallest_face)
     check_which(faces)
-    if not (math.isfinite(upscale) and upscale >= 1):
+    if not upscale >= 1:
         raise ValueError(f"upscale must be 1 or more, got {upscale}; shrink the result afterwards instead")
+    if upscale > LARGEST_UPSCALE:
+        raise ValueError(f"upscale must be at most {LARGEST_UPSCALE}, got {upscale}")
     if mask not in ("face", "box"):
         raise ValueError(f"mask must be 'face' or 'box', got {mask!r}")
     if not 0 <= opacity <= 1:

@@ -99,7 +99,9 @@ class Restorer:
         Raises ValueError for another task's model and for other shapes.
         """
         if self.task != "inpainting":
-            raise ValueError(f"{self.name} is a {self.task} model and can't inpaint: choose codeformer_inpainting.pth")
+            raise ValueError(
+                f"{self.name} is a model for {self.task} and can't inpaint: choose codeformer_inpainting.pth"
+            )
         self._check_faces(faces_B3HW)
         if mask_B1HW.shape != (faces_B3HW.shape[0], 1, *faces_B3HW.shape[2:]):
             raise ValueError(

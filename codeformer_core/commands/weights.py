@@ -12,7 +12,7 @@ from ..weights.catalog import CATALOG, CatalogEntry, find_entry, unknown_name
 from ..weights.download import DownloadError, download, mismatch, sha256_of
 from ..weights.folders import default_roots, download_folder, find_weights, search_folders
 from ..weights.kept import copy_path, is_current, origin, write_safetensors
-from .errors import INTERRUPTED
+from .errors import INTERRUPTED, Stopped
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,22 +95,22 @@ def _download(names: Sequence[str], folder: Path | None, roots: Sequence[Path]) 
             line.end()
             _complain(str(error))
             failed += 1
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             line.end()
-            return _interrupted(entry, target)
+            _tell_stopped(entry, target)
+            return stop.exit_code if isinstance(stop, Stopped) else INTERRUPTED
         else:
             line.end()
             print(f"  {path}")
     return 1 if failed else 0
 
 
-def _interrupted(entry: CatalogEntry, folder: Path) -> int:
+def _tell_stopped(entry: CatalogEntry, folder: Path) -> None:
     part = folder / f"{entry.filename}.part"
     kept = "nothing had arrived yet"
     if part.exists():
         kept = f"{part.stat().st_size:,} bytes are kept in {part}; the same command goes on from there"
     _complain(f"{entry.filename}: stopped; {kept}")
-    return INTERRUPTED
 
 
 class _ProgressLine:

@@ -195,12 +195,20 @@ def _check_complete(state: dict[str, Tensor], config: NetworkConfig, layout: Lay
     if unexpected := sorted(state.keys() - expected):
         problems.append(f"{len(unexpected)} unexpected keys, the first: {', '.join(unexpected[:3])}")
     if not problems:
+        problems = _no_weights(state)
+    if not problems:
         problems = _wrong_shapes(state, config, layout, source)
     if problems:
         raise WeightsError(
             f"{source}: looks like a CodeFormer checkpoint, but has {'; '.join(problems)}. "
             "The file is incomplete or of another version; download it again."
         )
+
+
+def _no_weights(state: dict[str, Tensor]) -> list[str]:
+    """Whole numbers load without an error and make garbage of every face."""
+    wrong = [key for key, tensor in state.items() if not tensor.is_floating_point()]
+    return [f"{len(wrong)} tensors of another kind of number, the first: {key} {state[key].dtype}" for key in wrong[:1]]
 
 
 def _wrong_shapes(state: dict[str, Tensor], config: NetworkConfig, layout: Layout, source: str) -> list[str]:

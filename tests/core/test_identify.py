@@ -194,3 +194,10 @@ def test_loading_says_the_same():
         state = {key: torch.empty(tensor.shape) for key, tensor in state_of(TINY_CONFIG).items()}
         del state["ft_layers.0.norm1.bias"]
         cf.load_restorer(state)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+def test_numbers_that_are_no_weights(tiny_state, dtype):
+    state = {key: tensor.to(dtype) for key, tensor in tiny_state.items()}
+    with pytest.raises(WeightsError, match=rf"odd.pth: .*another kind of number, the first: .* {dtype}"):
+        identify(state, "odd.pth")

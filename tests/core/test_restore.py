@@ -465,7 +465,7 @@ def test_fidelity_and_opacity_outside_0_to_1(value):
         cf.restore_aligned(pictures(), restorer=WatchedRestorer(), fidelity=value)
 
 
-@pytest.mark.parametrize("upscale", [0.99, 0, -2, math.nan, math.inf])
+@pytest.mark.parametrize("upscale", [0.99, 0, -2, math.nan, -math.inf])
 def test_upscale_below_1(upscale):
     with pytest.raises(ValueError, match=r"upscale must be 1 or more, got .*shrink the result afterwards"):
         restore(pictures(), upscale=upscale)
@@ -489,7 +489,7 @@ def test_other_options(options, complaint):
 @pytest.mark.parametrize("task", ["colorization", "inpainting", "autoencoder"])
 def test_a_model_for_another_task_is_refused(task):
     restorer = WatchedRestorer(name="codeformer_colorization.pth", task=task)
-    complaint = f"codeformer_colorization.pth is a {task} model; .* choose codeformer.pth"
+    complaint = f"codeformer_colorization.pth is a model for {task}; .* choose codeformer.pth"
     with pytest.raises(ValueError, match=complaint):
         restore(pictures(), restorer=restorer)
     with pytest.raises(ValueError, match=complaint):
@@ -514,6 +514,19 @@ def test_bad_pictures(bad, complaint, parity):
         restore(bad, parity=parity)
     with pytest.raises(ValueError, match=complaint):
         cf.restore_aligned(bad, restorer=WatchedRestorer())
+
+
+@pytest.mark.parametrize("upscale", [65, 1e308, math.inf])
+def test_an_upscale_beyond_any_use(upscale):
+    with pytest.raises(ValueError, match=r"upscale must be at most 64, got "):
+        restore(pictures(), upscale=upscale)
+
+
+def test_aligned_faces_that_do_not_fit(monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 4 * GIB)
+    huge = torch.zeros(1, 1, 1, 1).expand(1, 20_000, 20_000, 3)
+    with NothingComputed(), pytest.raises(NotEnoughMemory, match="a result of 20000x20000 pixels"):
+        cf.restore_aligned(huge, restorer=WatchedRestorer())
 
 
 class NothingComputed(TorchDispatchMode):

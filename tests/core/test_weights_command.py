@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import signal
 import threading
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from codeformer_core.commands import weights as command
+from codeformer_core.commands.errors import Stopped
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig
 from codeformer_core.weights import catalog
@@ -126,14 +128,15 @@ def test_failed_download(models, served, capsys):
     assert "HTTP 404" in err and str(models / "facerestore_models" / "codeformer.pth") in err
 
 
-def test_ctrl_c_says_what_is_kept(models, served, capsys, monkeypatch):
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (Stopped(signal.SIGTERM), 143)])
+def test_a_stopped_download_says_what_is_kept(models, served, capsys, monkeypatch, stop, code):
     def interrupted(entry, folder, on_progress):
         folder.mkdir(parents=True)
         (folder / "codeformer.pth.part").write_bytes(BODY[:1234])
-        raise KeyboardInterrupt
+        raise stop
 
     monkeypatch.setattr(command, "download", interrupted)
-    assert weights("download", "codeformer") == 130
+    assert weights("download", "codeformer") == code
     err = capsys.readouterr().err
     assert "1,234 bytes are kept" in err and "codeformer.pth.part" in err
 
