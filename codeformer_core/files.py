@@ -1,5 +1,4 @@
-"""Picture files in and out: PNG, JPEG, WebP, TIFF and BMP, 8 and 16 bits per channel, upright, whole or not
-at all.
+"""Picture files in and out: PNG, JPEG, WebP, TIFF and BMP, 8 and 16 bits, upright, whole or not at all.
 
 Shape legend: H W picture height and width, C channels.
 """

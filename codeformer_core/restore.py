@@ -101,15 +101,15 @@ def restore_images(
     masks_BHW = torch.zeros(canvas_BHW3.shape[:3], device=canvas_BHW3.device)
     shape_parser = parser if mask == "face" else None
     crops: list[FaceCrop] = []
+    pasted: list[list[Face]] = [[] for _ in range(batch)]
     for placement, crop_3HW, face_3HW, shape_HW in _restore(
         rgb_BHW3, placements, restorer, shape_parser, fidelity, parity, batch_size, report
     ):
-        if keep_crops:
-            crops.append(FaceCrop(placement.picture, placement.face, placement.matrix, crop_3HW, face_3HW))
+        crop = FaceCrop(placement.picture, placement.face, placement.matrix, crop_3HW, face_3HW)
         if face_upscaler is not None and upscale > 1:
             face_3HW, shape_HW = _enlarged_face(face_3HW, shape_HW, face_upscaler, upscale)
         size = face_3HW.shape[-1]
-        paste_face(
+        touched = paste_face(
             canvas_BHW3[placement.picture],
             masks_BHW[placement.picture],
             face_3HW,
@@ -120,16 +120,19 @@ def restore_images(
             opacity=opacity,
             parity_upscale=upscale if parity else None,
         )
+        if not touched:
+            skipped[placement.picture].append(SkippedFace(placement.face, "it lies outside the picture"))
+            continue
+        pasted[placement.picture].append(_in_source_pixels(placement.face, sizes.enlarged))
+        if keep_crops:
+            crops.append(crop)
     if parity:
         # The published result is truncated to 8 bits; the small number keeps whole levels, which float32 can miss.
         canvas_BHW3.mul_(255).add_(1e-3).floor_().div_(255)
-    chosen: list[list[Face]] = [[] for _ in range(batch)]
-    for placement in placements:
-        chosen[placement.picture].append(_in_source_pixels(placement.face, sizes.enlarged))
     return RestoredImages(
         images_BHWC=pictures.put_together(canvas_BHW3, source.alpha_BHW1),
         masks_BHW=masks_BHW,
-        faces=tuple(map(tuple, chosen)),
+        faces=tuple(map(tuple, pasted)),
         skipped=tuple(
             tuple(SkippedFace(_in_source_pixels(entry.face, sizes.enlarged), entry.reason) for entry in entries)
             for entries in skipped

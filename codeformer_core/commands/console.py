@@ -15,8 +15,7 @@ _REDRAW_EVERY = 0.1
 
 
 class Console:
-    """Two streams and the one line on stderr that rewrites itself. Without a terminal there is no such
-    line."""
+    """Two streams and the one line on stderr that rewrites itself; without a terminal there is no such line."""
 
     def __init__(self, out: TextIO, err: TextIO) -> None:
         self.out = out

@@ -1,5 +1,4 @@
-"""What travels beside the pixels: colour profile, EXIF, resolution, and the orientation that is applied on
-reading.
+"""What travels beside the pixels: colour profile, EXIF, resolution, and the orientation applied on reading.
 
 Shape legend: H W picture height and width, C channels.
 """

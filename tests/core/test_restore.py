@@ -243,6 +243,13 @@ def test_a_face_half_outside_the_picture(x, y):
     assert torch.equal(result.images_BHWC[0][untouched_HW], given[0][untouched_HW])
 
 
+def test_a_face_outside_the_picture_is_not_called_restored():
+    given = pictures()
+    result = restore(given, (placed_face(-400, 60, 20), FACE))
+    assert result.faces == ((FACE,),) and len(result.crops) == 1
+    assert [entry.reason for entry in result.skipped[0]] == ["it lies outside the picture"]
+
+
 def test_summary_says_with_what():
     last = restore(pictures(), fidelity=0.25).summary().splitlines()[-1]
     assert last == (
