@@ -1,4 +1,4 @@
-"""The command line: `python -m codeformer_core restore | demo | weights ...`, installed as `codeformer`.
+"""The command line: `python -m codeformer_core restore | demo | weights | train | evaluate`, or `codeformer ...`.
 
 Exit codes: 0 done; 1 something failed, and a line on stderr says what; 2 the command was typed wrongly, and
 nothing was begun; 130 stopped by Ctrl-C, 143 and 129 by a request to end or a closed terminal.
@@ -26,6 +26,8 @@ _COMMANDS = {
     "restore": (".commands.restore", "restore the faces in pictures"),
     "demo": (".commands.demo", "restore the example photo"),
     "weights": (".commands.weights", "list, download, convert and verify model files"),
+    "train": (".commands.train", "train a model of your own, from photos to a file"),
+    "evaluate": (".commands.evaluate", "measure restored faces, or a model"),
 }
 
 _DEBUG = "--debug"

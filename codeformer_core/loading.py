@@ -20,7 +20,7 @@ from .weights.catalog import CatalogEntry, find_entry, unknown_name
 from .weights.detect import build, identify
 from .weights.download import download as fetch
 from .weights.folders import default_roots, download_folder, find_weights
-from .weights.load import WeightsError, read_state_dict
+from .weights.load import WeightsError, read_metadata, read_state_dict
 
 Loaded = TypeVar("Loaded")
 DownloadProgress = Callable[[int, int | None], None]
@@ -40,15 +40,17 @@ def load_restorer(
 
     dtype: float32 unless told otherwise; bfloat16 halves the memory. operations: torch.nn or a host's own layers.
     roots: models folders to search, `weights.folders.default_roots()` if None. download: fetch a catalog file that
-    is missing. Raises WeightsError naming the file, what is wrong with it and the cure.
+    is missing. What a file's header says of heads, picture size and task is taken from there; for state dicts and
+    pickles the published ones are assumed where shapes can't tell. Raises WeightsError naming the file, what is wrong
+    with it and the cure.
     """
     if isinstance(source, Mapping):
-        name, state = "the given state dict", dict(source)
+        name, state, said = "the given state dict", dict(source), None
     else:
         path = locate(source, roots=roots, download=download, on_progress=on_progress)
-        name, state = path.name, read_state_dict(path)
+        name, state, said = path.name, read_state_dict(path), read_metadata(path)
     dtype = dtype or torch.float32
-    identity = identify(state, name)
+    identity = identify(state, name, said)
     network = build(state, identity, device=device, dtype=dtype, operations=operations)
     return Restorer(
         architecture=identity.architecture,

@@ -147,7 +147,7 @@ def _convert(file: Path, output: Path | None, layout: str) -> int:
     # Here and not above: these bring torch, which `list` and `download` don't need.
     from ..weights.convert import from_published, to_published
     from ..weights.detect import identify
-    from ..weights.load import WeightsError, read_state_dict
+    from ..weights.load import WeightsError, read_metadata, read_state_dict
 
     target = copy_path(file) if output is None else output
     if target.suffix.lower() != ".safetensors":
@@ -156,7 +156,8 @@ def _convert(file: Path, output: Path | None, layout: str) -> int:
         return _complain(f"{target} is there already; name another file with -o, or move it away")
     try:
         state = read_state_dict(file, keep_safetensors=False)
-        identity = identify(state, str(file))
+        said = read_metadata(file)
+        identity = identify(state, str(file), said)
     except WeightsError as error:
         return _complain(str(error))
     if identity.layout != layout:
@@ -164,7 +165,9 @@ def _convert(file: Path, output: Path | None, layout: str) -> int:
         state = change(state, identity.config)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_safetensors(state, target, {"layout": layout, "converted_from": file.name})
+        # What our own files say about themselves goes along.
+        header = {} if said is None else said.to_header()
+        write_safetensors(state, target, {"layout": layout, "converted_from": file.name, **header})
     except OSError as error:
         return _complain(f"{target} can't be written: {error.strerror or error}")
     print(f"{target}: {identity.architecture} ({identity.task}), {len(state)} tensors, {layout} layout")

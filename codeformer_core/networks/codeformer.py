@@ -130,11 +130,19 @@ class CodeFormer(VQAutoencoder):
         fidelity: the paper's w. 0 gives the codebook's best quality, 1 the closest to the input; more is accepted.
         adain: give the looked-up codes the mean and deviation of the encoder's output, channel by channel.
         """
-        taps_wanted = frozenset(self.codeformer_config.fuse_sizes) if fidelity > 0 else frozenset()
-        latent_BDHW, taps = self.encoder(faces_B3HW.contiguous(memory_format=torch.channels_last), taps_wanted)
+        latent_BDHW, taps = self.encode_with_taps(faces_B3HW, fidelity)
         quantised_BDHW = self.look_up(self.predict_codes(latent_BDHW)).to(latent_BDHW.dtype)
         if adain:
             quantised_BDHW = match_statistics(quantised_BDHW, latent_BDHW)
+        return self.generate(quantised_BDHW, taps, fidelity)
+
+    def encode_with_taps(self, faces_B3HW: Tensor, fidelity: float) -> tuple[Tensor, dict[int, Tensor]]:
+        """-> latent_BDHW, and the features that `generate` fuses (none at fidelity 0)."""
+        taps_wanted = frozenset(self.codeformer_config.fuse_sizes) if fidelity > 0 else frozenset()
+        return self.encoder(faces_B3HW.contiguous(memory_format=torch.channels_last), taps_wanted)
+
+    def generate(self, quantised_BDHW: Tensor, taps: dict[int, Tensor], fidelity: float) -> Tensor:
+        """-> restored_B3HW of looked-up codes, fused with the taps; these are taken out of the dict as they are used."""
 
         def fuse(size: int, features_BCHW: Tensor) -> Tensor:
             if size not in taps:

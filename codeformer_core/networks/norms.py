@@ -17,10 +17,21 @@ SMALLEST_MAP = 128 * 128
 
 def apply_norm(norm: nn.Module, x_BCHW: Tensor) -> Tensor:
     """norm(x_BCHW): as the layer itself does it, or strip by strip where that is more precise and no slower."""
+    if type(norm) is nn.GroupNorm and _would_crash(norm, x_BCHW):
+        return norm(x_BCHW.contiguous())
     # A host's layers have their weights elsewhere, and training needs gradients through the statistics.
     if type(norm) is not nn.GroupNorm or torch.is_grad_enabled() or not _gains(x_BCHW):
         return norm(x_BCHW)
     return _norm_in_strips(norm, x_BCHW)
+
+
+def _would_crash(norm: nn.GroupNorm, x_BCHW: Tensor) -> bool:
+    """torch 2.12's backward kernel for channels_last on a CPU writes the input's gradient even where none is wanted.
+
+    So it is for the first fusion block, whose input is cut off from everything before it.
+    """
+    learns = torch.is_grad_enabled() and norm.weight.requires_grad
+    return learns and not x_BCHW.requires_grad and x_BCHW.device.type == "cpu"
 
 
 def _gains(x_BCHW: Tensor) -> bool:

@@ -189,12 +189,16 @@ class VQAutoencoder(nn.Module):
 
     def nearest_codes(self, latent_BDHW: Tensor) -> Tensor:
         """-> codes_BT int64: for each position the code with the smallest squared distance."""
-        vectors_BTD = latent_BDHW.flatten(2).transpose(1, 2).float()
-        codebook_KD = self.codebook(torch.arange(self.config.codebook_size, device=latent_BDHW.device)).float()
-        distance_BTK = (
-            vectors_BTD.square().sum(-1, keepdim=True) + codebook_KD.square().sum(-1) - 2 * vectors_BTD @ codebook_KD.T
-        )
-        return distance_BTK.argmin(-1)
+        # Distances of near codes differ in the last digits: no autocast here.
+        with torch.autocast(latent_BDHW.device.type, enabled=False):
+            vectors_BTD = latent_BDHW.flatten(2).transpose(1, 2).float()
+            codebook_KD = self.codebook(torch.arange(self.config.codebook_size, device=latent_BDHW.device)).float()
+            distance_BTK = (
+                vectors_BTD.square().sum(-1, keepdim=True)
+                + codebook_KD.square().sum(-1)
+                - 2 * vectors_BTD @ codebook_KD.T
+            )
+            return distance_BTK.argmin(-1)
 
     def look_up(self, codes_BT: Tensor) -> Tensor:
         """codes_BT int64 in [0, K) -> quantised_BDHW, a square map."""

@@ -1,11 +1,13 @@
-"""What a state dict is, told from its keys and shapes alone, never from a file's name.
+"""What a state dict is, told from its keys and shapes, never from a file's name.
 
-What shapes can't tell is assumed and said here: 8 attention heads (the published number), and for a bare
-autoencoder pictures of 512 pixels.
+What shapes can't tell is taken from what the file says about itself (`metadata.Said`), and assumed where it says
+nothing: 8 attention heads (the published number), for a bare autoencoder pictures of 512 pixels, and the task whose
+published checkpoint has such sizes.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from dataclasses import dataclass
@@ -18,11 +20,23 @@ from ..networks.codeformer import PUBLISHED_CODEFORMER, CodeFormer, CodeFormerCo
 from ..networks.vqgan import AutoencoderConfig, VQAutoencoder
 from .convert import NetworkConfig, from_published, links, to_published
 from .load import WeightsError
+from .metadata import ENTRY, Said, quoted
+
+log = logging.getLogger(__name__)
 
 Layout = Literal["published", "ours"]
+Architecture = Literal["codeformer", "vqgan"]
+
+TASKS: dict[Architecture, tuple[str, ...]] = {
+    "codeformer": ("restoration", "colorization", "inpainting"),
+    "vqgan": ("autoencoder",),
+}
 
 ASSUMED_HEADS = 8
 ASSUMED_IMAGE_SIZE = 512
+
+# Of a file that says nothing.
+_SILENT = Said()
 
 # The keys that make a state dict worth a closer look.
 _PUBLISHED_SIGNATURE = ("encoder.blocks.0.weight", "quantize.embedding.weight")
@@ -33,17 +47,19 @@ _OUR_SIGNATURE = ("encoder.conv_in.weight", "codebook.weight")
 class Identity:
     """architecture: "codeformer" or "vqgan"; task: "restoration", "colorization", "inpainting" or "autoencoder"."""
 
-    architecture: str
+    architecture: Architecture
     task: str
     layout: Layout
     config: NetworkConfig
 
 
-def identify(state: dict[str, Tensor], source: str) -> Identity:
-    """Tell what `state` (key -> tensor) holds; `source` names it in messages.
+def identify(state: dict[str, Tensor], source: str, said: Said | None = None) -> Identity:
+    """Tell what `state` (key -> tensor) holds; `source` names it in messages, `said` is its file's own word.
 
-    Raises WeightsError with the first missing or unexpected keys, or with what the file seems to be instead.
+    Raises WeightsError with the first missing or unexpected keys, with what the file seems to be instead, or with both
+    values where its word contradicts its shapes.
     """
+    said = said or _SILENT
     layout: Layout
     if all(key in state for key in _PUBLISHED_SIGNATURE):
         layout, read = "published", _read_published
@@ -52,13 +68,17 @@ def identify(state: dict[str, Tensor], source: str) -> Identity:
     else:
         raise WeightsError(f"{source}: {_stranger(state)}")
     try:
-        config = read(state)
+        config = read(state, said)
+    except _ContradictionError as error:
+        raise WeightsError(f"{source}: {error}") from error
     except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise _unreadable(source, error, state, layout) from error
     _check_complete(state, config, layout, source)
-    if isinstance(config, CodeFormerConfig):
-        return Identity("codeformer", _task(config), layout, config)
-    return Identity("vqgan", "autoencoder", layout, config)
+    try:
+        architecture, task = _architecture_and_task(config, said, source)
+    except _ContradictionError as error:
+        raise WeightsError(f"{source}: {error}") from error
+    return Identity(architecture, task, layout, config)
 
 
 def build(
@@ -66,14 +86,48 @@ def build(
 ) -> VQAutoencoder:
     """The network of `identity` with the weights of `state`, in eval mode, gradients off."""
     ours = from_published(state, identity.config) if identity.layout == "published" else state
-    options = {"device": device, "dtype": dtype, "operations": operations}
-    network = (
-        CodeFormer(identity.config, **options)
-        if isinstance(identity.config, CodeFormerConfig)
-        else VQAutoencoder(identity.config, **options)
-    )
+    network = empty_network(identity.config, device=device, dtype=dtype, operations=operations)
     network.load_state_dict(ours, strict=True)
     return network.eval().requires_grad_(False)
+
+
+def empty_network(config: NetworkConfig, *, device=None, dtype=None, operations=torch.nn) -> VQAutoencoder:
+    """A network of these sizes with torch's initial weights. Raises ValueError for sizes that none can have."""
+    options = {"device": device, "dtype": dtype, "operations": operations}
+    if isinstance(config, CodeFormerConfig):
+        return CodeFormer(config, **options)
+    return VQAutoencoder(config, **options)
+
+
+class _ContradictionError(WeightsError):
+    """The file's word doesn't fit its shapes."""
+
+    def __init__(self, key: str, value: str, found: str) -> None:
+        super().__init__(
+            f"its header says {ENTRY}.{key} = {value}, but {found}. The header was changed, or belongs to other "
+            "weights; export the network again from its training run"
+        )
+
+
+def _architecture_and_task(config: NetworkConfig, said: Said, source: str) -> tuple[Architecture, str]:
+    is_codeformer = isinstance(config, CodeFormerConfig)
+    architecture: Architecture = "codeformer" if is_codeformer else "vqgan"
+    if said.architecture is not None and said.architecture != architecture:
+        raise _ContradictionError("architecture", quoted(said.architecture), f'its keys are those of "{architecture}"')
+    task = _task(config) if is_codeformer else "autoencoder"
+    if said.task is None or said.task in TASKS[architecture]:
+        return architecture, said.task or task
+    if any(said.task in tasks for tasks in TASKS.values()):
+        fitting = " or ".join(TASKS[architecture])
+        raise _ContradictionError("task", quoted(said.task), f'its keys are those of "{architecture}", for {fitting}')
+    log.warning(
+        "%s: its header says %s.task = %s, which this program doesn't know; taken for %s by its sizes",
+        source,
+        ENTRY,
+        quoted(said.task),
+        task,
+    )
+    return architecture, task
 
 
 def _task(config: CodeFormerConfig) -> str:
@@ -83,7 +137,7 @@ def _task(config: CodeFormerConfig) -> str:
     return "restoration"
 
 
-def _read_published(state: dict[str, Tensor]) -> NetworkConfig:
+def _read_published(state: dict[str, Tensor], said: Said) -> NetworkConfig:
     indices = sorted({int(key.split(".")[2]) for key in state if key.startswith("encoder.blocks.")})
     # Without the first convolution and, at the end, residual, attention, residual, norm, convolution.
     kinds = [(_published_kind(state, f"encoder.blocks.{i}"), i) for i in indices][1:-5]
@@ -104,20 +158,22 @@ def _read_published(state: dict[str, Tensor]) -> NetworkConfig:
         attention_levels=[i for i, level in enumerate(levels) if any(kind == "attention" for kind, _ in level)],
         codebook=state["quantize.embedding.weight"],
         positions=state.get("position_emb"),
+        said=said,
     )
     if "position_emb" not in state:
         return autoencoder
+    width = state["position_emb"].shape[1]
     return CodeFormerConfig(
         autoencoder=autoencoder,
-        width=state["position_emb"].shape[1],
+        width=width,
         layers=_count(state, r"ft_layers\.(\d+)\."),
-        heads=ASSUMED_HEADS,
+        heads=_heads(width, said),
         mlp_width=state["ft_layers.0.linear1.weight"].shape[0],
         fuse_sizes=_fuse_sizes(state, r"fuse_convs_dict\.(\d+)\."),
     )
 
 
-def _read_ours(state: dict[str, Tensor]) -> NetworkConfig:
+def _read_ours(state: dict[str, Tensor], said: Said) -> NetworkConfig:
     levels = _count(state, r"encoder\.levels\.(\d+)\.")
     blocks = _count(state, r"encoder\.levels\.0\.blocks\.(\d+)\.")
     autoencoder = _autoencoder(
@@ -127,14 +183,16 @@ def _read_ours(state: dict[str, Tensor]) -> NetworkConfig:
         attention_levels=[i for i in range(levels) if f"encoder.levels.{i}.attentions.0.norm.weight" in state],
         codebook=state["codebook.weight"],
         positions=state.get("position.weight"),
+        said=said,
     )
     if "position.weight" not in state:
         return autoencoder
+    width = state["position.weight"].shape[1]
     return CodeFormerConfig(
         autoencoder=autoencoder,
-        width=state["position.weight"].shape[1],
+        width=width,
         layers=_count(state, r"layers\.(\d+)\."),
-        heads=ASSUMED_HEADS,
+        heads=_heads(width, said),
         mlp_width=state["layers.0.mlp_in.weight"].shape[0],
         fuse_sizes=_fuse_sizes(state, r"fusions\.(\d+)\."),
     )
@@ -148,9 +206,9 @@ def _autoencoder(
     attention_levels: list[int],
     codebook: Tensor,
     positions: Tensor | None,
+    said: Said,
 ) -> AutoencoderConfig:
-    shrink = 2 ** (len(channels) - 1)
-    image_size = ASSUMED_IMAGE_SIZE if positions is None else math.isqrt(positions.shape[0]) * shrink
+    image_size = _image_size(2 ** (len(channels) - 1), positions, said)
     if any(count % base_channels for count in channels):
         raise ValueError(f"level channels {channels} are no multiples of {base_channels}")
     return AutoencoderConfig(
@@ -162,6 +220,33 @@ def _autoencoder(
         codebook_size=codebook.shape[0],
         code_channels=codebook.shape[1],
     )
+
+
+def _image_size(shrink: int, positions: Tensor | None, said: Said) -> int:
+    """The position embedding tells it; a bare autoencoder has none and would take pictures of any size."""
+    if positions is not None:
+        image_size = math.isqrt(positions.shape[0]) * shrink
+        if said.image_size not in (None, image_size):
+            raise _ContradictionError("image_size", str(said.image_size), f"its shapes are for {image_size} pixels")
+        return image_size
+    if "image_size" in said.unusable:
+        raise _ContradictionError("image_size", said.unusable["image_size"], "a number of pixels is needed here")
+    if said.image_size is None:
+        return ASSUMED_IMAGE_SIZE
+    if said.image_size % shrink:
+        raise _ContradictionError("image_size", str(said.image_size), f"its levels need a multiple of {shrink}")
+    return said.image_size
+
+
+def _heads(width: int, said: Said) -> int:
+    """Another number than it was trained with gives no error and other faces: what was said must be usable."""
+    if "heads" in said.unusable:
+        raise _ContradictionError("heads", said.unusable["heads"], f"a divisor of its width {width} is needed here")
+    if said.heads is None:
+        return ASSUMED_HEADS
+    if width % said.heads:
+        raise _ContradictionError("heads", str(said.heads), f"its width {width} can't be divided into so many")
+    return said.heads
 
 
 def _published_kind(state: dict[str, Tensor], prefix: str) -> str:
@@ -213,10 +298,8 @@ def _no_weights(state: dict[str, Tensor]) -> list[str]:
 
 def _wrong_shapes(state: dict[str, Tensor], config: NetworkConfig, layout: Layout, source: str) -> list[str]:
     """Compared in the file's own layout: only tensors of the right shapes can be converted."""
-    network_class = CodeFormer if isinstance(config, CodeFormerConfig) else VQAutoencoder
     try:
-        with torch.device("meta"):
-            expected = network_class(config).state_dict()  # pyright: ignore[reportArgumentType]
+        expected = empty_network(config, device="meta").state_dict()
     except ValueError as error:
         raise _unreadable(source, error, state, layout) from error
     if layout == "published":

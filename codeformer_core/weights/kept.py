@@ -12,7 +12,8 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,7 @@ def read_header(path: Path) -> dict | None:
         return None
     try:
         header = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return header if len(text) == length and isinstance(header, dict) else None
 
@@ -115,7 +116,7 @@ def keep_copy(state: Mapping[str, Tensor], source: Path, status: os.stat_result)
                 f"{free:,}",
             )
             return None
-        _write(state, copy, {"format": "pt", **source_mark(source, status)})
+        write_safetensors(state, copy, source_mark(source, status))
     except OSError as error:
         log.warning("no safetensors copy of %s is kept in %s: %s", source.name, copy.parent, error.strerror or error)
         return None
@@ -124,44 +125,68 @@ def keep_copy(state: Mapping[str, Tensor], source: Path, status: os.stat_result)
 
 
 def write_safetensors(state: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write `state` to `path` at once or not at all: through a temporary file in the same folder.
-
-    Raises OSError when the folder can't be written.
-    """
-    _write(state, path, {"format": "pt", **(metadata or {})})
-
-
-def _write(state: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write `state` to `path` at once or not at all, see `replaced`. Raises OSError when it can't be written."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    with replaced(path) as temporary:
+        try:
+            save_file(separate(state), temporary, metadata={"format": "pt", **(metadata or {})})
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise OSError(f"{path} could not be written as safetensors: {error}") from error
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Gives an empty file in the folder of `path` to write into; it takes the name `path` when the block succeeds.
+
+    By then it lies on the disk, so that after a power cut there is the old file or the new one, never a part of it.
+    When the block fails it is removed and `path` stays as it was. Raises OSError.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
     try:
         # Fails with a plain OSError where the folder can't be written, and shows the mode the umask gives:
-        # the library writes for the owner alone, but models are shared.
+        # safetensors writes for the owner alone, but models are shared.
         temporary.touch(exist_ok=False)
         mode = temporary.stat().st_mode
-        try:
-            save_file(_separate(state), temporary, metadata=metadata)
-        except (SafetensorError, ValueError, KeyError) as error:
-            raise OSError(f"{path} could not be written as safetensors: {error}") from error
+        yield temporary
         temporary.chmod(mode)
+        _flush(temporary, os.O_RDWR)
         os.replace(temporary, path)
+        _flush_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _separate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def separate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous tensors of which no two share memory: safetensors takes no others."""
     import torch
 
     seen: set[int] = set()
-    separate: dict[str, Tensor] = {}
+    plain_state: dict[str, Tensor] = {}
     for key, tensor in state.items():
         assert tensor.layout == torch.strided and not tensor.is_quantized  # `read_state_dict` refuses others
         storage = tensor.untyped_storage()
         alone = storage.data_ptr() not in seen and storage.nbytes() == tensor.numel() * tensor.element_size()
         seen.add(storage.data_ptr())
         plain = tensor.detach()
-        separate[key] = plain.contiguous() if alone else plain.clone(memory_format=torch.contiguous_format)
-    return separate
+        plain_state[key] = plain.contiguous() if alone else plain.clone(memory_format=torch.contiguous_format)
+    return plain_state
+
+
+def _flush(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Puts a rename on the disk. The file itself lies there already, so where this can't be done nothing is lost."""
+    if os.name != "posix":  # a folder can't be opened there
+        return
+    try:
+        _flush(folder, os.O_RDONLY)
+    except OSError as error:
+        log.debug("%s knows no flushing of folders: %s", folder, error)

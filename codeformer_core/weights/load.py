@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .catalog import CatalogEntry, find_entry
 from .kept import copy_path, is_current, keep_copy
+from .metadata import Said
 from .sniff import Kind, damaged_record, is_stored_plainly, sniff, truncated, unusual_imports
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,14 @@ def read_state_dict(path: str | os.PathLike[str], *, keep_safetensors: bool = Tr
     if keep_safetensors:
         keep_copy(state, path, status)
     return state
+
+
+def read_metadata(path: str | os.PathLike[str]) -> Said | None:
+    """What a safetensors file says about its own network, for `detect.identify`; None for pickles and silent files.
+
+    Never an error: whether the file can be read at all is for `read_state_dict` to say.
+    """
+    return Said.read(Path(path))
 
 
 def _read_copy(path: Path) -> dict[str, Tensor] | None:

@@ -184,7 +184,7 @@ def _sniff_safetensors(path: Path, size: int, length: int) -> FileKind:
         header = json.loads(text)
         ends = [item["data_offsets"][1] for name, item in header.items() if name != "__metadata__"]
         whole = 8 + length + max(ends, default=0)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return FileKind("none", "a safetensors file with a damaged header")
     if size < whole:
         return FileKind("none", f"truncated: {size:,} of {whole:,} bytes")

@@ -1,0 +1,74 @@
+"""The patch discriminator of the adversarial losses (Isola et al. 2017, as VQGAN uses it).
+
+Shape legend: B pictures, C channels, H W height and width, h w the map of patch scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SLOPE = 0.2
+# Widths grow up to eight times the first one.
+WIDEST = 8
+GROUPS = 8
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Published: 64 channels, 4 layers, "batch" norm; 30x30 scores for a 512 face. "group" judges every picture
+    by itself, so that small or split batches give the same."""
+
+    channels: int
+    layers: int
+    norm: str
+
+
+class Discriminator(nn.Module):
+    """Scores of overlapping patches: high for real pictures, low for made ones."""
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        widths = [config.channels * min(2**i, WIDEST) for i in range(config.layers + 1)]
+        self.first = nn.Conv2d(3, widths[0], 4, stride=2, padding=1)
+        self.convolutions = nn.ModuleList(
+            # The norm after it has the bias.
+            nn.Conv2d(widths[i - 1], widths[i], 4, stride=2 if i < config.layers else 1, padding=1, bias=False)
+            for i in range(1, config.layers + 1)
+        )
+        self.norms = nn.ModuleList(_norm(config.norm, width) for width in widths[1:])
+        self.last = nn.Conv2d(widths[-1], 1, 4, padding=1)
+        for layer in (self.first, *self.convolutions, self.last):
+            nn.init.normal_(layer.weight, 0.0, 0.02)
+        for norm in self.norms:
+            if config.norm == "batch":
+                nn.init.normal_(norm.weight, 1.0, 0.02)  # pyright: ignore[reportArgumentType]
+
+    def features(self, pictures_B3HW: Tensor) -> list[Tensor]:
+        """What each layer but the last gives, from large maps to small ones."""
+        maps = [F.leaky_relu(self.first(pictures_B3HW), SLOPE)]
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            maps.append(F.leaky_relu(norm(convolution(maps[-1])), SLOPE))
+        return maps
+
+    def forward(self, pictures_B3HW: Tensor) -> Tensor:
+        """RGB in [-1, 1] -> scores_B1hw."""
+        return self.last(self.features(pictures_B3HW)[-1])
+
+    def judge(self, pictures_B3HW: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """scores_B1hw and the features they were made from."""
+        maps = self.features(pictures_B3HW)
+        return self.last(maps[-1]), maps
+
+
+def _norm(kind: str, channels: int) -> nn.Module:
+    return nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(min(GROUPS, channels), channels)
+
+
+def score_size(config: DiscriminatorConfig, side: int) -> int:
+    """Side of the map of scores for a picture of `side` pixels; below 1 the picture is too small."""
+    for _ in range(config.layers):
+        side //= 2
+    return side - 2  # two convolutions without a stride

@@ -1,0 +1,1 @@
+"""Training: from photos to a file that the nodes load. See docs/training.md."""

@@ -1,0 +1,269 @@
+"""A training run as values: sizes, losses, schedules, what is frozen, which degradation comes when.
+
+Nothing has a default here: a preset names every value, and a user's file changes the ones it names. Ranges are
+checked where a wrong value would only show hours later. Numbers of the published trainer and of the paper: see the
+presets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ...networks.codeformer import CodeFormerConfig
+from ...networks.vqgan import AutoencoderConfig
+from ..data.config import DataConfig
+from ..degradation import PRESETS as DEGRADATIONS
+from ..degradation import Degradation
+
+KINDS = ("autoencoder", "codes", "fusion")
+# The parts that a stage trains or leaves as they are; see `engine.freezing` for the modules behind the names.
+PARTS = ("encoder", "codebook", "generator", "transformer", "head", "fusion")
+TASKS = ("autoencoder", "restoration", "colorization", "inpainting")
+
+
+@dataclass(frozen=True)
+class NetworkSection:
+    """Sizes of the network; the first seven are the autoencoder's."""
+
+    image_size: int
+    base_channels: int
+    channel_multipliers: tuple[int, ...]
+    residual_blocks: int
+    attention_sizes: tuple[int, ...]
+    codebook_size: int
+    code_channels: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    fuse_sizes: tuple[int, ...]
+
+    def autoencoder(self) -> AutoencoderConfig:
+        return AutoencoderConfig(
+            image_size=self.image_size,
+            base_channels=self.base_channels,
+            channel_multipliers=self.channel_multipliers,
+            residual_blocks=self.residual_blocks,
+            attention_sizes=self.attention_sizes,
+            codebook_size=self.codebook_size,
+            code_channels=self.code_channels,
+        )
+
+    def codeformer(self, fuse_sizes: tuple[int, ...] | None = None) -> CodeFormerConfig:
+        """fuse_sizes: a stage's own, or None for the network's."""
+        return CodeFormerConfig(
+            autoencoder=self.autoencoder(),
+            width=self.width,
+            layers=self.layers,
+            heads=self.heads,
+            mlp_width=self.mlp_width,
+            fuse_sizes=self.fuse_sizes if fuse_sizes is None else fuse_sizes,
+        )
+
+
+@dataclass(frozen=True)
+class DiscriminatorSection:
+    """norm: "batch" (published) or "group" (the same result however a batch is split over devices)."""
+
+    channels: int
+    layers: int
+    norm: str
+
+    def __post_init__(self) -> None:
+        _one_of("norm", self.norm, ("batch", "group"))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate over the steps. kind "constant"; "cosine" from the rate to `final` at the last step;
+    "steps": times `factor` at each of `milestones`."""
+
+    kind: str
+    final: float
+    milestones: tuple[int, ...]
+    factor: float
+
+    def __post_init__(self) -> None:
+        _one_of("kind", self.kind, ("constant", "cosine", "steps"))
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """0 leaves a loss out. beta stands on the codebook term of the codebook loss (see `losses.codes`)."""
+
+    pixel: float
+    perceptual: float
+    codebook: float
+    beta: float
+    features: float
+    codes: float
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """The hinge GAN begins after step `starts_after`. adaptive_scale: times the ratio of gradients at the last
+    layer (0: the plain weight)."""
+
+    weight: float
+    starts_after: int
+    adaptive_scale: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """`steps` training steps with one degradation. fidelity None: codes only, no picture is made."""
+
+    degradation: str
+    fidelity: float | None
+    steps: int
+
+    def __post_init__(self) -> None:
+        _at_least("steps", self.steps, 1)
+        if self.fidelity is not None and not 0 < self.fidelity <= 2:
+            raise ValueError(f"fidelity must be above 0 and at most 2, or null for codes only; got {self.fidelity}")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The cycle is repeated until step `until` (None: to the end)."""
+
+    until: int | None
+    cycle: tuple[Step, ...]
+
+    def __post_init__(self) -> None:
+        if not self.cycle:
+            raise ValueError("cycle is empty: name at least one step with a degradation")
+
+
+@dataclass(frozen=True)
+class StageSection:
+    """One stage. batch_size: faces per step, over all processes. train: the parts that learn; all others keep every
+    bit. starts_from: "nothing", "teacher" (stage I's weights) or "codes" (a trained stage II).
+    mixture: which degradation and fidelity at which step; () for the autoencoder. revive_codes_every: after as many
+    steps codes that nobody used become latents of the current faces (0: never, as published)."""
+
+    kind: str
+    task: str
+    starts_from: str
+    fuse_sizes: tuple[int, ...] | None
+    iterations: int
+    batch_size: int
+    learning_rate: float
+    betas: tuple[float, float]
+    schedule: Schedule
+    ema: float
+    train: tuple[str, ...]
+    losses: LossWeights
+    adversarial: Adversarial
+    mixture: tuple[Phase, ...]
+    revive_codes_every: int
+
+    def __post_init__(self) -> None:
+        _one_of("kind", self.kind, KINDS)
+        _one_of("task", self.task, TASKS)
+        _one_of("starts_from", self.starts_from, ("nothing", "teacher", "codes"))
+        for part in self.train:
+            _one_of("train", part, PARTS)
+        _at_least("iterations", self.iterations, 1)
+        _at_least("batch_size", self.batch_size, 1)
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be from 0 to below 1, got {self.ema}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if (self.kind == "autoencoder") != (not self.mixture):
+            raise ValueError(f"mixture must be empty for kind autoencoder and only there; kind is {self.kind}")
+        ends = [phase.until for phase in self.mixture]
+        if ends and (ends[-1] is not None or any(end is None for end in ends[:-1]) or ends[:-1] != sorted(ends[:-1])):  # pyright: ignore[reportArgumentType]
+            raise ValueError(f"mixture: `until` must rise, and be null for the last phase; got {ends}")
+
+    @property
+    def uses_discriminator(self) -> bool:
+        return self.adversarial.weight > 0 and self.kind != "codes" and self.adversarial.starts_after < self.iterations
+
+    def step_at(self, step: int) -> Step:
+        """The entry of the mixture for a step, which counts from 0."""
+        begin = 0
+        for phase in self.mixture:
+            if phase.until is None or step < phase.until:
+                break
+            begin = phase.until
+        else:
+            raise ValueError("this stage has no mixture")
+        position = (step - begin) % sum(entry.steps for entry in phase.cycle)
+        for entry in phase.cycle:
+            position -= entry.steps
+            if position < 0:
+                return entry
+        raise AssertionError("unreachable")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How, not what: none of these changes what is learned, but for rounding.
+
+    precision: "float32" or "bfloat16" (autocast; weights stay float32). accumulate: parts a batch is cut into, one
+    after the other. compile: torch.compile. deterministic: bit by bit the same on a GPU too, slower.
+    save_every, validate_every, log_every: steps. keep: newest checkpoints. pictures: faces in a picture grid.
+    validation_faces: at most so many are measured.
+    """
+
+    seed: int
+    device: str
+    precision: str
+    accumulate: int
+    compile: bool
+    deterministic: bool
+    save_every: int
+    keep: int
+    log_every: int
+    validate_every: int
+    validation_faces: int
+    pictures: int
+
+    def __post_init__(self) -> None:
+        _one_of("precision", self.precision, ("float32", "bfloat16"))
+        for name in ("accumulate", "save_every", "keep", "log_every", "validate_every", "validation_faces", "pictures"):
+            _at_least(name, getattr(self, name), 1)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything. lpips_backbone: VGG16's weights for LPIPS; None: the replacement of `losses.perceptual`.
+    degradations: a user's own, by name, beside `degradation.PRESETS`."""
+
+    network: NetworkSection
+    discriminator: DiscriminatorSection
+    data: DataConfig
+    engine: Engine
+    lpips_backbone: str | None
+    degradations: Mapping[str, Degradation]
+    stages: Mapping[str, StageSection]
+
+    def __post_init__(self) -> None:
+        known = {*DEGRADATIONS, *self.degradations}
+        for name, stage in self.stages.items():
+            for entry in (entry for phase in stage.mixture for entry in phase.cycle):
+                if entry.degradation not in known:
+                    raise ValueError(
+                        f"stages.{name}.mixture: there is no degradation {entry.degradation!r}; "
+                        f"known: {', '.join(sorted(known))}"
+                    )
+            try:
+                self.network.codeformer(stage.fuse_sizes)
+            except ValueError as error:  # sizes that don't fit together
+                raise ValueError(f"network, stages.{name}: {error}") from error
+
+    def degradation(self, name: str) -> Degradation:
+        return self.degradations[name] if name in self.degradations else DEGRADATIONS[name]
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")

@@ -1,0 +1,157 @@
+"""The random numbers of one face: all of them, drawn once, so that every path that uses them makes the same picture."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from .presets import REFERENCE_SIZE, Brush, ColorJitter, Degradation
+
+# A stroke is a walk: each step turns by up to this angle and is this long (shares of the face's side).
+TURN = 0.75 * math.pi
+STEP_LENGTH = (0.05, 0.25)
+NOISE_SEEDS = 2**62
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Sigmas in pixels along the axes of a frame that is turned by `angle` (radians)."""
+
+    sigma_x: float
+    sigma_y: float
+    angle: float
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A brush's way through `points` (x, y), in pixels; its width in pixels."""
+
+    width: float
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Colors:
+    """shift_rgb: added, of 255. adjustments: ("brightness" | "contrast" | "saturation" | "hue", value) in order."""
+
+    shift_rgb: tuple[float, float, float] | None
+    adjustments: tuple[tuple[str, float], ...]
+    gray: bool
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What happens to one face of `size` x `size` pixels; None where a step is left out.
+
+    strokes: white, on the clean face. low_size: side after the downscale. noise_sigma: of 255; the noise itself comes
+    from `noise_seed` (see noise.py). jpeg_quality: 1..100.
+    """
+
+    size: int
+    strokes: tuple[Stroke, ...] = ()
+    blur: Blur | None = None
+    low_size: int | None = None
+    noise_sigma: float | None = None
+    noise_seed: int = 0
+    jpeg_quality: int | None = None
+    colors: Colors | None = None
+
+    @property
+    def smallest(self) -> int:
+        """Side of the picture that gets noise and JPEG."""
+        return self.size if self.low_size is None else self.low_size
+
+
+class _Dice:
+    """Numbers from a torch.Generator as plain Python values, in double precision."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def share(self) -> float:
+        return float(torch.rand((), generator=self.generator, dtype=torch.float64))
+
+    def between(self, ends: tuple[float, float]) -> float:
+        low, high = ends
+        return low + (high - low) * self.share()
+
+    def whole(self, ends: tuple[int, int]) -> int:
+        low, high = ends
+        return int(torch.randint(low, high + 1, (), generator=self.generator))
+
+    def order(self, count: int) -> list[int]:
+        return torch.randperm(count, generator=self.generator).tolist()
+
+
+def draw(degradation: Degradation, size: int, generator: torch.Generator) -> Drawn:
+    """The numbers for one face of size x size pixels, from a generator on the CPU.
+
+    Sigmas and brush are scaled by size / 512; r, noise and quality are as given. Raises ValueError for a size under 2.
+    """
+    if size < 2:
+        raise ValueError(f"a face must be at least 2 pixels wide to be degraded, got {size}")
+    dice = _Dice(generator)
+    strokes = () if degradation.brush is None else _draw_strokes(degradation.brush, size, dice)
+    blur = None if degradation.blur_sigma is None else _draw_blur(degradation.blur_sigma, size, dice)
+    low_size = None if degradation.downscale is None else max(1, int(size // dice.between(degradation.downscale)))
+    noise_sigma, noise_seed = None, 0
+    if degradation.noise is not None:
+        noise_sigma, noise_seed = dice.between(degradation.noise), dice.whole((0, NOISE_SEEDS - 1))
+    quality = None if degradation.jpeg_quality is None else dice.whole(degradation.jpeg_quality)
+    colors = None if degradation.color is None else _draw_colors(degradation.color, dice)
+    return Drawn(
+        size=size,
+        strokes=strokes,
+        blur=blur,
+        low_size=low_size,
+        noise_sigma=noise_sigma,
+        noise_seed=noise_seed,
+        jpeg_quality=quality,
+        colors=colors,
+    )
+
+
+def _draw_blur(sigma: tuple[float, float], size: int, dice: _Dice) -> Blur:
+    """Half of the blurs are round; the others have two sigmas, at any angle."""
+    scale = size / REFERENCE_SIZE
+    sigma_x = dice.between(sigma) * scale
+    if dice.share() < 0.5:
+        return Blur(sigma_x, sigma_x, 0.0)
+    return Blur(sigma_x, dice.between(sigma) * scale, dice.between((-math.pi, math.pi)))
+
+
+def _draw_colors(color: ColorJitter, dice: _Dice) -> Colors:
+    shift = None
+    if dice.share() < color.shift_share:
+        ends = (-color.shift, color.shift)
+        shift = (dice.between(ends), dice.between(ends), dice.between(ends))
+    adjustments: list[tuple[str, float]] = []
+    if dice.share() < color.jitter_share:
+        values = [
+            ("brightness", dice.between(color.brightness)),
+            ("contrast", dice.between(color.contrast)),
+            ("saturation", dice.between(color.saturation)),
+            ("hue", dice.between((-color.hue, color.hue))),
+        ]
+        adjustments = [values[place] for place in dice.order(len(values))]
+    return Colors(shift, tuple(adjustments), gray=dice.share() < color.gray_share)
+
+
+def _draw_strokes(brush: Brush, size: int, dice: _Dice) -> tuple[Stroke, ...]:
+    return tuple(_draw_stroke(brush, size, dice) for _ in range(dice.whole(brush.strokes)))
+
+
+def _draw_stroke(brush: Brush, size: int, dice: _Dice) -> Stroke:
+    """A random walk that stops at the borders; length and turns are ours, the paper gives none."""
+    x, y = dice.between((0, size)), dice.between((0, size))
+    heading = dice.between((-math.pi, math.pi))
+    points = [(x, y)]
+    for _ in range(dice.whole(brush.vertices) - 1):
+        heading += dice.between((-TURN, TURN))
+        length = dice.between(STEP_LENGTH) * size
+        x = min(max(x + length * math.cos(heading), 0.0), float(size))
+        y = min(max(y + length * math.sin(heading), 0.0), float(size))
+        points.append((x, y))
+    return Stroke(dice.between(brush.width) * size / REFERENCE_SIZE, tuple(points))

@@ -1,0 +1,63 @@
+"""Gaussian noise from a seed and a counter: the same integers on every device, the same numbers up to float rounding.
+
+Generators of torch differ between CPU and GPU, and between torch's releases; a hash of (seed, place) doesn't.
+Two hashed counters make two normal numbers (Box and Muller, 1958).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MASK = 0xFFFFFFFF
+SEED_BITS = 31
+# Two multipliers and three shifts of a well mixing 32-bit hash (github.com/skeeto/hash-prospector, public domain).
+# Both are under 2^31, so that their products with 32-bit numbers fit into signed 64 bits.
+MULTIPLIERS = (0x21F0AAAD, 0x735A2D97)
+SHIFTS = (16, 15, 15)
+UNIFORM_BITS = 24  # what a float32 holds
+
+
+def normals(seed: int, count: int) -> np.ndarray:
+    """-> (count,) float32 of mean 0 and deviation 1, at most 5.9 away from 0. seed: 0..2^62-1."""
+    hashes = _hash(np.arange(count + count % 2, dtype=np.int64), *_keys(seed))
+    uniforms = ((hashes >> (32 - UNIFORM_BITS)).astype(np.float32) + np.float32(0.5)) * np.float32(2**-UNIFORM_BITS)
+    radius = np.sqrt(-2 * np.log(uniforms[0::2]))
+    angle = uniforms[1::2] * np.float32(2 * math.pi)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1).reshape(-1)[:count]
+
+
+def normals_batch(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
+    """`normals` of each seed -> (B, count) float32 on the device."""
+    keys_2B1 = torch.tensor([_keys(seed) for seed in seeds], device=device).T[..., None]
+    counters = torch.arange(count + count % 2, device=device)
+    hashes = _hash(counters, keys_2B1[0], keys_2B1[1])
+    uniforms = ((hashes >> (32 - UNIFORM_BITS)).float() + 0.5) * 2**-UNIFORM_BITS
+    radius = torch.sqrt(-2 * torch.log(uniforms[:, 0::2]))
+    angle = uniforms[:, 1::2] * (2 * math.pi)
+    return torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1).flatten(1)[:, :count]
+
+
+def _keys(seed: int) -> tuple[int, int]:
+    """Two numbers of 32 bits; each depends on every bit of the seed, or seeds alike would give noises alike."""
+    if not 0 <= seed < 1 << (2 * SEED_BITS):
+        raise ValueError(f"the noise seed must be from 0 to 2^62 - 1, got {seed}")
+    low, high = seed & ((1 << SEED_BITS) - 1), seed >> SEED_BITS
+    first = _mix(_mix(low + 1) ^ high)
+    return first, _mix(_mix(high + 1) ^ low ^ first)
+
+
+def _hash(counters, first, second):
+    """Numpy or torch int64 -> the same in 0..2^32-1."""
+    return _mix(_mix(counters ^ first) ^ second)
+
+
+def _mix(values):
+    """32 bits to 32 others, one to one; of an int or of int64 in numpy or torch."""
+    for shift, multiplier in zip(SHIFTS, MULTIPLIERS, strict=False):
+        values = ((values ^ (values >> shift)) * multiplier) & MASK
+    return values ^ (values >> SHIFTS[-1])

@@ -1,0 +1,144 @@
+"""What is done to a clean face before a network sees it: a range for each number, and the published ranges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+# The size in whose pixels sigmas and brush widths are given; other faces get them scaled.
+REFERENCE_SIZE = 512
+
+
+@dataclass(frozen=True)
+class ColorJitter:
+    """Colours of the degraded side, in this order: shift, adjustments in random order, gray.
+
+    shift: each of R, G, B by up to so many of 255 levels, in `shift_share` of the faces. brightness, contrast,
+    saturation: factors, 1 changes nothing; hue: up to so many turns to either side; these four in `jitter_share` of the
+    faces. gray_share of the faces lose their colour. Shares are from 0 to 1. Raises ValueError for values outside.
+    """
+
+    shift: float
+    shift_share: float
+    brightness: tuple[float, float]
+    contrast: tuple[float, float]
+    saturation: tuple[float, float]
+    hue: float
+    jitter_share: float
+    gray_share: float
+
+    def __post_init__(self) -> None:
+        _check_range("color.shift", (self.shift, self.shift), 0, 255)
+        for name in ("brightness", "contrast", "saturation"):
+            _check_range(f"color.{name}", getattr(self, name), 0, math.inf)
+        _check_range("color.hue", (self.hue, self.hue), 0, 0.5)
+        for name in ("shift_share", "jitter_share", "gray_share"):
+            _check_range(f"color.{name}", (getattr(self, name),) * 2, 0, 1)
+
+
+@dataclass(frozen=True)
+class Brush:
+    """White brush strokes on the clean face: how many, of how many vertices, how wide in pixels of a 512 face."""
+
+    strokes: tuple[int, int]
+    vertices: tuple[int, int]
+    width: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        _check_range("brush.strokes", self.strokes, 0, math.inf, whole=True)
+        _check_range("brush.vertices", self.vertices, 1, math.inf, whole=True)
+        _check_range("brush.width", self.width, 0, math.inf)
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """A range for each number, drawn uniformly; None leaves the step out. In the order of the steps:
+
+    brush: white strokes. blur_sigma: Gaussian, in pixels of a 512 face. downscale: r, the face shrinks to int(size//r)
+    pixels. noise: standard deviation of Gaussian noise, of 255. jpeg_quality: 1..100, both ends included. Then the face
+    is enlarged again. color: last. Raises ValueError for a range that is reversed or outside of what its step can do.
+    """
+
+    blur_sigma: tuple[float, float] | None
+    downscale: tuple[float, float] | None
+    noise: tuple[float, float] | None
+    jpeg_quality: tuple[int, int] | None
+    color: ColorJitter | None = None
+    brush: Brush | None = None
+
+    def __post_init__(self) -> None:
+        if self.blur_sigma is not None:
+            _check_range("blur_sigma", self.blur_sigma, 0.01, math.inf)
+        if self.downscale is not None:
+            _check_range("downscale", self.downscale, 1, math.inf)
+        if self.noise is not None:
+            _check_range("noise", self.noise, 0, 255)
+        if self.jpeg_quality is not None:
+            _check_range("jpeg_quality", self.jpeg_quality, 1, 100, whole=True)
+
+
+def _check_range(name: str, ends: tuple[float, float], least: float, most: float, whole: bool = False) -> None:
+    """Raises ValueError unless least <= ends[0] <= ends[1] <= most."""
+    valid = len(ends) == 2 and least <= ends[0] <= ends[1] <= most and not any(math.isinf(end) for end in ends)
+    if not valid or (whole and not all(isinstance(end, int) for end in ends)):
+        kind = "two whole numbers" if whole else "two numbers"
+        bounds = f"at least {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
+        raise ValueError(
+            f"the degradation's {name} must be {kind} {bounds}, the smaller one first (the same one twice for a fixed "
+            f"strength), got {ends}"
+        )
+
+
+# CodeFormer's published option files (sczhou/CodeFormer at b33cc7d) and its paper, arXiv 2206.11253, section 4.1.
+_LARGE = Degradation(blur_sigma=(1, 15), downscale=(4, 30), noise=(0, 20), jpeg_quality=(30, 80))
+_COLOR = ColorJitter(
+    shift=20,
+    shift_share=0.3,
+    brightness=(0.5, 1.5),
+    contrast=(0.5, 1.5),
+    saturation=(0, 1.5),
+    hue=0.1,
+    jitter_share=0.3,
+    gray_share=0.01,
+)
+
+PRESETS: Mapping[str, Degradation] = MappingProxyType(
+    {
+        "stage2": _LARGE,
+        "large": _LARGE,
+        "small": Degradation(blur_sigma=(0.1, 10), downscale=(1, 12), noise=(0, 15), jpeg_quality=(60, 100)),
+        "paper": Degradation(blur_sigma=(1, 15), downscale=(1, 30), noise=(0, 20), jpeg_quality=(30, 90)),
+        "colorization": Degradation(
+            blur_sigma=_LARGE.blur_sigma,
+            downscale=_LARGE.downscale,
+            noise=_LARGE.noise,
+            jpeg_quality=_LARGE.jpeg_quality,
+            color=_COLOR,
+        ),
+        "inpainting": Degradation(
+            blur_sigma=None,
+            downscale=None,
+            noise=None,
+            jpeg_quality=None,
+            brush=Brush(strokes=(1, 3), vertices=(8, 27), width=(30, 70)),
+        ),
+    }
+)
+
+
+def _level(blur_sigma: float, downscale: float, noise: float, jpeg_quality: int) -> Degradation:
+    return Degradation((blur_sigma, blur_sigma), (downscale, downscale), (noise, noise), (jpeg_quality, jpeg_quality))
+
+
+# Fixed strengths for evaluation, ours: everything grows with the factor, from barely visible to the paper's worst.
+LEVELS: Mapping[str, Degradation] = MappingProxyType(
+    {
+        "x2": _level(1, 2, 2, 90),
+        "x4": _level(2, 4, 5, 75),
+        "x8": _level(4, 8, 10, 60),
+        "x16": _level(8, 16, 15, 45),
+        "x30": _level(15, 30, 20, 30),
+    }
+)

@@ -1,0 +1,1 @@
+"""What all stages share: processes, steps, checkpoints, averages, schedules, what is shown."""

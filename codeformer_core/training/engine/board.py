@@ -1,0 +1,76 @@
+"""Where a run can be watched: scalars.csv, TensorBoard where it is installed, and picture grids as PNG.
+
+Shape legend: H W a grid's height and width.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+_COLUMNS = ("step", "name", "value")
+
+
+class Board:
+    """Curves and pictures of one run, from its first process. start_step: a run that goes on; what was written for
+    later steps, which were lost, is taken back."""
+
+    def __init__(self, folder: Path, start_step: int) -> None:
+        self.folder = folder
+        self._pictures = folder / "pictures"
+        self._pictures.mkdir(parents=True, exist_ok=True)
+        self._table = folder / "scalars.csv"
+        _drop_after(self._table, start_step)
+        self._file = self._table.open("a", newline="", encoding="utf-8")
+        self._rows = csv.writer(self._file)
+        self._tensorboard = _open_tensorboard(folder / "tensorboard", start_step)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._rows.writerow((step, name, f"{value:.6g}"))
+            if self._tensorboard is not None:
+                self._tensorboard.add_scalar(name, value, step)
+        self._file.flush()
+
+    def picture(self, step: int, name: str, grid_HW3: np.ndarray) -> None:
+        """grid_HW3: uint8 RGB."""
+        from PIL import Image
+
+        Image.fromarray(grid_HW3).save(self._pictures / f"step-{step:09d}-{name}.png")
+        if self._tensorboard is not None:
+            self._tensorboard.add_image(name, grid_HW3, step, dataformats="HWC")
+
+    def close(self) -> None:
+        self._file.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+
+def _drop_after(table: Path, step: int) -> None:
+    """Keep the header and rows up to `step`; a last line that a kill cut short goes too."""
+    kept = [_COLUMNS]
+    if table.exists():
+        with table.open(newline="", encoding="utf-8") as stream:
+            rows = [row for row in csv.reader(stream) if len(row) == len(_COLUMNS) and row[0].isdigit()]
+        kept += [row for row in rows if int(row[0]) <= step]
+    unfinished = table.with_suffix(".part")
+    with unfinished.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows(kept)
+    os.replace(unfinished, table)
+
+
+def _open_tensorboard(folder: Path, start_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        logger.warning("tensorboard is not installed: curves go to scalars.csv, pictures to PNG files only")
+        return None
+    return SummaryWriter(str(folder), purge_step=start_step or None)

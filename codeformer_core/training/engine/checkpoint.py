@@ -1,0 +1,151 @@
+"""Checkpoints: folders that are there whole or not at all, written by torch.distributed.checkpoint.
+
+RUN/checkpoints/step-000001000/ holds safetensors files (no pickles, so a checkpoint from elsewhere can do no harm) and
+meta.json: step, stage, config. It is written under another name and renamed when everything lies on the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .processes import Processes
+
+_NAME = re.compile(r"step-(\d{9})")
+_META = "meta.json"
+_UNFINISHED = ".unfinished-"
+_GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Meta:
+    """step: how many steps were done. config: the whole RunConfig as plain values. stage: its name."""
+
+    step: int
+    stage: str
+    config: Mapping[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run, oldest first; all processes call `save` together."""
+
+    def __init__(self, folder: Path, keep: int, processes: Processes) -> None:
+        self.folder = folder
+        self.keep = keep
+        self.processes = processes
+
+    def newest(self) -> Path | None:
+        found = self.all()
+        return found[-1] if found else None
+
+    def all(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        return sorted(path for path in self.folder.iterdir() if _NAME.fullmatch(path.name) and (path / _META).is_file())
+
+    def require_space(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise OSError-like ValueError when the disk can't hold the checkpoints that will lie there at once."""
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        # One more than are kept, because the oldest goes after the newest is there; and the exported weights.
+        needed = size * (self.keep + 2 - min(len(self.all()), self.keep))
+        existing = next(parent for parent in (self.folder, *self.folder.parents) if parent.exists())
+        free = shutil.disk_usage(existing).free
+        if free < needed:
+            raise ValueError(
+                f"{self.folder}: the disk has {free / _GIB:.2f} GiB free; {self.keep} checkpoints of this network need "
+                f"{needed / _GIB:.2f} GiB. Make room, name another folder with -o, or keep fewer (--set engine.keep=1)"
+            )
+
+    def save(self, tensors: Mapping[str, Tensor], meta: Meta) -> Path:
+        """Write a checkpoint and remove the oldest ones. Raises OSError; the earlier checkpoints stay."""
+        import torch.distributed.checkpoint as dcp
+
+        final = self.folder / f"step-{meta.step:09d}"
+        unfinished = self.folder / f"{_UNFINISHED}{meta.step:09d}"
+        if self.processes.is_first:
+            for left in self.folder.glob(f"{_UNFINISHED}*") if self.folder.is_dir() else ():
+                shutil.rmtree(left)  # of a run that was killed while it wrote
+            unfinished.mkdir(parents=True)
+        self.processes.wait()
+        writer = dcp.HuggingFaceStorageWriter(str(unfinished), save_distributed=True)
+        with _quiet():
+            dcp.save(dict(tensors), storage_writer=writer, no_dist=self.processes.count == 1)
+        self.processes.wait()
+        if self.processes.is_first:
+            (unfinished / _META).write_text(json.dumps({"version": 1, **meta.__dict__}, indent=1), encoding="utf-8")
+            for path in [*unfinished.iterdir(), unfinished]:
+                _flush(path)
+            if (final / _META).is_file():  # the same step again, at the end or after a stop
+                shutil.rmtree(unfinished)
+            else:
+                os.replace(unfinished, final)
+            _flush(self.folder)
+            for old in self.all()[: -self.keep]:
+                shutil.rmtree(old)
+        self.processes.wait()
+        return final
+
+    def load(self, path: Path) -> dict[str, Tensor]:
+        """Every tensor of a checkpoint, on the CPU. Raises ValueError naming the folder when it is damaged."""
+        import torch.distributed.checkpoint as dcp
+
+        try:
+            reader = dcp.HuggingFaceStorageReader(str(path))
+            described = reader.read_metadata().state_dict_metadata
+            tensors = {
+                name: torch.empty(entry.size, dtype=entry.properties.dtype)  # pyright: ignore[reportAttributeAccessIssue]
+                for name, entry in described.items()
+            }
+            with _quiet():
+                dcp.load(tensors, storage_reader=reader, no_dist=True)
+        except Exception as error:
+            raise ValueError(
+                f"{path}: the checkpoint is damaged ({' '.join(str(error).split())[:200]}); delete this folder, and the "
+                "one before it is taken"
+            ) from error
+        return tensors
+
+
+def read_meta(checkpoint: Path) -> Meta:
+    """Raises ValueError naming the file when it is not what `Checkpoints.save` writes."""
+    path = checkpoint / _META
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        return Meta(int(said["step"]), str(said["stage"]), dict(said["config"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: can't be read ({error}); delete the folder, and the one before it is taken"
+        ) from error
+
+
+def _flush(path: Path) -> None:
+    """To the disk, so that a renamed folder is never empty after a power cut; Windows can't open folders."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch remarks at every save that a single process is a single process."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.distributed is disabled.*")
+        yield

@@ -1,0 +1,48 @@
+"""The parts of a network by name: which learn and which keep every bit."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ...networks.codeformer import CodeFormer
+from ...networks.vqgan import VQAutoencoder
+
+# A config's word -> top-level modules.
+MODULES = {
+    "encoder": ("encoder",),
+    "codebook": ("codebook",),
+    "generator": ("generator",),
+    "transformer": ("token_in", "position", "layers"),
+    "head": ("norm_out", "code_head"),
+    "fusion": ("fusions",),
+}
+
+
+def freeze_all_but(network: VQAutoencoder, parts: tuple[str, ...]) -> None:
+    """Only the named parts get gradients. Raises ValueError for a part that the network doesn't have."""
+    network.requires_grad_(False)
+    for part in parts:
+        for name in MODULES[part]:
+            if not hasattr(network, name):
+                raise ValueError(f"train: a {type(network).__name__} has no {part}; leave it out for this stage")
+            getattr(network, name).requires_grad_(True)
+
+
+def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+def initialise(network: VQAutoencoder, seed: int) -> None:
+    """Weights before training: torch's own for all layers; the codebook uniform in +-1/K; the position embedding 0.
+
+    Drawn after seeding, so that every process begins with the same.
+    """
+    torch.manual_seed(seed)
+    for module in network.modules():
+        if module is not network and hasattr(module, "reset_parameters"):
+            module.reset_parameters()  # pyright: ignore[reportCallIssue]
+    size = network.config.codebook_size
+    nn.init.uniform_(network.codebook.weight, -1 / size, 1 / size)
+    if isinstance(network, CodeFormer):
+        nn.init.zeros_(network.position.weight)

@@ -1,0 +1,226 @@
+"""The steps of any stage: losses, gradients, discriminator, average, and what is shown, saved and checked on the way.
+
+Shape legend: B faces of this process's micro step, H W their side.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..config.run import Engine, StageSection
+from ..data.feed import Batch
+from ..losses.codes import code_accuracy, count_codes, perplexity
+from ..stages.autoencoder import CodeRevival
+from ..stages.stage import IMAGE_TERMS, Faces, Output, Stage
+from .adversary import Adversary
+from .freezing import trained_parameters
+from .grids import from_levels
+from .processes import Processes
+from .schedules import rate_at
+from .state import TrainingState
+
+
+class NotFinite(RuntimeError):
+    """A loss or gradient that is no number; the weights are those from before the step."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """After a step. values: the means since the last time, filled every `log_every` steps, otherwise empty."""
+
+    step: int
+    iterations: int
+    faces_per_second: float
+    seconds_waited: float
+    values: dict[str, float]
+
+
+class Trainer:
+    """One stage on one process. Feed it batches by `run`; everything that changes is in `state`."""
+
+    def __init__(
+        self, stage: Stage, section: StageSection, engine: Engine, processes: Processes, adversary: Adversary | None
+    ) -> None:
+        self.stage = stage
+        self.section = section
+        self.engine = engine
+        self.processes = processes
+        self.adversary = adversary
+        self.precision = torch.bfloat16 if engine.precision == "bfloat16" else torch.float32
+        self.parameters = trained_parameters(stage.network)
+        self.optimizer = torch.optim.Adam(self.parameters, lr=section.learning_rate, betas=section.betas)
+        self.average = AveragedModel(stage.network, multi_avg_fn=get_ema_multi_avg_fn(section.ema))
+        self.average.requires_grad_(False)
+        self.average.eval()
+        self.revival = None
+        if section.kind == "autoencoder":
+            size = stage.network.config.codebook_size
+            self.revival = CodeRevival(size, section.revive_codes_every, engine.seed, processes)
+        if engine.compile:
+            stage.network.encoder.compile()
+            stage.network.generator.compile()
+        self.parallel = self._in_parallel()
+        self.log = _Means(processes)
+
+    @property
+    def state(self) -> TrainingState:
+        uses_K = self.revival.uses_K if self.revival is not None else None
+        return TrainingState(self.stage.network, self.average, self.optimizer, self.adversary, uses_K, self.processes)
+
+    def run(self, batches: Iterator[Batch], start: int, on_step: Callable[[Progress], bool]) -> int:
+        """Train from step `start` to the end, or until `on_step` says stop; returns how many steps were done.
+
+        Raises NotFinite naming the step and its faces.
+        """
+        self.stage.network.train()
+        step, mark, waited = start, time.monotonic(), 0.0
+        since = start
+        while step < self.section.iterations:
+            micro_batches = []
+            for _ in range(self.engine.accumulate):
+                begun = time.monotonic()
+                micro_batches.append(next(batches))
+                waited += time.monotonic() - begun
+            self.step(step, micro_batches)
+            step += 1
+            values: dict[str, float] = {}
+            if step % self.engine.log_every == 0 or step == self.section.iterations:
+                values = self.log.take()
+            elapsed = max(time.monotonic() - mark, 1e-9)
+            speed = (step - since) * self.section.batch_size / elapsed
+            stops = on_step(Progress(step, self.section.iterations, speed, waited / elapsed, values))
+            if values:
+                since, mark, waited = step, time.monotonic(), 0.0
+            if stops:
+                break
+        return step
+
+    def step(self, step: int, batches: list[Batch]) -> None:
+        """One step of the generator over all micro batches, then one of the discriminator."""
+        self.optimizer.zero_grad(set_to_none=True)
+        pairs: list[tuple[Tensor, Tensor]] = []
+        total = torch.zeros((), device=self.processes.device)
+        output: Output | None = None
+        for number, batch in enumerate(batches):
+            is_last = number == len(batches) - 1
+            faces = _faces(batch)
+            with self._gathering_gradients(is_last):
+                with self._autocast():
+                    output = self.parallel(faces)
+                    assert output is not None
+                    loss = self._loss(step, faces, output)
+                (loss / len(batches)).backward()
+            total += loss.detach() / len(batches)
+            if output.made_B3HW is not None:
+                pairs.append((faces.clean_B3HW, output.made_B3HW.detach().float()))
+        norm = torch.nn.utils.get_total_norm([part.grad for part in self.parameters if part.grad is not None])
+        self._require_finite(step, "the loss", total, batches)
+        self._require_finite(step, "a gradient", norm, batches)
+        rate = rate_at(step, self.section.learning_rate, self.section.schedule, self.section.iterations)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.log.add({"learning_rate": torch.tensor(rate), "loss": total, "gradient": norm})
+        if self.adversary is not None and self.adversary.is_on(step) and pairs:
+            adversarial_rate = self.section.adversarial.learning_rate
+            adversarial_rate = rate_at(step, adversarial_rate, self.section.schedule, self.section.iterations)
+            shown = self.adversary.learn(pairs, self.precision, adversarial_rate)
+            self._require_finite(step, "the discriminator's loss", shown["discriminator"], batches)
+            self.log.add(shown)
+        if self.revival is not None and output is not None:
+            revived = self.revival.after_step(step, self.stage.network.codebook.weight, output)
+            self.log.add({"codes_revived": torch.tensor(float(revived))})
+        self.average.update_parameters(self.stage.network)
+
+    def _loss(self, step: int, faces: Faces, output: Output) -> Tensor:
+        weights = self.section.losses
+        loss = torch.zeros((), device=self.processes.device)
+        image_loss = loss
+        for name, term in output.terms.items():
+            # The codebook loss has beta inside; its own weight is `codebook`.
+            weighed = getattr(weights, name) * term
+            loss = loss + weighed
+            if name in IMAGE_TERMS:
+                image_loss = image_loss + weighed
+        if self.adversary is not None and output.made_B3HW is not None and self.adversary.is_on(step):
+            added, shown = self.adversary.terms(
+                output.made_B3HW, faces.clean_B3HW, image_loss, weights.perceptual, self.stage.last_layer
+            )
+            loss = loss + added
+            self.log.add(shown)
+        self.log.add(output.terms)
+        if self.revival is None:
+            self.log.add({"code_accuracy": code_accuracy(output.predicted_BT, output.codes_BT)})
+        self.log.count(count_codes(output.predicted_BT, self.stage.network.config.codebook_size))
+        return loss
+
+    def _require_finite(self, step: int, what: str, value: Tensor, batches: list[Batch]) -> None:
+        is_finite = bool(torch.isfinite(value))
+        if self.processes.any(not is_finite):
+            names = [name for batch in batches for name in batch.names]
+            found = f"{float(value):g} for the faces {', '.join(names)}" if not is_finite else "so in another process"
+            raise NotFinite(f"step {step + 1}: {what} is no number: {found}")
+
+    def _in_parallel(self) -> nn.Module:
+        if self.processes.count == 1:
+            return self.stage
+        return DistributedDataParallel(
+            self.stage,
+            broadcast_buffers=False,
+            # Steps with codes only leave the fusion blocks without gradients.
+            find_unused_parameters=self.section.kind == "fusion",
+        )
+
+    def _gathering_gradients(self, is_last: bool):
+        if is_last or not isinstance(self.parallel, DistributedDataParallel):
+            return nullcontext()
+        return self.parallel.no_sync()
+
+    def _autocast(self):
+        if self.precision == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.processes.device.type, dtype=self.precision)
+
+
+class _Means:
+    """Numbers of many steps, kept on the device and averaged over steps and processes when they are asked for."""
+
+    def __init__(self, processes: Processes) -> None:
+        self.processes = processes
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._uses_K: Tensor | None = None
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            value = value.detach().float().to(self.processes.device)
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def count(self, uses_K: Tensor) -> None:
+        self._uses_K = uses_K if self._uses_K is None else self._uses_K + uses_K
+
+    def take(self) -> dict[str, float]:
+        """All processes call this together, with the same names."""
+        names = sorted(self._sums)
+        means = torch.stack([self._sums[name] / self._counts[name] for name in names])
+        values = dict(zip(names, self.processes.mean(means).tolist(), strict=True))
+        if self._uses_K is not None:
+            uses_K = self.processes.sum(self._uses_K)
+            values |= {"codes_used": float((uses_K > 0).double().mean()), "perplexity": perplexity(uses_K)}
+        self._sums, self._counts, self._uses_K = {}, {}, None
+        return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _faces(batch: Batch) -> Faces:
+    degraded_B3HW = None if batch.degraded_B3HW is None else from_levels(batch.degraded_B3HW)
+    return Faces(from_levels(batch.clean_B3HW), degraded_B3HW, batch.codes_BT, batch.recipe.fidelity)

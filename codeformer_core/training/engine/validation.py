@@ -1,0 +1,158 @@
+"""What the averaged network does with faces it doesn't learn from: numbers and a picture grid.
+
+Shape legend: B N faces, H W their side, T tokens, K codes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...networks.codeformer import CodeFormer
+from ...networks.vqgan import VQAutoencoder
+from ..data.files import FaceSource
+from ..degradation import Degradation, degrade_on_cpu, draw
+from ..losses.codes import code_accuracy, count_codes, perplexity
+from ..stages.stage import Teacher
+from .grids import from_levels, picture_grid
+
+logger = logging.getLogger(__name__)
+
+FIDELITIES = (0.0, 0.5, 1.0)
+# Any fixed number: the same faces are degraded alike at every validation, whatever the run's seed.
+_SEED = 1_000_003
+
+
+@dataclass(frozen=True)
+class Examples:
+    """clean_N3HW: uint8. degraded: name of the degradation -> the same faces degraded."""
+
+    clean_N3HW: Tensor
+    degraded: Mapping[str, Tensor]
+
+
+def gather_examples(source: FaceSource, count: int, degradations: Mapping[str, Degradation]) -> Examples:
+    """`count` faces evenly spread over the source. Faces that can't be read are logged and left out."""
+    faces = []
+    for index in np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int)):
+        try:
+            faces.append(source.read(int(index)))
+        except (OSError, ValueError) as error:
+            logger.warning("validation face left out: %s", error)
+    if not faces:
+        raise ValueError("none of the validation faces can be read; the lines above say why")
+    degraded = {}
+    for name, degradation in degradations.items():
+        changed = []
+        for number, face_HW3 in enumerate(faces):
+            drawn = draw(degradation, face_HW3.shape[0], torch.Generator().manual_seed(_SEED + number))
+            changed.append(degrade_on_cpu(face_HW3, drawn))
+        degraded[name] = _stacked(changed)
+    return Examples(_stacked(faces), degraded)
+
+
+def _stacked(faces: list[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def validate(
+    network: VQAutoencoder,
+    teacher: Teacher | None,
+    examples: Examples,
+    *,
+    fuses: bool,
+    adain: bool,
+    device: torch.device,
+    batch_size: int,
+) -> dict[str, float]:
+    """PSNR in dB, code accuracy, codebook use. fuses: also at fidelities above 0. adain: as at inference."""
+    if not isinstance(network, CodeFormer):
+        return _validate_autoencoder(network, examples, device, batch_size)
+    assert teacher is not None
+    values: dict[str, list[Tensor]] = {}
+    for name, degraded_N3HW in examples.degraded.items():
+        for clean_B3HW, degraded_B3HW in _batches(device, batch_size, examples.clean_N3HW, degraded_N3HW):
+            latent_BDHW, _ = network.encode_with_taps(degraded_B3HW, fidelity=0)
+            codes_BT = teacher.codes(clean_B3HW)
+            _add(values, f"{name}/code_accuracy", code_accuracy(network.predict_codes(latent_BDHW), codes_BT), codes_BT)
+            _add(
+                values,
+                f"{name}/nearest_accuracy",
+                code_accuracy(network.nearest_codes(latent_BDHW), codes_BT),
+                codes_BT,
+            )
+            _add(values, f"{name}/psnr_degraded", psnr(degraded_B3HW, clean_B3HW).mean(), codes_BT)
+            for fidelity in FIDELITIES if fuses else FIDELITIES[:1]:
+                restored_B3HW = network.restore(degraded_B3HW, fidelity, adain)
+                _add(values, f"{name}/psnr_w{fidelity:g}", psnr(restored_B3HW, clean_B3HW).mean(), codes_BT)
+    return _means(values)
+
+
+def _validate_autoencoder(
+    network: VQAutoencoder, examples: Examples, device: torch.device, batch_size: int
+) -> dict[str, float]:
+    values: dict[str, list[Tensor]] = {}
+    size = network.config.codebook_size
+    uses_K = torch.zeros(size, dtype=torch.int64, device=device)
+    for (clean_B3HW,) in _batches(device, batch_size, examples.clean_N3HW):
+        codes_BT = network.nearest_codes(network.encode(clean_B3HW))
+        uses_K += count_codes(codes_BT, size)
+        _add(values, "psnr", psnr(network.decode(codes_BT), clean_B3HW).mean(), codes_BT)
+    return {**_means(values), "codes_used": float((uses_K > 0).double().mean()), "perplexity": perplexity(uses_K)}
+
+
+@torch.no_grad()
+def show(
+    network: VQAutoencoder,
+    teacher: Teacher | None,
+    examples: Examples,
+    *,
+    fuses: bool,
+    adain: bool,
+    device: torch.device,
+    rows: int,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Picture grids by name: clean, degraded, the teacher's reconstruction, restored at w = 0, 0.5, 1."""
+    clean_B3HW = from_levels(examples.clean_N3HW[:rows].to(device))
+    if not isinstance(network, CodeFormer):
+        yield "faces", picture_grid({"clean": clean_B3HW, "reconstruction": network.reconstruct(clean_B3HW)})
+        return
+    assert teacher is not None
+    for name, degraded_N3HW in examples.degraded.items():
+        degraded_B3HW = from_levels(degraded_N3HW[:rows].to(device))
+        columns = {
+            "clean": clean_B3HW,
+            f"degraded: {name}": degraded_B3HW,
+            "reconstruction": teacher.network.reconstruct(clean_B3HW),
+        }
+        for fidelity in FIDELITIES if fuses else FIDELITIES[:1]:
+            columns[f"w = {fidelity:g}"] = network.restore(degraded_B3HW, fidelity, adain)
+        yield name, picture_grid(columns)
+
+
+def psnr(made_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:
+    """dB for each face of pictures in [-1, 1]; the made ones clamped, no rounding."""
+    error_B = (made_B3HW.float().clamp(-1, 1) - clean_B3HW.float()).square().mean(dim=(1, 2, 3)) / 4
+    return -10 * error_B.clamp(min=1e-10).log10()
+
+
+def _batches(device: torch.device, size: int, *faces_N3HW: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    for parts in zip(*(faces.split(size) for faces in faces_N3HW), strict=True):
+        yield tuple(from_levels(part.to(device)) for part in parts)
+
+
+def _add(values: dict[str, list[Tensor]], name: str, mean: Tensor, batch: Tensor) -> None:
+    """Weighed by the batch's size, the last one being smaller."""
+    weight = torch.full_like(mean, len(batch), dtype=torch.float64)
+    values.setdefault(name, []).append(torch.stack((mean.double() * weight, weight)))
+
+
+def _means(values: Mapping[str, list[Tensor]]) -> dict[str, float]:
+    sums = {name: torch.stack(parts).sum(0) for name, parts in values.items()}
+    return {name: float(total[0] / total[1]) for name, total in sums.items()}

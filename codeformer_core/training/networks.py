@@ -1,0 +1,119 @@
+"""Networks to begin with: the teacher, a fresh network of a stage, one that goes on from an earlier stage.
+
+A network's fingerprint is over the numbers that give a face its codes: encoder and codebook.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..networks.codeformer import CodeFormer, CodeFormerConfig
+from ..networks.vqgan import AutoencoderConfig, VQAutoencoder
+from ..weights.detect import build, identify
+from ..weights.load import read_state_dict
+from ..weights.metadata import Said
+from .engine.freezing import initialise
+
+# What a run leaves in its folder, and what commands take when they are given that folder.
+WEIGHTS_NAME = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network from a file. trained: what the file says of its training."""
+
+    path: Path
+    network: VQAutoencoder
+    config: AutoencoderConfig | CodeFormerConfig
+    task: str
+
+
+def read_network(source: Path) -> Trained:
+    """A file, or a run's folder. Raises WeightsError naming the file."""
+    path = source / WEIGHTS_NAME if source.is_dir() else source
+    state = read_state_dict(path)
+    identity = identify(state, str(path), Said.read(path))
+    return Trained(path, build(state, identity), identity.config, identity.task)
+
+
+def read_teacher(source: Path, wanted: AutoencoderConfig) -> Trained:
+    """Stage I's network. Raises ValueError when the file is another stage's, or sizes differ (both values)."""
+    teacher = read_network(source)
+    if not isinstance(teacher.config, AutoencoderConfig):
+        raise ValueError(
+            f"--teacher {source}: this is a CodeFormer (stage II or later, for {teacher.task}), whose encoder has "
+            "learned from degraded faces; the teacher must be stage I's autoencoder"
+        )
+    _require_same(f"--teacher {source}", teacher.config, wanted)
+    return teacher
+
+
+def begin_from_teacher(teacher: VQAutoencoder, config: CodeFormerConfig, seed: int) -> CodeFormer:
+    """Encoder, codebook and generator are the teacher's; transformer and fusion are new."""
+    network = CodeFormer(config)
+    initialise(network, seed)
+    network.load_state_dict(teacher.state_dict(), strict=False)
+    return network
+
+
+def begin_from_codes(source: Path, teacher: VQAutoencoder, config: CodeFormerConfig, seed: int) -> CodeFormer:
+    """A trained CodeFormer (stage II) to go on from; fusion blocks that it doesn't have are new.
+
+    Raises ValueError for stage I's network, for other sizes, and for another codebook or generator than the teacher's.
+    """
+    start = read_network(source)
+    if not isinstance(start.config, CodeFormerConfig):
+        raise ValueError(f"--from {source}: this is an autoencoder (stage I); name a trained stage II")
+    _require_same(f"--from {source}", start.config.autoencoder, config.autoencoder)
+    _require_same(
+        f"--from {source}", dataclasses.replace(start.config, fuse_sizes=()), dataclasses.replace(config, fuse_sizes=())
+    )
+    if not torch.equal(start.network.codebook.weight, teacher.codebook.weight):
+        raise ValueError(
+            f"--from {source}: it was trained with another codebook ({codebook_fingerprint(start.network)}) than the "
+            f"teacher's ({codebook_fingerprint(teacher)}); name the teacher it was trained with"
+        )
+    network = CodeFormer(config)
+    initialise(network, seed)
+    known = set(config.fuse_sizes)
+    state = {
+        name: tensor
+        for name, tensor in start.network.state_dict().items()
+        if not name.startswith("fusions.") or int(name.split(".")[1]) in known
+    }
+    network.load_state_dict(state, strict=False)
+    return network
+
+
+def fingerprint(network: VQAutoencoder) -> str:
+    """Of what gives a clean face its codes: encoder and codebook."""
+    return _hash(
+        {name: tensor for name, tensor in network.state_dict().items() if name.startswith(("encoder.", "codebook."))}
+    )
+
+
+def codebook_fingerprint(network: VQAutoencoder) -> str:
+    return _hash({"codebook": network.codebook.weight})
+
+
+def _hash(state: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _require_same(what: str, found: object, wanted: object) -> None:
+    for field in dataclasses.fields(wanted):  # pyright: ignore[reportArgumentType]
+        theirs, ours = getattr(found, field.name), getattr(wanted, field.name)
+        if theirs != ours:
+            raise ValueError(
+                f"{what}: its {field.name} is {theirs}, the configuration says {ours}; name the configuration it was "
+                "trained with"
+            )

@@ -1,0 +1,154 @@
+"""What our files say about themselves in their safetensors header, where shapes are silent.
+
+One entry, "codeformer", holds JSON: {"version": 1, "architecture", "task", "image_size", "heads", "trained"}. It is as
+trustworthy as the file it came in, so it is read with limits and never decides alone: `detect.identify` holds it
+against the shapes. Nothing here raises for a bad header; importing this module needs no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .kept import read_header
+
+log = logging.getLogger(__name__)
+
+ENTRY = "codeformer"
+VERSION = 1
+# Characters of the entry. Ours take a few hundred; the tensors' own part of a header takes some 40,000.
+LONGEST_ENTRY = 65_536
+# Characters of a foreign value that a message repeats.
+_LONGEST_QUOTE = 60
+
+
+@dataclass(frozen=True)
+class Said:
+    """architecture: "codeformer" or "vqgan"; task: what the network was trained for; image_size: its faces' side in
+    pixels; heads: of the transformer's attention. None: nothing usable is said about it.
+
+    trained: free text about the training. unusable: numbers that are none: their key -> what was found instead.
+    """
+
+    architecture: str | None = None
+    task: str | None = None
+    image_size: int | None = None
+    heads: int | None = None
+    trained: Mapping[str, str] = field(default_factory=dict)
+    unusable: Mapping[str, str] = field(default_factory=dict)
+
+    def to_header(self) -> dict[str, str]:
+        """The header's entry. Raises ValueError where `trained` is no text or too long to be read back."""
+        for key, value in self.trained.items():
+            if not isinstance(key, str) or not isinstance(value, str):
+                raise ValueError(f"trained: {quoted(key)}: {quoted(value)} must be text; turn both into str")
+        content = {
+            "version": VERSION,
+            "architecture": self.architecture,
+            "task": self.task,
+            "image_size": self.image_size,
+            "heads": self.heads,
+            "trained": dict(self.trained),
+        }
+        text = json.dumps({key: value for key, value in content.items() if value is not None})
+        if len(text) > LONGEST_ENTRY:
+            raise ValueError(
+                f"trained: {len(text):,} characters in a file's header, at most {LONGEST_ENTRY:,} are read back; "
+                "say less there"
+            )
+        return {ENTRY: text}
+
+    @classmethod
+    def read(cls, path: Path) -> Said | None:
+        """What the header of `path` says; None for files that say nothing, and for those that aren't safetensors.
+
+        What can't be used is left out and logged as a warning with the file's name and the key.
+        """
+        metadata = (read_header(path) or {}).get("__metadata__")
+        if not isinstance(metadata, dict) or ENTRY not in metadata:
+            return None
+        content = _parse(metadata[ENTRY], path)
+        if content is None:
+            return None
+        version = content.get("version")
+        if version != VERSION or isinstance(version, bool):
+            log.warning(
+                "%s: its header's %s is of version %s, this program knows %d: what it says is taken as far as known",
+                path,
+                ENTRY,
+                quoted(version),
+                VERSION,
+            )
+        numbers = {key: content.get(key) for key in ("image_size", "heads")}
+        usable = {key: value for key, value in numbers.items() if _is_count(value)}
+        return cls(
+            architecture=_text(content, "architecture", path),
+            task=_text(content, "task", path),
+            image_size=usable.get("image_size"),
+            heads=usable.get("heads"),
+            trained=_trained(content, path),
+            unusable={key: quoted(value) for key, value in numbers.items() if value is not None and key not in usable},
+        )
+
+
+def quoted(value: object) -> str:
+    """A foreign value for a message: short, in one line, without letters that steer a terminal."""
+    if isinstance(value, dict | list):
+        # Never spelled out: what was parsed just so at the limit of nesting might not be written back.
+        return f"a {'list' if isinstance(value, list) else 'JSON object'} of {len(value)}"
+    text = json.dumps(value, default=lambda other: type(other).__name__)
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}..."
+
+
+def _parse(entry: object, path: Path) -> dict | None:
+    content: object = None
+    if not isinstance(entry, str):
+        problem = f"is a {type(entry).__name__}, no text"
+    elif len(entry) > LONGEST_ENTRY:
+        problem = f"has {len(entry):,} characters, at most {LONGEST_ENTRY:,} are read"
+    else:
+        try:
+            content = json.loads(entry)
+        except (ValueError, RecursionError) as error:
+            problem = f"is no JSON ({type(error).__name__}: {error})"
+        else:
+            problem = "" if isinstance(content, dict) else f"is {quoted(content)}, no object with keys"
+    if isinstance(content, dict) and not problem:
+        return content
+    log.warning("%s: its header's %s %s; it is ignored, and the shapes alone decide", path, ENTRY, problem)
+    return None
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _text(content: dict, key: str, path: Path) -> str | None:
+    value = content.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    log.warning("%s: its header's %s.%s is %s, no text; it is ignored", path, ENTRY, key, quoted(value))
+    return None
+
+
+def _trained(content: dict, path: Path) -> dict[str, str]:
+    value = content.get("trained")
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        log.warning("%s: its header's %s.trained is %s, no object; it is ignored", path, ENTRY, quoted(value))
+        return {}
+    texts = {key: text for key, text in value.items() if isinstance(text, str)}
+    if left_out := sorted(value.keys() - texts.keys()):
+        log.warning(
+            "%s: its header's %s.trained.%s is %s, no text; left out, and %d more like it",
+            path,
+            ENTRY,
+            quoted(left_out[0]),
+            quoted(value[left_out[0]]),
+            len(left_out) - 1,
+        )
+    return texts

@@ -1,0 +1,114 @@
+"""What the training's tests share: a few made-up faces, and a configuration that takes milliseconds a step."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from codeformer_core.training.config import RunConfig, read_config
+
+SHARED_FACES = Path(__file__).parents[3].parent / "shared" / "faces"
+
+TINY = {
+    "network": {
+        "image_size": 32,
+        "base_channels": 32,
+        "channel_multipliers": [1, 1, 1],
+        "residual_blocks": 1,
+        "attention_sizes": [8],
+        "codebook_size": 16,
+        "code_channels": 32,
+        "width": 32,
+        "layers": 1,
+        "heads": 4,
+        "mlp_width": 32,
+        "fuse_sizes": [8, 16],
+    },
+    "engine": {"log_every": 2, "save_every": 4, "validate_every": 1000, "device": "cpu"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_and_default_modes():
+    """Sums in a fixed order; and what a run switches on is off again for the next test."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="session")
+def made_up_faces(tmp_path_factory) -> Path:
+    """24 smooth 32x32 pictures, each another."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("made_up_faces")
+    generator = np.random.default_rng(0)
+    for number in range(24):
+        coarse = Image.fromarray(generator.integers(0, 256, (5, 5, 3), dtype=np.uint8))
+        coarse.resize((32, 32), Image.Resampling.BICUBIC).save(folder / f"face{number:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_faces() -> Path:
+    """The folder with train/ and val/ of real aligned faces."""
+    if not SHARED_FACES.is_dir():
+        pytest.skip(f"the real faces are not at {SHARED_FACES}")
+    return SHARED_FACES
+
+
+@pytest.fixture(scope="session")
+def tiny(made_up_faces) -> Callable[..., RunConfig]:
+    """tiny("stages.stage1.iterations=4", ...) -> a configuration for the made-up faces."""
+
+    def make(*changes: str, **sections: Any) -> RunConfig:
+        base = {**TINY, "data": {"faces": str(made_up_faces)}}
+        return read_config("smoke", changes, sections, base)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run_stage() -> Callable[..., Any]:
+    """run_stage(config, "stage2", folder, teacher=...) -> the run's result, in this process on the CPU."""
+    from codeformer_core.training.engine.processes import joined
+    from codeformer_core.training.run import RunFiles, train
+
+    def run(config: RunConfig, name: str, folder: Path, **files: Any) -> Any:
+        with joined("cpu") as processes:
+            return train(config, name, RunFiles(folder, **files), processes)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_teacher(tiny, run_stage, tmp_path_factory) -> Path:
+    """The run folder of a stage I of four steps."""
+    folder = tmp_path_factory.mktemp("tiny_teacher") / "stage1"
+    run_stage(tiny("stages.stage1.iterations=4"), "stage1", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_codes_run(tiny, run_stage, tiny_teacher, tmp_path_factory) -> Path:
+    """The run folder of a stage II of four steps, taught by `tiny_teacher`."""
+    folder = tmp_path_factory.mktemp("tiny_codes") / "stage2"
+    run_stage(tiny("stages.stage2.iterations=4"), "stage2", folder, teacher=tiny_teacher)
+    return folder
+
+
+@pytest.fixture
+def copy_of() -> Callable[[Path, Path], Path]:
+    def copy(source: Path, target: Path) -> Path:
+        shutil.copytree(source, target)
+        return target
+
+    return copy
