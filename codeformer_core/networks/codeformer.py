@@ -142,7 +142,7 @@ class CodeFormer(VQAutoencoder):
         return self.encoder(faces_B3HW.contiguous(memory_format=torch.channels_last), taps_wanted)
 
     def generate(self, quantised_BDHW: Tensor, taps: dict[int, Tensor], fidelity: float) -> Tensor:
-        """-> restored_B3HW of looked-up codes, fused with the taps; these are taken out of the dict as they are used."""
+        """-> restored_B3HW of looked-up codes, fused with the taps, which leave the dict as they are used."""
 
         def fuse(size: int, features_BCHW: Tensor) -> Tensor:
             if size not in taps:

@@ -15,6 +15,7 @@ CORE = "codeformer_core"
 PACKAGES = (CORE, "nodes")
 # Broken or absent on many machines, slow to import on the others: only inside the functions that use them.
 HEAVY = {"cv2", "facexlib", "torchvision", "basicsr", "numba", "scipy", "skimage", "safetensors"}
+HEAVY |= {"lpips", "torchmetrics", "torch_fidelity", "matplotlib", "tensorboard", "yaml"}
 HOST = {"comfy", "folder_paths", "comfy_api", "comfy_execution", "comfy_extras", "server", "execution"}
 
 
@@ -101,6 +102,26 @@ ALLOWED = {
     f"{CORE}.restorer": [f"{CORE}.networks", f"{CORE}.memory"],
     f"{CORE}.results": [f"{CORE}.faces"],
     f"{CORE}.canvas": [f"{CORE}.images", f"{CORE}.memory"],
+    f"{CORE}.training": [
+        f"{CORE}.training",
+        f"{CORE}.networks",
+        f"{CORE}.weights",
+        f"{CORE}.images",
+        f"{CORE}.memory",
+        f"{CORE}.faces",
+        f"{CORE}.files",
+        f"{CORE}.pictures",
+    ],
+    f"{CORE}.training.degradation": [f"{CORE}.training.degradation"],
+    f"{CORE}.training.metrics": [f"{CORE}.training.metrics", f"{CORE}.weights", f"{CORE}.faces", f"{CORE}.images"],
+    f"{CORE}.training.data": [
+        f"{CORE}.training.data",
+        f"{CORE}.training.degradation",
+        f"{CORE}.pictures",
+        f"{CORE}.memory",
+        f"{CORE}.weights.lock",
+    ],
+    f"{CORE}.training.losses": [f"{CORE}.training.losses", f"{CORE}.training.metrics"],
     f"{CORE}.restore": [
         f"{CORE}.faces",
         f"{CORE}.images",

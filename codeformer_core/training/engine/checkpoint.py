@@ -83,7 +83,10 @@ class Checkpoints:
             dcp.save(dict(tensors), storage_writer=writer, no_dist=self.processes.count == 1)
         self.processes.wait()
         if self.processes.is_first:
-            (unfinished / _META).write_text(json.dumps({"version": 1, **meta.__dict__}, indent=1), encoding="utf-8")
+            # Read back, so that no folder is renamed that can't be; and a file lost later is noticed by the count.
+            count = len(_reader(unfinished).read_metadata().state_dict_metadata)
+            said = {"version": 1, **meta.__dict__, "tensors": count}
+            (unfinished / _META).write_text(json.dumps(said, indent=1), encoding="utf-8")
             for path in [*unfinished.iterdir(), unfinished]:
                 _flush(path)
             if (final / _META).is_file():  # the same step again, at the end or after a stop
@@ -101,8 +104,11 @@ class Checkpoints:
         import torch.distributed.checkpoint as dcp
 
         try:
-            reader = dcp.HuggingFaceStorageReader(str(path))
+            expected = json.loads((path / _META).read_text(encoding="utf-8"))["tensors"]
+            reader = _reader(path)
             described = reader.read_metadata().state_dict_metadata
+            if len(described) != expected:
+                raise ValueError(f"{len(described)} of {expected} tensors")
             tensors = {
                 name: torch.empty(entry.size, dtype=entry.properties.dtype)  # pyright: ignore[reportAttributeAccessIssue]
                 for name, entry in described.items()
@@ -111,8 +117,8 @@ class Checkpoints:
                 dcp.load(tensors, storage_reader=reader, no_dist=True)
         except Exception as error:
             raise ValueError(
-                f"{path}: the checkpoint is damaged ({' '.join(str(error).split())[:200]}); delete this folder, and the "
-                "one before it is taken"
+                f"{path}: the checkpoint is damaged ({' '.join(str(error).split())[:200]}); delete this "
+                "folder, and the one before it is taken"
             ) from error
         return tensors
 
@@ -127,6 +133,12 @@ def read_meta(checkpoint: Path) -> Meta:
         raise ValueError(
             f"{path}: can't be read ({error}); delete the folder, and the one before it is taken"
         ) from error
+
+
+def _reader(path: Path):
+    import torch.distributed.checkpoint as dcp
+
+    return dcp.HuggingFaceStorageReader(str(path))
 
 
 def _flush(path: Path) -> None:

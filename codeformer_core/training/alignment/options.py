@@ -1,0 +1,98 @@
+"""What decides which faces a folder holds; kept beside them, because a folder of two kinds is of no use."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+OPTIONS_FILE = "align.json"
+FORMATS = ("png", "webp")
+# 64 pixels is the smallest face that any network here takes.
+SMALLEST_SIZE, LARGEST_SIZE = 64, 2048
+
+
+@dataclass(frozen=True)
+class AlignOptions:
+    """detector: its name. confidence: None stands for the detector's own.
+    size: side of the aligned face in pixels. smallest_face: shorter side of its box in the photo, in pixels.
+    least_sharpness: variance of the Laplacian of the aligned face at 512 pixels, 8-bit gray. most_padding: share of
+    the aligned face outside its photo. duplicates: keep them. validation_share: of the photos, not of the faces.
+
+    Raises ValueError for numbers without a meaning.
+    """
+
+    detector: str
+    confidence: float | None
+    size: int
+    smallest_face: float
+    least_sharpness: float
+    most_padding: float
+    duplicates: bool
+    format: str
+    validation_share: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not SMALLEST_SIZE <= self.size <= LARGEST_SIZE:
+            raise ValueError(f"the size of a face is {SMALLEST_SIZE} to {LARGEST_SIZE} pixels, got {self.size}")
+        if self.format not in FORMATS:
+            raise ValueError(f"faces are written as {' or '.join(FORMATS)}, got {self.format!r}")
+        for name in ("most_padding", "validation_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share from 0 to 1, got {getattr(self, name)}")
+        if self.smallest_face < 0 or self.least_sharpness < 0:
+            raise ValueError("smallest_face and least_sharpness are 0 or more")
+
+
+def settle(folder: Path, options: AlignOptions) -> None:
+    """Write the options into a new folder, or hold them against those of a folder that was begun before.
+
+    Raises ValueError, naming both values, when they differ, and when the folder holds pictures of other origin.
+    """
+    path = folder / OPTIONS_FILE
+    wanted = asdict(options)
+    if path.is_file():
+        found = _read(path)
+        different = [
+            f"{name} {found.get(name)!r} there, {value!r} here"
+            for name, value in wanted.items()
+            if found.get(name) != value
+        ]
+        if different:
+            raise ValueError(
+                f"{folder} was begun with other options: {'; '.join(different)}. Cure: the same options as before, or "
+                "another folder"
+            )
+        return
+    if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        raise ValueError(
+            f"{folder} holds files, but no {OPTIONS_FILE} that says how they came to be. Cure: name a new folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(wanted, indent=2) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The whole new text, or the file as it was."""
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    try:
+        with part.open("w", encoding="utf-8", newline="") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}). Cure: delete this folder, or name another one") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: not an object. Cure: delete this folder, or name another one")
+    return found

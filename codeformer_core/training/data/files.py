@@ -1,0 +1,228 @@
+"""Faces that lie in picture files or inside tar files: listed, checked by their headers, read one at a time.
+
+Shape legend: S side of the square face.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import logging
+import os
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from ...pictures.suffixes import READABLE
+
+logger = logging.getLogger(__name__)
+
+# What Pillow raises about bad data, besides OSError.
+_BAD_DATA = (
+    ValueError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+# The machine's troubles, not the file's: another face would fare no better.
+_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_HEADER_THREADS = 8
+_NAMES_SHOWN = 5
+
+
+class BrokenFace(ValueError):
+    """This face can't be read; another one may take its place."""
+
+
+class FaceSource(Protocol):
+    """Square aligned faces of one size, by number."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One per face, sorted, for messages and lists."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex; changes when a face is added, removed, renamed or replaced. The folder's own place is not in it."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> np.ndarray:
+        """uint8 (S, S, 3) RGB. Raises BrokenFace, with the face's name and the reason, when it can't be decoded."""
+        ...
+
+
+@dataclass(frozen=True)
+class FaceFile:
+    """One picture: a file, or a part of one (a tar's member) at `offset`. size: bytes. modified: nanoseconds."""
+
+    name: str
+    path: str
+    offset: int | None
+    size: int
+    modified: int
+
+
+@dataclass(frozen=True)
+class FileFaces:
+    """A FaceSource of files. Holds no open file, so that it can be sent to worker processes of every platform."""
+
+    files: tuple[FaceFile, ...]
+    image_size: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(file.name for file in self.files)
+
+    @property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for file in self.files:
+            digest.update(f"{file.name}\0{file.size}\0{file.modified}\n".encode())
+        return digest.hexdigest()[:32]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, index: int) -> np.ndarray:
+        file = self.files[index]
+        try:
+            with Image.open(io.BytesIO(read_bytes(file))) as image:
+                _check_mode(image)
+                pixels = image.convert("RGB")
+        except _BAD_DATA as error:
+            raise BrokenFace(f"{file.name}: {_reason(error)}") from error
+        except OSError as error:
+            if error.errno in _OUT_OF_RESOURCES:
+                raise
+            raise BrokenFace(f"{file.name}: {_reason(error)}") from error
+        if pixels.width != pixels.height or pixels.width < self.image_size:
+            raise BrokenFace(f"{file.name}: was replaced, it has {pixels.width}x{pixels.height} pixels now")
+        if pixels.width > self.image_size:
+            # BOX is the plain average over the area that a new pixel covers.
+            pixels = pixels.resize((self.image_size, self.image_size), Image.Resampling.BOX)
+        return np.array(pixels)
+
+
+def read_bytes(file: FaceFile) -> bytes:
+    """The picture as it was encoded. Opened anew each time: a few microseconds, and nothing to share or to leak."""
+    with open(file.path, "rb", buffering=0) as stream:
+        if file.offset is None:
+            return stream.readall()
+        stream.seek(file.offset)
+        parts, missing = [], file.size
+        while missing and (part := stream.read(missing)):  # a raw read may give less than was asked for
+            parts.append(part)
+            missing -= len(part)
+    if missing:
+        raise ValueError(f"its shard ends {missing} bytes early")
+    return b"".join(parts)
+
+
+def is_face_name(name: str) -> bool:
+    """Whether a path below the faces' folder is a picture; hidden files and folders are none."""
+    parts = Path(name).parts
+    return Path(name).suffix.lower() in READABLE and not any(part.startswith(".") for part in parts)
+
+
+def list_folder(folder: Path) -> list[FaceFile]:
+    """The pictures in a folder and the folders inside it, by name."""
+    found = []
+    for parent, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            path = Path(parent) / name
+            relative = path.relative_to(folder).as_posix()
+            if is_face_name(relative) and path.is_file():
+                found.append(face_file(path, relative))
+    return sorted(found, key=lambda file: file.name)
+
+
+def face_file(path: Path, name: str) -> FaceFile:
+    status = path.stat()
+    return FaceFile(name, str(path), None, status.st_size, status.st_mtime_ns)
+
+
+def checked(files: Sequence[FaceFile], image_size: int, where: str, least: int) -> FileFaces:
+    """The faces whose headers say that they can be trained on; those that can't be opened are logged and left out.
+
+    where: how messages call the place. Raises ValueError when faces are not square or too small, naming the first
+    of them, and when fewer than `least` remain.
+    """
+    with ThreadPoolExecutor(_HEADER_THREADS) as threads:
+        headers = list(threads.map(_header, files))
+    fit, misfits, unreadable = [], [], 0
+    for file, (size, reason) in zip(files, headers, strict=True):
+        if size is None:
+            logger.warning("%s: left out: %s", file.name, reason)
+            unreadable += 1
+        elif size[0] != size[1] or size[0] < image_size:
+            misfits.append(f"{file.name} ({size[0]}x{size[1]})")
+        else:
+            fit.append(file)
+    if misfits:
+        raise ValueError(
+            f"{where}: {len(misfits)} of {len(files)} pictures are no faces of {image_size}x{image_size} pixels or "
+            f"more: {shortened(misfits)}. Cure: cut aligned faces out of the photos with "
+            "`python -m codeformer_core train align PHOTOS -o FOLDER`, or set a smaller image_size"
+        )
+    if len(fit) < max(least, 1):
+        left_out = f" ({unreadable} more can't be read, see above)" if unreadable else ""
+        raise ValueError(
+            f"{where}: {len(fit)} faces found{left_out}, {max(least, 1)} needed. Cure: add faces, for example with "
+            "`python -m codeformer_core train align`, or name another folder"
+        )
+    return FileFaces(tuple(fit), image_size)
+
+
+def refuse_repeated_names(files: Iterable[FaceFile], where: str) -> None:
+    """Raise ValueError when two faces have one name: reports could not tell them apart."""
+    twice = [name for name, count in Counter(file.name for file in files).items() if count > 1]
+    if twice:
+        raise ValueError(f"{where}: {len(twice)} names occur twice: {shortened(twice)}. Cure: name each face once")
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first few of many names, in words."""
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more
+
+
+def _header(file: FaceFile) -> tuple[tuple[int, int] | None, str]:
+    """Width and height, or None and why not."""
+    try:
+        with Image.open(io.BytesIO(read_bytes(file))) as image:
+            _check_mode(image)
+            return image.size, ""
+    except (OSError, *_BAD_DATA) as error:
+        if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES:
+            raise
+        return None, _reason(error)
+
+
+def _check_mode(image: Image.Image) -> None:
+    if image.mode.startswith("I") or image.mode == "F":  # Pillow would cut the values off at 255
+        raise ValueError(f"holds more than 8 bits per channel (mode {image.mode}); save it with 8")
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.strerror or str(error)
+    # Pillow's sentence about a stream that isn't a picture ends in the stream's address.
+    text = str(error).partition(" <")[0]
+    return " ".join(text.split()) or type(error).__name__

@@ -1,0 +1,92 @@
+"""Which metrics can be computed with the files that were given, and what the others need."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+
+import torch
+
+from ...faces.detection import FaceDetector
+from ..metrics import frechet, identity, lpips
+from ..metrics.kinds import FaceMetric, SetMetric, Skipped
+from ..metrics.landmarks import LandmarkDistance
+from ..metrics.niqe import Niqe, read_pristine_model
+from ..metrics.pixels import GradientSimilarity, Psnr, Ssim
+
+File = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class MetricFiles:
+    """Files that metrics need, each None when it isn't given.
+
+    lpips_backbone: torchvision's VGG16. inception: torch-fidelity's Inception v3. fid_reference: mu and sigma of
+    another set than the clean faces. niqe_parameters: basicsr's niqe_pris_params.npz. identity: an ArcFace-like ONNX.
+    """
+
+    lpips_backbone: File | None = None
+    inception: File | None = None
+    fid_reference: File | None = None
+    niqe_parameters: File | None = None
+    identity: File | None = None
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What is computed for every face and for every set of faces, and what isn't and why."""
+
+    per_face: tuple[FaceMetric, ...]
+    per_set: tuple[SetMetric, ...]
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def all(self) -> tuple[FaceMetric | SetMetric, ...]:
+        return (*self.per_face, *self.per_set)
+
+
+def choose_metrics(files: MetricFiles, device: torch.device | str, detector: FaceDetector | None) -> Metrics:
+    """Every metric whose file and package are there; the others as Skipped, with what to give.
+
+    Raises WeightsError for a file that is given and isn't what its metric needs.
+    """
+    per_face: list[FaceMetric] = [Psnr(), Ssim(), GradientSimilarity()]
+    per_set: list[SetMetric] = []
+    skipped: list[Skipped] = []
+    if files.lpips_backbone is None:
+        skipped.append(Skipped("LPIPS", f"skipped: VGG16 backbone file; {lpips.CURE} with --lpips-backbone"))
+    elif not _installed("lpips"):
+        skipped.append(Skipped("LPIPS", "skipped: the package lpips is not installed; pip install lpips"))
+    else:
+        per_face.append(lpips.Lpips(files.lpips_backbone, device))
+    if files.identity is None:
+        skipped.append(Skipped("identity", f"skipped: ArcFace-like ONNX file; {identity.CURE}, with --identity"))
+    else:
+        per_face.append(identity.Identity(files.identity))
+    if detector is None:
+        skipped.append(Skipped("landmarks", "skipped: a face detector; give one with --detector"))
+    else:
+        per_face.append(LandmarkDistance(detector))
+    if files.niqe_parameters is None:
+        skipped.append(
+            Skipped(
+                "NIQE",
+                "skipped: niqe_pris_params.npz; pip install basicsr (where it installs), or give the file with "
+                "--niqe-parameters",
+            )
+        )
+    else:
+        per_face.append(Niqe(read_pristine_model(files.niqe_parameters)))
+    if files.inception is None:
+        skipped.append(Skipped("FID", f"skipped: Inception v3 weights; {frechet.CURE_FILE} with --inception"))
+    elif not _installed("torch_fidelity"):
+        skipped.append(Skipped("FID", f"skipped: the package torch-fidelity is not installed; {frechet.CURE_PACKAGE}"))
+    else:
+        reference = None if files.fid_reference is None else frechet.read_statistics(files.fid_reference)
+        per_set.append(frechet.Fid(frechet.load_inception(files.inception, device), device, reference))
+    return Metrics(tuple(per_face), tuple(per_set), tuple(skipped))
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None

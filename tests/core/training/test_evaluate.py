@@ -1,0 +1,341 @@
+"""Evaluating folders and networks: pairs, degradations by seed, rows, means and code accuracies."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
+from codeformer_core.networks.vqgan import AutoencoderConfig, VQAutoencoder
+from codeformer_core.training.data.files import BrokenFace
+from codeformer_core.training.degradation import LEVELS, PRESETS
+from codeformer_core.training.evaluation.ablation import METHODS, HeadTraining, run_ablation
+from codeformer_core.training.evaluation.choose import MetricFiles, Metrics, choose_metrics
+from codeformer_core.training.evaluation.evaluate import evaluate_model, in_8_bits
+from codeformer_core.training.evaluation.faces import clean_batches, degraded, spread
+from codeformer_core.training.evaluation.folders import evaluate_folders
+from codeformer_core.training.evaluation.results import Column, Group, Mean, Row, best_of, means_of
+from codeformer_core.training.metrics.frechet import Fid
+from codeformer_core.training.metrics.pixels import Psnr
+
+CONFIG = CodeFormerConfig(
+    autoencoder=AutoencoderConfig(
+        image_size=32,
+        base_channels=32,
+        channel_multipliers=(1, 1),
+        residual_blocks=1,
+        attention_sizes=(),
+        codebook_size=12,
+        code_channels=32,
+    ),
+    width=32,
+    layers=1,
+    heads=4,
+    mlp_width=32,
+    fuse_sizes=(32,),
+)
+PSNR_ONLY = Metrics((Psnr(),), (), ())
+
+
+class PatternFaces:
+    """Smooth random pictures of 32 pixels; those in `broken` can't be read."""
+
+    def __init__(self, count: int, seed: int = 0, broken: tuple[int, ...] = ()) -> None:
+        self.names = tuple(f"face{index:02d}.png" for index in range(count))
+        self.fingerprint = f"{seed}-{count}"
+        self._seed = seed
+        self._broken = broken
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> np.ndarray:
+        if index in self._broken:
+            raise BrokenFace(f"{self.names[index]}: cut off")
+        coarse = np.random.default_rng((self._seed, index)).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        return np.asarray(Image.fromarray(coarse).resize((32, 32), Image.Resampling.BICUBIC))
+
+
+@pytest.fixture
+def network() -> CodeFormer:
+    torch.manual_seed(0)
+    return CodeFormer(CONFIG).eval()
+
+
+@pytest.fixture
+def teacher(network) -> VQAutoencoder:
+    torch.manual_seed(1)
+    teacher = VQAutoencoder(CONFIG.autoencoder).eval()
+    teacher.codebook.load_state_dict(network.codebook.state_dict())
+    return teacher
+
+
+def write_faces(folder, faces: dict[str, np.ndarray]) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, face_HW3 in faces.items():
+        Image.fromarray(face_HW3).save(folder / name)
+
+
+def test_folders_are_compared_by_name_and_pixel(tmp_path):
+    source = PatternFaces(5)
+    clean = {f"{index}.png": source.read(index) for index in range(5)}
+    offset = {name: np.clip(face.astype(int) + 10, 0, 255).astype(np.uint8) for name, face in clean.items()}
+    write_faces(tmp_path / "clean", clean)
+    write_faces(tmp_path / "restored", {name.replace("png", "bmp"): face for name, face in offset.items()})
+    seen = []
+    found = evaluate_folders(
+        tmp_path / "restored",
+        tmp_path / "clean",
+        Metrics((Psnr(),), (Fid(MeanColours()),), ()),
+        batch_size=2,
+        samples=2,
+        on_progress=lambda done, total, name: seen.append((done, total)),
+    )
+    for row in found.rows:
+        error = (offset[f"{row.face}.png"] / 255 - clean[f"{row.face}.png"] / 255) ** 2
+        assert row.values["PSNR"] == pytest.approx(-10 * math.log10(error.mean()), abs=1e-3)
+    assert [row.face for row in found.rows] == ["0", "1", "2", "3", "4"]
+    assert found.means[0].values["PSNR"] == pytest.approx(np.mean([row.values["PSNR"] for row in found.rows]))
+    assert found.means[0].values["FID"] > 0 and found.means[0].counts["FID"] == 5
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+    assert [sample.face for sample in found.samples] == ["0", "3"]
+    assert [label for label, _ in found.samples[0].pictures] == ["clean", "restored"]
+    np.testing.assert_array_equal(found.samples[0].pictures[0][1], clean["0.png"])
+
+
+class MeanColours(torch.nn.Module):
+    def forward(self, levels_B3HW: torch.Tensor) -> tuple[torch.Tensor]:
+        return (levels_B3HW.float().mean((2, 3)),)
+
+
+def test_folders_that_do_not_fit_together_are_refused(tmp_path):
+    face = PatternFaces(1).read(0)
+    clean, restored = tmp_path / "clean", tmp_path / "restored"
+    with pytest.raises(ValueError, match=r"restored: there is no such folder"):
+        evaluate_folders(restored, clean, PSNR_ONLY)
+    restored.mkdir(), clean.mkdir()
+    with pytest.raises(ValueError, match=r"restored: the folder holds no pictures"):
+        evaluate_folders(restored, clean, PSNR_ONLY)
+    write_faces(restored, {f"{index}.png": face for index in range(9)})
+    write_faces(clean, {f"{index}.png": face for index in range(2, 10)})
+    with pytest.raises(ValueError, match=r"2 of 9 pictures only in .*restored: 0\.png, 1\.png; 1 of 8 .*clean: 9\.png"):
+        evaluate_folders(restored, clean, PSNR_ONLY)
+    write_faces(restored, {"9.png": face})
+    write_faces(clean, {"0.png": face, "1.png": face[:16]})
+    with pytest.raises(ValueError, match=r"1 of 10 pairs differ in size: 1 \(32x32 and 32x16\)"):
+        evaluate_folders(restored, clean, PSNR_ONLY)
+    write_faces(clean, {"1.png": face, "1.bmp": face})
+    with pytest.raises(ValueError, match=r"1\.bmp and 1\.png have one name"):
+        evaluate_folders(restored, clean, PSNR_ONLY)
+    (clean / "1.bmp").unlink()
+    (clean / "4.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"4\.png: no readable picture"):
+        evaluate_folders(restored, clean, PSNR_ONLY)
+
+
+def test_pictures_that_lie_on_their_side_are_turned(tmp_path):
+    face = PatternFaces(1).read(0)[:, :20]
+    write_faces(tmp_path / "restored", {"a.png": face})
+    (tmp_path / "clean").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    lying = np.rot90(face, 1)
+    Image.fromarray(np.ascontiguousarray(lying)).save(tmp_path / "clean" / "a.png", exif=exif)
+    found = evaluate_folders(tmp_path / "restored", tmp_path / "clean", PSNR_ONLY)
+    assert math.isinf(found.rows[0].values["PSNR"])
+
+
+def test_a_network_is_measured_under_every_degradation(network, teacher):
+    source = PatternFaces(5, broken=(3,))
+    degradations = {"x2": LEVELS["x2"], "x8": LEVELS["x8"]}
+    seen = []
+    found = evaluate_model(
+        network,
+        teacher,
+        source,
+        degradations,
+        (0.0, 1.0),
+        PSNR_ONLY,
+        seed=3,
+        batch_size=2,
+        samples=2,
+        on_progress=lambda done, total, what: seen.append((done, total)),
+    )
+    assert found.left_out == ("face03.png: cut off",)
+    assert seen[-1] == (10, 10) and [done for done, _ in seen] == sorted(done for done, _ in seen)
+    groups = [
+        Group(name, method, fidelity)
+        for name in degradations
+        for method, fidelity in (("degraded", None), ("denoised", None), ("restored", 0.0), ("restored", 1.0))
+    ]
+    assert [mean.group for mean in found.means] == groups and all(mean.faces == 4 for mean in found.means)
+    assert len(found.rows) == 4 * len(groups)
+
+    # One face, one degradation and one fidelity once more, by hand.
+    batch = next(iter(clean_batches(source, [2], 1)))
+    degraded_HW3 = degraded(batch, "x8", LEVELS["x8"], 3)[0]
+    inputs = torch.from_numpy(degraded_HW3).permute(2, 0, 1)[None] / 127.5 - 1
+    with torch.no_grad():
+        restored = network.restore(inputs, 1.0, adain=True)
+    levels = ((restored.clamp(-1, 1) + 1) * 127.5).round().double() / 255
+    error = (levels - torch.from_numpy(batch.faces_BHW3).permute(0, 3, 1, 2).double() / 255).square().mean()
+    value = next(r.values["PSNR"] for r in found.rows if r.face == "face02.png" and r.group == groups[-1])
+    assert value == pytest.approx(-10 * math.log10(float(error)), abs=1e-3)
+    codes = teacher.nearest_codes(teacher.encode(torch.from_numpy(batch.faces_BHW3).permute(0, 3, 1, 2) / 127.5 - 1))
+    assert codes.shape == (1, 256)
+
+    accuracies = {entry.degradation: entry for entry in found.accuracies}
+    assert accuracies.keys() == degradations.keys()
+    right, nearest = 0, 0
+    for index in (0, 1, 2, 4):
+        batch = next(iter(clean_batches(source, [index], 1)))
+        with torch.no_grad():
+            clean = torch.from_numpy(batch.faces_BHW3).permute(0, 3, 1, 2) / 127.5 - 1
+            inputs = torch.from_numpy(degraded(batch, "x8", LEVELS["x8"], 3)).permute(0, 3, 1, 2) / 127.5 - 1
+            codes = teacher.nearest_codes(teacher.encode(clean))
+            right += int((network.predict_codes(network.encode(inputs)) == codes).sum())
+            nearest += int((network.nearest_codes(network.encode(inputs)) == codes).sum())
+    assert accuracies["x8"].predicted == pytest.approx(right / 1024, abs=2 / 1024)
+    assert accuracies["x8"].nearest == pytest.approx(nearest / 1024, abs=2 / 1024)
+
+    sample = found.samples[0]
+    labels = ["clean", "degraded", "denoised", "restored, w = 0", "restored, w = 1"]
+    assert [label for label, _ in sample.pictures] == labels and sample.face == "face00.png"
+    assert {(one.face, one.degradation) for one in found.samples} == {
+        (face, name) for face in ("face00.png", "face04.png") for name in degradations
+    }
+
+
+def test_the_seed_decides_and_the_company_does_not(network):
+    def values(seed: int, count: int | None, batch_size: int) -> dict[str, float]:
+        found = evaluate_model(
+            network, None, PatternFaces(4), {"large": PRESETS["large"]}, (0.0,), PSNR_ONLY,
+            seed=seed, count=count, batch_size=batch_size, samples=0, baseline=False,
+        )  # fmt: skip
+        assert not found.samples and not found.accuracies
+        return {row.face: row.values["PSNR"] for row in found.rows if row.group.method == "degraded"}
+
+    assert values(5, None, 4) == values(5, None, 1)
+    assert values(5, 2, 4) == {name: value for name, value in values(5, None, 4).items() if name in values(5, 2, 4)}
+    assert values(5, None, 4) != values(6, None, 4)
+
+
+def test_inpainting_is_restored_without_adain(network, monkeypatch):
+    used = []
+    restore = network.restore
+
+    def spy(faces_B3HW, fidelity, adain=True):
+        used.append(adain)
+        return restore(faces_B3HW, fidelity, adain)
+
+    monkeypatch.setattr(network, "restore", spy)
+    for task in ("inpainting", "restoration", "colorization"):
+        name = "small" if task == "restoration" else task
+        evaluate_model(
+            network, None, PatternFaces(1), {name: PRESETS[name]}, (1.0,), PSNR_ONLY, task=task, baseline=False
+        )
+    assert used == [False, True, True]
+
+
+def test_what_can_not_be_evaluated_is_refused(network, teacher):
+    faces, levels = PatternFaces(2), {"x2": LEVELS["x2"]}
+    for bad in ((PatternFaces(0), levels, (0.0,)), (faces, {}, (0.0,)), (faces, levels, ()), (faces, levels, (-1.0,))):
+        with pytest.raises(ValueError, match="nothing to evaluate"):
+            evaluate_model(network, None, *bad, PSNR_ONLY)
+    with pytest.raises(ValueError, match=r"none of the faces can be read; the first one: face00\.png: cut off"):
+        evaluate_model(network, None, PatternFaces(2, broken=(0, 1)), levels, (0.0,), PSNR_ONLY)
+    with torch.no_grad():
+        teacher.codebook.weight.add_(0.5)
+    with pytest.raises(ValueError, match="codebook is another one"):
+        evaluate_model(network, teacher, faces, levels, (0.0,), PSNR_ONLY)
+    other = VQAutoencoder(AutoencoderConfig(32, 32, (1, 1), 1, (), 13, 32))
+    with pytest.raises(ValueError, match=r"\(13, 32\) numbers and the network's \(12, 32\)"):
+        evaluate_model(network, other, faces, levels, (0.0,), PSNR_ONLY)
+    other = VQAutoencoder(AutoencoderConfig(64, 32, (1, 1), 1, (), 12, 32))
+    with pytest.raises(ValueError, match="faces of 64 pixels and the network for 32"):
+        evaluate_model(network, other, faces, levels, (0.0,), PSNR_ONLY)
+    with pytest.raises(ValueError, match="NaN"):
+        in_8_bits(torch.tensor([math.nan]))
+
+
+def test_means_leave_out_what_is_not_there_and_the_best_is_found():
+    a, b = Group("x2", "degraded", None), Group("x2", "restored", 0.5)
+    rows = [
+        Row("1", a, {"PSNR": 10.0, "landmarks": 4.0}),
+        Row("1", b, {"PSNR": 20.0, "landmarks": math.nan}),
+        Row("2", a, {"PSNR": 30.0, "landmarks": math.nan}),
+        Row("2", b, {"PSNR": 40.0, "landmarks": math.nan}),
+    ]
+    first, second = means_of(rows, {b: {"FID": 7.0}, a: {"FID": 9.0}})
+    assert first.values["PSNR"] == 20 and first.values["landmarks"] == 4 and first.counts["landmarks"] == 1
+    assert second.values["PSNR"] == 30 and math.isnan(second.values["landmarks"]) and second.values["FID"] == 7
+    assert best_of((first, second), Column("PSNR", "higher", False)) == {b}
+    assert best_of((first, second), Column("FID", "lower", True)) == {b}
+    assert best_of((first, second), Column("landmarks", "lower", False)) == set()
+    assert best_of((Mean(a, 1, {"PSNR": 1.0}, {"PSNR": 1}),), Column("PSNR", "higher", False)) == set()
+
+
+def test_metrics_without_files_are_skipped_by_name():
+    chosen = choose_metrics(MetricFiles(), "cpu", None)
+    assert [metric.name for metric in chosen.per_face] == ["PSNR", "SSIM", "gradients"]
+    reasons = {metric.name: metric.reason for metric in chosen.skipped}
+    assert reasons.keys() == {"LPIPS", "identity", "landmarks", "NIQE", "FID"}
+    assert all(reason.startswith("skipped: ") for reason in reasons.values())
+    assert "niqe_pris_params.npz" in reasons["NIQE"] and "--lpips-backbone" in reasons["LPIPS"]
+
+
+def test_a_metric_without_its_package_is_skipped_and_a_wrong_file_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    chosen = choose_metrics(MetricFiles(inception="a.pth", lpips_backbone="b.pth"), "cpu", None)
+    reasons = {metric.name: metric.reason for metric in chosen.skipped}
+    assert reasons["FID"].endswith("pip install torch-fidelity") and reasons["LPIPS"].endswith("pip install lpips")
+    with pytest.raises(ValueError, match=r"nothing\.npz is not there"):
+        choose_metrics(MetricFiles(niqe_parameters=tmp_path / "nothing.npz"), "cpu", None)
+
+
+def test_faces_are_spread_evenly():
+    assert spread(None, 4) == spread(9, 4) == [0, 1, 2, 3]
+    assert spread(3, 9) == [0, 4, 8] and spread(1, 9) == [0] and spread(0, 9) == []
+
+
+def test_the_ablation_counts_codes_and_trains_its_head(network, teacher):
+    train, held_out, training = PatternFaces(16, seed=1), PatternFaces(3), HeadTraining(60, 4, 3e-3)
+    before = {name: parameter.clone() for name, parameter in network.state_dict().items()}
+    seen = []
+    found = run_ablation(
+        network,
+        teacher,
+        train,
+        held_out,
+        training,
+        levels={"x2": LEVELS["x2"], "x30": LEVELS["x30"]},
+        on_progress=lambda done, total, what: seen.append((done, total)),
+    )
+    assert found.faces == 3 and list(found.accuracies) == ["x2", "x30"]
+    assert seen[-1] == (66, 66)
+    # It learns: its loss falls below that of guessing, and it beats a transformer and a nearest code nobody trained.
+    assert np.mean(found.head_losses[-10:]) < 0.9 * found.head_losses[0]
+    for row in found.accuracies.values():
+        assert tuple(row) == METHODS
+        assert row["convolutional head"] > max(row["transformer"], row["nearest, trained encoder"]) + 0.05
+    x2 = found.accuracies["x2"]
+    assert x2["nearest, teacher's encoder"] > found.accuracies["x30"]["nearest, teacher's encoder"]
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    again = run_ablation(network, teacher, train, held_out, HeadTraining(3, 4, 3e-3), levels={"x2": LEVELS["x2"]})
+    once_more = run_ablation(network, teacher, train, held_out, HeadTraining(3, 4, 3e-3), levels={"x2": LEVELS["x2"]})
+    assert again.head_losses == once_more.head_losses and again.accuracies == once_more.accuracies
+
+
+def test_the_ablation_refuses_what_tells_nothing(network, teacher):
+    with pytest.raises(ValueError, match="are those it is measured with"):
+        run_ablation(network, teacher, PatternFaces(2), PatternFaces(2), HeadTraining(1, 1, 1e-3))
+    with pytest.raises(ValueError, match="nothing to compare: 0 faces to train on"):
+        run_ablation(network, teacher, PatternFaces(0), PatternFaces(2), HeadTraining(1, 1, 1e-3))
+    with pytest.raises(ValueError, match=r"face00\.png: cut off"):
+        run_ablation(network, teacher, PatternFaces(1, 1, broken=(0,)), PatternFaces(2), HeadTraining(1, 1, 1e-3))
+    with pytest.raises(ValueError, match=r"got 0, 1 and 0\.001"):
+        HeadTraining(0, 1, 1e-3)
