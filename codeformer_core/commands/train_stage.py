@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code: 128 and the signal's number when it was stopped, with everything saved."""
     config = read_configuration(args, args.lpips_backbone)
     from ..training.engine.processes import joined
-    from ..training.run import RunFiles, train
+    from ..training.run import train
+    from ..training.setup import RunFiles
 
     files = RunFiles(Path(args.output), args.teacher, args.start, args.codes, args.resume)
     with joined(config.engine.device) as processes:

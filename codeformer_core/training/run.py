@@ -18,44 +18,35 @@ from typing import Any
 import torch
 
 from ..networks.codeformer import CodeFormer
-from ..networks.discriminator import Discriminator, DiscriminatorConfig, score_size
 from ..networks.vqgan import VQAutoencoder
 from ..weights.save import save_network
 from .config import RunConfig, StageSection
-from .config.reading import as_mapping, nearest
-from .data.draws import Place, Recipe
+from .config.reading import as_mapping
+from .data.draws import Place
 from .data.feed import Feed
-from .data.files import FaceSource
 from .data.sources import open_faces
-from .engine.adversary import Adversary
 from .engine.board import Board
-from .engine.checkpoint import Checkpoints, Meta, read_meta
-from .engine.freezing import freeze_all_but, initialise
+from .engine.checkpoint import Checkpoints, Meta
+from .engine.freezing import freeze_all_but
 from .engine.processes import Processes
 from .engine.stopping import StopRequest
 from .engine.trainer import NotFinite, Progress, Trainer
-from .engine.validation import Examples, gather_examples, show, validate
+from .engine.validation import Examples, show, validate
 from .latent_codes import read_codes
-from .losses.perceptual import Perceptual, choose_perceptual
-from .networks import WEIGHTS_NAME, begin_from_codes, begin_from_teacher, fingerprint, read_teacher
-from .stages.autoencoder import AutoencoderStage
-from .stages.codes import CodesStage
-from .stages.fusion import FusionStage
-from .stages.stage import Stage, Teacher
+from .losses.perceptual import choose_perceptual
+from .networks import WEIGHTS_NAME
+from .resuming import about_run, newest_to_resume, resume_from
+from .setup import (
+    RunFiles,
+    build_adversary,
+    build_examples,
+    build_stage,
+    find_section,
+    recipe_of,
+    teacher_of,
+)
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RunFiles:
-    """folder: of the run. teacher: stage I's weights or run folder. start: a trained stage II. codes: see
-    `latent_codes`. resume: go on from the newest checkpoint, if there is one."""
-
-    folder: Path
-    teacher: Path | None = None
-    start: Path | None = None
-    codes: Path | None = None
-    resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,32 +71,32 @@ def train(
     Raises ValueError, before the first step, for what doesn't fit together; NotFinite when training diverged, with the
     step, the faces and the last good checkpoint; OSError when the disk fails.
     """
-    section = _section(config, name)
+    section = find_section(config, name)
     torch.use_deterministic_algorithms(config.engine.deterministic)
     checkpoints = Checkpoints(files.folder / "checkpoints", config.engine.keep, processes)
-    newest = _begin_or_resume(files, checkpoints)
+    newest = newest_to_resume(files.folder, checkpoints, resume=files.resume)
     device = processes.device
     source = open_faces(config.data, "train", config.network.image_size, least=section.batch_size)
     perceptual = choose_perceptual(config.lpips_backbone, device)
-    stage = _stage(config, section, files, perceptual).to(device)
+    stage = build_stage(config, section, files, perceptual).to(device)
     freeze_all_but(stage.network, section.train)
     codes_N2T = None
     if files.codes is not None:
-        codes_N2T = read_codes(files.codes, _teacher_of(stage, "--codes").network, source)
-    trainer = Trainer(stage, section, config.engine, processes, _adversary(config, section, perceptual, processes))
-    said = _about(config, stage, source)
+        codes_N2T = read_codes(files.codes, teacher_of(stage, "--codes").network, source)
+    trainer = Trainer(stage, section, config.engine, processes, build_adversary(config, section, perceptual, processes))
+    said = about_run(config, stage, source)
     checkpoints.require_space(trainer.state.tensors())
     start = 0
     if newest is not None:
-        start = _resume(newest, checkpoints, trainer, name, said)
+        start = resume_from(newest, checkpoints, trainer, name, said)
     # Random numbers of the processes differ, but for what they draw together at the start.
     else:
         torch.manual_seed(config.engine.seed + processes.rank)
-    examples = _examples(config, section) if processes.is_first else None
+    examples = build_examples(config, section) if processes.is_first else None
     feed = Feed(
         source,
         config=config.data,
-        recipe_at=lambda step: _recipe(config, section, step),
+        recipe_at=lambda step: recipe_of(config, section, step),
         seed=config.engine.seed,
         batch_size=section.batch_size,
         accumulate=config.engine.accumulate,
@@ -212,155 +203,6 @@ class _Run:
             trained = {"stage": self.name, "steps": str(step), "faces": str(self.said["faces"])}
             save_network(self.folder / WEIGHTS_NAME, network, config, self.section.task, trained=trained)
         self.saved_at = step
-
-
-def _section(config: RunConfig, name: str) -> StageSection:
-    if name not in config.stages:
-        raise ValueError(f"there is no stage {name!r}{nearest(name, config.stages)}")
-    return config.stages[name]
-
-
-def _begin_or_resume(files: RunFiles, checkpoints: Checkpoints) -> Path | None:
-    """The checkpoint to go on from. Raises ValueError for a folder that holds a run which isn't to go on."""
-    newest = checkpoints.newest()
-    if newest is not None and not files.resume:
-        raise ValueError(
-            f"{files.folder} holds a run already ({newest.name}): --resume goes on with it, or name another folder"
-        )
-    if newest is None and files.resume:
-        logger.warning("%s holds no checkpoint yet: starting from the beginning", files.folder)
-    return newest
-
-
-def _stage(config: RunConfig, section: StageSection, files: RunFiles, perceptual: Perceptual) -> Stage:
-    if section.kind == "autoencoder":
-        _refuse(files.teacher, "--teacher", "stage I has no teacher")
-        _refuse(files.start, "--from", "stage I begins from nothing")
-        network = VQAutoencoder(config.network.autoencoder())
-        initialise(network, config.engine.seed)
-        return AutoencoderStage(network, perceptual, section.losses.beta)
-    if files.teacher is None:
-        raise ValueError(
-            "--teacher is missing: this stage learns from a trained stage I; name its folder (`train stage1` makes one)"
-        )
-    wanted = config.network.codeformer(section.fuse_sizes)
-    teacher = read_teacher(files.teacher, wanted.autoencoder).network
-    if files.start is not None:
-        network = begin_from_codes(files.start, teacher, wanted, config.engine.seed)
-    elif section.starts_from == "codes":
-        raise ValueError(
-            "--from is missing: this stage goes on from a trained stage II; name its folder (`train stage2`)"
-        )
-    else:
-        network = begin_from_teacher(teacher, wanted, config.engine.seed)
-    if section.kind == "codes":
-        return CodesStage(network, Teacher(teacher))
-    if not wanted.fuse_sizes:
-        raise ValueError("fuse_sizes is empty: a fusion stage needs at least one size, such as [32, 64, 128, 256]")
-    return FusionStage(network, Teacher(teacher), perceptual)
-
-
-def _refuse(path: Path | None, option: str, why: str) -> None:
-    if path is not None:
-        raise ValueError(f"{option} {path}: {why}; leave it out")
-
-
-def _teacher_of(stage: Stage, option: str) -> Teacher:
-    teacher = getattr(stage, "teacher", None)
-    if not isinstance(teacher, Teacher):
-        raise ValueError(f"{option}: stage I makes its codes itself; leave it out")
-    return teacher
-
-
-def _adversary(
-    config: RunConfig, section: StageSection, perceptual: Perceptual, processes: Processes
-) -> Adversary | None:
-    if not section.uses_discriminator:
-        return None
-    sizes = config.discriminator
-    discriminator = DiscriminatorConfig(sizes.channels, sizes.layers, sizes.norm)
-    if score_size(discriminator, config.network.image_size) < 1:
-        raise ValueError(
-            f"discriminator.layers {sizes.layers} are too many for faces of {config.network.image_size} pixels: fewer"
-        )
-    torch.manual_seed(config.engine.seed + 1)
-    return Adversary(
-        Discriminator(discriminator),
-        section.adversarial,
-        section.betas,
-        processes,
-        matches_features=perceptual.uses_discriminator,
-    )
-
-
-def _recipe(config: RunConfig, section: StageSection, step: int) -> Recipe:
-    if section.kind == "autoencoder":
-        return Recipe(None, None)
-    entry = section.step_at(step)
-    return Recipe(config.degradation(entry.degradation), entry.fidelity)
-
-
-def _examples(config: RunConfig, section: StageSection) -> Examples | None:
-    if config.data.validation is None and config.data.manifest is None:
-        logger.warning("no validation faces were named (--validation): losses and pictures show training faces only")
-        return None
-    source = open_faces(config.data, "validation", config.network.image_size)
-    names = dict.fromkeys(entry.degradation for phase in section.mixture for entry in phase.cycle)
-    return gather_examples(source, config.engine.validation_faces, {name: config.degradation(name) for name in names})
-
-
-def _about(config: RunConfig, stage: Stage, source: FaceSource) -> dict[str, Any]:
-    """What a checkpoint says of its run."""
-    teacher = getattr(stage, "teacher", None)
-    return {
-        "config": as_mapping(config),
-        "faces": source.fingerprint,
-        "teacher": fingerprint(teacher.network) if isinstance(teacher, Teacher) else None,
-    }
-
-
-def _resume(newest: Path, checkpoints: Checkpoints, trainer: Trainer, name: str, said: Mapping[str, Any]) -> int:
-    """-> the step to go on from. Raises ValueError for a checkpoint of another stage, configuration or teacher."""
-    meta = read_meta(newest)
-    if meta.stage != name:
-        raise ValueError(f"{newest} is of {meta.stage}, this is {name}; name another folder with -o")
-    differences = _differences(_binding(meta.config["config"], name), _binding(said["config"], name))
-    if differences:
-        shown = "; ".join(f"{key} is {there!r} there and {here!r} here" for key, there, here in differences[:5])
-        raise ValueError(f"{newest} was made with another configuration: {shown}. Use the same, or another folder (-o)")
-    if meta.config["teacher"] != said["teacher"]:
-        raise ValueError(
-            f"{newest} has the teacher {meta.config['teacher']}, this run {said['teacher']}; name the same"
-        )
-    if meta.config["faces"] != said["faces"]:
-        logger.warning(
-            "the faces have changed since %s was saved: from here on they come in another order", newest.name
-        )
-    trainer.state.restore(checkpoints.load(newest))
-    return meta.step
-
-
-def _binding(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The parts of a configuration that a run can't change on the way. More steps may be asked for."""
-    stage = {key: value for key, value in config["stages"][name].items() if key != "iterations"}
-    return {
-        "network": config["network"],
-        "discriminator": config["discriminator"],
-        "lpips_backbone": config["lpips_backbone"],
-        "degradations": config["degradations"],
-        "seed": config["engine"]["seed"],
-        "flip": config["data"]["flip"],
-        f"stages.{name}": stage,
-    }
-
-
-def _differences(there: Any, here: Any, key: str = "") -> list[tuple[str, Any, Any]]:
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        found = []
-        for name in sorted({*there, *here}):
-            found += _differences(there.get(name), here.get(name), f"{key}.{name}".lstrip("."))
-        return found
-    return [] if there == here else [(key, there, here)]
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -80,7 +80,8 @@ def tiny(made_up_faces) -> Callable[..., RunConfig]:
 def run_stage() -> Callable[..., Any]:
     """run_stage(config, "stage2", folder, teacher=...) -> the run's result, in this process on the CPU."""
     from codeformer_core.training.engine.processes import joined
-    from codeformer_core.training.run import RunFiles, train
+    from codeformer_core.training.run import train
+    from codeformer_core.training.setup import RunFiles
 
     def run(config: RunConfig, name: str, folder: Path, **files: Any) -> Any:
         with joined("cpu") as processes:

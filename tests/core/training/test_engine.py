@@ -21,7 +21,8 @@ from codeformer_core.training.engine.stopping import StopRequest
 from codeformer_core.training.engine.trainer import NotFinite
 from codeformer_core.training.engine.validation import psnr
 from codeformer_core.training.networks import read_network
-from codeformer_core.training.run import RunFiles, train
+from codeformer_core.training.run import train
+from codeformer_core.training.setup import RunFiles
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 

@@ -1,0 +1,123 @@
+"""The parts of a run, made from its configuration and files; what doesn't fit together is refused here."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..networks.discriminator import Discriminator, DiscriminatorConfig, score_size
+from ..networks.vqgan import VQAutoencoder
+from .config import RunConfig, StageSection
+from .config.reading import nearest
+from .data.draws import Recipe
+from .data.sources import open_faces
+from .engine.adversary import Adversary
+from .engine.freezing import initialise
+from .engine.processes import Processes
+from .engine.validation import Examples, gather_examples
+from .losses.perceptual import Perceptual
+from .networks import begin_from_codes, begin_from_teacher, read_teacher
+from .stages.autoencoder import AutoencoderStage
+from .stages.codes import CodesStage
+from .stages.fusion import FusionStage
+from .stages.stage import Stage, Teacher
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """folder: of the run. teacher: stage I's weights or run folder. start: a trained stage II. codes: see
+    `latent_codes`. resume: go on from the newest checkpoint, if there is one."""
+
+    folder: Path
+    teacher: Path | None = None
+    start: Path | None = None
+    codes: Path | None = None
+    resume: bool = False
+
+
+def find_section(config: RunConfig, name: str) -> StageSection:
+    if name not in config.stages:
+        raise ValueError(f"there is no stage {name!r}{nearest(name, config.stages)}")
+    return config.stages[name]
+
+
+def build_stage(config: RunConfig, section: StageSection, files: RunFiles, perceptual: Perceptual) -> Stage:
+    if section.kind == "autoencoder":
+        _refuse(files.teacher, "--teacher", "stage I has no teacher")
+        _refuse(files.start, "--from", "stage I begins from nothing")
+        network = VQAutoencoder(config.network.autoencoder())
+        initialise(network, config.engine.seed)
+        return AutoencoderStage(network, perceptual, section.losses.beta)
+    if files.teacher is None:
+        raise ValueError(
+            "--teacher is missing: this stage learns from a trained stage I; name its folder (`train stage1` makes one)"
+        )
+    wanted = config.network.codeformer(section.fuse_sizes)
+    teacher = read_teacher(files.teacher, wanted.autoencoder).network
+    if files.start is not None:
+        network = begin_from_codes(files.start, teacher, wanted, config.engine.seed)
+    elif section.starts_from == "codes":
+        raise ValueError(
+            "--from is missing: this stage goes on from a trained stage II; name its folder (`train stage2`)"
+        )
+    else:
+        network = begin_from_teacher(teacher, wanted, config.engine.seed)
+    if section.kind == "codes":
+        return CodesStage(network, Teacher(teacher))
+    if not wanted.fuse_sizes:
+        raise ValueError("fuse_sizes is empty: a fusion stage needs at least one size, such as [32, 64, 128, 256]")
+    return FusionStage(network, Teacher(teacher), perceptual)
+
+
+def teacher_of(stage: Stage, option: str) -> Teacher:
+    teacher = getattr(stage, "teacher", None)
+    if not isinstance(teacher, Teacher):
+        raise ValueError(f"{option}: stage I makes its codes itself; leave it out")
+    return teacher
+
+
+def build_adversary(
+    config: RunConfig, section: StageSection, perceptual: Perceptual, processes: Processes
+) -> Adversary | None:
+    if not section.uses_discriminator:
+        return None
+    sizes = config.discriminator
+    discriminator = DiscriminatorConfig(sizes.channels, sizes.layers, sizes.norm)
+    if score_size(discriminator, config.network.image_size) < 1:
+        raise ValueError(
+            f"discriminator.layers {sizes.layers} are too many for faces of {config.network.image_size} pixels: fewer"
+        )
+    torch.manual_seed(config.engine.seed + 1)
+    return Adversary(
+        Discriminator(discriminator),
+        section.adversarial,
+        section.betas,
+        processes,
+        matches_features=perceptual.uses_discriminator,
+    )
+
+
+def recipe_of(config: RunConfig, section: StageSection, step: int) -> Recipe:
+    if section.kind == "autoencoder":
+        return Recipe(None, None)
+    entry = section.step_at(step)
+    return Recipe(config.degradation(entry.degradation), entry.fidelity)
+
+
+def build_examples(config: RunConfig, section: StageSection) -> Examples | None:
+    if config.data.validation is None and config.data.manifest is None:
+        logger.warning("no validation faces were named (--validation): losses and pictures show training faces only")
+        return None
+    source = open_faces(config.data, "validation", config.network.image_size)
+    names = dict.fromkeys(entry.degradation for phase in section.mixture for entry in phase.cycle)
+    return gather_examples(source, config.engine.validation_faces, {name: config.degradation(name) for name in names})
+
+
+def _refuse(path: Path | None, option: str, why: str) -> None:
+    if path is not None:
+        raise ValueError(f"{option} {path}: {why}; leave it out")
