@@ -87,7 +87,7 @@ class Watch:
         return (last.step - first.step) / (ended - begun)
 
     def waiting(self) -> float:
-        shares = [progress.seconds_waited for _, progress in self.marks[WARM_UP:]]
+        shares = [progress.waiting for _, progress in self.marks[WARM_UP:]]
         return float(np.mean(shares))
 
 

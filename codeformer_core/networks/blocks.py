@@ -29,8 +29,9 @@ def group_norm(channels: int, device, dtype, operations: Operations) -> nn.Modul
 
 
 def norm_swish(norm: nn.Module, x_BCHW: Tensor) -> Tensor:
-    """Norm, then swish written over the norm's own output: one picture-sized buffer less."""
-    return F.silu(apply_norm(norm, x_BCHW), inplace=True)
+    """Norm, then swish written over the norm's own output: one picture-sized buffer less. Not where gradients are
+    wanted: they need the output, and torch would copy it first."""
+    return F.silu(apply_norm(norm, x_BCHW), inplace=not torch.is_grad_enabled())
 
 
 class ResidualBlock(nn.Module):

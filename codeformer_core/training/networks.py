@@ -73,17 +73,19 @@ def begin_from_codes(source: Path, teacher: VQAutoencoder, config: CodeFormerCon
     _require_same(
         f"--from {source}", dataclasses.replace(start.config, fuse_sizes=()), dataclasses.replace(config, fuse_sizes=())
     )
-    if not torch.equal(start.network.codebook.weight, teacher.codebook.weight):
+    given = start.network.state_dict()
+    if not all(torch.equal(given[name], tensor) for name, tensor in teacher.state_dict().items() if _is_fixed(name)):
         raise ValueError(
-            f"--from {source}: it was trained with another codebook ({codebook_fingerprint(start.network)}) than the "
-            f"teacher's ({codebook_fingerprint(teacher)}); name the teacher it was trained with"
+            f"--from {source}: it was trained with another codebook and generator "
+            f"({fixed_fingerprint(start.network)}) than the teacher's ({fixed_fingerprint(teacher)}); name the teacher "
+            "it was trained with"
         )
     network = CodeFormer(config)
     initialise(network, seed)
     known = set(config.fuse_sizes)
     state = {
         name: tensor
-        for name, tensor in start.network.state_dict().items()
+        for name, tensor in given.items()
         if not name.startswith("fusions.") or int(name.split(".")[1]) in known
     }
     network.load_state_dict(state, strict=False)
@@ -97,8 +99,13 @@ def fingerprint(network: VQAutoencoder) -> str:
     )
 
 
-def codebook_fingerprint(network: VQAutoencoder) -> str:
-    return _hash({"codebook": network.codebook.weight})
+def fixed_fingerprint(network: VQAutoencoder) -> str:
+    """Of what later stages take from the teacher and leave as it is."""
+    return _hash({name: tensor for name, tensor in network.state_dict().items() if _is_fixed(name)})
+
+
+def _is_fixed(name: str) -> bool:
+    return name.startswith(("codebook.", "generator."))
 
 
 def _hash(state: dict[str, torch.Tensor]) -> str:

@@ -13,7 +13,7 @@ from .data.files import FaceSource
 from .engine.checkpoint import Checkpoints, read_meta
 from .engine.trainer import Trainer
 from .networks import fingerprint
-from .stages.stage import Stage, Teacher
+from .stages.stage import Stage
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +32,11 @@ def newest_to_resume(folder: Path, checkpoints: Checkpoints, *, resume: bool) ->
 
 def about_run(config: RunConfig, stage: Stage, source: FaceSource) -> dict[str, Any]:
     """What a checkpoint says of its run."""
-    teacher = getattr(stage, "teacher", None)
+    teacher = stage.teacher
     return {
         "config": as_mapping(config),
         "faces": source.fingerprint,
-        "teacher": fingerprint(teacher.network) if isinstance(teacher, Teacher) else None,
+        "teacher": None if teacher is None else fingerprint(teacher.network),
     }
 
 
@@ -45,15 +45,13 @@ def resume_from(newest: Path, checkpoints: Checkpoints, trainer: Trainer, name: 
     meta = read_meta(newest)
     if meta.stage != name:
         raise ValueError(f"{newest} is of {meta.stage}, this is {name}; name another folder with -o")
-    differences = _differences(_binding(meta.config["config"], name), _binding(said["config"], name))
+    differences = _differences(_binding(meta.about["config"], name), _binding(said["config"], name))
     if differences:
         shown = "; ".join(f"{key} is {there!r} there and {here!r} here" for key, there, here in differences[:5])
         raise ValueError(f"{newest} was made with another configuration: {shown}. Use the same, or another folder (-o)")
-    if meta.config["teacher"] != said["teacher"]:
-        raise ValueError(
-            f"{newest} has the teacher {meta.config['teacher']}, this run {said['teacher']}; name the same"
-        )
-    if meta.config["faces"] != said["faces"]:
+    if meta.about["teacher"] != said["teacher"]:
+        raise ValueError(f"{newest} has the teacher {meta.about['teacher']}, this run {said['teacher']}; name the same")
+    if meta.about["faces"] != said["faces"]:
         logger.warning(
             "the faces have changed since %s was saved: from here on they come in another order", newest.name
         )
@@ -62,8 +60,11 @@ def resume_from(newest: Path, checkpoints: Checkpoints, trainer: Trainer, name: 
 
 
 def _binding(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The parts of a configuration that a run can't change on the way. More steps may be asked for."""
-    stage = {key: value for key, value in config["stages"][name].items() if key != "iterations"}
+    """The parts of a configuration that a run can't change on the way. More steps may be asked for, but where the
+    learning rate falls towards the last one: it would jump up again."""
+    stage = dict(config["stages"][name])
+    if stage["schedule"]["kind"] != "cosine":
+        del stage["iterations"]
     return {
         "network": config["network"],
         "discriminator": config["discriminator"],

@@ -9,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from ..memory import NotEnoughMemory, is_out_of_memory
 from ..networks.codeformer import CodeFormer
 from ..networks.vqgan import VQAutoencoder
+from ..weights.kept import replaced
 from ..weights.save import save_network
 from .config import RunConfig, StageSection
 from .config.reading import as_mapping
@@ -28,7 +27,7 @@ from .data.sources import open_faces
 from .engine.board import Board
 from .engine.checkpoint import Checkpoints, Meta
 from .engine.freezing import freeze_all_but
-from .engine.processes import Processes
+from .engine.processes import Processes, deterministic
 from .engine.stopping import StopRequest
 from .engine.trainer import NotFinite, Progress, Trainer
 from .engine.validation import Examples, show, validate
@@ -71,8 +70,18 @@ def train(
     Raises ValueError, before the first step, for what doesn't fit together; NotFinite when training diverged, with the
     step, the faces and the last good checkpoint; OSError when the disk fails.
     """
+    with deterministic(config.engine.deterministic), _explained_memory():
+        return _train(config, name, files, processes, on_progress)
+
+
+def _train(
+    config: RunConfig,
+    name: str,
+    files: RunFiles,
+    processes: Processes,
+    on_progress: Callable[[Progress], None],
+) -> Result:
     section = find_section(config, name)
-    torch.use_deterministic_algorithms(config.engine.deterministic)
     checkpoints = Checkpoints(files.folder / "checkpoints", config.engine.keep, processes)
     newest = newest_to_resume(files.folder, checkpoints, resume=files.resume)
     device = processes.device
@@ -85,13 +94,10 @@ def train(
         codes_N2T = read_codes(files.codes, teacher_of(stage, "--codes").network, source)
     trainer = Trainer(stage, section, config.engine, processes, build_adversary(config, section, perceptual, processes))
     said = about_run(config, stage, source)
-    checkpoints.require_space(trainer.state.tensors())
+    checkpoints.require_space(trainer.state.bytes_in_checkpoint())
     start = 0
     if newest is not None:
         start = resume_from(newest, checkpoints, trainer, name, said)
-    # Random numbers of the processes differ, but for what they draw together at the start.
-    else:
-        torch.manual_seed(config.engine.seed + processes.rank)
     examples = build_examples(config, section) if processes.is_first else None
     feed = Feed(
         source,
@@ -162,24 +168,24 @@ class _Run:
         engine = self.config.engine
         is_last = progress.step == progress.iterations
         if self.board is not None and progress.values:
-            speed = {"faces_per_second": progress.faces_per_second, "waiting_for_faces": progress.seconds_waited}
+            speed = {"faces_per_second": progress.faces_per_second, "waiting_for_faces": progress.waiting}
             self.board.scalars(
                 progress.step, {f"train/{key}": value for key, value in (progress.values | speed).items()}
             )
         self.on_progress(progress)
+        if progress.step % engine.save_every == 0 or is_last:
+            self._save(progress.step)
         if progress.step % engine.validate_every == 0 or is_last:
             self._validate(progress.step)
-        if progress.step % engine.save_every == 0:
-            self._save(progress.step)
         return self.processes.any(self.stop.number is not None)
 
     def _validate(self, step: int) -> None:
-        """On the first process; the others wait at the next step's gradients."""
+        """On the first process; the others wait where all next look whether to stop."""
         if self.board is None or self.examples is None:
             return
         network = self.trainer.average.module
         assert isinstance(network, VQAutoencoder)
-        teacher = getattr(self.trainer.stage, "teacher", None)
+        teacher = self.trainer.stage.teacher
         how = {
             "fuses": self.section.kind == "fusion",
             "adain": self.section.task != "inpainting",
@@ -205,7 +211,19 @@ class _Run:
         self.saved_at = step
 
 
+@contextlib.contextmanager
+def _explained_memory() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise NotEnoughMemory(
+            "the memory is full. Cure: cut the batch into parts (--set engine.accumulate=4), keep the faces elsewhere "
+            "(--set data.cache=disk --set data.workers=4), use --set engine.precision=bfloat16, or a smaller batch_size"
+        ) from error
+
+
 def _write_json(path: Path, value: Any) -> None:
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    os.replace(unfinished, path)
+    with replaced(path) as unfinished:
+        unfinished.write_text(json.dumps(value, indent=1), encoding="utf-8")

@@ -57,7 +57,8 @@ def build_stage(config: RunConfig, section: StageSection, files: RunFiles, perce
         raise ValueError(
             "--teacher is missing: this stage learns from a trained stage I; name its folder (`train stage1` makes one)"
         )
-    wanted = config.network.codeformer(section.fuse_sizes)
+    # Stage II trains no fusion blocks, so its network has none: w has no effect on it.
+    wanted = config.network.codeformer(() if section.kind == "codes" else section.fuse_sizes)
     teacher = read_teacher(files.teacher, wanted.autoencoder).network
     if files.start is not None:
         network = begin_from_codes(files.start, teacher, wanted, config.engine.seed)
@@ -75,10 +76,9 @@ def build_stage(config: RunConfig, section: StageSection, files: RunFiles, perce
 
 
 def teacher_of(stage: Stage, option: str) -> Teacher:
-    teacher = getattr(stage, "teacher", None)
-    if not isinstance(teacher, Teacher):
+    if stage.teacher is None:
         raise ValueError(f"{option}: stage I makes its codes itself; leave it out")
-    return teacher
+    return stage.teacher
 
 
 def build_adversary(

@@ -19,6 +19,11 @@ from ..degradation import Degradation
 KINDS = ("autoencoder", "codes", "fusion")
 # The parts that a stage trains or leaves as they are; see `engine.freezing` for the modules behind the names.
 PARTS = ("encoder", "codebook", "generator", "transformer", "head", "fusion")
+_TRAINABLE = {
+    "autoencoder": ("encoder", "codebook", "generator"),
+    "codes": ("encoder", "transformer", "head"),
+    "fusion": ("encoder", "transformer", "head", "fusion"),
+}
 TASKS = ("autoencoder", "restoration", "colorization", "inpainting")
 
 
@@ -99,6 +104,11 @@ class LossWeights:
     features: float
     codes: float
 
+    def __post_init__(self) -> None:
+        for name, weight in vars(self).items():
+            if weight < 0:
+                raise ValueError(f"{name} must be 0 or more, got {weight:g}")
+
 
 @dataclass(frozen=True)
 class Adversarial:
@@ -142,7 +152,8 @@ class StageSection:
     """One stage. batch_size: faces per step, over all processes. train: the parts that learn; all others keep every
     bit. starts_from: "nothing", "teacher" (stage I's weights) or "codes" (a trained stage II).
     mixture: which degradation and fidelity at which step; () for the autoencoder. revive_codes_every: after as many
-    steps codes that nobody used become latents of the current faces (0: never, as published)."""
+    steps codes that nobody used become latents of the current faces, until step `revive_codes_until` (0: never, as
+    published)."""
 
     kind: str
     task: str
@@ -159,6 +170,7 @@ class StageSection:
     adversarial: Adversarial
     mixture: tuple[Phase, ...]
     revive_codes_every: int
+    revive_codes_until: int
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, KINDS)
@@ -172,11 +184,38 @@ class StageSection:
             raise ValueError(f"ema must be from 0 to below 1, got {self.ema}")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
-        if (self.kind == "autoencoder") != (not self.mixture):
-            raise ValueError(f"mixture must be empty for kind autoencoder and only there; kind is {self.kind}")
+        self._check_kind()
+        if any(not 0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be from 0 to below 1, got {list(self.betas)}")
+        rates = {"learning_rate": self.learning_rate}
+        if self.uses_discriminator:
+            rates["adversarial.learning_rate"] = self.adversarial.learning_rate
+        for name, rate in rates.items():
+            if self.schedule.kind == "cosine" and not 0 <= self.schedule.final <= rate:
+                raise ValueError(f"schedule.final {self.schedule.final:g} must be from 0 to {name} {rate:g}")
         ends = [phase.until for phase in self.mixture]
         if ends and (ends[-1] is not None or any(end is None for end in ends[:-1]) or ends[:-1] != sorted(ends[:-1])):  # pyright: ignore[reportArgumentType]
             raise ValueError(f"mixture: `until` must rise, and be null for the last phase; got {ends}")
+
+    def _check_kind(self) -> None:
+        """What belongs to a kind and what doesn't."""
+        is_autoencoder = self.kind == "autoencoder"
+        if is_autoencoder != (not self.mixture):
+            raise ValueError(f"mixture must be empty for kind autoencoder and only there; kind is {self.kind}")
+        if is_autoencoder != (self.task == "autoencoder"):
+            raise ValueError(f"task {self.task} doesn't go with kind {self.kind}")
+        if is_autoencoder != (self.starts_from == "nothing"):
+            raise ValueError(f"starts_from {self.starts_from} doesn't go with kind {self.kind}")
+        trainable = _TRAINABLE[self.kind]
+        if not self.train or set(self.train) - set(trainable):
+            raise ValueError(
+                f"train must name some of {', '.join(trainable)} for kind {self.kind}, got {list(self.train)}"
+            )
+        new = {"transformer", "head"} - set(self.train)
+        if self.starts_from == "teacher" and new:
+            raise ValueError(f"train: {', '.join(sorted(new))} must learn where starts_from is teacher, which has none")
+        if self.kind == "codes" and any(entry.fidelity is not None for phase in self.mixture for entry in phase.cycle):
+            raise ValueError("mixture: fidelity must be null for kind codes, which makes no pictures")
 
     @property
     def uses_discriminator(self) -> bool:

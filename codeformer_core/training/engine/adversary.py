@@ -15,7 +15,7 @@ from ...networks.discriminator import Discriminator
 from ..config.run import Adversarial
 from ..losses.adversarial import adaptive_weight, discriminator_loss, generator_loss
 from ..losses.perceptual import feature_matching
-from .processes import Processes
+from .processes import Processes, gradients_gathered
 
 
 class Adversary:
@@ -58,35 +58,40 @@ class Adversary:
             added = perceptual_weight * shown["matching"]
         weight = self.config.weight * torch.ones((), device=adversarial.device)
         if self.config.adaptive_scale > 0:
-            image_gradient, adversarial_gradient = (
-                self.processes.mean(torch.autograd.grad(loss, last_layer, retain_graph=True)[0])
-                for loss in (image_loss + added, adversarial)
-            )
+            with torch.autocast(last_layer.device.type, enabled=False):
+                image_gradient, adversarial_gradient = (
+                    self.processes.mean(torch.autograd.grad(loss, last_layer, retain_graph=True)[0])
+                    for loss in (image_loss + added, adversarial)
+                )
             weight = weight * adaptive_weight(image_gradient, adversarial_gradient, self.config.adaptive_scale)
         shown["adversarial_weight"] = weight
         return added + weight * adversarial, shown
 
     def learn(self, pairs: Sequence[tuple[Tensor, Tensor]], precision: torch.dtype, rate: float) -> dict[str, Tensor]:
-        """One step over (clean, made) pictures, made ones detached; returns its numbers. A loss that is not finite
-        makes no step; the caller is to look at "discriminator"."""
+        """One step over (clean, made) pictures, made ones detached; returns its numbers. A loss or gradient that
+        is not finite makes no step; the caller is to look at "discriminator" and "discriminator_gradient"."""
         self.network.requires_grad_(True)
         self.optimizer.zero_grad(set_to_none=True)
         losses, reals, fakes = [], [], []
-        for clean_B3HW, made_B3HW in pairs:
-            with torch.autocast(clean_B3HW.device.type, dtype=precision, enabled=precision != torch.float32):
-                real, fake = self.parallel(clean_B3HW), self.parallel(made_B3HW)
-            loss = discriminator_loss(real, fake)
-            (loss / len(pairs)).backward()
+        for number, (clean_B3HW, made_B3HW) in enumerate(pairs):
+            with gradients_gathered(self.parallel, number == len(pairs) - 1):
+                with torch.autocast(clean_B3HW.device.type, dtype=precision, enabled=precision != torch.float32):
+                    real, fake = self.parallel(clean_B3HW), self.parallel(made_B3HW)
+                loss = discriminator_loss(real, fake)
+                (loss / len(pairs)).backward()
             losses.append(loss.detach())
             reals.append(real.detach().float().mean())
             fakes.append(fake.detach().float().mean())
         mean_loss = torch.stack(losses).mean()
-        if not self.processes.any(not torch.isfinite(mean_loss)):
+        gradients = [part.grad for part in self.network.parameters() if part.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not self.processes.any(not bool(torch.isfinite(mean_loss + norm))):
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.step()
         return {
             "discriminator": mean_loss,
+            "discriminator_gradient": norm,
             "score_real": torch.stack(reals).mean(),
             "score_made": torch.stack(fakes).mean(),
         }

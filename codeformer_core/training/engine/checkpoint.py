@@ -30,11 +30,12 @@ _GIB = 1024**3
 
 @dataclass(frozen=True)
 class Meta:
-    """step: how many steps were done. config: the whole RunConfig as plain values. stage: its name."""
+    """step: how many steps were done. stage: its name. about: of which configuration, faces and teacher, see
+    `resuming.about_run`."""
 
     step: int
     stage: str
-    config: Mapping[str, Any]
+    about: Mapping[str, Any]
 
 
 class Checkpoints:
@@ -54,9 +55,9 @@ class Checkpoints:
             return []
         return sorted(path for path in self.folder.iterdir() if _NAME.fullmatch(path.name) and (path / _META).is_file())
 
-    def require_space(self, tensors: Mapping[str, Tensor]) -> None:
-        """Raise OSError-like ValueError when the disk can't hold the checkpoints that will lie there at once."""
-        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    def require_space(self, size: int) -> None:
+        """Raise ValueError when the disk can't hold the checkpoints, of `size` bytes each, that will lie there at
+        once."""
         # One more than are kept, because the oldest goes after the newest is there; and the exported weights.
         needed = size * (self.keep + 2 - min(len(self.all()), self.keep))
         existing = next(parent for parent in (self.folder, *self.folder.parents) if parent.exists())
@@ -128,7 +129,7 @@ def read_meta(checkpoint: Path) -> Meta:
     path = checkpoint / _META
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-        return Meta(int(said["step"]), str(said["stage"]), dict(said["config"]))
+        return Meta(int(said["step"]), str(said["stage"]), dict(said["about"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path}: can't be read ({error}); delete the folder, and the one before it is taken"

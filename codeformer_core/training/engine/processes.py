@@ -7,10 +7,12 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,29 @@ class Processes:
             dist.barrier()
 
 
+def gradients_gathered(network: nn.Module, is_last: bool) -> contextlib.AbstractContextManager[None]:
+    """Around forward and backward of one micro batch: only the last one's backward sums over the processes."""
+    if is_last or not isinstance(network, DistributedDataParallel):
+        return contextlib.nullcontext()
+    return network.no_sync()
+
+
+@contextlib.contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """The same numbers bit by bit on a GPU too, where torch can; otherwise the fastest kernels for fixed sizes."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    if wanted:
+        # cuBLAS reads it when it is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted, warn_only=True)
+    torch.backends.cudnn.benchmark = not wanted
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[Processes]:
     """Join the processes that torchrun started, or be the only one. device: "auto", "cpu", "cuda", "cuda:N", "mps".
@@ -69,7 +94,10 @@ def joined(device: str) -> Iterator[Processes]:
         return
     _check_port(rank)
     dist.init_process_group(
-        "nccl" if place.type == "cuda" else "gloo", device_id=place if place.type == "cuda" else None
+        "nccl" if place.type == "cuda" else "gloo",
+        # The first process validates while the others wait.
+        timeout=timedelta(hours=2),
+        device_id=place if place.type == "cuda" else None,
     )
     try:
         yield Processes(rank, count, place)
@@ -80,6 +108,8 @@ def joined(device: str) -> Iterator[Processes]:
 def _device(name: str, local_rank: int, count: int) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.startswith("cuda:") and count > 1:
+        raise ValueError(f"--device {name}: {count} processes need a GPU each; say cuda, and each takes its own")
     if name == "cuda":
         name = f"cuda:{local_rank}"
     place = torch.device(name)

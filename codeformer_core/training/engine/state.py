@@ -43,6 +43,16 @@ class TrainingState:
             found["code_uses"] = self.uses_K
         return {name: tensor.detach().contiguous() for name, tensor in found.items()}
 
+    def bytes_in_checkpoint(self) -> int:
+        """What a checkpoint takes once both optimisers have made a step."""
+        size = sum(tensor.numel() * tensor.element_size() for tensor in self.tensors().values())
+        optimizers = [self.optimizer] + ([self.adversary.optimizer] if self.adversary is not None else [])
+        for optimizer in optimizers:
+            for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+                if parameter not in optimizer.state:
+                    size += 2 * parameter.numel() * parameter.element_size()
+        return size
+
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of `tensors`. Raises ValueError naming what is missing."""
         try:

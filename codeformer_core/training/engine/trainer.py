@@ -19,28 +19,29 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..config.run import Engine, StageSection
 from ..data.feed import Batch
 from ..losses.codes import code_accuracy, count_codes, perplexity
-from ..stages.autoencoder import CodeRevival
 from ..stages.stage import IMAGE_TERMS, Faces, Output, Stage
 from .adversary import Adversary
 from .freezing import trained_parameters
 from .grids import from_levels
-from .processes import Processes
+from .processes import Processes, gradients_gathered
+from .revival import CodeRevival
 from .schedules import rate_at
 from .state import TrainingState
 
 
 class NotFinite(RuntimeError):
-    """A loss or gradient that is no number; the weights are those from before the step."""
+    """A loss or gradient that is no number. What was saved before this step is good."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """After a step. values: the means since the last time, filled every `log_every` steps, otherwise empty."""
+    """After a step. faces_per_second, waiting: speed, and the share of the time in which the next faces weren't there
+    yet, since the last log. values: the means since then, filled every `log_every` steps, otherwise empty."""
 
     step: int
     iterations: int
     faces_per_second: float
-    seconds_waited: float
+    waiting: float
     values: dict[str, float]
 
 
@@ -64,7 +65,8 @@ class Trainer:
         self.revival = None
         if section.kind == "autoencoder":
             size = stage.network.config.codebook_size
-            self.revival = CodeRevival(size, section.revive_codes_every, engine.seed, processes)
+            every, until = section.revive_codes_every, section.revive_codes_until
+            self.revival = CodeRevival(size, every, until, engine.seed, processes)
         if engine.compile:
             stage.network.encoder.compile()
             stage.network.generator.compile()
@@ -109,22 +111,21 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         pairs: list[tuple[Tensor, Tensor]] = []
         total = torch.zeros((), device=self.processes.device)
-        output: Output | None = None
+        outputs: list[Output] = []
         for number, batch in enumerate(batches):
             is_last = number == len(batches) - 1
             faces = _faces(batch)
-            with self._gathering_gradients(is_last):
+            with gradients_gathered(self.parallel, is_last):
                 with self._autocast():
-                    output = self.parallel(faces)
-                    assert output is not None
+                    output: Output = self.parallel(faces)
                     loss = self._loss(step, faces, output)
                 (loss / len(batches)).backward()
+            outputs.append(output)
             total += loss.detach() / len(batches)
             if output.made_B3HW is not None:
                 pairs.append((faces.clean_B3HW, output.made_B3HW.detach().float()))
         norm = torch.nn.utils.get_total_norm([part.grad for part in self.parameters if part.grad is not None])
-        self._require_finite(step, "the loss", total, batches)
-        self._require_finite(step, "a gradient", norm, batches)
+        self._require_finite(step, {"the loss": total, "a gradient": norm}, batches)
         rate = rate_at(step, self.section.learning_rate, self.section.schedule, self.section.iterations)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -134,12 +135,23 @@ class Trainer:
             adversarial_rate = self.section.adversarial.learning_rate
             adversarial_rate = rate_at(step, adversarial_rate, self.section.schedule, self.section.iterations)
             shown = self.adversary.learn(pairs, self.precision, adversarial_rate)
-            self._require_finite(step, "the discriminator's loss", shown["discriminator"], batches)
+            found = {name: shown[name] for name in ("discriminator", "discriminator_gradient")}
+            self._require_finite(step, found, batches)
             self.log.add(shown)
-        if self.revival is not None and output is not None:
-            revived = self.revival.after_step(step, self.stage.network.codebook.weight, output)
-            self.log.add({"codes_revived": torch.tensor(float(revived))})
         self.average.update_parameters(self.stage.network)
+        if self.revival is not None:
+            self._revive(self.revival, step, outputs)
+
+    @torch.no_grad()
+    def _revive(self, revival: CodeRevival, step: int, outputs: list[Output]) -> None:
+        codebook = self.stage.network.codebook.weight
+        revived_N = revival.after_step(step, codebook, outputs)
+        self.log.add({"codes_revived": torch.tensor(0.0 if revived_N is None else float(len(revived_N)))})
+        if revived_N is not None:
+            # A new code has no past: neither in the average, which would mix it with the old one, nor in Adam.
+            self.average.module.codebook.weight[revived_N] = codebook[revived_N]  # pyright: ignore
+            for moment in ("exp_avg", "exp_avg_sq"):
+                self.optimizer.state[codebook][moment][revived_N] = 0
 
     def _loss(self, step: int, faces: Faces, output: Output) -> Tensor:
         weights = self.section.losses
@@ -147,7 +159,10 @@ class Trainer:
         image_loss = loss
         for name, term in output.terms.items():
             # The codebook loss has beta inside; its own weight is `codebook`.
-            weighed = getattr(weights, name) * term
+            weight = getattr(weights, name)
+            if weight == 0:
+                continue
+            weighed = weight * term
             loss = loss + weighed
             if name in IMAGE_TERMS:
                 image_loss = image_loss + weighed
@@ -163,12 +178,13 @@ class Trainer:
         self.log.count(count_codes(output.predicted_BT, self.stage.network.config.codebook_size))
         return loss
 
-    def _require_finite(self, step: int, what: str, value: Tensor, batches: list[Batch]) -> None:
-        is_finite = bool(torch.isfinite(value))
+    def _require_finite(self, step: int, values: dict[str, Tensor], batches: list[Batch]) -> None:
+        is_finite = bool(torch.isfinite(torch.stack(list(values.values()))).all())
         if self.processes.any(not is_finite):
             names = [name for batch in batches for name in batch.names]
-            found = f"{float(value):g} for the faces {', '.join(names)}" if not is_finite else "so in another process"
-            raise NotFinite(f"step {step + 1}: {what} is no number: {found}")
+            numbers = ", ".join(f"{name} {float(value):g}" for name, value in values.items())
+            found = f"{numbers}; the faces: {', '.join(names)}" if not is_finite else "so in another process"
+            raise NotFinite(f"step {step + 1}: training gave values that are no numbers: {found}")
 
     def _in_parallel(self) -> nn.Module:
         if self.processes.count == 1:
@@ -177,13 +193,9 @@ class Trainer:
             self.stage,
             broadcast_buffers=False,
             # Steps with codes only leave the fusion blocks without gradients.
-            find_unused_parameters=self.section.kind == "fusion",
+            find_unused_parameters=self.section.kind == "fusion"
+            and any(entry.fidelity is None for phase in self.section.mixture for entry in phase.cycle),
         )
-
-    def _gathering_gradients(self, is_last: bool):
-        if is_last or not isinstance(self.parallel, DistributedDataParallel):
-            return nullcontext()
-        return self.parallel.no_sync()
 
     def _autocast(self):
         if self.precision == torch.float32:
@@ -216,7 +228,7 @@ class _Means:
         values = dict(zip(names, self.processes.mean(means).tolist(), strict=True))
         if self._uses_K is not None:
             uses_K = self.processes.sum(self._uses_K)
-            values |= {"codes_used": float((uses_K > 0).double().mean()), "perplexity": perplexity(uses_K)}
+            values |= {"codes_used": float((uses_K > 0).float().mean()), "perplexity": perplexity(uses_K)}
         self._sums, self._counts, self._uses_K = {}, {}, None
         return {name: value for name, value in values.items() if math.isfinite(value)}
 

@@ -104,7 +104,7 @@ def _validate_autoencoder(
         codes_BT = network.nearest_codes(network.encode(clean_B3HW))
         uses_K += count_codes(codes_BT, size)
         _add(values, "psnr", psnr(network.decode(codes_BT), clean_B3HW).mean(), codes_BT)
-    return {**_means(values), "codes_used": float((uses_K > 0).double().mean()), "perplexity": perplexity(uses_K)}
+    return {**_means(values), "codes_used": float((uses_K > 0).float().mean()), "perplexity": perplexity(uses_K)}
 
 
 @torch.no_grad()
@@ -149,8 +149,8 @@ def _batches(device: torch.device, size: int, *faces_N3HW: Tensor) -> Iterator[t
 
 def _add(values: dict[str, list[Tensor]], name: str, mean: Tensor, batch: Tensor) -> None:
     """Weighed by the batch's size, the last one being smaller."""
-    weight = torch.full_like(mean, len(batch), dtype=torch.float64)
-    values.setdefault(name, []).append(torch.stack((mean.double() * weight, weight)))
+    weight = torch.tensor(float(len(batch)))
+    values.setdefault(name, []).append(torch.stack((mean.cpu().float() * weight, weight)))
 
 
 def _means(values: Mapping[str, list[Tensor]]) -> dict[str, float]:

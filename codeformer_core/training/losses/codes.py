@@ -46,5 +46,6 @@ def count_codes(codes_BT: Tensor, codebook_size: int) -> Tensor:
 
 def perplexity(uses_K: Tensor) -> float:
     """exp(entropy) of the codes' use: 1 if one code does everything, K if all are used alike."""
+    uses_K = uses_K.cpu()  # MPS has no float64
     share_K = uses_K.double() / uses_K.sum().clamp(min=1)
     return float(torch.special.entr(share_K).sum().exp())

@@ -16,6 +16,7 @@ from .stage import Faces, Output, Stage, Teacher
 
 class CodesStage(Stage):
     network: CodeFormer
+    teacher: Teacher
 
     def __init__(self, network: CodeFormer, teacher: Teacher) -> None:
         super().__init__()

@@ -40,9 +40,10 @@ class Output:
 
 
 class Stage(nn.Module):
-    """A network and what is needed beside it. `forward(faces)` gives an Output."""
+    """A network and what is needed beside it. `forward(faces)` gives an Output. teacher: None for stage I."""
 
     network: VQAutoencoder
+    teacher: Teacher | None
 
     @property
     def last_layer(self) -> Tensor:
@@ -59,6 +60,9 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def codes(self, clean_B3HW: Tensor) -> Tensor:
-        """-> codes_BT int64. Always in float32, so that codes computed beforehand are the same."""
-        with torch.autocast(clean_B3HW.device.type, enabled=False):
+        """-> codes_BT int64. Always in float32 (TF32 would depend on the batch), so that codes computed
+        beforehand are the same."""
+        cudnn = torch.backends.cudnn
+        exactly = cudnn.flags(enabled=True, benchmark=False, deterministic=cudnn.deterministic, allow_tf32=False)
+        with torch.autocast(clean_B3HW.device.type, enabled=False), exactly:
             return self.network.nearest_codes(self.network.encode(clean_B3HW.float()))

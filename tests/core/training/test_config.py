@@ -103,7 +103,7 @@ def test_frozen_parts_of_the_published_stages():
     assert stages["stage1"].train == ("encoder", "codebook", "generator")
     assert stages["stage2"].train == stages["colorization"].train == ("encoder", "transformer", "head")
     assert stages["stage3"].train == ("encoder", "transformer", "head", "fusion")
-    assert stages["inpainting"].train == ("encoder", "transformer", "fusion")
+    assert stages["inpainting"].train == stages["stage3"].train
     assert stages["inpainting"].fuse_sizes == (32, 64, 128)
 
 
@@ -150,6 +150,18 @@ def test_a_file_begins_from_a_preset_and_changes_what_it_names(tmp_path):
         ("stages.stage1.ema=1", ["ema", "below 1"]),
         ("stages.stage1.train=[encoder, decoder]", ["train", "decoder", "generator"]),
         ("stages.stage1.betas=[0.9]", ["betas", "2 values"]),
+        ("stages.stage1.betas=[2, 3]", ["betas", "below 1"]),
+        ("stages.stage1.train=[]", ["train", "encoder, codebook, generator"]),
+        ("stages.stage1.task=restoration", ["stage1", "restoration", "autoencoder"]),
+        ("stages.stage1.losses.pixel=-1", ["pixel", "0 or more"]),
+        ("stages.stage1.schedule.final=1", ["schedule.final", "learning_rate"]),
+        ("stages.stage2.train=[encoder, transformer, head, fusion]", ["stage2", "train", "fusion"]),
+        ("stages.stage2.starts_from=nothing", ["starts_from", "nothing"]),
+        ("stages.inpainting.train=[encoder, transformer, fusion]", ["inpainting", "head"]),
+        (
+            "stages.stage2.mixture=[{until: null, cycle: [{degradation: small, fidelity: 1, steps: 1}]}]",
+            ["stage2", "fidelity"],
+        ),
         ("stages.stage2.schedule.kind=linear", ["schedule", "constant, cosine, steps", "linear"]),
         ("stages.stage2.mixture=[]", ["stage2", "mixture"]),
         (

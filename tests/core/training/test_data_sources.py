@@ -240,6 +240,10 @@ def test_the_fingerprint_is_that_of_the_files(tmp_path):
     (tmp_path / "faces").rename(tmp_path / "moved")
     assert open_faces(config(tmp_path / "moved"), "train", SIDE).fingerprint == first
     os.utime(tmp_path / "moved" / "003.png", (1, 1))
+    assert open_faces(config(tmp_path / "moved"), "train", SIDE).fingerprint == first, "a copy has another time"
+    data = bytearray((tmp_path / "moved" / "003.png").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "moved" / "003.png").write_bytes(data)
     touched = open_faces(config(tmp_path / "moved"), "train", SIDE).fingerprint
     (tmp_path / "moved" / "004.png").unlink()
     fewer = open_faces(config(tmp_path / "moved"), "train", SIDE).fingerprint

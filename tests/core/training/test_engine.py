@@ -147,12 +147,36 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(tiny, run_stage, tmp_pa
         assert torch.equal(tensor, parts[name]), name
 
 
-def test_accumulated_steps_equal_one_large_batch(tiny, run_stage, tiny_teacher, assert_same_training, tmp_path):
+@pytest.mark.parametrize("stage", ["stage1", "stage2", "stage3"])
+def test_accumulated_steps_equal_one_large_batch(
+    stage, tiny, run_stage, tiny_teacher, tiny_codes_run, assert_same_training, tmp_path
+):
+    """But for the adaptive weight, which looks at a part of the batch each: it is off here."""
+    files = {"stage1": {}, "stage2": {"teacher": tiny_teacher}}
+    files["stage3"] = {"teacher": tiny_teacher, "start": tiny_codes_run}
+    changes = (f"stages.{stage}.iterations=1", f"stages.{stage}.adversarial.starts_after=0")
+    changes += (f"stages.{stage}.adversarial.adaptive_scale=0", f"stages.{stage}.revive_codes_every=1")
     for parts in (1, 2, 4):
-        config = tiny("stages.stage2.iterations=1", f"engine.accumulate={parts}")
-        run_stage(config, "stage2", tmp_path / str(parts), teacher=tiny_teacher)
+        config = tiny(*changes, f"engine.accumulate={parts}")
+        run_stage(config, stage, tmp_path / str(parts), **files[stage])
     for parts in (2, 4):
         assert_same_training(checkpoint_tensors(tmp_path / "1"), checkpoint_tensors(tmp_path / str(parts)))
+
+
+def test_a_discriminator_whose_gradient_is_no_number_stops_the_run(tiny, run_stage, tmp_path, monkeypatch):
+    from codeformer_core.training.engine import adversary
+
+    true_loss = adversary.discriminator_loss
+    # Finite, with an infinite gradient.
+    monkeypatch.setattr(
+        adversary,
+        "discriminator_loss",
+        lambda real, fake: true_loss(real, fake) + (real - real.detach()).abs().sqrt().sum(),
+    )
+    config = tiny("stages.stage1.iterations=6", "stages.stage1.adversarial.starts_after=4")
+    with pytest.raises(NotFinite, match=r"step 5: .*discriminator_gradient (nan|inf).*step-000000004"):
+        run_stage(config, "stage1", tmp_path / "run")
+    assert all(tensor.isfinite().all() for tensor in checkpoint_tensors(tmp_path / "run").values())
 
 
 def test_precomputed_codes_give_the_same_training(tiny, run_stage, tiny_teacher, tmp_path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 
@@ -13,9 +11,10 @@ from codeformer_core.networks.vqgan import VQAutoencoder
 from codeformer_core.training.engine.adversary import Adversary
 from codeformer_core.training.engine.freezing import MODULES, freeze_all_but, initialise
 from codeformer_core.training.engine.processes import Processes
+from codeformer_core.training.engine.revival import CodeRevival
 from codeformer_core.training.losses.perceptual import choose_perceptual
 from codeformer_core.training.networks import read_network
-from codeformer_core.training.stages.autoencoder import AutoencoderStage, CodeRevival
+from codeformer_core.training.stages.autoencoder import AutoencoderStage
 from codeformer_core.training.stages.codes import CodesStage
 from codeformer_core.training.stages.fusion import FusionStage
 from codeformer_core.training.stages.stage import Faces, Output, Teacher
@@ -186,22 +185,79 @@ def test_frozen_parts_do_not_move_by_one_bit(stage, tiny, run_stage, tiny_teache
         assert moved <= learning and "encoder" in moved
 
 
-def test_revival_gives_unused_codes_a_latent_of_the_faces():
+def test_no_new_part_keeps_its_first_weights(tiny, run_stage, tiny_teacher, tmp_path):
+    """A head that never learns would answer with random codes for ever."""
+    for stage in ("stage2", "colorization", "inpainting"):
+        config = tiny(f"stages.{stage}.iterations=2", "stages.inpainting.fuse_sizes=[8, 16]")
+        run_stage(config, stage, tmp_path / stage, teacher=tiny_teacher)
+        trained = read_network(tmp_path / stage).network
+        fresh = CodeFormer(trained.codeformer_config)
+        initialise(fresh, config.engine.seed)
+        for part in ("transformer", "head", "fusion"):
+            for module in MODULES[part]:
+                before = dict(getattr(fresh, module).named_parameters())
+                after = dict(getattr(trained, module).named_parameters())
+                assert before.keys() == after.keys()
+                moved = any(not torch.equal(before[name], after[name]) for name in before)
+                assert moved or not before, (stage, module)
+
+
+def test_a_network_without_trained_fusion_has_none(tiny_codes_run):
+    """Stage II and colorization: w does nothing, rather than mix random features in."""
+    network = read_network(tiny_codes_run).network
+    assert network.codeformer_config.fuse_sizes == ()
+    faces = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert torch.equal(network.restore(faces, 0.0), network.restore(faces, 1.0))
+
+
+def revived_by(every: int, until: int, step: int, *codes_and_latents):
     codebook = torch.zeros(4, 2)
-    latent = torch.arange(8.0).reshape(1, 2, 2, 2)
+    revival = CodeRevival(4, every, until, seed=3, processes=ALONE)
+    outputs = [Output({}, None, codes, codes, latent) for codes, latent in codes_and_latents]
+    return revival.after_step(step, codebook, outputs), codebook
+
+
+def test_revival_gives_unused_codes_a_latent_of_the_faces():
+    latent = torch.arange(1, 9.0).reshape(1, 2, 2, 2)
     codes = torch.tensor([[0, 0, 2, 2]])
-    output = Output({}, None, codes, codes, latent)
-    first, second = copy.deepcopy(codebook), copy.deepcopy(codebook)
-    for book in (first, second):
-        revival = CodeRevival(4, every=2, seed=3, processes=ALONE)
-        assert revival.after_step(0, book, output) == 0
-        assert torch.equal(book, codebook)
-        assert revival.after_step(1, book, output) == 2
-        assert revival.uses_K.sum() == 0
-    assert torch.equal(first, second), "the same faces and step revive alike"
+    assert revived_by(2, 9, 0, (codes, latent))[0] is None
+    revived, codebook = revived_by(2, 9, 1, (codes, latent))
+    assert revived is not None and revived.tolist() == [1, 3]
     vectors = {tuple(row) for row in latent.flatten(2)[0].T.tolist()}
-    assert tuple(first[1].tolist()) in vectors and tuple(first[3].tolist()) in vectors
-    assert torch.equal(first[[0, 2]], codebook[[0, 2]])
+    assert tuple(codebook[1].tolist()) in vectors and tuple(codebook[3].tolist()) in vectors
+    assert torch.equal(codebook[[0, 2]], torch.zeros(2, 2))
+    again = revived_by(2, 9, 1, (codes, latent))[1]
+    assert torch.equal(codebook, again), "the same faces and step revive alike"
+    assert revived_by(2, 1, 1, (codes, latent))[0] is None, "not after its last step"
+    assert revived_by(0, 9, 1, (codes, latent))[0] is None
+
+
+def test_revival_looks_at_all_micro_batches():
+    latent = torch.arange(1, 17.0).reshape(2, 2, 2, 2)
+    codes = torch.tensor([[0, 0, 2, 2], [3, 3, 0, 0]])
+    whole = revived_by(1, 9, 0, (codes, latent))
+    parts = revived_by(1, 9, 0, (codes[:1], latent[:1]), (codes[1:], latent[1:]))
+    assert whole[0] is not None and whole[0].tolist() == [1]
+    assert torch.equal(whole[0], parts[0]) and torch.equal(whole[1], parts[1])
+
+
+def test_a_revived_code_has_no_past_in_the_average_and_in_adam(tiny, run_stage, tmp_path):
+    """Revived at the last step: the exported codebook is the network's own, and its moments there are zero."""
+    from codeformer_core.training.engine.checkpoint import Checkpoints
+
+    changes = ("stages.stage1.iterations=3", "stages.stage1.revive_codes_every=3", "stages.stage1.ema=0.99")
+    config = tiny(*changes, "network.codebook_size=512")
+    run_stage(config, "stage1", tmp_path / "run")
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", 9, ALONE)
+    newest = checkpoints.newest()
+    assert newest is not None
+    state = checkpoints.load(newest)
+    moments = state["optimizer.codebook.weight.exp_avg"]
+    revived = (moments == 0).all(1)
+    assert revived.any() and not revived.all()
+    exported = read_network(tmp_path / "run").network.codebook.weight
+    assert torch.equal(exported[revived], state["network.codebook.weight"][revived])
+    assert not torch.equal(exported[~revived], state["network.codebook.weight"][~revived])
 
 
 def tiny_adversarial(scale: float):

@@ -151,12 +151,13 @@ def test_a_checkpoint_of_another_configuration(train, tiny_teacher, copy_of, tmp
     run = copy_of(tiny_teacher, tmp_path / "run")
     words = ("--resume", "--set", "stages.stage1.learning_rate=0.5", "--set", "stages.stage1.iterations=9")
     refused(train("stage1", *words, out=run), "stages.stage1.learning_rate is 0.002 there and 0.5 here")
+    refused(train("stage1", "--resume", out=run), "stages.stage1.iterations is 4 there and 2 here")
 
 
 def test_a_checkpoint_with_another_teacher(train, tiny, run_stage, tiny_codes_run, copy_of, tmp_path):
     run = copy_of(tiny_codes_run, tmp_path / "run")
     run_stage(tiny("stages.stage1.iterations=1", "engine.seed=5"), "stage1", tmp_path / "other")
-    words = ("--teacher", str(tmp_path / "other"), "--resume", "--set", "stages.stage2.iterations=6")
+    words = ("--teacher", str(tmp_path / "other"), "--resume", "--set", "stages.stage2.iterations=4")
     refused(train("stage2", *words, out=run), "teacher", "name the same")
 
 
