@@ -9,7 +9,7 @@ import copy
 import dataclasses
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import torch
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 # (460 MiB in float32); the rest is room for a GPU's workspaces.
 FLOATS_PER_PIXEL_AND_CHANNEL = 12
 MOST_FACES_ON_GPU = 8
+# Side of the crops that pictures are cut into; a network of one's own may have been trained for others.
+USUAL_FACE_SIZE = 512
 
 
 class FaceRestorer(Protocol):
@@ -56,7 +58,7 @@ class Restorer:
     architecture: str
     task: str
     name: str
-    module: VQAutoencoder
+    module: VQAutoencoder = field(repr=False)
     device: torch.device
     dtype: torch.dtype
     casts_weights: bool = False
@@ -100,7 +102,8 @@ class Restorer:
         """
         if self.task != "inpainting":
             raise ValueError(
-                f"{self.name} is a model for {self.task} and can't inpaint: choose codeformer_inpainting.pth"
+                f"{self.name} is a model for {self.task} and can't inpaint: choose codeformer_inpainting.pth, or one "
+                "that you trained for it"
             )
         self._check_faces(faces_B3HW)
         if mask_B1HW.shape != (faces_B3HW.shape[0], 1, *faces_B3HW.shape[2:]):
@@ -118,6 +121,11 @@ class Restorer:
                 f"{self.name} is an autoencoder (stage I of CodeFormer) and can't restore faces: choose codeformer.pth"
             )
         size = self.face_size
+        if faces_B3HW.shape[1:] == (3, USUAL_FACE_SIZE, USUAL_FACE_SIZE) != (3, size, size):
+            raise ValueError(
+                f"{self.name} was trained for faces of {size} pixels; pictures need a model for {USUAL_FACE_SIZE}. "
+                f"Choose another one, or train with image_size {USUAL_FACE_SIZE}"
+            )
         if faces_B3HW.ndim != 4 or faces_B3HW.shape[1:] != (3, size, size):
             raise ValueError(f"faces must have the shape (n, 3, {size}, {size}), got {tuple(faces_B3HW.shape)}")
 

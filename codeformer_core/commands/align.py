@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -81,6 +82,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Carry out what `add_arguments` parsed; returns the exit code, which is 1 when no face was kept."""
     console = Console(sys.stdout, sys.stderr)
+    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+        raise UsageError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: align is one process's work. Cure: start it without torchrun"
+        )
     output = Path(args.output)
     if not args.output or output.is_file():
         raise UsageError(f"-o {args.output!r}: name a folder for the faces")
@@ -121,6 +126,12 @@ def run(args: argparse.Namespace) -> int:
             lambda done, total, source: console.progress(done / total, f"{done + 1}/{total} {source}"),
         )
     console.line(_in_words(outcome, output))
+    if outcome.kept and 0 < args.validation_share < 1 and 0 in (outcome.train, outcome.validation):
+        side, other = ("train", "val") if outcome.train else ("val", "train")
+        console.line(
+            f"all faces are of one photo and so all {side}; training will ask for {other}. Cure: align more photos "
+            "into this folder"
+        )
     return OK if outcome.kept else FAILED
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from ..training.evaluation.results import Evaluation
 
 _PACKAGE = __package__.partition(".")[0] if __package__ else "codeformer_core"
+# What the results are called; here too, since the modules that write them load torch.
+_REPORT_FILES = ("report.html", "summary.csv", "faces.csv", "codes.csv")
+_ABLATION_FILES = ("ablation.csv", "ablation.png", "ablation.svg")
+# Bytes; more than a full disk has left.
+_TRIAL_SIZE = 2**16
 # What a network was trained for -> what it is measured with unless told otherwise: degradations, fidelities.
 _USUAL = {
     "restoration": (("small", "large"), (0.0, 0.5, 1.0)),
@@ -68,14 +74,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_network(parser: argparse.ArgumentParser, *, teacher_needed: bool) -> None:
-    parser.add_argument("file", metavar="FILE", help="the network: a file or a name, as restore --model takes it")
+    parser.add_argument("file", metavar="FILE", help="the network: a file, a run's folder, or a name as for restore")
     parser.add_argument("--faces", required=True, help="folder of aligned clean faces, or WebDataset shards")
     parser.add_argument("--manifest", metavar="CSV", help="take the rows of this file whose split is val")
     parser.add_argument(
         "--teacher",
         required=teacher_needed,
         metavar="FILE",
-        help="the stage I autoencoder, for the accuracy of codes",
+        help="the stage I autoencoder, a file or a run's folder, for the accuracy of codes",
     )
     parser.add_argument("--count", type=_whole(1), metavar="N", help="so many faces, evenly spread (default: all)")
     parser.add_argument("--seed", type=_whole(0), default=0, help="decides how faces are degraded (default 0)")
@@ -199,13 +205,32 @@ def _ablation(args: argparse.Namespace, console: Console) -> int:
 
 
 def _check_output(args: argparse.Namespace) -> None:
-    """Before anything is loaded: a folder, whose results may not be lost unasked."""
+    """Before anything is loaded: a folder that can be written, whose results may not be lost unasked."""
     output = Path(args.output)
     if not args.output or (output.exists() and not output.is_dir()):
         raise UsageError(f"-o {args.output or chr(39) * 2}: name a folder for the results")
-    result = output / ("ablation.csv" if args.what == "ablation" else "report.html")
-    if result.exists() and not args.overwrite:
-        raise UsageError(f"{result}: exists already; --overwrite replaces it, or name another folder")
+    for name in _ABLATION_FILES if args.what == "ablation" else _REPORT_FILES:
+        result = output / name
+        if result.is_dir():
+            raise UsageError(f"{result}: is a folder, where a file will be written; name another folder")
+        if result.exists() and not args.overwrite:
+            raise UsageError(f"{result}: exists already; --overwrite replaces it, or name another folder")
+    _try_to_write(output)
+
+
+def _try_to_write(output: Path) -> None:
+    """Hours before the results are there. What is made for it goes away again: the command may yet be refused."""
+    made = [folder for folder in (output, *output.parents) if not folder.exists()]
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output) as stream:
+            stream.write(bytes(_TRIAL_SIZE))
+    except OSError as error:
+        raise UsageError(f"-o {output}: can't be written to ({error.strerror}); name another folder") from error
+    finally:
+        for folder in made:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def _device(args: argparse.Namespace) -> torch.device:
@@ -220,15 +245,27 @@ def _networks(args: argparse.Namespace) -> tuple[Restorer, CodeFormer, VQAutoenc
     from ..networks.codeformer import CodeFormer
 
     chosen = _device(args)
-    restorer = load_restorer(args.file, chosen)
+    restorer = load_restorer(_weights_of(args.file), chosen)
     if not isinstance(restorer.module, CodeFormer):
         raise UsageError(f"{args.file} is an autoencoder (stage I): give a trained CodeFormer, and this as --teacher")
     if args.teacher is None:
         return restorer, restorer.module, None
-    teacher = load_restorer(args.teacher, chosen)
+    teacher = load_restorer(_weights_of(args.teacher), chosen)
     if isinstance(teacher.module, CodeFormer):
         raise UsageError(f"--teacher {args.teacher} is a CodeFormer: give the stage I autoencoder it was trained with")
     return restorer, restorer.module, teacher.module
+
+
+def _weights_of(source: str) -> str | Path:
+    """The weights in a run's folder; any other file or name as it is."""
+    from ..training.networks import WEIGHTS_NAME
+
+    path = Path(source)
+    if not path.is_dir():
+        return source
+    if not (path / WEIGHTS_NAME).is_file():
+        raise UsageError(f"{source}: this folder holds no {WEIGHTS_NAME}: name a finished run's folder, or a file")
+    return path / WEIGHTS_NAME
 
 
 def _faces(place: str, manifest: str | None, image_size: int) -> FaceSource:

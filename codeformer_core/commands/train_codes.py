@@ -31,9 +31,11 @@ def run(args: argparse.Namespace) -> int:
     config = read_configuration(args)
     from ..training.data.sources import open_faces
     from ..training.engine.processes import joined
-    from ..training.latent_codes import compute_codes, write_codes
+    from ..training.latent_codes import compute_codes, holds_codes, write_codes
     from ..training.networks import read_teacher
 
+    if args.output.exists() and not holds_codes(args.output):
+        raise UsageError(f"{args.output}: this file holds no codes, so it is not replaced; name another one")
     console = Console(sys.stdout, sys.stderr)
     with joined(config.engine.device) as processes, console.showing_logs(logging.getLogger("codeformer_core")):
         if processes.count > 1:

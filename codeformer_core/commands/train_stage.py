@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..training.engine.stopping import StopRequest
 from .console import Console
-from .errors import OK
+from .errors import OK, Stopped, UsageError
 from .training_options import add_configuration, read_configuration
 
 if TYPE_CHECKING:
@@ -41,21 +42,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code: 128 and the signal's number when it was stopped, with everything saved."""
-    config = read_configuration(args, args.lpips_backbone)
-    from ..training.engine.processes import joined
-    from ..training.run import train
-    from ..training.setup import RunFiles
-
-    files = RunFiles(Path(args.output), args.teacher, args.start, args.codes, args.resume)
-    with joined(config.engine.device) as processes:
-        console = Console(sys.stdout, sys.stderr)
-        logger = logging.getLogger(__package__.partition(".")[0] if __package__ else "codeformer_core")
-        level = logging.INFO if processes.is_first else logging.ERROR
-        with console.showing_logs(logger, level):
+    if not args.output:
+        raise UsageError("-o is given an empty name: name a folder for this run")
+    console = Console(sys.stdout, sys.stderr)
+    logger = logging.getLogger(__package__.partition(".")[0] if __package__ else "codeformer_core")
+    with console.showing_logs(logger, logging.INFO):
+        # An exception raised in the middle of torch's imports can get lost in them.
+        with StopRequest() as early:
+            config = read_configuration(args, args.lpips_backbone)
+            from ..training.engine.processes import joined
+            from ..training.run import train
+            from ..training.setup import RunFiles
+        if early.number is not None:
+            raise Stopped(early.number)
+        files = RunFiles(Path(args.output), args.teacher, args.start, args.codes, args.resume)
+        with joined(config.engine.device) as processes:
+            if not processes.is_first:
+                logger.setLevel(logging.ERROR)
             watch = _Watch(console, args.step) if processes.is_first else None
             result = train(config, args.step, files, processes, watch.show if watch else lambda progress: None)
-        if processes.is_first:
-            console.line(_in_words(args.step, result))
+    if processes.is_first:
+        console.line(_in_words(args.step, result))
     return OK if result.stopped_by is None else 128 + result.stopped_by
 
 

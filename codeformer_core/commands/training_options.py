@@ -30,7 +30,7 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
         default="small",
         metavar="NAME|FILE",
         help="small (default: 8 million parameters, one GPU), published (the official sizes and schedules), paper, "
-        "smoke (a minute on a CPU), or a YAML or JSON file that begins from one of them",
+        "smoke (a minute or two a stage on a CPU), or a YAML or JSON file that begins from one of them",
     )
     parser.add_argument(
         "--set",

@@ -31,7 +31,8 @@ def group_norm(channels: int, device, dtype, operations: Operations) -> nn.Modul
 def norm_swish(norm: nn.Module, x_BCHW: Tensor) -> Tensor:
     """Norm, then swish written over the norm's own output: one picture-sized buffer less. Not where gradients are
     wanted: they need the output, and torch would copy it first."""
-    return F.silu(apply_norm(norm, x_BCHW), inplace=not torch.is_grad_enabled())
+    normed_BCHW = apply_norm(norm, x_BCHW)
+    return F.silu(normed_BCHW, inplace=not normed_BCHW.requires_grad)
 
 
 class ResidualBlock(nn.Module):
@@ -99,7 +100,7 @@ class _DoubleAndConvolve:
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad):
             # Four writes into one tensor cost more in the way back than they save.
             return F.conv2d(F.interpolate(input, scale_factor=2, mode="nearest"), weight, bias, padding=1)
         batch, _, height, width = input.shape

@@ -57,6 +57,17 @@ def write_codes(path: Path, codes_N2T: Tensor, teacher: VQAutoencoder, source: F
     write_safetensors({"codes": codes_N2T}, path, said)
 
 
+def holds_codes(path: Path) -> bool:
+    """Whether the file is one of ours, which may be replaced."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as stream:
+            return list(stream.keys()) == ["codes"]
+    except (OSError, SafetensorError):
+        return False
+
+
 def read_codes(path: Path, teacher: VQAutoencoder, source: FaceSource) -> Tensor:
     """-> codes_N2T int32. Raises ValueError for codes of another teacher or of other faces (both fingerprints), and
     for a file that is something else."""
@@ -75,10 +86,11 @@ def read_codes(path: Path, teacher: VQAutoencoder, source: FaceSource) -> Tensor
                 f"--codes {path}: made with other {key} ({said.get(key)}) than this run's ({value}); "
                 "make them again with `train codes`"
             )
-    tokens = teacher.config.latent_size**2
-    if codes_N2T.shape != (len(source), 2, tokens) or int(codes_N2T.max()) >= teacher.config.codebook_size:
+    shape, size = (len(source), 2, teacher.config.latent_size**2), teacher.config.codebook_size
+    fits = codes_N2T.dtype == torch.int32 and codes_N2T.shape == shape
+    if not fits or int(codes_N2T.min()) < 0 or int(codes_N2T.max()) >= size:
         raise ValueError(
-            f"--codes {path}: {tuple(codes_N2T.shape)} codes up to {int(codes_N2T.max())}, expected "
-            f"{(len(source), 2, tokens)} below {teacher.config.codebook_size}; make them again with `train codes`"
+            f"--codes {path}: {codes_N2T.dtype} {tuple(codes_N2T.shape)}, expected int32 {shape} from 0 to below "
+            f"{size}; make them again with `train codes`"
         )
     return codes_N2T

@@ -36,7 +36,12 @@ class Trained:
 def read_network(source: Path) -> Trained:
     """A file, or a run's folder. Raises WeightsError naming the file."""
     path = source / WEIGHTS_NAME if source.is_dir() else source
-    state = read_state_dict(path)
+    state = read_state_dict(path, keep_safetensors=False)
+    for key, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(
+                f"{path}: {key} holds values that are no numbers; its training failed, take an earlier one"
+            )
     identity = identify(state, str(path), Said.read(path))
     return Trained(path, build(state, identity), identity.config, identity.task)
 

@@ -18,18 +18,6 @@ from .stages.stage import Stage
 logger = logging.getLogger(__name__)
 
 
-def newest_to_resume(folder: Path, checkpoints: Checkpoints, *, resume: bool) -> Path | None:
-    """The checkpoint to go on from. Raises ValueError for a folder that holds a run which isn't to go on."""
-    newest = checkpoints.newest()
-    if newest is not None and not resume:
-        raise ValueError(
-            f"{folder} holds a run already ({newest.name}): --resume goes on with it, or name another folder"
-        )
-    if newest is None and resume:
-        logger.warning("%s holds no checkpoint yet: starting from the beginning", folder)
-    return newest
-
-
 def about_run(config: RunConfig, stage: Stage, source: FaceSource) -> dict[str, Any]:
     """What a checkpoint says of its run."""
     teacher = stage.teacher
@@ -45,10 +33,11 @@ def resume_from(newest: Path, checkpoints: Checkpoints, trainer: Trainer, name: 
     meta = read_meta(newest)
     if meta.stage != name:
         raise ValueError(f"{newest} is of {meta.stage}, this is {name}; name another folder with -o")
-    differences = _differences(_binding(meta.about["config"], name), _binding(said["config"], name))
-    if differences:
-        shown = "; ".join(f"{key} is {there!r} there and {here!r} here" for key, there, here in differences[:5])
+    if differences := _differences(_learned(meta.about["config"], name), _learned(said["config"], name)):
+        shown = "; ".join(f"{key} is {before!r} there and {now!r} here" for key, before, now in differences[:5])
         raise ValueError(f"{newest} was made with another configuration: {shown}. Use the same, or another folder (-o)")
+    for key, before, now in _differences(_pace(meta.about["config"], name), _pace(said["config"], name)):
+        logger.warning("going on with %s %r; up to here it was %r", key, now, before)
     if meta.about["teacher"] != said["teacher"]:
         raise ValueError(f"{newest} has the teacher {meta.about['teacher']}, this run {said['teacher']}; name the same")
     if meta.about["faces"] != said["faces"]:
@@ -59,21 +48,30 @@ def resume_from(newest: Path, checkpoints: Checkpoints, trainer: Trainer, name: 
     return meta.step
 
 
-def _binding(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The parts of a configuration that a run can't change on the way. More steps may be asked for, but where the
-    learning rate falls towards the last one: it would jump up again."""
-    stage = dict(config["stages"][name])
-    if stage["schedule"]["kind"] != "cosine":
-        del stage["iterations"]
+# How fast is learned and how long: a run may go on with other values, and says so.
+_PACE = ("iterations", "learning_rate", "schedule")
+
+
+def _learned(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The parts of a configuration that a run can't change on the way."""
+    stage = {key: value for key, value in config["stages"][name].items() if key not in _PACE}
+    stage["adversarial"] = {key: value for key, value in stage["adversarial"].items() if key not in _PACE}
+    used = {entry["degradation"] for phase in stage["mixture"] for entry in phase["cycle"]}
     return {
         "network": config["network"],
         "discriminator": config["discriminator"],
         "lpips_backbone": config["lpips_backbone"],
-        "degradations": config["degradations"],
-        "seed": config["engine"]["seed"],
-        "flip": config["data"]["flip"],
-        f"stages.{name}": stage,
+        "degradations": {key: value for key, value in config["degradations"].items() if key in used},
+        "engine": {"seed": config["engine"]["seed"]},
+        "data": {"flip": config["data"]["flip"]},
+        "stages": {name: stage},
     }
+
+
+def _pace(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    stage = config["stages"][name]
+    values = {key: stage[key] for key in _PACE}
+    return {f"stages.{name}": {**values, "adversarial": {"learning_rate": stage["adversarial"]["learning_rate"]}}}
 
 
 def _differences(there: Any, here: Any, key: str = "") -> list[tuple[str, Any, Any]]:

@@ -29,12 +29,13 @@ from .engine.checkpoint import Checkpoints, Meta
 from .engine.freezing import freeze_all_but
 from .engine.processes import Processes, deterministic
 from .engine.stopping import StopRequest
-from .engine.trainer import NotFinite, Progress, Trainer
+from .engine.trainer import FeedFailed, NotFinite, Progress, Trainer
 from .engine.validation import Examples, show, validate
+from .folder import check_folder, claimed
 from .latent_codes import read_codes
 from .losses.perceptual import choose_perceptual
 from .networks import WEIGHTS_NAME
-from .resuming import about_run, newest_to_resume, resume_from
+from .resuming import about_run, resume_from
 from .setup import (
     RunFiles,
     build_adversary,
@@ -83,7 +84,7 @@ def _train(
 ) -> Result:
     section = find_section(config, name)
     checkpoints = Checkpoints(files.folder / "checkpoints", config.engine.keep, processes)
-    newest = newest_to_resume(files.folder, checkpoints, resume=files.resume)
+    newest = check_folder(files, config.data, checkpoints)
     device = processes.device
     source = open_faces(config.data, "train", config.network.image_size, least=section.batch_size)
     perceptual = choose_perceptual(config.lpips_backbone, device)
@@ -112,7 +113,7 @@ def _train(
         codes_N2T=codes_N2T,
     )
     run = _Run(config, name, section, files, trainer, checkpoints, said, examples, on_progress)
-    with contextlib.closing(feed), run:
+    with claimed(files.folder, newest, checkpoints, processes), contextlib.closing(feed), run:
         return run.go(feed, start)
 
 
@@ -156,10 +157,13 @@ class _Run:
             steps = self.trainer.run(iter(feed), start, self._after_step)
         except NotFinite as error:
             last = self.checkpoints.newest()
-            kept = f"the last good checkpoint is {last}" if last else "no checkpoint was saved yet"
-            raise NotFinite(
-                f"{error}; {kept}. Cure: look at these faces, lower the learning rate, or use float32; then --resume"
-            ) from error
+            cure = "look at these faces, lower the learning rate (it may change on the way), or use float32"
+            if last is None:
+                raise NotFinite(f"{error}; no checkpoint was saved yet. Cure: {cure}") from error
+            raise NotFinite(f"{error}; the last good checkpoint is {last}. Cure: {cure}; then --resume") from error
+        except FeedFailed as error:
+            self._save(error.step)
+            raise RuntimeError(f"{error}; saved after step {error.step}, --resume goes on") from error
         self._save(steps)
         return Result(steps, self.section.iterations, self.folder / WEIGHTS_NAME, self.stop.number)
 

@@ -10,6 +10,8 @@ import contextlib
 import dataclasses
 import difflib
 import json
+import reprlib
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -104,7 +106,7 @@ def _plain(kind: type, value: Any, where: str) -> Any:
         if isinstance(value, str):  # YAML reads 1e-4 as a word
             with contextlib.suppress(ValueError):
                 value = float(value)
-        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf"):
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
             return float(value)
         raise ValueError(f"{where}: expected a number, got {_shown(value)}")
     if (kind is int and isinstance(value, bool)) or not isinstance(value, kind):
@@ -114,7 +116,7 @@ def _plain(kind: type, value: Any, where: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    return repr(value)[:80]
+    return reprlib.repr(value)[:80]
 
 
 def _read_with_base(source: str, depth: int, beside: Path | None = None) -> dict[str, Any]:
@@ -144,17 +146,42 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _parse(text: str, where: str, *, is_json: bool) -> Any:
-    if is_json:
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"{where}: not JSON ({error})") from error
+    try:
+        return _parse_json(text) if is_json else _parse_yaml(text)
+    except RecursionError as error:
+        raise ValueError(f"{where}: nested too deeply") from error
+    except ValueError as error:
+        kind = "JSON" if is_json else "YAML"
+        raise ValueError(f"{where}: not {kind} ({' '.join(str(error).split())[:200]})") from error
+
+
+def _parse_json(text: str) -> Any:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        _refuse_repeated([key for key, _ in pairs])
+        return dict(pairs)
+
+    return json.loads(text, object_pairs_hook=once)
+
+
+def _parse_yaml(text: str) -> Any:
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            _refuse_repeated([key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"])
+            return super().construct_mapping(node, deep)
+
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader)
     except yaml.YAMLError as error:
-        raise ValueError(f"{where}: not YAML ({' '.join(str(error).split())})") from error
+        raise ValueError(str(error)) from error
+
+
+def _refuse_repeated(keys: list[Any]) -> None:
+    """Of two values for one key the first would be lost without a word."""
+    repeated = [key for index, key in enumerate(keys) if key in keys[:index]]
+    if repeated:
+        raise ValueError(f"the key {repeated[0]!r} stands there twice")
 
 
 def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ presets.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -44,6 +45,13 @@ class NetworkSection:
     mlp_width: int
     fuse_sizes: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            for number in value if isinstance(value, tuple) else (value,):
+                _at_least(name, number, 1)
+        if not self.channel_multipliers:
+            raise ValueError("channel_multipliers is empty: one number for each level of the autoencoder")
+
     def autoencoder(self) -> AutoencoderConfig:
         return AutoencoderConfig(
             image_size=self.image_size,
@@ -77,6 +85,8 @@ class DiscriminatorSection:
 
     def __post_init__(self) -> None:
         _one_of("norm", self.norm, ("batch", "group"))
+        _at_least("channels", self.channels, 1)
+        _at_least("layers", self.layers, 1)
 
 
 @dataclass(frozen=True)
@@ -263,6 +273,10 @@ class Engine:
 
     def __post_init__(self) -> None:
         _one_of("precision", self.precision, ("float32", "bfloat16"))
+        if re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,2})?", self.device, re.ASCII) is None:
+            raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, got {self.device!r}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be from 0 to {2**31 - 1}, got {self.seed}")
         for name in ("accumulate", "save_every", "keep", "log_every", "validate_every", "validation_faces", "pictures"):
             _at_least(name, getattr(self, name), 1)
 

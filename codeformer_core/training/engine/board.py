@@ -8,7 +8,8 @@ from __future__ import annotations
 import csv
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,14 @@ class Board:
         _drop_after(self._table, start_step)
         self._file = self._table.open("a", newline="", encoding="utf-8")
         self._rows = csv.writer(self._file)
+        self._failed = False
         self._tensorboard = _open_tensorboard(folder / "tensorboard", start_step)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        with self._never_fatal():
+            self._write_scalars(step, values)
+
+    def _write_scalars(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             self._rows.writerow((step, name, f"{value:.6g}"))
             if self._tensorboard is not None:
@@ -44,14 +50,27 @@ class Board:
         """grid_HW3: uint8 RGB."""
         from PIL import Image
 
-        Image.fromarray(grid_HW3).save(self._pictures / f"step-{step:09d}-{name}.png")
-        if self._tensorboard is not None:
-            self._tensorboard.add_image(name, grid_HW3, step, dataformats="HWC")
+        with self._never_fatal():
+            Image.fromarray(grid_HW3).save(self._pictures / f"step-{step:09d}-{name}.png")
+            if self._tensorboard is not None:
+                self._tensorboard.add_image(name, grid_HW3, step, dataformats="HWC")
 
     def close(self) -> None:
-        self._file.close()
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+        with self._never_fatal():
+            self._file.close()
+        with self._never_fatal():
+            if self._tensorboard is not None:
+                self._tensorboard.close()
+
+    @contextmanager
+    def _never_fatal(self) -> Iterator[None]:
+        """A curve that can't be written ends no run; said once."""
+        try:
+            yield
+        except OSError as error:
+            if not self._failed:
+                logger.warning("%s: curves and pictures can't be written: %s", self.folder, error.strerror or error)
+            self._failed = True
 
 
 def _drop_after(table: Path, step: int) -> None:

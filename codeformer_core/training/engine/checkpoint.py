@@ -55,6 +55,13 @@ class Checkpoints:
             return []
         return sorted(path for path in self.folder.iterdir() if _NAME.fullmatch(path.name) and (path / _META).is_file())
 
+    def damaged(self) -> list[Path]:
+        """Folders named like checkpoints that are none."""
+        if not self.folder.is_dir():
+            return []
+        named = (path for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
+        return sorted(path for path in named if not (path / _META).is_file())
+
     def require_space(self, size: int) -> None:
         """Raise ValueError when the disk can't hold the checkpoints, of `size` bytes each, that will lie there at
         once."""
@@ -69,36 +76,56 @@ class Checkpoints:
             )
 
     def save(self, tensors: Mapping[str, Tensor], meta: Meta) -> Path:
-        """Write a checkpoint and remove the oldest ones. Raises OSError; the earlier checkpoints stay."""
-        import torch.distributed.checkpoint as dcp
-
+        """Write a checkpoint and remove the oldest ones. Raises OSError naming the folder; the earlier checkpoints
+        stay."""
         final = self.folder / f"step-{meta.step:09d}"
         unfinished = self.folder / f"{_UNFINISHED}{meta.step:09d}"
+        try:
+            self._write(tensors, unfinished)
+            if self.processes.is_first:
+                self._finish(meta, unfinished, final)
+        except OSError as error:
+            if self.processes.is_first:
+                shutil.rmtree(unfinished, ignore_errors=True)
+            last = self.newest()
+            kept = f"the last checkpoint is {last.name}" if last else "no checkpoint was saved yet"
+            reason = error.strerror or " ".join(str(error).split())[:200]
+            raise OSError(error.errno, f"the checkpoint could not be written ({reason}); {kept}", str(final)) from error
+        self.processes.wait()
+        return final
+
+    def _write(self, tensors: Mapping[str, Tensor], unfinished: Path) -> None:
+        import torch.distributed.checkpoint as dcp
+
         if self.processes.is_first:
-            for left in self.folder.glob(f"{_UNFINISHED}*") if self.folder.is_dir() else ():
+            for left in self.folder.glob(f"{_UNFINISHED}*"):
                 shutil.rmtree(left)  # of a run that was killed while it wrote
             unfinished.mkdir(parents=True)
         self.processes.wait()
         writer = dcp.HuggingFaceStorageWriter(str(unfinished), save_distributed=True)
-        with _quiet():
-            dcp.save(dict(tensors), storage_writer=writer, no_dist=self.processes.count == 1)
+        try:
+            with _quiet():
+                dcp.save(dict(tensors), storage_writer=writer, no_dist=self.processes.count == 1)
+        except dcp.CheckpointException as error:  # no Exception, so nobody else would catch it
+            causes = [failure[0] for failure in error.failures.values()]
+            system = next((cause for cause in causes if isinstance(cause, OSError)), None)
+            raise OSError(system.errno if system else None, str(causes[0] if causes else error)) from error
         self.processes.wait()
-        if self.processes.is_first:
-            # Read back, so that no folder is renamed that can't be; and a file lost later is noticed by the count.
-            count = len(_reader(unfinished).read_metadata().state_dict_metadata)
-            said = {"version": 1, **meta.__dict__, "tensors": count}
-            (unfinished / _META).write_text(json.dumps(said, indent=1), encoding="utf-8")
-            for path in [*unfinished.iterdir(), unfinished]:
-                _flush(path)
-            if (final / _META).is_file():  # the same step again, at the end or after a stop
-                shutil.rmtree(unfinished)
-            else:
-                os.replace(unfinished, final)
-            _flush(self.folder)
-            for old in self.all()[: -self.keep]:
-                shutil.rmtree(old)
-        self.processes.wait()
-        return final
+
+    def _finish(self, meta: Meta, unfinished: Path, final: Path) -> None:
+        # Read back, so that no folder is renamed that can't be; and a file lost later is noticed by the count.
+        count = len(_reader(unfinished).read_metadata().state_dict_metadata)
+        said = {"version": 1, **meta.__dict__, "tensors": count}
+        (unfinished / _META).write_text(json.dumps(said, indent=1), encoding="utf-8")
+        for path in [*unfinished.iterdir(), unfinished]:
+            _flush(path)
+        if (final / _META).is_file():  # the same step again, at the end or after a stop
+            shutil.rmtree(unfinished)
+        else:
+            os.replace(unfinished, final)
+        _flush(self.folder)
+        for old in self.all()[: -self.keep]:
+            shutil.rmtree(old)
 
     def load(self, path: Path) -> dict[str, Tensor]:
         """Every tensor of a checkpoint, on the CPU. Raises ValueError naming the folder when it is damaged."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ...memory import is_out_of_memory
 from ..config.run import Engine, StageSection
 from ..data.feed import Batch
 from ..losses.codes import code_accuracy, count_codes, perplexity
@@ -31,6 +32,14 @@ from .state import TrainingState
 
 class NotFinite(RuntimeError):
     """A loss or gradient that is no number. What was saved before this step is good."""
+
+
+class FeedFailed(RuntimeError):
+    """The next faces could not be had; the weights are whole, `step` steps having been done."""
+
+    def __init__(self, text: str, step: int) -> None:
+        super().__init__(text)
+        self.step = step
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,8 @@ class Trainer:
             every, until = section.revive_codes_every, section.revive_codes_until
             self.revival = CodeRevival(size, every, until, engine.seed, processes)
         if engine.compile:
+            # The adaptive weight looks at gradients before the backward pass proper, which donated buffers forbid.
+            torch._functorch.config.donated_buffer = False
             stage.network.encoder.compile()
             stage.network.generator.compile()
         self.parallel = self._in_parallel()
@@ -87,11 +98,9 @@ class Trainer:
         step, mark, waited = start, time.monotonic(), 0.0
         since = start
         while step < self.section.iterations:
-            micro_batches = []
-            for _ in range(self.engine.accumulate):
-                begun = time.monotonic()
-                micro_batches.append(next(batches))
-                waited += time.monotonic() - begun
+            begun = time.monotonic()
+            micro_batches = self._next(batches, step)
+            waited += time.monotonic() - begun
             self.step(step, micro_batches)
             step += 1
             values: dict[str, float] = {}
@@ -105,6 +114,20 @@ class Trainer:
             if stops:
                 break
         return step
+
+    def _next(self, batches: Iterator[Batch], step: int) -> list[Batch]:
+        """The micro batches of a step. Raises FeedFailed in all processes when one can't have them."""
+        found: list[Batch] = []
+        failure: Exception | None = None
+        try:
+            found = [next(batches) for _ in range(self.engine.accumulate)]
+        except (RuntimeError, OSError, ValueError) as error:
+            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+                raise
+            failure = error
+        if self.processes.any(failure is not None):
+            raise FeedFailed(str(failure or "another process got no faces"), step) from failure
+        return found
 
     def step(self, step: int, batches: list[Batch]) -> None:
         """One step of the generator over all micro batches, then one of the discriminator."""

@@ -64,19 +64,41 @@ def test_the_newest_are_kept_and_unfinished_ones_cleared_away(tmp_path):
 
 
 def test_a_failing_disk_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
+    """As torch says it: an exception that is none, with the disk's own inside."""
     import torch.distributed.checkpoint as dcp
 
     checkpoints = Checkpoints(tmp_path, 1, ALONE)
     checkpoints.save({"a": torch.tensor([1.0])}, Meta(1, "stage1", {}))
 
     def full(*args, **options):
-        raise OSError(28, "No space left on device")
+        raise dcp.CheckpointException("write", {0: (OSError(28, "No space left on device"), None)})
 
     monkeypatch.setattr(dcp, "save", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left.*step-000000001") as error:
         checkpoints.save({"a": torch.tensor([2.0])}, Meta(2, "stage1", {}))
+    assert error.value.errno == 28
     newest = checkpoints.newest()
     assert newest is not None and torch.equal(checkpoints.load(newest)["a"], torch.tensor([1.0]))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"], "nothing half-written is left"
+
+
+def test_a_curve_that_cannot_be_written_ends_no_run(tmp_path, caplog):
+    board = Board(tmp_path, 0)
+    board._file.close()
+
+    class Full:
+        def flush(self):
+            raise OSError(28, "No space left on device")
+
+        def close(self):
+            pass
+
+    board._file = Full()
+    board._rows = csv.writer((tmp_path / "other.csv").open("w"))
+    for step in (1, 2):
+        board.scalars(step, {"a": 1.0})
+    board.close()
+    assert sum("No space left" in message for message in caplog.messages) == 1
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "meta"])

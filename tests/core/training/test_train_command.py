@@ -149,9 +149,20 @@ def test_a_checkpoint_of_another_stage(train, tiny_teacher, copy_of, tmp_path):
 
 def test_a_checkpoint_of_another_configuration(train, tiny_teacher, copy_of, tmp_path):
     run = copy_of(tiny_teacher, tmp_path / "run")
-    words = ("--resume", "--set", "stages.stage1.learning_rate=0.5", "--set", "stages.stage1.iterations=9")
-    refused(train("stage1", *words, out=run), "stages.stage1.learning_rate is 0.002 there and 0.5 here")
-    refused(train("stage1", "--resume", out=run), "stages.stage1.iterations is 4 there and 2 here")
+    words = ("--resume", "--set", "stages.stage1.losses.pixel=0.5", "--set", "stages.stage1.iterations=9")
+    refused(train("stage1", *words, out=run), "stages.stage1.losses.pixel is 1.0 there and 0.5 here")
+    # A degradation that this stage doesn't use is no difference.
+    mine = "{blur_sigma: null, downscale: [2, 4], noise: null, jpeg_quality: null, color: null, brush: null}"
+    words = ("--resume", "--set", "stages.stage1.iterations=5", "--set", f"degradations.mine={mine}")
+    assert train("stage1", *words, out=run)[0] == 0
+
+
+def test_how_fast_and_how_long_may_change_on_the_way(train, tiny_teacher, copy_of, tmp_path, caplog):
+    run = copy_of(tiny_teacher, tmp_path / "run")
+    words = ("--resume", "--set", "stages.stage1.learning_rate=1e-3", "--set", "stages.stage1.iterations=5")
+    assert train("stage1", *words, out=run)[0] == 0
+    said = " ".join(caplog.messages)
+    assert "stages.stage1.learning_rate 0.001; up to here it was 0.002" in said and "stages.stage1.iterations 5" in said
 
 
 def test_a_checkpoint_with_another_teacher(train, tiny, run_stage, tiny_codes_run, copy_of, tmp_path):
@@ -197,6 +208,75 @@ def test_configurations_that_cannot_work(train, change, words):
         ),
         *words,
     )
+
+
+def test_nobody_elses_files_are_written_over(train, tiny_teacher, copy_of, made_up_faces, tmp_path):
+    teacher = copy_of(tiny_teacher, tmp_path / "teacher")
+    refused(train("stage2", "--teacher", str(teacher), out=teacher), "--teacher lies there")
+    refused(train("stage2", "--teacher", str(teacher / "model.safetensors"), "--resume", out=teacher), "--teacher")
+    refused(train("stage1", out=made_up_faces / "run"), "among the faces")
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "model.safetensors").write_bytes(b"precious")
+    refused(train("stage1", "--resume", out=weights), "model.safetensors", "another folder")
+    (weights / "model.safetensors").rename(weights / "config.json")
+    refused(train("stage1", out=weights), "config.json", "another folder")
+    assert (weights / "config.json").read_bytes() == b"precious"
+    codes = ("--teacher", str(teacher), "--overwrite")
+    refused(train("codes", *codes, out=teacher / "model.safetensors"), "holds no codes")
+    assert load_file(teacher / "model.safetensors").keys() == load_file(tiny_teacher / "model.safetensors").keys()
+
+
+def test_one_run_at_a_time_in_a_folder(train, tmp_path):
+    from codeformer_core.weights.lock import locked
+
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with locked(tmp_path / "run" / ".lock", lambda: None):
+        refused(train("stage1"), "another run is writing there")
+    assert train("stage1")[0] == 0
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_checkpoint_without_its_description(train, tiny_teacher, copy_of, tmp_path):
+    run = copy_of(tiny_teacher, tmp_path / "run")
+    (run / "checkpoints" / "step-000000004" / "meta.json").unlink()
+    refused(train("stage1", "--resume", out=run), "step-000000004", "meta.json", "delete")
+
+
+def test_a_teacher_that_diverged(train, tiny_teacher, tmp_path):
+    from safetensors import safe_open
+
+    tensors = load_file(tiny_teacher / "model.safetensors")
+    with safe_open(str(tiny_teacher / "model.safetensors"), framework="pt") as stream:
+        said = stream.metadata()
+    tensors["codebook.weight"][0, 0] = float("nan")
+    save_file(tensors, tmp_path / "nan.safetensors", metadata=said)
+    refused(train("stage2", "--teacher", str(tmp_path / "nan.safetensors")), "nan.safetensors", "codebook.weight")
+
+
+def test_a_wrong_teacher_gets_no_copy_beside_it(train, tmp_path):
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
+    refused(train("stage2", "--teacher", str(tmp_path / "other.pth")), "other.pth")
+    assert not (tmp_path / "other.safetensors").exists()
+
+
+def test_faces_that_vanish_do_not_cost_the_steps_before(train, made_up_faces, copy_of, tmp_path, monkeypatch):
+    faces = copy_of(made_up_faces, tmp_path / "faces")
+    from codeformer_core.training.engine.trainer import Trainer
+
+    true_step = Trainer.step
+
+    def losing(self, step, batches):
+        true_step(self, step, batches)
+        if step == 2:
+            for path in faces.iterdir():
+                path.unlink()
+
+    monkeypatch.setattr(Trainer, "step", losing)
+    words = ("--set", "stages.stage1.iterations=9", "--set", "engine.save_every=1000")
+    code, text = train("stage1", *words, faces=faces)
+    assert code == 1 and "saved after step 3" in text and "--resume" in text, text
+    assert (tmp_path / "run" / "checkpoints" / "step-000000003" / "meta.json").is_file()
 
 
 def test_a_lonely_file_where_the_run_should_go(train, tmp_path):

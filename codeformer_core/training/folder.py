@@ -1,0 +1,72 @@
+"""A run's folder: nobody else's work is written over, and one run at a time writes into it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..weights.lock import locked
+from .data.config import DataConfig
+from .engine.checkpoint import Checkpoints
+from .engine.processes import Processes
+from .networks import WEIGHTS_NAME
+from .setup import RunFiles
+
+logger = logging.getLogger(__name__)
+
+_LOCK = ".lock"
+_CURVES = "scalars.csv"
+_CONFIG = "config.json"
+
+
+def check_folder(files: RunFiles, data: DataConfig, checkpoints: Checkpoints) -> Path | None:
+    """The checkpoint to go on from. Raises ValueError for a folder that isn't this run's to write into."""
+    folder = files.folder
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"-o {folder}: this is a file; name a folder for the run")
+    for option, path in (("--teacher", files.teacher), ("--from", files.start), ("--codes", files.codes)):
+        if path is not None and _same(folder, path if path.is_dir() else path.parent):
+            raise ValueError(f"-o {folder}: {option} lies there and would be written over; name another folder")
+    for place in (data.faces, data.validation):
+        if place and Path(place).is_dir() and folder.resolve().is_relative_to(Path(place).resolve()):
+            raise ValueError(f"-o {folder}: it lies among the faces of {place}; name a folder outside")
+    if damaged := checkpoints.damaged():
+        raise ValueError(f"{damaged[0]}: a checkpoint without its meta.json; delete this folder, or move it away")
+    newest = checkpoints.newest()
+    if newest is None and (folder / WEIGHTS_NAME).exists():
+        raise ValueError(f"-o {folder}: it holds {WEIGHTS_NAME}, but no checkpoint of a run; name another folder")
+    if newest is None and (folder / _CONFIG).exists() and not (folder / _CURVES).exists():
+        raise ValueError(f"-o {folder}: it holds a {_CONFIG} that is no run's; name another folder")
+    if newest is not None and not files.resume:
+        raise ValueError(
+            f"{folder} holds a run already ({newest.name}): --resume goes on with it, or name another folder"
+        )
+    if newest is None and files.resume:
+        logger.warning("%s holds no checkpoint yet: starting from the beginning", folder)
+    return newest
+
+
+@contextmanager
+def claimed(folder: Path, newest: Path | None, checkpoints: Checkpoints, processes: Processes) -> Iterator[None]:
+    """The folder is made, can be written, and is this run's until the block ends.
+
+    Raises ValueError when another run has it, or has been there since `check_folder`; OSError naming the folder.
+    """
+    if not processes.is_first:
+        yield
+        return
+    checkpoints.folder.mkdir(parents=True, exist_ok=True)
+
+    def refuse() -> None:
+        raise ValueError(f"-o {folder}: another run is writing there; wait for it, or name another folder")
+
+    with locked(folder / _LOCK, refuse):
+        if checkpoints.newest() != newest:
+            refuse()
+        yield
+
+
+def _same(first: Path, second: Path) -> bool:
+    return first.resolve() == second.resolve()
