@@ -87,9 +87,8 @@ def run(args: argparse.Namespace) -> int:
         )
     task = args.task or identity.task
     size = output.stat().st_size
-    console.line(
-        f"{output}: {identity.architecture} ({task}), {_sizes(identity)}, {args.layout} layout, {size:,} bytes"
-    )
+    layout = "our" if args.layout == "ours" else "published"
+    console.line(f"{output}: {identity.architecture} ({task}), {_sizes(identity)}, {layout} layout, {size:,} bytes")
     return OK
 
 

@@ -88,6 +88,8 @@ def _train(
     device = processes.device
     source = open_faces(config.data, "train", config.network.image_size, least=section.batch_size)
     perceptual = choose_perceptual(config.lpips_backbone, device)
+    if section.losses.perceptual > 0:
+        logger.info("perceptual loss: %s", perceptual.name)
     stage = build_stage(config, section, files, perceptual).to(device)
     freeze_all_but(stage.network, section.train)
     codes_N2T = None

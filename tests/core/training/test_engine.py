@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -118,8 +119,6 @@ def test_a_damaged_checkpoint_is_named(tmp_path, damage):
 
 
 def test_too_small_a_disk_is_said_before_the_first_step(tiny, run_stage, tmp_path, monkeypatch):
-    import shutil
-
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(ValueError, match=r"GiB free.*Make room"):
@@ -355,3 +354,14 @@ def test_the_discriminator_judges_alike_whatever_the_batch_with_group_norm():
 def test_config_is_kept_beside_the_run(tiny_teacher):
     assert json.loads((tiny_teacher / "config.json").read_text())["network"]["image_size"] == 32
     assert read_config(str(tiny_teacher / "config.json")).network.image_size == 32
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler (g++) for the CPU")
+def test_compiled_training_equals_eager(tiny, run_stage, assert_same_training, tmp_path):
+    """With the discriminator on: the adaptive weight looks at gradients before the backward pass."""
+    changes = ("stages.stage1.iterations=1", "stages.stage1.adversarial.starts_after=0")
+    run_stage(tiny(*changes), "stage1", tmp_path / "eager")
+    run_stage(tiny(*changes, "engine.compile=true"), "stage1", tmp_path / "compiled")
+    eager, compiled = checkpoint_tensors(tmp_path / "eager"), checkpoint_tensors(tmp_path / "compiled")
+    assert eager.keys() == compiled.keys()
+    assert_same_training(eager, compiled)
