@@ -261,11 +261,12 @@ def _weights_of(source: str) -> str | Path:
     from ..training.networks import WEIGHTS_NAME
 
     path = Path(source)
-    if not path.is_dir():
-        return source
-    if not (path / WEIGHTS_NAME).is_file():
+    if path.is_dir() and (path / WEIGHTS_NAME).is_file():
+        return path / WEIGHTS_NAME
+    # A bare word may mean a known network, whatever folder has the same name.
+    if path.is_dir() and path.parent != Path():
         raise UsageError(f"{source}: this folder holds no {WEIGHTS_NAME}: name a finished run's folder, or a file")
-    return path / WEIGHTS_NAME
+    return source
 
 
 def _faces(place: str, manifest: str | None, image_size: int) -> FaceSource:

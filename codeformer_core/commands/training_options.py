@@ -27,7 +27,6 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--config",
-        default="small",
         metavar="NAME|FILE",
         help="small (default: 8 million parameters, one GPU), published (the official sizes and schedules), paper, "
         "smoke (a minute or two a stage on a CPU), or a YAML or JSON file that begins from one of them",
@@ -64,7 +63,9 @@ def read_configuration(args: argparse.Namespace, lpips_backbone: str | None = No
         base = options.config
         for option in options.not_understood:
             logger.warning("%s: no counterpart here, ignored: %s", args.basicsr_options, option)
-    config = read_config(args.config, args.changes, sections, base)
+    # A BasicSR file leaves out what the published trainer has built in.
+    source = args.config or ("small" if args.basicsr_options is None else "published")
+    config = read_config(source, args.changes, sections, base)
     if not config.data.faces and not config.data.manifest:
         raise UsageError("--faces is missing: name the folder of aligned faces (`train align` makes one)")
     return config

@@ -18,26 +18,28 @@ SMALLEST_MAP = 128 * 128
 
 def apply_norm(norm: nn.Module, x_BCHW: Tensor) -> Tensor:
     """norm(x_BCHW): as the layer itself does it, or strip by strip where that is more precise and no slower."""
-    if type(norm) is nn.GroupNorm and _would_crash(norm, x_BCHW):
-        return norm(x_BCHW.contiguous())
-    if type(norm) is nn.GroupNorm and x_BCHW.dtype == torch.bfloat16 and torch.is_autocast_enabled(x_BCHW.device.type):
-        # Autocast would keep float32 copies of the largest maps for the way back; the sums are float32 all the same.
-        with torch.autocast(x_BCHW.device.type, enabled=False):
-            weight, bias = norm.weight.to(x_BCHW.dtype), norm.bias.to(x_BCHW.dtype)
-            return F.group_norm(x_BCHW, norm.num_groups, weight, bias, norm.eps)
-    # A host's layers have their weights elsewhere, and training needs gradients through the statistics.
-    if type(norm) is not nn.GroupNorm or torch.is_grad_enabled() or not _gains(x_BCHW):
+    # A host's layers have their weights elsewhere.
+    if type(norm) is not nn.GroupNorm:
         return norm(x_BCHW)
-    return _norm_in_strips(norm, x_BCHW)
+    if torch.is_grad_enabled():
+        return _norm_for_training(norm, x_BCHW)
+    return _norm_in_strips(norm, x_BCHW) if _gains(x_BCHW) else norm(x_BCHW)
 
 
-def _would_crash(norm: nn.GroupNorm, x_BCHW: Tensor) -> bool:
-    """torch 2.12's backward kernel for channels_last on a CPU writes the input's gradient even where none is wanted.
-
-    So it is for the first fusion block, whose input is cut off from everything before it.
-    """
-    learns = torch.is_grad_enabled() and norm.weight.requires_grad
-    return learns and not x_BCHW.requires_grad and x_BCHW.device.type == "cpu"
+def _norm_for_training(norm: nn.GroupNorm, x_BCHW: Tensor) -> Tensor:
+    """norm(x_BCHW) with gradients through the statistics."""
+    device = x_BCHW.device.type
+    if device == "cpu" and norm.weight.requires_grad and not x_BCHW.requires_grad:
+        # torch 2.12's backward kernel for channels_last on a CPU crashes where the input needs no gradient. So it is
+        # in the first fusion block, whose input is cut off from everything before it.
+        return norm(x_BCHW.contiguous())
+    if x_BCHW.dtype == torch.bfloat16 and norm.weight.dtype == torch.float32 and x_BCHW.requires_grad:
+        # Autocast would keep float32 copies of the largest maps for the way back; the sums are float32 all the same.
+        with torch.autocast(device, enabled=False):
+            return F.group_norm(
+                x_BCHW, norm.num_groups, norm.weight.to(x_BCHW.dtype), norm.bias.to(x_BCHW.dtype), norm.eps
+            )
+    return norm(x_BCHW)
 
 
 def _gains(x_BCHW: Tensor) -> bool:

@@ -441,7 +441,7 @@ def test_export_of_a_run(run_folder, tmp_path, capsys, layout):
     said = read_metadata(out)
     assert said is not None and said.trained == {"stage": "colorization"}
     shown = capsys.readouterr()
-    assert f"{out}: codeformer (colorization), 64 pixels, 4 heads, {layout} layout" in shown.out
+    assert f"{out}: codeformer (colorization), 64 pixels, 4 heads, {layout.replace('ours', 'our')} layout" in shown.out
     assert ("warning: " in shown.err and "4 attention heads" in shown.err) == (layout == "published")
 
 

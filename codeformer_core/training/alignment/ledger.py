@@ -11,7 +11,7 @@ import io
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .options import write_whole
@@ -95,6 +95,11 @@ class Ledger:
         self._bytes[source] = size
         self.kept += kept
         self.rejected += rejected
+
+    def move(self, source: str, split: str) -> None:
+        """A photo's faces go to the other split."""
+        self.kept = [replace(row, split=split) if row.source == source else row for row in self.kept]
+        _rewrite(self.folder / MANIFEST, KeptRow, self.kept)
 
     def counts(self) -> Counter[str]:
         """How many faces and photos were rejected, by the first words of their reasons."""

@@ -19,6 +19,7 @@ from ...faces.selection import skip_duplicates, skip_near_eyes, skip_small_faces
 from ...faces.types import Face
 from ...files import read_picture, write_picture
 from ...pictures.picture import Picture
+from .claim import claimed
 from .crop import AlignedFace, align_face
 from .duplicates import KnownFaces, fingerprint_of, gray_of
 from .landmarks import look_again
@@ -52,8 +53,15 @@ def align_photos(
 
     on_photo: (done, of how many, name), before each photo. Photos that can't be read are logged, listed as rejected,
     and passed over. Raises ValueError when the folder was begun with other options or another photo of the same
-    name, OSError when it can't be written.
+    name, or while another process works there, OSError when it can't be written.
     """
+    with claimed(folder):
+        return _aligned(photos, folder, detector, options, on_photo)
+
+
+def _aligned(
+    photos: Sequence[Photo], folder: Path, detector: FaceDetector, options: AlignOptions, on_photo: OnPhoto
+) -> Outcome:
     settle(folder, options)
     work = _Work(folder, detector, options)
     sizes = [photo.path.stat().st_size for photo in photos]
@@ -67,14 +75,34 @@ def align_photos(
     for done, (photo, size) in enumerate(open_):
         on_photo(len(photos) - len(open_) + done, len(photos), photo.source)
         work.finish(photo, size)
+    _fill_both_splits(work.ledger, options)
     validation = sum(row.split == "val" for row in work.ledger.kept)
     return Outcome(len(photos), len(work.ledger.kept) - validation, validation, dict(work.ledger.counts()))
 
 
 def split_of(source: str, validation_share: float, seed: int) -> str:
     """By the photo's name alone: faces of one photo stay together, and more photos change nobody's split."""
+    return "val" if _lot_of(source, seed) < validation_share else "train"
+
+
+def _lot_of(source: str, seed: int) -> float:
+    """A photo's number in [0, 1)."""
     digest = hashlib.blake2b(f"{seed}:{source}".encode(), digest_size=8).digest()
-    return "val" if int.from_bytes(digest, "little") / 2**64 < validation_share else "train"
+    return int.from_bytes(digest, "little") / 2**64
+
+
+def _fill_both_splits(ledger: Ledger, options: AlignOptions) -> None:
+    """With few photos chance may leave one split empty, and training refuses that: the photo nearest to the other
+    side changes over, and stays there when more photos come."""
+    share, seed = options.validation_share, options.seed
+    sources = sorted({row.source for row in ledger.kept}, key=lambda source: _lot_of(source, seed))
+    splits = {row.split for row in ledger.kept}
+    if len(sources) < 2 or len(splits) > 1:
+        return
+    if share > 0 and "val" not in splits:
+        ledger.move(sources[0], "val")
+    elif share < 1 and "train" not in splits:
+        ledger.move(sources[-1], "train")
 
 
 class _Work:

@@ -91,8 +91,8 @@ class DiscriminatorSection:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate over the steps. kind "constant"; "cosine" from the rate to `final` at the last step;
-    "steps": times `factor` at each of `milestones`."""
+    """Learning rate over the steps; the discriminator's falls in proportion. kind "constant"; "cosine" from the rate to
+    `final` at the last step; "steps": times `factor` at each of `milestones`."""
 
     kind: str
     final: float
@@ -197,12 +197,10 @@ class StageSection:
         self._check_kind()
         if any(not 0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must be from 0 to below 1, got {list(self.betas)}")
-        rates = {"learning_rate": self.learning_rate}
-        if self.uses_discriminator:
-            rates["adversarial.learning_rate"] = self.adversarial.learning_rate
-        for name, rate in rates.items():
-            if self.schedule.kind == "cosine" and not 0 <= self.schedule.final <= rate:
-                raise ValueError(f"schedule.final {self.schedule.final:g} must be from 0 to {name} {rate:g}")
+        if self.schedule.kind == "cosine" and not 0 <= self.schedule.final <= self.learning_rate:
+            raise ValueError(
+                f"schedule.final {self.schedule.final:g} must be from 0 to learning_rate {self.learning_rate:g}"
+            )
         ends = [phase.until for phase in self.mixture]
         if ends and (ends[-1] is not None or any(end is None for end in ends[:-1]) or ends[:-1] != sorted(ends[:-1])):  # pyright: ignore[reportArgumentType]
             raise ValueError(f"mixture: `until` must rise, and be null for the last phase; got {ends}")

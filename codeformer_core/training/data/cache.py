@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 import uuid
@@ -27,7 +28,7 @@ from .files import BrokenFace, FaceSource, FileFaces
 logger = logging.getLogger(__name__)
 
 # Part of the cache's key: another number when faces are read differently.
-_FORMAT = 1
+_FORMAT = 2
 # Room left free on the disk after the cache was written, in bytes.
 SPARE_SPACE = 256 * 2**20
 # A run goes on without single files; more than this part of them means that something is wrong with the set.
@@ -36,6 +37,10 @@ _THREADS = 8
 # The rest of the device is for weights and activations.
 _SHARE_FOR_FACES = 0.5
 _LOG_EVERY = 5000
+
+
+class _UselessCache(ValueError):
+    """The cache isn't there, or not whole."""
 
 
 @dataclass(frozen=True)
@@ -76,24 +81,30 @@ def default_folder() -> Path:
 
 
 def cached_on_disk(source: FileFaces, folder: str | None) -> CachedFaces:
-    """The same faces from a file that holds them decoded; written now if it isn't there.
+    """The same faces from a file that holds them decoded; written now if it isn't there or damaged.
 
     Several processes may ask at once: one writes, the others wait for it. Raises ValueError when the disk has too
     little room, RuntimeError when too many faces are broken, OSError naming the folder when it can't be written.
     """
     place = Path(folder) if folder is not None else default_folder()
     path = place / f"{source.fingerprint}-{source.image_size}-{_FORMAT}.npy"
-    if not path.is_file():
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            with locked(path.with_suffix(".lock"), lambda: None):
-                if not path.is_file():
-                    _write(source, path)
-        except LockError as error:
-            raise OSError(
-                error.errno, f"this cache folder can't be written ({error.strerror}): set data.cache_folder", str(place)
-            ) from error
-    return _opened(source, path)
+    try:
+        return _opened(source, path)
+    except _UselessCache as error:
+        if path.exists():
+            logger.warning("%s; it is written anew", error)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_suffix(".lock"), lambda: None):
+            try:
+                return _opened(source, path)  # somebody else has written it by now
+            except _UselessCache:
+                _write(source, path)
+                return _opened(source, path)
+    except LockError as error:
+        raise OSError(
+            error.errno, f"this cache folder can't be written ({error.strerror}): set data.cache_folder", str(place)
+        ) from error
 
 
 def on_device(source: FaceSource, device: torch.device) -> tuple[Tensor, dict[int, str]]:
@@ -135,23 +146,30 @@ def require_few_broken(broken: int, count: int, last: str) -> None:
 
 
 def _opened(source: FileFaces, path: Path) -> CachedFaces:
-    with path.open("rb") as stream:
-        version = np.lib.format.read_magic(stream)
-        assert version == (1, 0)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-        offset = stream.tell()
+    """Raises _UselessCache naming the file and what is wrong with it, OSError when it can't be read at all."""
     wanted = (len(source), source.image_size, source.image_size, 3)
-    if shape != wanted or dtype != np.uint8:
-        raise ValueError(f"{path}: a cache of {shape} {dtype} where {wanted} uint8 is wanted. Cure: delete this file")
-    broken = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["broken"]
-    return CachedFaces(
-        source.names,
-        source.fingerprint,
-        str(path),
-        offset,
-        source.image_size,
-        tuple((int(index), str(reason)) for index, reason in broken),
-    )
+    try:
+        with path.open("rb") as stream:
+            version = np.lib.format.read_magic(stream)
+            if version != (1, 0):
+                raise ValueError(f"of version {version}")
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+            offset = stream.tell()
+            size = os.fstat(stream.fileno()).st_size
+        if shape != wanted or dtype != np.uint8 or size != offset + math.prod(wanted):
+            raise ValueError(f"{shape} {dtype} in {size} bytes, where {wanted} uint8 is wanted")
+        said = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        if said["names"] != list(source.names):
+            raise ValueError("its .json names other faces")
+        broken = tuple((int(index), str(reason)) for index, reason in said["broken"])
+    except FileNotFoundError as error:
+        raise _UselessCache(f"{error.filename}: this part of the cache is missing") from error
+    except OSError:
+        raise
+    except Exception as error:
+        # Damaged headers can raise anything; all of it means that the file is of no use.
+        raise _UselessCache(f"{path}: this cache is damaged ({error})") from error
+    return CachedFaces(source.names, source.fingerprint, str(path), offset, source.image_size, broken)
 
 
 def _write(source: FileFaces, path: Path) -> None:

@@ -27,6 +27,7 @@ from .cache import on_device, require_few_broken
 from .config import DataConfig
 from .draws import Order, Place, Recipe, Request, draws_of, positions_of
 from .files import FaceSource
+from .flag import context_with_flags
 from .work import IGNORED_SIGNALS, Assembler, Chance, Faces, Failure, begin_worker, chance_of
 
 logger = logging.getLogger(__name__)
@@ -149,6 +150,7 @@ class Feed:
             pin_memory=self._device.type == "cuda",
             worker_init_fn=begin_worker,
             persistent_workers=True,
+            multiprocessing_context=context_with_flags(),
         )
         before = set(multiprocessing.active_children())
         with _signals_held_back(), _child_signal_kept():

@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import struct
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -21,14 +22,15 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
+from ...pictures.metadata import turn_upright
 from ...pictures.suffixes import READABLE
 
 logger = logging.getLogger(__name__)
 
 # What Pillow raises about bad data, besides OSError.
-_BAD_DATA = (
+BAD_DATA = (
     ValueError,
     SyntaxError,
     TypeError,
@@ -38,12 +40,16 @@ _BAD_DATA = (
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
 )
 # The machine's troubles, not the file's: another face would fare no better.
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _HEADER_THREADS = 8
 _NAMES_SHOWN = 5
 _SAMPLE = 4096
+_WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
+# Of the pictures with alpha so many are decoded to see whether it hides anything.
+_ALPHAS_TRIED = 16
 
 
 class BrokenFace(ValueError):
@@ -105,8 +111,9 @@ class FileFaces:
         try:
             with Image.open(io.BytesIO(read_bytes(file))) as image:
                 _check_mode(image)
-                pixels = image.convert("RGB")
-        except _BAD_DATA as error:
+                pixels = _opaque(image)
+                orientation = _orientation(image)  # now, since a PNG may have it behind the pixels
+        except BAD_DATA as error:
             raise BrokenFace(f"{file.name}: {_reason(error)}") from error
         except OSError as error:
             if error.errno in _OUT_OF_RESOURCES:
@@ -117,7 +124,7 @@ class FileFaces:
         if pixels.width > self.image_size:
             # BOX is the plain average over the area that a new pixel covers.
             pixels = pixels.resize((self.image_size, self.image_size), Image.Resampling.BOX)
-        return np.array(pixels)
+        return np.ascontiguousarray(turn_upright(np.array(pixels), orientation))
 
 
 def read_bytes(file: FaceFile) -> bytes:
@@ -140,7 +147,8 @@ def _fingerprint(files: tuple[FaceFile, ...]) -> str:
     """Names, sizes and a sample of the contents: a copy of the faces on another machine has the same."""
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.name}\0{file.size}\0{_sample(file):08x}\n".encode())
+        # Names may hold bytes that are no text.
+        digest.update(f"{file.name}\0{file.size}\0{_sample(file):08x}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:32]
 
 
@@ -161,9 +169,17 @@ def is_face_name(name: str) -> bool:
 
 
 def list_folder(folder: Path) -> list[FaceFile]:
-    """The pictures in a folder and the folders inside it, by name."""
+    """The pictures in a folder and the folders inside it, by name; each folder once, however many links lead to it."""
     found = []
-    for parent, _, names in os.walk(folder, followlinks=True):
+    visited = {os.path.realpath(folder)}
+    for parent, inside, names in os.walk(folder, followlinks=True):
+        further = {}
+        for name in sorted(inside):  # of two links, the same one is followed everywhere
+            place = os.path.realpath(os.path.join(parent, name))
+            if not name.startswith(".") and place not in visited:
+                visited.add(place)
+                further[name] = place
+        inside[:] = further
         for name in names:
             path = Path(parent) / name
             relative = path.relative_to(folder).as_posix()
@@ -183,10 +199,13 @@ def checked(files: Sequence[FaceFile], image_size: int, where: str, least: int) 
     where: how messages call the place. Raises ValueError when faces are not square or too small, naming the first
     of them, and when fewer than `least` remain.
     """
-    with ThreadPoolExecutor(_HEADER_THREADS) as threads:
+    with warnings.catch_warnings(), ThreadPoolExecutor(_HEADER_THREADS) as threads:
+        # Pillow's remark about a picture of too many pixels doesn't say which; as an error it is told with the name.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
         headers = list(threads.map(_header, files))
+    _warn_of_alpha([file for file, (_, _, has_alpha) in zip(files, headers, strict=True) if has_alpha])
     fit, misfits, unreadable = [], [], 0
-    for file, (size, reason) in zip(files, headers, strict=True):
+    for file, (size, reason, _) in zip(files, headers, strict=True):
         if size is None:
             logger.warning("%s: left out: %s", file.name, reason)
             unreadable += 1
@@ -222,16 +241,50 @@ def shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES_SHOWN]) + more
 
 
-def _header(file: FaceFile) -> tuple[tuple[int, int] | None, str]:
-    """Width and height, or None and why not."""
+def _header(file: FaceFile) -> tuple[tuple[int, int] | None, str, bool]:
+    """Width and height, or None and why not; and whether it has alpha."""
     try:
         with Image.open(io.BytesIO(read_bytes(file))) as image:
             _check_mode(image)
-            return image.size, ""
-    except (OSError, *_BAD_DATA) as error:
+            return image.size, "", image.mode in _WITH_ALPHA or "transparency" in image.info
+    except (OSError, *BAD_DATA) as error:
         if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES:
             raise
-        return None, _reason(error)
+        return None, _reason(error), False
+
+
+def _warn_of_alpha(files: Sequence[FaceFile]) -> None:
+    """One line when pictures with alpha don't show all of their pixels: training takes the colours behind it."""
+    for file in files[:_ALPHAS_TRIED]:
+        try:
+            with Image.open(io.BytesIO(read_bytes(file))) as image:
+                shows_all = int(np.asarray(image.convert("RGBA"))[..., 3].min()) == 255
+        except (OSError, *BAD_DATA):  # told when the face is drawn
+            continue
+        if not shows_all:
+            logger.warning(
+                "%s: has transparent pixels (%d pictures have alpha); the colours behind them are trained on. "
+                "Cure: save the faces without alpha",
+                file.name,
+                len(files),
+            )
+            return
+
+
+def _orientation(image: Image.Image) -> int:
+    """1..8 as in EXIF; damaged EXIF says nothing, and the face is taken as it lies."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, *BAD_DATA):
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """RGB. A palette's transparent colours go through RGBA, else Pillow warns without the file's name."""
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
 
 
 def _check_mode(image: Image.Image) -> None:

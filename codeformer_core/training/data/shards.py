@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import glob
 import logging
+import math
 import os
+import posixpath
 import re
 import tarfile
 from pathlib import Path
+from typing import BinaryIO
 
 from .files import FaceFile, is_face_name
 
@@ -20,6 +23,8 @@ logger = logging.getLogger(__name__)
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
 # First bytes of gzip, bzip2, xz, zstd and lz4.
 _MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
+_MOST_SHARDS = 100_000
+_CHUNK = 2**20
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -31,7 +36,8 @@ def names_shards(place: str) -> bool:
 def list_shards(pattern: str) -> list[FaceFile]:
     """The pictures inside the tar files that a path or pattern (* ? [ ] and {000..012}) means, by shard and name.
 
-    Raises ValueError when there is no such file, or when one is compressed or no tar at all.
+    A shard that is damaged on the way gives what comes before, with a warning. Raises ValueError when there is no such
+    file, or when one is compressed or no tar at all.
     """
     shards = _shards(pattern)
     # The shard is part of the name: two shards may use the same keys.
@@ -43,12 +49,22 @@ def list_shards(pattern: str) -> list[FaceFile]:
 
 
 def member_of(file: FaceFile) -> str:
-    """A face's name inside its shard."""
+    """A face's name inside its shard, as `normal_name` has it."""
     shard = Path(file.path).name
     return file.name.partition(f"{shard}/")[2]
 
 
+def normal_name(name: str) -> str:
+    """One spelling for ./a.png, b/../a.png and a.png."""
+    return posixpath.normpath(name).lstrip("/")
+
+
 def _shards(pattern: str) -> list[Path]:
+    count = math.prod(max(0, int(last) - int(first) + 1) for first, last in _RANGE.findall(pattern))
+    if count > _MOST_SHARDS:
+        raise ValueError(
+            f"{pattern}: means {count} shards, more than {_MOST_SHARDS}. Cure: name the range that is there"
+        )
     expanded = _expand_range(pattern)
     shards = []
     for text in expanded:
@@ -85,16 +101,42 @@ def _refuse_compressed(shard: Path) -> None:
 
 
 def _members(shard: Path, name: str) -> list[FaceFile]:
-    modified = shard.stat().st_mtime_ns
+    status = shard.stat()
     found: list[FaceFile] = []
+    outside, damage = 0, ""
     try:
-        with tarfile.open(shard, "r:") as tar:
+        with tarfile.open(shard, "r:") as tar, shard.open("rb") as stream:
             for member in tar:
-                if member.isreg() and not member.issparse() and is_face_name(member.name.removeprefix("./")):
-                    inside = f"{name}/{member.name.removeprefix('./')}"
-                    found.append(FaceFile(inside, str(shard), member.offset_data, member.size, modified))
-    except tarfile.TarError as error:
-        if not found:
-            raise ValueError(f"{shard}: not a tar file, or its start is damaged ({error})") from error
-        logger.warning("%s: ends in the middle (%s); its first %d pictures are used", shard, error, len(found))
+                if not member.isreg() or member.issparse():
+                    continue
+                if not 0 <= member.size <= status.st_size - member.offset_data:
+                    damage = (
+                        f"{member.name} at byte {member.offset} has {member.size} bytes by its header, more than "
+                        "there are"
+                    )
+                    break
+                inside = normal_name(member.name)
+                if inside.startswith("../"):
+                    outside += 1
+                elif is_face_name(inside):
+                    found.append(
+                        FaceFile(f"{name}/{inside}", str(shard), member.offset_data, member.size, status.st_mtime_ns)
+                    )
+            else:
+                # tarfile takes a damaged header for the end.
+                if not _is_zero_from(stream, tar.offset):
+                    damage = f"no header of a member at byte {tar.offset}, where there are data"
+    except (tarfile.TarError, ValueError, OverflowError) as error:
+        damage = str(error)
+    if damage and not found:
+        raise ValueError(f"{shard}: not a tar file, or its start is damaged ({damage})")
+    if damage:
+        logger.warning("%s: ends in the middle (%s); its first %d pictures are used", shard, damage, len(found))
+    if outside:
+        logger.warning("%s: %d members are left out, whose names lead out of it (../)", shard, outside)
     return found
+
+
+def _is_zero_from(stream: BinaryIO, offset: int) -> bool:
+    stream.seek(offset)
+    return not any(chunk.strip(b"\0") for chunk in iter(lambda: stream.read(_CHUNK), b""))

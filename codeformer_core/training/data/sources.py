@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,7 @@ from .files import (
     shortened,
 )
 from .manifest import Row, read_manifest
-from .shards import list_shards, member_of, names_shards
+from .shards import list_shards, member_of, names_shards, normal_name
 
 logger = logging.getLogger(__name__)
 
@@ -61,13 +62,37 @@ def _listed(config: DataConfig, split: Split) -> list[FaceFile]:
         return _listed_place(config.faces, "data.faces")
     manifest = Path(config.manifest)
     rows = read_manifest(manifest, config.split_column)
-    _refuse_rows_in_both(rows, manifest)
-    chosen = sorted({row.file for row in rows if row.split == split})
+    in_shards = names_shards(config.faces)
+    chosen = _chosen(rows, split, manifest, normal_name if in_shards else _file_itself(manifest.parent))
     if not chosen:
         raise ValueError(f"{manifest}: column {config.split_column} has no row for {split}")
-    if names_shards(config.faces):
-        return _members_named(chosen, config.faces, manifest)
+    if in_shards:
+        return _members_named([normal_name(name) for name in chosen], config.faces, manifest)
     return _files_named(chosen, config.faces, manifest)
+
+
+def _file_itself(folder: Path) -> Callable[[str], str]:
+    return lambda name: os.path.normcase(os.path.realpath(folder / name))
+
+
+def _chosen(rows: list[Row], split: Split, manifest: Path, itself: Callable[[str], str]) -> list[str]:
+    """The names of a split's faces, sorted; a face with two spellings once, by the first of them.
+
+    itself: name -> what two names of one face have in common.
+    """
+    spellings: dict[str, set[str]] = defaultdict(set)
+    splits: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        face = itself(row.file)
+        spellings[face].add(row.file)
+        splits[face].add(row.split)
+    both = sorted(min(spellings[face]) for face, found in splits.items() if len(found) > 1)
+    if both:
+        raise ValueError(
+            f"{manifest}: {len(both)} faces are in train and in val: {shortened(both)}. "
+            "Cure: give each face one row; validation on training faces says nothing"
+        )
+    return sorted(min(spellings[face]) for face, found in splits.items() if split in found)
 
 
 def _listed_place(place: str, option: str) -> list[FaceFile]:
@@ -110,6 +135,12 @@ def _files_named(names: list[str], faces: str, manifest: Path) -> list[FaceFile]
 def _members_named(names: list[str], faces: str, manifest: Path) -> list[FaceFile]:
     members = list_shards(faces)
     by_name = {member_of(file): file for file in members}
+    counts = Counter(member_of(file) for file in members)
+    if twice := [name for name in names if counts[name] > 1]:
+        raise ValueError(
+            f"{manifest}: {len(twice)} of {len(names)} files are in the shards {faces} more than once: "
+            f"{shortened(twice)}. Cure: give each member a name of its own"
+        )
     missing = [name for name in names if name not in by_name]
     if missing:
         example = f", like {next(iter(by_name))!r}" if by_name else ""
@@ -119,16 +150,6 @@ def _members_named(names: list[str], faces: str, manifest: Path) -> list[FaceFil
             f"Cure: the column file must hold the members' names{example}"
         )
     return sorted((by_name[name] for name in names), key=lambda file: file.name)
-
-
-def _refuse_rows_in_both(rows: list[Row], manifest: Path) -> None:
-    counts = Counter(file for file, _ in {(row.file, row.split) for row in rows})
-    both = sorted(file for file, count in counts.items() if count > 1)
-    if both:
-        raise ValueError(
-            f"{manifest}: {len(both)} faces are in train and in val: {shortened(both)}. "
-            "Cure: give each face one row; validation on training faces says nothing"
-        )
 
 
 def _refuse_overlap(files: list[FaceFile], other: list[FaceFile], config: DataConfig) -> None:

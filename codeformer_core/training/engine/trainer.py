@@ -155,8 +155,8 @@ class Trainer:
         self.optimizer.step()
         self.log.add({"learning_rate": torch.tensor(rate), "loss": total, "gradient": norm})
         if self.adversary is not None and self.adversary.is_on(step) and pairs:
-            adversarial_rate = self.section.adversarial.learning_rate
-            adversarial_rate = rate_at(step, adversarial_rate, self.section.schedule, self.section.iterations)
+            # It falls in proportion with the generator's.
+            adversarial_rate = self.section.adversarial.learning_rate * rate / self.section.learning_rate
             shown = self.adversary.learn(pairs, self.precision, adversarial_rate)
             found = {name: shown[name] for name in ("discriminator", "discriminator_gradient")}
             self._require_finite(step, found, batches)

@@ -78,12 +78,13 @@ def choose_metrics(files: MetricFiles, device: torch.device | str, detector: Fac
         )
     else:
         per_face.append(Niqe(read_pristine_model(files.niqe_parameters)))
+    # Read even where FID is skipped: a wrong file shouldn't be found out another day.
+    reference = None if files.fid_reference is None else frechet.read_statistics(files.fid_reference)
     if files.inception is None:
         skipped.append(Skipped("FID", f"skipped: Inception v3 weights; {frechet.CURE_FILE} with --inception"))
     elif not _installed("torch_fidelity"):
         skipped.append(Skipped("FID", f"skipped: the package torch-fidelity is not installed; {frechet.CURE_PACKAGE}"))
     else:
-        reference = None if files.fid_reference is None else frechet.read_statistics(files.fid_reference)
         per_set.append(frechet.Fid(frechet.load_inception(files.inception, device), device, reference))
     return Metrics(tuple(per_face), tuple(per_set), tuple(skipped))
 

@@ -52,6 +52,7 @@ def evaluate_model(
     Raises ValueError: no faces, no fidelity, faces of another size than the network's, a teacher of another codebook.
     """
     device = torch.device(device)
+    fidelities = tuple(dict.fromkeys(fidelities))  # twice the same would count each face twice
     indices = spread(count, len(faces))
     if not indices or not degradations or not fidelities or min(fidelities) < 0:
         raise ValueError(
@@ -61,7 +62,7 @@ def evaluate_model(
     if teacher is not None:
         check_teacher(network, teacher)
     shown = {faces.names[indices[place]] for place in spread(samples, len(indices))}
-    run = _Run(network.eval(), teacher, degradations, tuple(fidelities), metrics, task, seed, device, shown, baseline)
+    run = _Run(network.eval(), teacher, degradations, fidelities, metrics, task, seed, device, shown, baseline)
     done, total = 0, len(indices) * len(degradations)
     with torch.no_grad():
         for start, batch in enumerate(clean_batches(faces, indices, batch_size)):

@@ -64,7 +64,9 @@ def degraded(batch: CleanBatch, name: str, degradation: Degradation, seed: int) 
 
 def seeded(seed: int, *words: str | int) -> torch.Generator:
     """A generator of its own for every combination."""
-    digest = hashlib.sha256("\0".join(map(str, (seed, *words))).encode()).digest()
+    # A face's name may hold bytes that are no text.
+    text = "\0".join(map(str, (seed, *words))).encode("utf-8", "surrogateescape")
+    digest = hashlib.sha256(text).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 

@@ -6,6 +6,7 @@ Shape legend: B faces, H W height and width, 3 colours RGB.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 from ...files import read_picture
 from ...images import take_apart
 from ...pictures.suffixes import READABLE
+from ..data.files import BAD_DATA
 from .choose import Metrics
 from .measuring import Gatherer
 from .results import RESTORED, Evaluation, Group, Sample, columns_of, means_of
@@ -132,11 +134,15 @@ def _size(path: Path) -> str:
     from PIL import ExifTags, Image
 
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            # That a picture is large is no news; reading it asks for the memory.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path)
+        with image:
             # Orientations from 5 on exchange width and height.
             lies = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
             return f"{image.height}x{image.width}" if lies else f"{image.width}x{image.height}"
-    except OSError as error:
+    except (OSError, *BAD_DATA) as error:
         raise ValueError(f"{path}: no readable picture ({error})") from error
 
 

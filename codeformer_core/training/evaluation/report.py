@@ -52,8 +52,13 @@ def write_report(
         files[CODES] = tables.codes_csv(evaluation)
     files[PAGE] = page(evaluation, title, facts)  # last: whoever sees it finds the others
     for name, text in files.items():
-        write_whole(folder / name, text.encode("utf-8"))
+        write_whole(folder / name, _in_letters(text).encode("utf-8"))
     return tuple(folder / name for name in files)
+
+
+def _in_letters(text: str) -> str:
+    """Bytes of a file's name that are no text become marks."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def page(evaluation: Evaluation, title: str, facts: Mapping[str, str]) -> str:

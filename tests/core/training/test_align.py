@@ -287,6 +287,49 @@ def test_where_photos_are_looked_for(photos, tmp_path, monkeypatch):
             find_photos(inputs, output)
 
 
+def test_few_photos_fill_both_splits_and_more_photos_leave_them(photos, tmp_path):
+    sources = sorted((f"photos/{number}.png" for number in range(8)), key=lambda name: lot(name))
+    alone, out = tmp_path / "photos" / "alone", tmp_path / "out"
+    alone.mkdir()
+    smallest = min(lot(name) for name in sources)
+    outcome = run(photos, out, validation_share=smallest / 2)
+    assert (outcome.train, outcome.validation) == (7, 1)
+    assert [row["source"] for row in rows(out / "manifest.csv") if row["split"] == "val"] == [sources[0]]
+    before = rows(out / "manifest.csv")
+    Image.fromarray(photo_of(9)).save(photos / "9.png")
+    assert run(photos, out, validation_share=smallest / 2).kept == 9
+    assert rows(out / "manifest.csv")[:8] == before
+    (photos / "9.png").unlink()
+    largest = max(lot(name) for name in sources)
+    outcome = run(photos, tmp_path / "other", validation_share=(1 + largest) / 2)
+    assert (outcome.train, outcome.validation) == (1, 7)
+    for share, expected in ((0.0, (8, 0)), (1.0, (0, 8))):
+        outcome = run(photos, tmp_path / f"all {share}", validation_share=share)
+        assert (outcome.train, outcome.validation) == expected
+
+
+def lot(name: str) -> float:
+    """The share from which on a photo is val, by halving."""
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if split_of(name, middle, 0) == "val" else (middle, high)
+    return low
+
+
+def test_a_second_process_in_the_folder_is_refused_with_the_firsts_number(photos, tmp_path):
+    out = tmp_path / "out"
+
+    class Meanwhile(Given):
+        def detect(self, images_BHWC: Tensor, confidence: float | None = None) -> list[list[Face]]:
+            with pytest.raises(ValueError, match=rf"out: another `train align` works there \(process {os.getpid()}\)"):
+                run(photos, out)
+            return super().detect(images_BHWC, confidence)
+
+    assert run(photos, out, Meanwhile()).kept == len(rows(out / "manifest.csv")) == 8
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
 # Duplicates
 
 
@@ -385,6 +428,16 @@ def test_the_command_refuses_what_makes_no_sense(photos, tmp_path):
         with pytest.raises(UsageError, match=message):
             align.run(parsed(str(photos), *words))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_refuses_many_processes_and_says_what_one_photo_lacks(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(align, "_load_detector", lambda args: (Given(), "given"))
+    words = (str(photos / "0.png"), "-o", str(tmp_path / "out"), "--size", "64", "--smallest-face", "20")
+    assert align.run(parsed(*words)) == 0
+    assert "all faces are of one photo and so all train; training will ask for val. Cure" in capsys.readouterr().out
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match=r"WORLD_SIZE is 2: .* without torchrun"):
+        align.run(parsed(*words))
 
 
 def test_a_folder_without_a_kept_face_is_a_failure(photos, tmp_path, capsys):

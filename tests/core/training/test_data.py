@@ -26,6 +26,7 @@ from codeformer_core.training.data.config import DataConfig
 from codeformer_core.training.data.draws import Place, Recipe
 from codeformer_core.training.data.feed import Batch, Feed
 from codeformer_core.training.data.files import FileFaces
+from codeformer_core.training.data.flag import Flag
 from codeformer_core.training.data.sources import open_faces
 from codeformer_core.training.data.work import Assembler
 from codeformer_core.training.degradation import PRESETS
@@ -253,6 +254,21 @@ def test_a_worker_that_the_system_kills_is_explained(faces):
         os.kill(worker.pid, signal.SIGKILL)
         with pytest.raises(RuntimeError, match=r"SIGKILL.*memory was full.*fewer data\.workers"):
             list(islice(batches, 50))
+
+
+@pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="the worker would not take over the patch")
+def test_a_worker_killed_while_it_asks_whether_to_end_holds_nobody_up(faces, monkeypatch):
+    """An event with a lock would stay locked, and the training process would wait for it for ever."""
+    asked = Flag.is_set
+
+    def killed_when_asking(self: Flag) -> bool:
+        if multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return asked(self)
+
+    monkeypatch.setattr(Flag, "is_set", killed_when_asking)
+    with pytest.raises(RuntimeError, match="ended by the system: SIGKILL"):
+        taken(feed(config(faces, workers=1)), 8)
 
 
 def test_closing_ends_the_workers_at_once_and_a_feed_can_be_iterated_again(faces):

@@ -7,13 +7,15 @@ import io
 import logging
 import multiprocessing
 import os
+import re
+import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from codeformer_core.training.data import cache as disk
 from codeformer_core.training.data.cache import CachedFaces
@@ -23,6 +25,9 @@ from codeformer_core.training.data.sources import open_faces
 
 COUNT, SIDE = 8, 16
 FACES = Path(__file__).parents[3].parent / "shared" / "faces"
+
+
+needs_links = pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
 
 
 def face(number: int, side: int = SIDE) -> Image.Image:
@@ -311,3 +316,164 @@ def test_real_faces(tmp_path):
     mean_HW3 = np.mean([source.read(index) for index in range(0, 126, 9)], axis=0)
     # Skin is red before it is blue, where the template has the cheeks.
     assert mean_HW3.shape == (256, 256, 3) and (mean_HW3[130:180, 80:176, 0] > mean_HW3[130:180, 80:176, 2] + 20).all()
+
+
+# What a hostile set of files does
+
+
+def test_a_damaged_header_in_the_middle_of_a_shard_is_told_with_its_place(tmp_path, caplog):
+    folder = fill(tmp_path / "folder")
+    tar = pack(tmp_path / "faces.tar", folder, [f"{number:03d}.png" for number in range(COUNT)])
+    with tarfile.open(tar) as stream:
+        place = stream.getmember("003.png").offset
+    data = bytearray(tar.read_bytes())
+    data[place : place + 512] = b"\xff" * 512
+    tar.write_bytes(data)
+    assert len(open_faces(config(tar), "train", SIDE)) == 3
+    assert f"no header of a member at byte {place}" in caplog.text and "its first 3 pictures" in caplog.text
+    caplog.clear()
+    tar.write_bytes(pack(tar, folder, ["000.png"]).read_bytes().rstrip(b"\0"))  # without zero blocks at the end
+    assert len(open_faces(config(tar), "train", SIDE)) == 1
+
+
+def test_a_member_larger_than_its_shard_is_named_and_names_that_lead_out_are_counted(tmp_path, caplog):
+    fill(tmp_path, [0, 1])
+    with tarfile.open(tmp_path / "faces.tar", "w") as stream:
+        stream.add(tmp_path / "000.png", "./a//000.png")
+        stream.add(tmp_path / "001.png", "../001.png")
+        huge = tarfile.TarInfo("huge.png")
+        huge.size = 2**40
+        stream.fileobj.write(huge.tobuf())  # type: ignore[union-attr] - open for writing
+        stream.offset += 512
+    assert open_faces(config(tmp_path / "faces.tar"), "train", SIDE).names == ("faces.tar/a/000.png",)
+    assert re.search(rf"huge\.png at byte \d+ has {2**40} bytes by its header, more than there are", caplog.text)
+    assert "1 members are left out, whose names lead out of it" in caplog.text
+
+
+def test_a_range_of_too_many_shards_is_refused_at_once(tmp_path):
+    for pattern in ("faces-{0..99999999999}.tar", "{0..999}-{0..999}.tar"):
+        with pytest.raises(ValueError, match=r"shards, more than 100000\. Cure"):
+            open_faces(config(tmp_path / pattern), "train", SIDE)
+
+
+@needs_links
+def test_a_face_has_one_split_however_a_manifest_spells_it(tmp_path):
+    fill(tmp_path / "m")
+    os.symlink(tmp_path / "m", tmp_path / "link")
+    pack(tmp_path / "faces.tar", tmp_path / "m", ["000.png", "001.png"])
+
+    def found(faces: str, *rows: tuple[str, str]) -> tuple[str, ...]:
+        manifest = write_manifest(tmp_path / "m" / "m.csv", [{"file": name, "split": split} for name, split in rows])
+        return open_faces(config(faces, manifest=str(manifest)), "train", SIDE).names
+
+    for other in ("./000.png", "../m/000.png", "../link/000.png", str(tmp_path / "m" / "000.png")):
+        with pytest.raises(ValueError, match="1 faces are in train and in val"):
+            found("", ("000.png", "train"), (other, "val"))
+        assert len(found("", ("000.png", "train"), (other, "train"), ("001.png", "val"))) == 1
+    shards = str(tmp_path / "faces.tar")
+    with pytest.raises(ValueError, match=r"1 faces are in train and in val: \./000\.png"):
+        found(shards, ("./000.png", "train"), ("000.png", "val"))
+    assert found(shards, ("./000.png", "train"), ("000.png", "train")) == ("faces.tar/000.png",)
+
+
+def test_a_name_that_two_shards_have_is_refused_where_a_manifest_means_it(tmp_path):
+    folder = fill(tmp_path / "folder")
+    pack(tmp_path / "faces-0.tar", folder, ["000.png", "001.png"])
+    pack(tmp_path / "faces-1.tar", folder, ["001.png", "002.png"])
+    manifest = write_manifest(tmp_path / "m.csv", [{"file": f"00{n}.png", "split": "train"} for n in range(3)])
+    with pytest.raises(ValueError, match=r"1 of 3 files are in the shards .* more than once: 001\.png\. Cure"):
+        open_faces(config(tmp_path / "faces-*.tar", manifest=str(manifest)), "train", SIDE)
+    write_manifest(manifest, [{"file": f"00{n}.png", "split": "train"} for n in (0, 2)])
+    assert len(open_faces(config(tmp_path / "faces-*.tar", manifest=str(manifest)), "train", SIDE)) == 2
+
+
+@needs_links
+def test_links_in_circles_give_each_face_once(tmp_path):
+    fill(tmp_path / "faces" / ".data", [0])
+    fill(tmp_path / "faces" / "deep", [1])
+    (tmp_path / "faces" / "linked").symlink_to(tmp_path / "faces" / ".data")
+    for name in ("again", "once_more"):
+        (tmp_path / "faces" / "deep" / name).symlink_to(tmp_path / "faces")
+    assert open_faces(config(tmp_path / "faces"), "train", SIDE).names == ("deep/001.png", "linked/000.png")
+
+
+def test_the_words_for_kept(tmp_path):
+    fill(tmp_path)
+    words = {"1": 1, "0": 0, "0.0": 0, "1.00": 1, "True": 1, "FALSE": 0, " yes ": 1, "no": 0}
+    listed = [{"file": f"{n:03d}.png", "split": "train", "kept": word} for n, word in enumerate(words)]
+    chosen = config("", manifest=str(write_manifest(tmp_path / "m.csv", listed)))
+    expected = tuple(row["file"] for row in listed if words[row["kept"]])
+    assert open_faces(chosen, "train", SIDE).names == expected
+    for word in ("maybe", "nan"):
+        write_manifest(tmp_path / "m.csv", [*listed[:2], {**listed[2], "kept": word}])
+        with pytest.raises(ValueError, match=f"m.csv: row 3 has kept '{word}'. Cure: 1 or 0"):
+            open_faces(chosen, "train", SIDE)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_faces_are_turned_upright(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    face(0).save(tmp_path / "face.png", exif=exif)
+    with Image.open(tmp_path / "face.png") as image:
+        upright = np.asarray(ImageOps.exif_transpose(image))
+    assert np.array_equal(open_faces(config(tmp_path), "train", SIDE).read(0), upright)
+
+
+def test_alpha_that_hides_something_is_told_once(tmp_path, caplog):
+    for number in range(3):
+        picture = face(number).convert("RGBA")
+        picture.putalpha(255)
+        picture.save(tmp_path / f"{number}.png")
+    open_faces(config(tmp_path), "train", SIDE)
+    assert not caplog.messages
+    for number in (1, 2):
+        picture = face(number).convert("RGBA")
+        picture.putpixel((3, 3), (1, 2, 3, 0))
+        picture.save(tmp_path / f"{number}.png")
+    source = open_faces(config(tmp_path), "train", SIDE)
+    assert source.read(1)[3, 3].tolist() == [1, 2, 3]
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("1.png: has transparent pixels (3 pictures have alpha)")
+
+
+def test_pictures_of_too_many_pixels_are_left_out_by_name(tmp_path, caplog, monkeypatch, recwarn):
+    fill(tmp_path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SIDE * SIDE)
+    face(0, SIDE + 1).save(tmp_path / "large.png")
+    face(0, 2 * SIDE).save(tmp_path / "larger.png")
+    assert len(open_faces(config(tmp_path), "train", SIDE)) == COUNT
+    assert [message.partition(": left out: Image size")[0] for message in caplog.messages] == [
+        "large.png",
+        "larger.png",
+    ]
+    assert not [warning for warning in recwarn if "decompression" in str(warning.message)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such names exist only there")
+def test_names_that_are_no_text_have_a_fingerprint_and_a_cache(tmp_path):
+    fill(tmp_path / "faces", [0, 1])
+    (tmp_path / "faces" / "001.png").rename(tmp_path / "faces" / os.fsdecode(b"caf\xe9.png"))
+    chosen = config(tmp_path / "faces", cache="disk", cache_folder=str(tmp_path / "cache"))
+    first = open_faces(chosen, "train", SIDE)
+    assert np.array_equal(first.read(1), np.asarray(face(1))) and open_faces(chosen, "train", SIDE) == first
+
+
+@pytest.mark.parametrize("ending", [".npy", ".json"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "garbage", "cut"])
+def test_a_damaged_cache_is_written_anew(tmp_path, caplog, damage, ending):
+    chosen = config(fill(tmp_path / "faces"), cache="disk", cache_folder=str(tmp_path / "cache"))
+    first = open_faces(chosen, "train", SIDE)
+    assert isinstance(first, CachedFaces)
+    path = Path(first.path).with_suffix(ending)
+    whole = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"empty": b"", "garbage": b"\x93NUMPY\x01\x00\x10\x00{'descr'((((", "cut": whole[:-9]}[damage])
+    caplog.clear()
+    again = open_faces(chosen, "train", SIDE)
+    assert again == first and path.read_bytes() == whole
+    assert np.array_equal(again.read(2), np.asarray(face(2)))
+    told = [message for message in caplog.messages if "written anew" in message]
+    assert len(told) == (0 if damage == "missing" and ending == ".npy" else 1)

@@ -262,6 +262,29 @@ def test_what_can_not_be_evaluated_is_refused(network, teacher):
         in_8_bits(torch.tensor([math.nan]))
 
 
+def test_twice_the_same_fidelity_counts_faces_once(network):
+    found = evaluate_model(network, None, PatternFaces(2), {"x2": LEVELS["x2"]}, (0.5, 0.5), PSNR_ONLY, baseline=False)
+    assert [mean.faces for mean in found.means] == [2, 2] and len(found.rows) == 4
+
+
+def test_a_picture_of_too_many_pixels_is_one_line_with_its_name(tmp_path, monkeypatch, recwarn):
+    face = PatternFaces(1).read(0)
+    for folder in ("restored", "clean"):
+        write_faces(tmp_path / folder, {"a.png": face})
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 32 * 32 - 1)
+    assert len(evaluate_folders(tmp_path / "restored", tmp_path / "clean", PSNR_ONLY).rows) == 1
+    assert not [warning for warning in recwarn if "decompression" in str(warning.message)]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"restored.a\.png: no readable picture \(Image size \(1024 pixels\) exceeds"):
+        evaluate_folders(tmp_path / "restored", tmp_path / "clean", PSNR_ONLY)
+
+
+def test_the_reference_for_fid_is_looked_at_even_where_fid_is_skipped(tmp_path):
+    (tmp_path / "reference.npz").write_bytes(b"garbage")
+    with pytest.raises(ValueError, match=r"reference\.npz holds no statistics for FID"):
+        choose_metrics(MetricFiles(fid_reference=tmp_path / "reference.npz"), "cpu", None)
+
+
 def test_means_leave_out_what_is_not_there_and_the_best_is_found():
     a, b = Group("x2", "degraded", None), Group("x2", "restored", 0.5)
     rows = [

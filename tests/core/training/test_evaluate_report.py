@@ -7,6 +7,9 @@ import base64
 import csv
 import io
 import math
+import os
+import shutil
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from codeformer_core.commands import evaluate as command
 from codeformer_core.commands.errors import UsageError
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig, VQAutoencoder
-from codeformer_core.training.evaluation.ablation import METHODS, Ablation, write_ablation
+from codeformer_core.training.evaluation.ablation import METHODS, PLOT_PNG, PLOT_SVG, TABLE, Ablation, write_ablation
 from codeformer_core.training.evaluation.report import page, write_report
 from codeformer_core.training.evaluation.results import (
     CodeAccuracy,
@@ -260,6 +263,45 @@ def test_the_command_runs_the_ablation(place, tmp_path, capsys):
     assert all(method in printed for method in METHODS) and "ablation.svg" in printed
     with pytest.raises(UsageError, match=r"ablation\.csv: exists already"):
         run(*words)
+
+
+def test_the_command_takes_the_folders_of_runs_and_names_that_are_no_text(place, tmp_path, capsys):
+    for kind in ("network", "teacher"):
+        (tmp_path / kind).mkdir()
+        shutil.copy(place / f"{kind}.safetensors", tmp_path / kind / "model.safetensors")
+    faces = tmp_path / "faces"
+    shutil.copytree(place / "val", faces)
+    if sys.platform == "linux":
+        (faces / "0.png").rename(faces / os.fsdecode(b"caf\xe9.png"))
+    words = ("model", tmp_path / "network", "--faces", faces, "--teacher", tmp_path / "teacher", "--no-baseline")
+    assert run(*words, "--degradation", "x4", "--fidelity", 0, "--device", "cpu", "-o", tmp_path / "out") == 0
+    assert "Evaluation of network" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    table = (tmp_path / "out" / "faces.csv").read_text(encoding="utf-8")
+    assert sys.platform != "linux" or "caf\ufffd.png" in table
+    with pytest.raises(UsageError, match=r"faces: this folder holds no model\.safetensors"):
+        run("model", faces, "--faces", faces, "-o", tmp_path / "other", "--device", "cpu")
+
+
+def test_the_output_is_tried_before_anything_else(place, tmp_path):
+    written = {path.name for path in write_report(evaluation(), tmp_path / "report", "title", {})}
+    assert written == set(command._REPORT_FILES)
+    assert {TABLE, PLOT_PNG, PLOT_SVG} == set(command._ABLATION_FILES)
+    words = ("model", place / "nothing.safetensors", "--faces", place, "-o")
+    for name in written:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text("kept")
+        with pytest.raises(UsageError, match=rf"{name}: exists already; --overwrite"):
+            run(*words, tmp_path / name)
+        (tmp_path / name / name).unlink()
+        (tmp_path / name / name).mkdir()
+        with pytest.raises(UsageError, match=rf"{name}: is a folder"):
+            run(*words, tmp_path / name, "--overwrite")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match=r"-o .*can't be written to \(Not a directory\)"):
+        run(*words, tmp_path / "file" / "deep")
+    with pytest.raises(ValueError, match=r"nothing\.safetensors"):
+        run(*words, tmp_path / "deep" / "new")
+    assert not (tmp_path / "deep").exists()
 
 
 def test_what_the_command_refuses(place, tmp_path):

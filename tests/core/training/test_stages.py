@@ -264,3 +264,31 @@ def tiny_adversarial(scale: float):
     from codeformer_core.training.config import Adversarial
 
     return Adversarial(weight=1.0, starts_after=0, adaptive_scale=scale, learning_rate=1e-3)
+
+
+def test_norms_under_autocast_keep_bfloat16_and_nearly_the_numbers():
+    """Otherwise a GPU would keep float32 copies of the largest maps."""
+    from codeformer_core.networks.norms import apply_norm
+
+    torch.manual_seed(0)
+    norm = torch.nn.GroupNorm(32, 64)
+    torch.nn.init.normal_(norm.weight)
+    exact = torch.randn(2, 64, 16, 16, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        normed = apply_norm(norm, exact.bfloat16())
+    assert normed.dtype == torch.bfloat16
+    normed.float().square().mean().backward()
+    assert exact.grad is not None and norm.weight.grad is not None
+    torch.testing.assert_close(normed.float(), norm(exact), rtol=0.03, atol=0.03)
+
+
+def test_norms_whose_input_needs_no_gradient_train():
+    """torch's own kernel for channels_last crashes the process here."""
+    from codeformer_core.networks.norms import apply_norm
+
+    norm = torch.nn.GroupNorm(32, 64)
+    features = torch.randn(2, 64, 8, 8).to(memory_format=torch.channels_last)
+    apply_norm(norm, features).square().sum().backward()
+    expected = torch.nn.GroupNorm(32, 64)
+    expected(features.contiguous()).square().sum().backward()
+    torch.testing.assert_close(norm.weight.grad, expected.weight.grad)
