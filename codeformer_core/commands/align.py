@@ -103,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
         from ..training.alignment.pipeline import align_photos
 
         detector, name = _load_detector(args)
+        console.complain(f"note: detector {name}")
         try:
             options = AlignOptions(
                 detector=name,

@@ -12,10 +12,12 @@ from typing import TextIO
 _BAR_WIDTH = 24
 # Seconds between two drawings of the bar; terminals are slow.
 _REDRAW_EVERY = 0.1
+# Seconds between two lines in a log file, where there is no bar.
+LINE_EVERY = 30.0
 
 
 class Console:
-    """Two streams and the one line on stderr that rewrites itself; without a terminal there is no such line."""
+    """Two streams and the one line on stderr that rewrites itself; without a terminal, a plain line now and then."""
 
     def __init__(self, out: TextIO, err: TextIO) -> None:
         self.out = out
@@ -23,6 +25,7 @@ class Console:
         self.in_terminal = err.isatty()
         self._shown = 0
         self._drawn_at = float("-inf")
+        self._said_at: float | None = None
 
     def line(self, text: str) -> None:
         self._write(self.out, text)
@@ -33,7 +36,10 @@ class Console:
     def progress(self, share: float, text: str, *, at_once: bool = False) -> None:
         """Draw the bar; share: how much of everything is done, 0..1; at_once: even if it was drawn just now."""
         now = time.monotonic()
-        if not self.in_terminal or (now - self._drawn_at < _REDRAW_EVERY and not at_once):
+        if not self.in_terminal:
+            self._say(now, f"{share:4.0%} {text}")
+            return
+        if now - self._drawn_at < _REDRAW_EVERY and not at_once:
             return
         filled = round(_BAR_WIDTH * min(max(share, 0.0), 1.0))
         drawn = f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {share:4.0%} {text}"
@@ -41,6 +47,14 @@ class Console:
         self.err.write("\r" + self._printable(drawn.ljust(self._shown), self.err))
         self.err.flush()
         self._shown, self._drawn_at = len(drawn), now
+
+    def _say(self, now: float, text: str) -> None:
+        """A long job shows in a log that it goes on; a short one leaves no such line."""
+        if self._said_at is None:
+            self._said_at = now
+        elif now - self._said_at >= LINE_EVERY:
+            self._said_at = now
+            self._write(self.err, text)
 
     def clear(self) -> None:
         """Take the bar away; the next line starts at the left."""

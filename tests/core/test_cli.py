@@ -617,6 +617,17 @@ def test_the_bar_is_drawn_in_a_terminal_only_and_gives_way_to_lines():
     assert quiet.getvalue() == ""
 
 
+def test_a_log_gets_a_line_now_and_then(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    out, log = io.StringIO(), io.StringIO()
+    shown = console.Console(out, log)
+    for seconds, text in ((0, "first"), (5, "soon"), (31, "later"), (40, "soon again"), (62, "last")):
+        now[0] = 100.0 + seconds
+        shown.progress(seconds / 62, text)
+    assert log.getvalue().splitlines() == [" 50% later", "100% last"]
+
+
 def test_file_names_that_the_terminal_cannot_show():
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
