@@ -7,6 +7,7 @@ import logging
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..networks.vqgan import VQAutoencoder
     from ..restorer import Restorer
     from ..training.data.files import FaceSource
+    from ..training.degradation import Degradation
     from ..training.evaluation.choose import Metrics
     from ..training.evaluation.results import Evaluation
 
@@ -51,7 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = verbs.add_parser("model", help="a network on faces that are degraded here")
     _add_network(model, teacher_needed=False)
     model.add_argument(
-        "--degradation", nargs="+", metavar="NAME", help="default: what the network was trained for (small large)"
+        "--degradation",
+        nargs="+",
+        metavar="NAME",
+        help="default: what the network was trained for (small large); of a run's folder also its own",
     )
     model.add_argument(
         "--fidelity", nargs="+", type=number(0), metavar="W", help="default 0 0.5 1 (colorization 0, inpainting 1)"
@@ -137,7 +142,7 @@ def _model(args: argparse.Namespace, console: Console) -> int:
     from ..training.degradation import LEVELS, PRESETS
     from ..training.evaluation.evaluate import check_teacher, evaluate_model
 
-    known = {**PRESETS, **LEVELS}
+    known = {**PRESETS, **LEVELS, **_own_degradations(args.file)}
     unknown = [name for name in args.degradation or () if name not in known]
     if unknown:
         raise UsageError(f"--degradation {unknown[0]}: there is no such degradation; known: {', '.join(known)}")
@@ -254,6 +259,14 @@ def _networks(args: argparse.Namespace) -> tuple[Restorer, CodeFormer, VQAutoenc
     if isinstance(teacher.module, CodeFormer):
         raise UsageError(f"--teacher {args.teacher} is a CodeFormer: give the stage I autoencoder it was trained with")
     return restorer, restorer.module, teacher.module
+
+
+def _own_degradations(source: str) -> Mapping[str, Degradation]:
+    """Those that the configuration of a run's folder brings along."""
+    from ..training.config import read_config
+
+    path = Path(source) / "config.json"
+    return read_config(str(path)).degradations if path.is_file() else {}
 
 
 def _weights_of(source: str) -> str | Path:

@@ -312,3 +312,14 @@ def test_an_option_file_of_basicsr_is_laid_over_the_published_preset(tmp_path, c
     assert config.data.faces == "some/faces" and config.stages["stage1"].batch_size == 6
     assert config.network == published.network and config.discriminator == published.discriminator
     assert config.stages["stage1"].revive_codes_every == 0
+
+
+def test_a_run_is_evaluated_with_its_own_degradations(tiny_codes_run, tiny_teacher, made_up_faces, tmp_path, capsys):
+    words = ["evaluate", "model", str(tiny_codes_run), "--teacher", str(tiny_teacher), "--faces", str(made_up_faces)]
+    words += ["--count", "3", "--no-baseline", "--device", "cpu", "-o", str(tmp_path / "results")]
+    assert main([*words, "--degradation", "mild"]) == 0
+    out = capsys.readouterr().out
+    assert "mild restored, w = 0 " in out and "mild degraded" in out
+    assert (tmp_path / "results" / "report.html").is_file()
+    assert main([*words, "--overwrite", "--degradation", "milder"]) == 2
+    assert "milder: there is no such degradation" in capsys.readouterr().err
