@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..atomic import write_whole
 from ..memory import NotEnoughMemory, is_out_of_memory
 from ..networks.codeformer import CodeFormer
 from ..networks.vqgan import VQAutoencoder
-from ..weights.kept import replaced
 from ..weights.save import save_network
 from .config import RunConfig, StageSection
 from .config.reading import as_mapping
@@ -231,5 +231,4 @@ def _explained_memory() -> Iterator[None]:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    with replaced(path) as unfinished:
-        unfinished.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    write_whole(path, json.dumps(value, indent=1).encode())

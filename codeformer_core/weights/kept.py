@@ -11,11 +11,11 @@ import json
 import logging
 import os
 import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ..atomic import replaced
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -136,28 +136,6 @@ def write_safetensors(state: Mapping[str, Tensor], path: Path, metadata: dict[st
             raise OSError(f"{path} could not be written as safetensors: {error}") from error
 
 
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """Gives an empty file in the folder of `path` to write into; it takes the name `path` when the block succeeds.
-
-    By then it lies on the disk, so that after a power cut there is the old file or the new one, never a part of it.
-    When the block fails it is removed and `path` stays as it was. Raises OSError.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
-    try:
-        # Fails with a plain OSError where the folder can't be written, and shows the mode the umask gives:
-        # safetensors writes for the owner alone, but models are shared.
-        temporary.touch(exist_ok=False)
-        mode = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(mode)
-        _flush(temporary, os.O_RDWR)
-        os.replace(temporary, path)
-        _flush_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def separate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous tensors of which no two share memory: safetensors takes no others."""
     import torch
@@ -172,21 +150,3 @@ def separate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         plain = tensor.detach()
         plain_state[key] = plain.contiguous() if alone else plain.clone(memory_format=torch.contiguous_format)
     return plain_state
-
-
-def _flush(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Puts a rename on the disk. The file itself lies there already, so where this can't be done nothing is lost."""
-    if os.name != "posix":  # a folder can't be opened there
-        return
-    try:
-        _flush(folder, os.O_RDONLY)
-    except OSError as error:
-        log.debug("%s knows no flushing of folders: %s", folder, error)

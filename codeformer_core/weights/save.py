@@ -17,10 +17,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..atomic import replaced
 from ..networks.codeformer import CodeFormerConfig
 from .convert import NetworkConfig, to_published
 from .detect import ASSUMED_HEADS, TASKS, Layout, empty_network, identify
-from .kept import replaced, separate, write_safetensors
+from .kept import separate, write_safetensors
 from .load import WeightsError
 from .metadata import Said
 

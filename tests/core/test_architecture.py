@@ -94,7 +94,8 @@ def test_the_sources_are_found():
 # folder or module -> what of ours it may import
 ALLOWED = {
     f"{CORE}.networks": [f"{CORE}.networks"],
-    f"{CORE}.weights": [f"{CORE}.weights", f"{CORE}.networks"],
+    f"{CORE}.weights": [f"{CORE}.weights", f"{CORE}.networks", f"{CORE}.atomic"],
+    f"{CORE}.atomic": [],
     f"{CORE}.faces": [f"{CORE}.faces", f"{CORE}.images", f"{CORE}.memory"],
     f"{CORE}.images": [],
     f"{CORE}.memory": [],
@@ -103,6 +104,7 @@ ALLOWED = {
     f"{CORE}.results": [f"{CORE}.faces"],
     f"{CORE}.canvas": [f"{CORE}.images", f"{CORE}.memory"],
     f"{CORE}.training": [
+        f"{CORE}.atomic",
         f"{CORE}.training",
         f"{CORE}.networks",
         f"{CORE}.weights",

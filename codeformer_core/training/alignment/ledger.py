@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .options import write_whole
+from ...atomic import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def _rewrite(path: Path, kind: type, rows: Sequence[object]) -> None:
     """Only when something has to go, or there is no list yet."""
     text = ",".join(_columns(kind)) + "\n" + _lines(rows)
     if not path.is_file() or path.read_bytes() != text.encode():
-        write_whole(path, text)
+        write_whole(path, text.encode())
 
 
 def _append(path: Path, rows: Sequence[object]) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from ...atomic import write_whole
 
 OPTIONS_FILE = "align.json"
 FORMATS = ("png", "webp")
@@ -72,20 +72,7 @@ def settle(folder: Path, options: AlignOptions) -> None:
             f"{folder} holds files, but no {OPTIONS_FILE} that says how they came to be. Cure: name a new folder"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(wanted, indent=2) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """The whole new text, or the file as it was."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, (json.dumps(wanted, indent=2) + "\n").encode())
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -98,7 +98,6 @@ class Feed:
         self._codes_N2T = codes_N2T
         self._broken: set[int] = set()
         self._running: Iterator[Batch] | None = None
-        self._loaded: Iterator[Faces | Failure] | None = None
         self._faces_N3HW: Tensor | None = None
         if config.cache == "device":
             self._faces_N3HW, broken = on_device(source, device)

@@ -6,14 +6,16 @@ Shape legend: H W a grid's height and width.
 from __future__ import annotations
 
 import csv
+import io
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ...atomic import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -80,10 +82,9 @@ def _drop_after(table: Path, step: int) -> None:
         with table.open(newline="", encoding="utf-8") as stream:
             rows = [row for row in csv.reader(stream) if len(row) == len(_COLUMNS) and row[0].isdigit()]
         kept += [row for row in rows if int(row[0]) <= step]
-    unfinished = table.with_suffix(".part")
-    with unfinished.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows(kept)
-    os.replace(unfinished, table)
+    text = io.StringIO()
+    csv.writer(text).writerows(kept)
+    write_whole(table, text.getvalue().encode())
 
 
 def _open_tensorboard(folder: Path, start_step: int) -> Any:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...atomic import flush, flush_folder
 from .processes import Processes
 
 _NAME = re.compile(r"step-(\d{9})")
@@ -117,13 +118,14 @@ class Checkpoints:
         count = len(_reader(unfinished).read_metadata().state_dict_metadata)
         said = {"version": 1, **meta.__dict__, "tensors": count}
         (unfinished / _META).write_text(json.dumps(said, indent=1), encoding="utf-8")
-        for path in [*unfinished.iterdir(), unfinished]:
-            _flush(path)
+        for path in unfinished.iterdir():
+            flush(path)
+        flush_folder(unfinished)
         if (final / _META).is_file():  # the same step again, at the end or after a stop
             shutil.rmtree(unfinished)
         else:
             os.replace(unfinished, final)
-        _flush(self.folder)
+        flush_folder(self.folder)
         for old in self.all()[: -self.keep]:
             shutil.rmtree(old)
 
@@ -167,20 +169,6 @@ def _reader(path: Path):
     import torch.distributed.checkpoint as dcp
 
     return dcp.HuggingFaceStorageReader(str(path))
-
-
-def _flush(path: Path) -> None:
-    """To the disk, so that a renamed folder is never empty after a power cut; Windows can't open folders."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

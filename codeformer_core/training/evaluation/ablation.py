@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...atomic import write_whole
 from ...networks.codeformer import CodeFormer
 from ...networks.vqgan import VQAutoencoder
 from ..data.files import BrokenFace, FaceSource
@@ -29,7 +30,6 @@ from ..degradation import LEVELS, PRESETS, Degradation, degrade_on_cpu, draw
 from .evaluate import check_teacher
 from .faces import clean_batches, degraded, seeded, spread, to_unit
 from .folders import OnProgress
-from .writing import write_whole
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...atomic import write_whole
 from . import tables
 from .results import Column, Evaluation, Sample, best_of
-from .writing import write_whole
 
 PAGE, FACES, SUMMARY, CODES = "report.html", "faces.csv", "summary.csv", "codes.csv"
 # Pictures of the page are at most this wide and high: a dozen faces stay below a megabyte.
