@@ -143,7 +143,8 @@ class Trainer:
                     output: Output = self.parallel(faces)
                     loss = self._loss(step, faces, output)
                 (loss / len(batches)).backward()
-            outputs.append(output)
+            if self.revival is not None:
+                outputs.append(output)
             total += loss.detach() / len(batches)
             if output.made_B3HW is not None:
                 pairs.append((faces.clean_B3HW, output.made_B3HW.detach().float()))
