@@ -204,8 +204,8 @@ class StageSection:
         has_image_loss = self.losses.pixel > 0 or self.losses.perceptual > 0
         if self.uses_discriminator and self.adversarial.adaptive_scale > 0 and not has_image_loss:
             raise ValueError(
-                "adversarial.adaptive_scale weighs against losses.pixel and losses.perceptual, which are both 0; set it "
-                "to 0 too, or give one of them a weight"
+                "adversarial.adaptive_scale weighs against losses.pixel and losses.perceptual, which are both 0; "
+                "set it to 0 too, or give one of them a weight"
             )
         ends = [phase.until for phase in self.mixture]
         if ends and (ends[-1] is not None or any(end is None for end in ends[:-1]) or ends[:-1] != sorted(ends[:-1])):  # pyright: ignore[reportArgumentType]
