@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -101,7 +102,12 @@ def joined(device: str) -> Iterator[Processes]:
     )
     try:
         yield Processes(rank, count, place)
+        # Nobody leaves while another still talks to it.
+        dist.barrier()
     finally:
+        # The parallel modules hold on to the group, in cycles: left to the interpreter's end, their threads would
+        # outlive it, and the process be aborted after all was done.
+        gc.collect()
         dist.destroy_process_group()
 
 
