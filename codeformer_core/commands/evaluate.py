@@ -271,7 +271,7 @@ def _own_degradations(source: str) -> Mapping[str, Degradation]:
 
 def _weights_of(source: str) -> str | Path:
     """The weights in a run's folder; any other file or name as it is."""
-    from ..training.networks import WEIGHTS_NAME
+    from ..training import WEIGHTS_NAME
 
     path = Path(source)
     if path.is_dir() and (path / WEIGHTS_NAME).is_file():

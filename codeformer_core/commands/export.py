@@ -8,14 +8,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..training import WEIGHTS_NAME
 from .console import Console
 from .errors import OK, UsageError
 
 if TYPE_CHECKING:
     from ..weights.detect import Identity
 
-# What a training run leaves in its folder.
-RUN_FILE = "model.safetensors"
 _PACKAGE = __package__.partition(".")[0] if __package__ else "codeformer_core"
 
 
@@ -24,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="RUN_OR_FILE",
-        help=f"the folder of a training run (its {RUN_FILE} is taken), a checkpoint, or a name `weights list` shows",
+        help=f"the folder of a training run (its {WEIGHTS_NAME} is taken), a file, or a name `weights list` shows",
     )
     parser.add_argument(
         "-o",
@@ -99,10 +98,10 @@ def _file_of(source: str) -> Path:
     folder = Path(source)
     if not folder.is_dir():
         return locate(source)
-    path = folder / RUN_FILE
+    path = folder / WEIGHTS_NAME
     if not path.is_file():
         raise WeightsError(
-            f"{folder} holds no {RUN_FILE}: it is no folder of a training run, or the run has not saved yet. "
+            f"{folder} holds no {WEIGHTS_NAME}: it is no folder of a training run, or the run has not saved yet. "
             "Name the run's folder, or a checkpoint file"
         )
     return path

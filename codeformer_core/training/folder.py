@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..weights.lock import locked
+from . import WEIGHTS_NAME
 from .data.config import DataConfig
 from .engine.checkpoint import Checkpoints
 from .engine.processes import Processes
-from .networks import WEIGHTS_NAME
 from .setup import RunFiles
 
 logger = logging.getLogger(__name__)

@@ -17,10 +17,8 @@ from ..networks.vqgan import AutoencoderConfig, VQAutoencoder
 from ..weights.detect import build, identify
 from ..weights.load import read_state_dict
 from ..weights.metadata import Said
+from . import WEIGHTS_NAME
 from .engine.freezing import initialise
-
-# What a run leaves in its folder, and what commands take when they are given that folder.
-WEIGHTS_NAME = "model.safetensors"
 
 
 @dataclass(frozen=True)

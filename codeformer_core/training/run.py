@@ -19,6 +19,7 @@ from ..memory import NotEnoughMemory, is_out_of_memory
 from ..networks.codeformer import CodeFormer
 from ..networks.vqgan import VQAutoencoder
 from ..weights.save import save_network
+from . import WEIGHTS_NAME
 from .config import RunConfig, StageSection
 from .config.reading import as_mapping
 from .data.draws import Place
@@ -34,7 +35,6 @@ from .engine.validation import Examples, show, validate
 from .folder import check_folder, claimed
 from .latent_codes import read_codes
 from .losses.perceptual import choose_perceptual
-from .networks import WEIGHTS_NAME
 from .resuming import about_run, resume_from
 from .setup import (
     RunFiles,
