@@ -254,7 +254,10 @@ def _schedule(options: _Options, iterations: int | None, rate: float | None) -> 
     return None
 
 
-def _losses(options: _Options, stage: str) -> dict[str, float]:
+def _losses(options: _Options, stage: str) -> dict[str, float] | None:
+    """A loss that the file's `train` section leaves out has no weight; a file without that section says nothing."""
+    if not any(key.startswith("train.") for key in options.values):
+        return None
     features = options.take("train.feat_loss_weight", float, 1.0)
     codes = options.take("train.entropy_loss_weight", float, 0.5)
     autoencoder = stage == "stage1"
