@@ -18,14 +18,17 @@ from .norms import apply_norm
 
 Operations = ModuleType | Any
 
+# The published 32 groups, but at least two channels in each: a channel normed alone loses its mean over the picture,
+# and with it, in the last norm, the picture's colour.
 NORM_GROUPS = 32
 NORM_EPSILON = 1e-6
 
 
 def group_norm(channels: int, device, dtype, operations: Operations) -> nn.Module:
-    if channels % NORM_GROUPS:
-        raise ValueError(f"group norm needs a multiple of {NORM_GROUPS} channels, got {channels}")
-    return operations.GroupNorm(NORM_GROUPS, channels, eps=NORM_EPSILON, affine=True, device=device, dtype=dtype)
+    groups = min(NORM_GROUPS, channels // 2)
+    if groups == 0 or channels % groups:
+        raise ValueError(f"group norm needs an even number of channels, above 64 a multiple of 32, got {channels}")
+    return operations.GroupNorm(groups, channels, eps=NORM_EPSILON, affine=True, device=device, dtype=dtype)
 
 
 def norm_swish(norm: nn.Module, x_BCHW: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ class CodeFormer(VQAutoencoder):
                 for size in config.fuse_sizes
             }
         )
-        self.to(memory_format=torch.channels_last)
+        self.arrange(torch.channels_last)
 
     def predict_logits(self, latent_BDHW: Tensor) -> Tensor:
         """-> logits_BTK, one row of code scores per position of the latent map."""
@@ -139,7 +139,7 @@ class CodeFormer(VQAutoencoder):
     def encode_with_taps(self, faces_B3HW: Tensor, fidelity: float) -> tuple[Tensor, dict[int, Tensor]]:
         """-> latent_BDHW, and the features that `generate` fuses (none at fidelity 0)."""
         taps_wanted = frozenset(self.codeformer_config.fuse_sizes) if fidelity > 0 else frozenset()
-        return self.encoder(faces_B3HW.contiguous(memory_format=torch.channels_last), taps_wanted)
+        return self.encoder(faces_B3HW.contiguous(memory_format=self.memory_format), taps_wanted)
 
     def generate(self, quantised_BDHW: Tensor, taps: dict[int, Tensor], fidelity: float) -> Tensor:
         """-> restored_B3HW of looked-up codes, fused with the taps, which leave the dict as they are used."""

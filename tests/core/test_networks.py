@@ -321,6 +321,21 @@ def test_channels_last_all_the_way(network, faces_B3HW, memory_format):
         assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
 
 
+def test_rearranged_for_training_on_a_cpu(network, faces_B3HW):
+    """No weight and no map is turned on the way, but attention's small ones; and the faces are the same."""
+    plain = seeded_network(SMALL_CONFIG).requires_grad_(True)
+    plain.arrange(torch.contiguous_format)
+    seen: list[Tensor] = []
+    for name, module in plain.named_modules():
+        if isinstance(module, nn.Conv2d) and not name.endswith("attention.out") and ".attentions." not in name:
+            assert module.weight.is_contiguous()
+            module.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    codes_BT = plain.nearest_codes(plain.encode(faces_B3HW))
+    made_B3HW = plain.decode(codes_BT)
+    assert len(seen) > 20 and all(output.is_contiguous() for output in seen)
+    assert rms(made_B3HW - network.decode(codes_BT)) < 1e-5 * rms(made_B3HW)
+
+
 # --- configs ---------------------------------------------------------------------------------------------------------
 
 
@@ -339,6 +354,24 @@ def test_impossible_codeformers_are_refused(change, complaint):
 def test_impossible_autoencoders_are_refused():
     with pytest.raises(ValueError, match="image_size 66 must be a multiple of 4, because 3 channel_multipliers"):
         replace(SMALL_CONFIG.autoencoder, image_size=66)
-    odd = replace(SMALL_CONFIG, autoencoder=replace(SMALL_CONFIG.autoencoder, base_channels=24))
-    with pytest.raises(ValueError, match="multiple of 32 channels, got 24"):
-        CodeFormer(odd)
+    for channels in (1, 27, 72):
+        odd = replace(SMALL_CONFIG, autoencoder=replace(SMALL_CONFIG.autoencoder, base_channels=channels))
+        with pytest.raises(ValueError, match=f"even number of channels, above 64 a multiple of 32, got {channels}"):
+            CodeFormer(odd)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(16, 8), (32, 16), (64, 32), (128, 32), (512, 32)])
+def test_groups_are_the_published_ones_and_never_of_a_single_channel(channels, groups):
+    assert group_norm(channels, None, None, nn).num_groups == groups
+
+
+@pytest.mark.parametrize("base_channels", [16, 32])
+def test_a_narrow_network_can_say_how_bright_a_picture_is(base_channels):
+    """A last norm with one channel in a group would give every picture the same mean."""
+    config = replace(SMALL_CONFIG.autoencoder, base_channels=base_channels, channel_multipliers=(1, 2, 2))
+    network = seeded_network(config)
+    with torch.no_grad():
+        features_BCHW = torch.randn(2, base_channels, 64, 64)
+        features_BCHW[1, ::2] += 3
+        means_B3 = network.generator.conv_out(network.generator.norm_out(features_BCHW)).mean(dim=(2, 3))
+    assert (means_B3[0] - means_B3[1]).abs().max() > 0.05
