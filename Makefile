@@ -2,11 +2,13 @@
 PYTHON ?= python3
 TORCH ?= torch==2.12.1 torchvision==0.27.1
 BIN := .venv/bin
+# What the demo restores with: this one comes with the package, codeformer would be downloaded.
+MODEL ?= codeformer_starter
 
 .PHONY: demo test lint format
 
 demo: .venv/.runtime
-	$(BIN)/python -m codeformer_core demo
+	$(BIN)/python -m codeformer_core demo --model "$(MODEL)"
 
 test: .venv/.dev
 	$(BIN)/python -m pytest

@@ -130,12 +130,12 @@ def check_opencv(distributions: list[str]) -> list[Finding]:
 
 
 def check_facexlib() -> list[Finding]:
-    """RetinaFace and ParseNet are built by facexlib; YuNet with the box mask works without."""
+    """RetinaFace and ParseNet are built by facexlib; what comes with this pack works without."""
     cure = f"{sys.executable} -m pip install facexlib"
     for module in FACEXLIB_MODULES:
         finding = check_import(module, "facexlib", cure)
         if finding.state != "ok":
-            return [Finding("lacking", f"{finding.text}. Until then only detector yunet and the box mask work")]
+            return [Finding("lacking", f"{finding.text}. Until then RetinaFace and ParseNet don't work, yunet does")]
     return [Finding("ok", "facexlib " + importlib.metadata.version("facexlib"))]
 
 
@@ -146,15 +146,16 @@ def report_models() -> None:
 
     print("Models:")
     missing = []
-    for name in ("codeformer", "retinaface_resnet50", "parsenet", "yunet"):
+    for name in ("codeformer", "codeformer_starter", "retinaface_resnet50", "parsenet", "starter_detector", "yunet"):
         entry = find_entry(name)
         assert entry is not None
         found = find_weights(entry, default_roots())
         print(f"  {name}: {found or 'not installed'}")
-        missing += [] if found else [name]
+        missing += [] if found or entry.bundled else [name]
     if missing:
         script = os.path.join(ROOT, "install.py")
-        print(f'Nodes fetch them when they are used, or: "{sys.executable}" "{script}" --models {" ".join(missing)}')
+        print("Those not installed do better than what comes with the pack. Choose them in the loaders, or:")
+        print(f'"{sys.executable}" "{script}" --models {" ".join(missing)}')
 
 
 def download_models(names: list[str], models_folder: str | None) -> int:

@@ -64,6 +64,7 @@ def main() -> None:
         picture.image_HWC[None],
         restorer=Timed(restorer, "restore", spent, "restore"),  # pyright: ignore[reportArgumentType]
         detector=Timed(detector, "detect", spent, "detect"),  # pyright: ignore[reportArgumentType]
+        mask="box",
         keep_crops=False,
     )
     whole = time.perf_counter() - start

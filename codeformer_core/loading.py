@@ -13,13 +13,14 @@ from torch import Tensor
 from .faces.detection import FaceDetector
 from .faces.parsing import FaceParser, build_parsenet
 from .faces.retinaface import build_retinaface
+from .faces.starter.detector import build_starter_detector, is_starter_detector
 from .faces.yunet import YuNetDetector
 from .networks.blocks import Operations
 from .restorer import Restorer
 from .weights.catalog import CatalogEntry, find_entry, unknown_name
 from .weights.detect import build, identify
 from .weights.download import download as fetch
-from .weights.folders import default_roots, download_folder, find_weights
+from .weights.folders import ASSETS_FOLDER, default_roots, download_folder, find_weights
 from .weights.load import WeightsError, read_metadata, read_state_dict
 
 Loaded = TypeVar("Loaded")
@@ -36,7 +37,8 @@ def load_restorer(
     download: bool = False,
     on_progress: DownloadProgress | None = None,
 ) -> Restorer:
-    """A restorer from a file, a catalog name ("codeformer") or a state dict in the published layout or ours.
+    """A restorer from a file, a catalog name ("codeformer", or "codeformer_starter", which comes with this package) or
+    a state dict in the published layout or ours.
 
     dtype: float32 unless told otherwise; bfloat16 halves the memory. operations: torch.nn or a host's own layers.
     roots: models folders to search, `weights.folders.default_roots()` if None. download: fetch a catalog file that
@@ -71,14 +73,18 @@ def load_detector(
     download: bool = False,
     on_progress: DownloadProgress | None = None,
 ) -> FaceDetector:
-    """A detector from a catalog name ("retinaface_resnet50", "retinaface_mobile0.25", "yunet") or a file.
+    """A detector from a catalog name ("retinaface_resnet50", "retinaface_mobile0.25", "starter_detector", "yunet") or a
+    file.
 
-    ONNX files are taken for YuNet, everything else for RetinaFace. YuNet comes with this package and runs on the CPU.
+    ONNX files are taken for YuNet; the others are a starter detector or a RetinaFace, which their keys tell. The last
+    two names come with this package; YuNet runs on the CPU.
     """
     path = locate(source, roots=roots, download=download, on_progress=on_progress)
     if path.suffix.lower() == ".onnx":
         return YuNetDetector(weights_path=path)
-    return _explained(path, lambda: build_retinaface(read_state_dict(path), device))
+    state = read_state_dict(path)
+    build_it = build_starter_detector if is_starter_detector(state) else build_retinaface
+    return _explained(path, lambda: build_it(state, device))
 
 
 def load_parser(
@@ -122,6 +128,8 @@ def locate(
 
 def missing(entry: CatalogEntry, roots: Sequence[Path]) -> str:
     """Which file is missing, where it comes from and where to put it."""
+    if entry.url is None:
+        return f"{entry.filename} is gone from {ASSETS_FOLDER}: {entry.how_to_get}"
     return (
         f"{entry.filename} is not on this machine. Fetch it with `python -m codeformer_core weights download "
         f"{entry.name}`, or from {entry.url} ({entry.expectation}; licence: {entry.licence}), and put it into "

@@ -21,6 +21,7 @@ from .faces.detection import FaceDetector
 from .faces.geometry import CROP_SIZE, crop_face, estimate_alignment
 from .faces.gray import is_gray, match_gray
 from .faces.masks import face_shape_mask
+from .faces.outline import outline_masks
 from .faces.parsing import FaceParser
 from .faces.published import published_paste_matrix
 from .faces.selection import SkippedFace, Which, check_smallest_face, check_which, choose_faces
@@ -30,7 +31,7 @@ from .results import RestoredImages
 
 # Called with a stage's name and how many of its steps are done and to do; may raise to cancel.
 OnProgress = Callable[[str, int, int], None]
-MaskKind = Literal["face", "box"]
+MaskKind = Literal["face", "outline", "box"]
 
 FINDING = "finding faces"
 RESTORING = "restoring faces"
@@ -48,6 +49,14 @@ class Placement:
     face: Face
     matrix: np.ndarray
     gray: bool
+
+    def landmarks_in_crop(self) -> np.ndarray:
+        """(5, 2), pixels of the crop."""
+        return self.face.landmarks_array() @ self.matrix[:, :2].T + self.matrix[:, 2]
+
+
+# Restored faces (n, 3, 512, 512) in [-1, 1] and their placements -> shape masks (n, 512, 512).
+ShapesOf = Callable[[Tensor, Sequence[Placement]], Tensor]
 
 
 @torch.no_grad()
@@ -77,7 +86,8 @@ def restore_images(
     upscale: factor >= 1 of the result. background: the enlarged pictures, or what enlarges pictures_BHW3 (their size is
     made to fit); bicubic if None. face_upscaler: likewise for restored faces, when upscale > 1.
     confidence: detections below are no faces; the detector's default if None. smallest_face: shorter side in pixels.
-    faces: which of each picture. mask: paste the face's shape (needs a parser, else the box) or a soft box.
+    faces: which of each picture. mask: paste the face's shape as the parser sees it (without one, the outline), an
+    outline from the landmarks, or a soft box.
     opacity: 0..1 of the pasted face. parity: the published recipe, bugs included (8-bit steps; small pictures stay
     enlarged). batch_size: faces at a time, chosen from free memory if None. keep_crops: hand back every face before and
     after, 6 MB each. on_progress(stage, done, total) is called between batches and may raise to cancel.
@@ -99,11 +109,11 @@ def restore_images(
     placements, skipped = _choose(found, source.rgb_BHW3, sizes, smallest_face, faces, parity)
     canvas_BHW3 = make_canvas(rgb_BHW3, background, sizes, parity)
     masks_BHW = torch.zeros(canvas_BHW3.shape[:3], device=canvas_BHW3.device)
-    shape_parser = parser if mask == "face" else None
+    shapes_of, shape_words = _choose_shapes(mask, parser, parity)
     crops: list[FaceCrop] = []
     pasted: list[list[Face]] = [[] for _ in range(batch)]
     for placement, crop_3HW, face_3HW, shape_HW in _restore(
-        rgb_BHW3, placements, restorer, shape_parser, fidelity, parity, batch_size, report
+        rgb_BHW3, placements, restorer, shapes_of, fidelity, parity, batch_size, report
     ):
         crop = FaceCrop(placement.picture, placement.face, placement.matrix, crop_3HW, face_3HW)
         if face_upscaler is not None and upscale > 1:
@@ -139,7 +149,8 @@ def restore_images(
         ),
         crops=tuple(crops),
         finder=detector.name,
-        restorer=_in_words(restorer, shape_parser, mask, fidelity, parity),
+        restorer=f"{restorer.name} at fidelity {fidelity:g}, mask: {shape_words}"
+        + (", published recipe" if parity else ""),
     )
 
 
@@ -162,8 +173,8 @@ def _check_options(upscale: float, smallest_face: float, faces: str, mask: str, 
         raise ValueError(f"upscale must be 1 or more, got {upscale}; shrink the result afterwards instead")
     if upscale > LARGEST_UPSCALE:
         raise ValueError(f"upscale must be at most {LARGEST_UPSCALE}, got {upscale}")
-    if mask not in ("face", "box"):
-        raise ValueError(f"mask must be 'face' or 'box', got {mask!r}")
+    if mask not in ("face", "outline", "box"):
+        raise ValueError(f"mask must be 'face', 'outline' or 'box', got {mask!r}")
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must be from 0 (invisible) to 1, got {opacity}")
 
@@ -210,13 +221,13 @@ def _restore(
     rgb_BHW3: Tensor,
     placements: Sequence[Placement],
     restorer: FaceRestorer,
-    parser: FaceParser | None,
+    shapes_of: ShapesOf | None,
     fidelity: float,
     parity: bool,
     batch_size: int | None,
     report: OnProgress,
 ) -> Iterator[tuple[Placement, Tensor, Tensor, Tensor | None]]:
-    """Per face: its crop and its restored face, (3, 512, 512) in [0, 1], and its shape mask (512, 512) if parsed."""
+    """Per face: its crop and its restored face, (3, 512, 512) in [0, 1], and its shape mask (512, 512) if wanted."""
 
     def run(part: slice) -> tuple[Tensor, Tensor, Tensor | None]:
         chosen = placements[part]
@@ -224,7 +235,7 @@ def _restore(
             [crop_face(rgb_BHW3[placement.picture], placement.matrix, parity=parity) for placement in chosen]
         )
         network_N3HW = restorer.restore(crops_N3HW * 2 - 1, fidelity)
-        shapes_NHW = face_shape_mask(parser.parse(network_N3HW)) if parser else None
+        shapes_NHW = shapes_of(network_N3HW, chosen) if shapes_of else None
         faces_N3HW = (network_N3HW + 1) / 2
         if parity:
             faces_N3HW = pictures.to_8bit_steps(faces_N3HW)
@@ -264,12 +275,20 @@ def _in_source_pixels(face: Face, enlarged: float) -> Face:
     return Face((left, top, right, bottom), (eye_left, eye_right, nose, mouth_left, mouth_right), face.score)
 
 
-def _in_words(restorer: FaceRestorer, parser: FaceParser | None, mask: MaskKind, fidelity: float, parity: bool) -> str:
-    shape = f"face shape by {parser.name}" if parser else "soft box"
-    if mask == "face" and parser is None:
-        shape += " (no face parser is installed)"
-    recipe = ", published recipe" if parity else ""
-    return f"{restorer.name} at fidelity {fidelity:g}, mask: {shape}{recipe}"
+def _choose_shapes(mask: MaskKind, parser: FaceParser | None, parity: bool) -> tuple[ShapesOf | None, str]:
+    """What makes the shape masks, None for the soft box alone; and how the report calls it."""
+    if mask == "face" and parser is not None:
+        return lambda faces_N3HW, _: face_shape_mask(parser.parse(faces_N3HW)), f"face shape by {parser.name}"
+    reason = " (no face parser is installed)" if mask == "face" else ""
+    # The published recipe knows no shape but the parser's.
+    if mask == "box" or (mask == "face" and parity):
+        return None, f"soft box{reason}"
+    return _outlines, f"outline from landmarks{reason}"
+
+
+def _outlines(faces_N3HW: Tensor, placements: Sequence[Placement]) -> Tensor:
+    landmarks_N52 = np.stack([placement.landmarks_in_crop() for placement in placements])
+    return outline_masks(landmarks_N52, faces_N3HW.shape[-1]).to(faces_N3HW.device)
 
 
 def no_progress(stage: str, done: int, total: int) -> None:

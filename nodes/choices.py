@@ -1,7 +1,8 @@
 """What the loaders' dropdowns offer, and which file a choice stands for.
 
 A catalog file that is not on this machine is offered with DOWNLOAD behind its name; choosing that is the user's
-consent. A workflow saved with such a choice stays valid after the download: it then means the file on disk.
+consent. A workflow saved with such a choice stays valid after the download: it then means the file on disk. AUTO
+stands for the best file that is here, and is never a download.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path, PurePath
 
 from ..codeformer_core.weights.catalog import CATALOG, DETECTORS, CatalogEntry, find_entry
 from ..codeformer_core.weights.download import download
-from ..codeformer_core.weights.folders import best_installed_detector, find_weights
+from ..codeformer_core.weights.folders import best_installed_detector, best_installed_restorer, find_weights
 from ..codeformer_core.weights.kept import origin
 from . import host
 
@@ -28,34 +29,42 @@ NO_DETECTOR = ("parsing_", "alignment_")
 _RESTORERS = tuple(entry for entry in CATALOG if entry.task == "restoration")
 _LICENCES = "; ".join(f"{entry.filename}: {entry.licence}, {entry.licence_note}" for entry in _RESTORERS)
 MODEL_TOOLTIP = (
-    "A CodeFormer checkpoint from models/facerestore_models or models/codeformer. An entry with (download) is fetched "
-    f"when the node runs, with its hash checked, and stays valid afterwards. Licence of {_LICENCES}."
+    "A CodeFormer checkpoint from models/facerestore_models or models/codeformer. auto: the published codeformer.pth "
+    "if it is there, otherwise the small starter that comes with the pack; the report says which. An entry with "
+    "(download) is fetched when the node runs, with its hash checked, and stays valid afterwards. Licence of "
+    f"{_LICENCES}."
 )
 DETECTOR_TOOLTIP = (
     "Finds the faces. RetinaFace resnet50 finds the most and places them best (110 MB), mobile0.25 is small and quick, "
-    "YuNet comes with the pack and needs no download. auto: the best of them whose file is in models/facedetection. "
-    "Licences: RetinaFace MIT, YuNet Apache-2.0."
+    "the starter detector and YuNet come with the pack and need no download. auto: the best of them whose file is "
+    "here, in the order of this list. Licences: RetinaFace MIT, starter detector and YuNet Apache-2.0."
 )
 PARSER_TOOLTIP = (
     "Finds the outline of a face for the paste mask (Face Restore, mask: face). auto: ParseNet if its file "
-    "parsing_parsenet.pth (85 MB) is in models/facedetection, otherwise faces are pasted through a soft box. "
+    "parsing_parsenet.pth (85 MB) is in models/facedetection, otherwise the outline is drawn from the landmarks. "
     "Licence: MIT (facexlib); its network comes from PSFRGAN, whose own licence is CC BY-NC-SA 4.0."
 )
 
 
 def restorers() -> list[str]:
-    """Files that may be face restorers, the catalog's first, then the catalog's restorers that are not here."""
+    """Files that may be face restorers, the catalog's first, then the one that comes with the pack, then downloads."""
     files = [name for name in _weight_files(RESTORER_FOLDERS) if _may_be(name, NO_RESTORER)]
     known = [name for name in files if find_entry(name) in _RESTORERS]
     others = [name for name in files if name not in known]
     unlisted = [entry for entry in _RESTORERS if not any(find_entry(name) == entry for name in known)]
     # A file in another of the folders that the core searches is no download, and `resolve` finds it.
-    return [*known, *others, *(entry.filename + ("" if _file_of(entry) else DOWNLOAD) for entry in unlisted)]
+    here = [entry.filename for entry in unlisted if _file_of(entry)]
+    downloads = [entry.filename + DOWNLOAD for entry in unlisted if entry.url and not _file_of(entry)]
+    return [*known, *others, *here, *downloads]
+
+
+def restorers_or_auto() -> list[str]:
+    return [AUTO, *restorers()]
 
 
 def detectors() -> list[str]:
     """The detectors this pack knows, best first, then other files in the detectors' folder."""
-    known = [_offer(_entry(name)) for name in DETECTORS]
+    known = [_offer(entry) for entry in map(_entry, DETECTORS) if entry.url or _file_of(entry)]
     others = [name for name in _weight_files(FACE_FOLDERS) if find_entry(name) is None and _may_be(name, NO_DETECTOR)]
     return known + others
 
@@ -98,6 +107,23 @@ def resolve(choice: str, folders: Sequence[str]) -> Path:
     return download(entry, host.download_folder(entry.folder), host.download_progress())
 
 
+def best_local_restorer() -> str:
+    """What AUTO stands for: the best published restorer whose file is here, or the one that comes with the pack."""
+    return best_installed_restorer(host.model_roots())
+
+
+def starter_remark(restorer: Path) -> str | None:
+    """What to know about the restorer that comes with the pack; None for other files."""
+    entry = find_entry(restorer.name)
+    if entry is None or not entry.bundled:
+        return None
+    best = _RESTORERS[0]
+    return (
+        f"{entry.filename} is the small starter that comes with the pack; {best.filename} gives better faces "
+        f"({best.licence}, {best.licence_note}): choose it in Load Face Restore Model"
+    )
+
+
 def best_local_detector() -> str:
     """What AUTO stands for: the best detector whose file is here; nothing is downloaded for it."""
     return best_installed_detector(host.model_roots())
@@ -128,6 +154,8 @@ def _offer(entry: CatalogEntry) -> str:
 
 
 def _not_here(name: str, entry: CatalogEntry | None, folders: Sequence[str]) -> str:
+    if entry is not None and entry.url is None:
+        return f"{name!r} is not on this machine: {entry.how_to_get}"
     cure = "choose another, or put it" if entry is None else f"choose {name + DOWNLOAD!r}, or put {entry.filename}"
     return f"{name!r} is not on this machine: {cure} into {host.download_folder(folders[0])}"
 

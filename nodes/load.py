@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,8 @@ from .sockets import FaceDetectorType, FaceRestoreModel, FaceRestoreModelType, L
 if TYPE_CHECKING:
     from ..codeformer_core.faces.detection import FaceDetector
     from ..codeformer_core.faces.parsing import FaceParser
+
+logger = logging.getLogger(__name__)
 
 ALIASES = ("codeformer", "face restore", "face fix", "gfpgan")
 DETECTOR_ALIASES = ("codeformer", "face detection", "retinaface", "yunet")
@@ -35,7 +38,7 @@ class LoadFaceRestoreModel(io.ComfyNode):
             category="image/face restore",
             description="Loads a CodeFormer checkpoint, with the face detector and parser to go with it.",
             inputs=[
-                io.Combo.Input("model", options=choices.restorers(), tooltip=choices.MODEL_TOOLTIP),
+                io.Combo.Input("model", options=choices.restorers_or_auto(), tooltip=choices.MODEL_TOOLTIP),
                 host.advanced(io.Combo.Input("detector", options=detectors, tooltip=choices.DETECTOR_TOOLTIP)),
                 host.advanced(io.Combo.Input("parser", options=parsers, tooltip=choices.PARSER_TOOLTIP)),
                 host.advanced(io.Combo.Input("dtype", options=list(DTYPES), tooltip=DTYPE_TOOLTIP)),
@@ -49,23 +52,28 @@ class LoadFaceRestoreModel(io.ComfyNode):
         cls, model: str | None = None, detector: str | None = None, parser: str | None = None
     ) -> bool | str:
         return choices.verdict(
-            choices.complaint(model, choices.restorers(), choices.RESTORER_FOLDERS),
+            choices.complaint(model, choices.restorers_or_auto(), choices.RESTORER_FOLDERS),
             choices.complaint(detector, choices.detectors_or_auto(), choices.FACE_FOLDERS),
             choices.complaint(parser, choices.parsers_or_auto(), choices.FACE_FOLDERS),
         )
 
     @classmethod
-    def fingerprint_inputs(cls, model: str, detector: str, parser: str, dtype: str) -> tuple[str, bool]:
+    def fingerprint_inputs(cls, model: str, detector: str, parser: str, dtype: str) -> tuple[str, str, bool]:
         """Load again when a file has arrived that "auto" would take."""
         return (
+            choices.best_local_restorer() if model == choices.AUTO else model,
             choices.best_local_detector() if detector == choices.AUTO else detector,
             parser == choices.AUTO and choices.local_parser() is not None,
         )
 
     @classmethod
     def execute(cls, model: str, detector: str, parser: str, dtype: str) -> io.NodeOutput:
+        chosen = choices.best_local_restorer() if model == choices.AUTO else model
+        path = choices.resolve(chosen, choices.RESTORER_FOLDERS)
+        if remark := choices.starter_remark(path):
+            logger.info("Load Face Restore Model: %s", remark)
         restorer = core.load_restorer(
-            choices.resolve(model, choices.RESTORER_FOLDERS),
+            path,
             device=host.offload_device(),
             dtype=host.supported_dtype(DTYPES[dtype]),
             operations=host.operations(),
@@ -75,6 +83,7 @@ class LoadFaceRestoreModel(io.ComfyNode):
                 restorer=ManagedRestorer(restorer, host.managed(restorer.module)),
                 detector=LoadedOnce(lambda: _load_detector(detector)),
                 parser=LoadedOnce(lambda: _load_parser(parser)),
+                remark=remark,
             )
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from ..codeformer_core.faces.detection import FaceDetector
     from ..codeformer_core.faces.selection import Which
     from ..codeformer_core.restore import MaskKind
+
+logger = logging.getLogger(__name__)
 
 ALIASES = ("codeformer", "face restore", "face fix", "gfpgan", "restore faces", "face enhance", "fix faces")
 
@@ -72,8 +75,10 @@ class FaceRestore(io.ComfyNode):
             keep_crops=False,
             on_progress=host.Progress(),
         )
+        logger.info("Face Restore: %s", restored.made_with())
+        report = "\n".join(filter(None, (restored.summary(), face_restore_model.remark)))
         images_BHWC, masks_BHW = host.placed((restored.images_BHWC, restored.masks_BHW))
-        return io.NodeOutput(images_BHWC, masks_BHW, Faces(restored.faces, tuple(image.shape[1:3])), restored.summary())
+        return io.NodeOutput(images_BHWC, masks_BHW, Faces(restored.faces, tuple(image.shape[1:3])), report)
 
 
 def _inputs() -> list[io.Input]:
@@ -137,9 +142,10 @@ def _advanced_inputs() -> list[io.Input]:
         ),
         io.Combo.Input(
             "mask",
-            options=["face", "box"],
-            tooltip="What is pasted. face: the face and its hair, along the outline that the parser finds; without a "
-            "parser's file (see Load Face Restore Model) the box, and the report says so. box: a soft-edged box.",
+            options=["face", "outline", "box"],
+            tooltip="What is pasted. face: the face and its hair as the parser finds them; without a parser's file "
+            "(see Load Face Restore Model) the outline, and the report says so. outline: the face from forehead to "
+            "chin, drawn from its landmarks. box: a soft-edged box.",
         ),
         io.Float.Input(
             "opacity",

@@ -44,12 +44,14 @@ class FaceRestoreModel:
     """Payload of FACE_RESTORE_MODEL.
 
     detector, parser: loaded when first used, so a detector from another node saves loading this one.
-    parser.value is None when there is no parser's file on this machine.
+    parser.value is None when there is no parser's file on this machine. remark: what the report adds about the
+    restorer, or None.
     """
 
     restorer: ManagedRestorer
     detector: LoadedOnce[FaceDetector]
     parser: LoadedOnce[FaceParser | None]
+    remark: str | None
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--detector",
         default="auto",
         metavar="NAME|FILE",
-        help="auto (default: the best that is installed), retinaface_resnet50, retinaface_mobile0.25 or yunet",
+        help="auto (default: the best that is installed), retinaface_resnet50, retinaface_mobile0.25, "
+        "starter_detector or yunet",
     )
     faces.add_argument("--confidence", type=number(0, 1), help="least score of a face (default: the detector's own)")
     faces.add_argument("--device", type=device, default="auto", help="auto (default), cpu, cuda, cuda:N or mps")

@@ -1,6 +1,7 @@
-"""`python -m codeformer_core demo`: one photo, restored, with a picture of before and after.
+"""`python -m codeformer_core demo`: one photo, restored, with a picture of before and after, and a trial.
 
-Where the restoration model can't be had it says so, and shows the faces that it would have restored.
+By itself it takes what comes with the package and downloads nothing. Where another model was asked for and can't be
+had it says so, and shows the faces that it would have restored.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ..restorer import Restorer
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "images" / "example.jpg"
+FIDELITY = 0.5
 BOX_COLOUR = (64, 224, 96)
 
 
@@ -31,7 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` its arguments; `run` takes what it parsed."""
     parser.add_argument("photo", nargs="?", type=Path, default=EXAMPLE, help="default: the example of the README")
     parser.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="FOLDER", help="default %(default)s")
-    parser.add_argument("--model", default="codeformer", metavar="FILE|NAME", help="default %(default)s")
+    parser.add_argument(
+        "--model",
+        default="codeformer_starter",
+        metavar="FILE|NAME",
+        help="default %(default)s, which comes with the package; a name that `weights list` shows is downloaded",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     console.line("loading torch, and the face detector that is installed")
     from ..files import read_picture
     from ..loading import load_detector
-    from ..weights.catalog import DETECTORS
+    from ..weights.catalog import WITHOUT_FACEXLIB
     from ..weights.folders import best_installed_detector, default_roots
 
     picture = read_picture(args.photo)
@@ -50,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         detector = load_detector(best_installed_detector(default_roots()))
     except ImportError as error:  # facexlib is missing or broken; YuNet works without it
         console.complain(f"note: {error}")
-        detector = load_detector(DETECTORS[-1])
+        detector = load_detector(WITHOUT_FACEXLIB)
     args.output.mkdir(parents=True, exist_ok=True)
     restorer = _restorer(args.model, console)
     if restorer is None:
@@ -77,13 +84,15 @@ def _restore(
     from ..files import write_picture
     from ..restore import restore_images
     from .restore import side_by_side
-    from .tools import installed_parser
+    from .tools import installed_parser, starter_remark
+    from .trial import try_restorer
 
     result = restore_images(
         picture.image_HWC[None],
         restorer=restorer,
         detector=detector,
         parser=installed_parser(restorer.device),
+        fidelity=FIDELITY,
         keep_crops=False,
         on_progress=lambda stage, done, total: console.progress(done / max(total, 1), f"{stage} {done}/{total}"),
     )
@@ -94,6 +103,10 @@ def _restore(
         write_picture(path, replace(picture, image_HWC=image_HWC), overwrite=True)
         console.line(f"wrote {path}")
     console.line(result.summary())
+    trial = try_restorer(picture.image_HWC, result.faces[0], restorer, FIDELITY)
+    console.line(trial.in_words() if trial else "no face is large enough to put the restorer to the test")
+    if remark := starter_remark(args.model):
+        console.line(f"{remark}: make demo MODEL=codeformer")
     return OK
 
 
@@ -104,6 +117,7 @@ def _show_faces(args: argparse.Namespace, picture: Picture, detector: FaceDetect
     path = args.output / f"{args.photo.stem}_faces.png"
     write_picture(path, replace(picture, image_HWC=draw_faces(picture.image_HWC, found)), overwrite=True)
     console.line(f"what works without it: {len(found)} face(s) found by {detector.name}, drawn in {path}")
+    console.line("without --model the demo restores with the starter, which comes with the package")
     return OK
 
 

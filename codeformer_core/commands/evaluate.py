@@ -61,7 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--fidelity", nargs="+", type=number(0), metavar="W", help="default 0 0.5 1 (colorization 0, inpainting 1)"
     )
-    model.add_argument("--no-baseline", action="store_true", help="leave out denoising without learning, which is slow")
+    model.add_argument(
+        "--no-baseline", action="store_true", help="leave out bicubic enlarging and non-local means, which is slow"
+    )
     _add_metrics(model)
     _add_output(model)
 

@@ -57,13 +57,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--aligned", action="store_true", help="the inputs are face crops, aligned as FFHQ is: restore them whole"
     )
-    parser.add_argument("--model", default="codeformer", metavar="FILE|NAME", help="default %(default)s")
+    parser.add_argument(
+        "--model",
+        default="auto",
+        metavar="NAME|FILE",
+        help="auto (default: codeformer if it is installed or --download is given, else codeformer_starter, which "
+        "comes with the package), another name that `weights list` shows, or a file",
+    )
     faces = parser.add_argument_group("faces")
     faces.add_argument(
         "--detector",
         default=_FACE_OPTIONS["detector"],
         metavar="NAME|FILE",
-        help="auto (default: the best that is installed), retinaface_resnet50, retinaface_mobile0.25 or yunet",
+        help="auto (default: the best that is installed), retinaface_resnet50, retinaface_mobile0.25, "
+        "starter_detector or yunet",
     )
     faces.add_argument("--confidence", type=number(0, 1), help="least score of a face (default: the detector's own)")
     faces.add_argument(
@@ -76,9 +83,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     faces.add_argument("--only-center-face", action="store_true", help="restore the face nearest to the middle only")
     faces.add_argument(
         "--mask",
-        choices=("auto", "face", "box"),
+        choices=("auto", "face", "outline", "box"),
         default=_FACE_OPTIONS["mask"],
-        help="how a face is pasted: in its own shape (needs ParseNet) or as a soft box; auto: face if installed",
+        help="how a face is pasted: in its own shape (needs ParseNet), in an outline drawn from its landmarks, or as a "
+        "soft box; auto: face if ParseNet is installed, else outline",
     )
     parser.add_argument(
         "--parity", action="store_true", help="the official script's numbers, its faults included (and its sizes)"
@@ -190,7 +198,7 @@ def _restore(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stage
         confidence=args.confidence,
         smallest_face=args.smallest_face,
         faces="center" if args.only_center_face else "all",
-        mask="face" if tools.parser is not None else "box",
+        mask=tools.mask,
         parity=args.parity,
         keep_crops=False,
         on_progress=on_stage,

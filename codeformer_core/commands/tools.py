@@ -14,8 +14,8 @@ import torch
 from ..faces.external import import_for_faces
 from ..faces.yunet import YuNetDetector
 from ..loading import load_detector, load_parser, load_restorer
-from ..weights.catalog import DETECTORS, find_entry
-from ..weights.folders import best_installed_detector, default_roots, find_weights
+from ..weights.catalog import DETECTORS, RESTORERS, WITHOUT_FACEXLIB, find_entry
+from ..weights.folders import best_installed_detector, best_installed_restorer, default_roots, find_weights
 from ..weights.load import WeightsError
 from .console import Console
 from .errors import UsageError
@@ -23,6 +23,7 @@ from .errors import UsageError
 if TYPE_CHECKING:
     from ..faces.detection import FaceDetector
     from ..faces.parsing import FaceParser
+    from ..restore import MaskKind
     from ..restorer import Restorer
 
 Loaded = TypeVar("Loaded")
@@ -32,7 +33,7 @@ _PARSER = "parsenet"
 
 @dataclass(frozen=True)
 class Tools:
-    """detector and parser are None for aligned faces; parser is None for the box mask too.
+    """detector and parser are None for aligned faces; parser is None for masks that need none, too.
 
     notes: what was chosen for the user and why, one sentence each.
     """
@@ -40,6 +41,7 @@ class Tools:
     restorer: Restorer
     detector: FaceDetector | None
     parser: FaceParser | None
+    mask: MaskKind
     notes: tuple[str, ...]
 
 
@@ -61,7 +63,13 @@ def load_tools(args: argparse.Namespace, console: Console) -> Tools:
                 raise
             raise WeightsError(f"{error}; or add --download to this command") from error
 
-    restorer = load(partial(load_restorer, dtype=getattr(torch, args.dtype)), args.model)
+    notes: list[str] = []
+    model = args.model
+    if model == "auto":
+        model = choose_restorer(roots, args.download)
+        if remark := starter_remark(model):
+            notes.append(f"model {model}, because {RESTORERS[0]} is not installed; {remark}")
+    restorer = load(partial(load_restorer, dtype=getattr(torch, args.dtype)), model)
     if restorer.task != "restoration":
         # The pipeline would say so for every single picture.
         raise WeightsError(
@@ -69,32 +77,47 @@ def load_tools(args: argparse.Namespace, console: Console) -> Tools:
             "restoration: --model codeformer"
         )
     if args.aligned:
-        return Tools(restorer, None, None, ())
+        return Tools(restorer, None, None, "box", _with_cure(notes))
 
-    notes: list[str] = []
-    detector_name, mask = args.detector, args.mask
+    detector_name = args.detector
     if detector_name == "auto":
         detector_name = choose_detector(roots, args.download)
         if detector_name != DETECTORS[0]:
             notes.append(f"detector {detector_name}, because {DETECTORS[0]} is not installed")
-    if mask == "auto":
-        mask = "box" if _is_missing(_PARSER, roots) and not args.download else "face"
-        if mask == "box":
-            notes.append(f"box mask, because {_PARSER} is not installed")
-    if notes:
-        notes.append("--download fetches what is missing")
+    mask: MaskKind = "face" if args.mask == "auto" else args.mask
+    parsed = args.mask == "face" or (args.mask == "auto" and (args.download or not _is_missing(_PARSER, roots)))
+    if mask == "face" and not parsed:
+        shape = "soft box" if args.parity else "outline from landmarks"
+        notes.append(f"mask {shape}, because {_PARSER} is not installed")
     try:
         # Every face needs OpenCV. What is wrong with it, or with YuNet, is said here once and not for every picture.
         import_for_faces("cv2")
         detector = load(load_detector, detector_name)
         if isinstance(detector, YuNetDetector):
             detector.check()
-        parser = load(load_parser, _PARSER) if mask == "face" else None
+        parser = load(load_parser, _PARSER) if parsed else None
     except ImportError as error:
         if error.name == "cv2":  # nothing works without it
             raise
-        raise ImportError(f"{error}. --detector yunet --mask box work without facexlib") from error
-    return Tools(restorer, detector, parser, tuple(notes))
+        raise ImportError(f"{error}. --detector {WITHOUT_FACEXLIB} --mask outline work without facexlib") from error
+    return Tools(restorer, detector, parser, mask, _with_cure(notes))
+
+
+def _with_cure(notes: list[str]) -> tuple[str, ...]:
+    return (*notes, "--download fetches what is missing") if notes else ()
+
+
+def choose_restorer(roots: list[Path], download: bool) -> str:
+    """The best restorer that is installed, or that may be downloaded."""
+    return RESTORERS[0] if download else best_installed_restorer(roots)
+
+
+def starter_remark(model: str) -> str | None:
+    """A sentence for those who use the restorer that comes with the package; None for other models."""
+    entry = find_entry(model)
+    if entry is None or not entry.bundled:
+        return None
+    return f"the published {RESTORERS[0]} gives better faces, and may not be used commercially"
 
 
 def choose_detector(roots: list[Path], download: bool) -> str:

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         dest="start",
         metavar="RUN|FILE",
-        help="a trained stage II to go on from (stage3; else optional)",
+        help="what to go on from: a trained stage II (stage3; else optional), or for stage1 another stage I (optional)",
     )
     parser.add_argument("--codes", type=Path, metavar="FILE", help="codes of the faces, made by `train codes`")
     parser.add_argument("--lpips-backbone", metavar="FILE", help="VGG16's weights, for LPIPS as the perceptual loss")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..weights.catalog import CATALOG, CatalogEntry, find_entry, unknown_name
 from ..weights.download import DownloadError, download, mismatch, sha256_of
-from ..weights.folders import default_roots, download_folder, find_weights, search_folders
+from ..weights.folders import ASSETS_FOLDER, default_roots, download_folder, find_weights, search_folders
 from ..weights.kept import copy_path, is_current, origin, write_safetensors
 from .errors import INTERRUPTED, Stopped
 
@@ -60,7 +60,7 @@ def _list(roots: Sequence[Path]) -> int:
                 _size_text(entry.size) if entry.size else "unknown",
                 "confirmed" if entry.sha256_confirmed else "one source",
                 entry.licence,
-                str(found) if found else "not installed",
+                _place(found),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -72,6 +72,12 @@ def _list(roots: Sequence[Path]) -> int:
     return 0
 
 
+def _place(found: Path | None) -> str:
+    if found is None:
+        return "not installed"
+    return f"{found} (comes with the package)" if found.parent == ASSETS_FOLDER else str(found)
+
+
 def _download(names: Sequence[str], folder: Path | None, roots: Sequence[Path]) -> int:
     entries = []
     for name in names:
@@ -81,7 +87,7 @@ def _download(names: Sequence[str], folder: Path | None, roots: Sequence[Path]) 
         entries.append(entry)
     failed = 0
     for entry in entries:
-        installed = find_weights(entry, roots) if folder is None else None
+        installed = find_weights(entry, roots) if folder is None or entry.url is None else None
         if installed is not None:
             print(f"{entry.name}: already installed as {installed}")
             continue
@@ -201,9 +207,10 @@ def _verify_one(path: Path, say: Callable[[str], None]) -> bool:
     if not path.is_file():
         say(f"MISSING   {path}")
         return False
-    if path.suffix == ".safetensors":
-        return _verify_copy(path, say)
     entry = find_entry(path.name)
+    # Other safetensors may be copies of pickles.
+    if path.suffix == ".safetensors" and (entry is None or path.name != entry.filename):
+        return _verify_copy(path, say)
     try:
         problem = mismatch(path, entry) if entry else None
         found = sha256_of(path) if entry is None else ""
@@ -221,7 +228,8 @@ def _verify_one(path: Path, say: Callable[[str], None]) -> bool:
         say(f"GOOD      {path}: {entry.name}{'' if entry.sha256_confirmed else ' (hash from one source)'}")
         return True
     if entry.sha256_confirmed:
-        say(f"BAD       {path}: {problem}. Delete it and run: weights download {entry.name}")
+        cure = f"run: weights download {entry.name}" if entry.url else entry.how_to_get
+        say(f"BAD       {path}: {problem}. Delete it and {cure}")
         return False
     say(f"DIFFERENT {path}: {problem}; that hash is from one source, so the file may still be good")
     return True

@@ -27,7 +27,7 @@ class FaceDetector(Protocol):
 
     @property
     def name(self) -> str:
-        """Its catalog name: retinaface_resnet50, retinaface_mobile0.25 or yunet."""
+        """Its catalog name: retinaface_resnet50, retinaface_mobile0.25, starter_detector or yunet."""
         ...
 
     @property

@@ -56,6 +56,24 @@ def read_teacher(source: Path, wanted: AutoencoderConfig) -> Trained:
     return teacher
 
 
+def begin_from_autoencoder(source: Path, config: AutoencoderConfig) -> VQAutoencoder:
+    """A trained stage I to go on from. It may have learned from faces of another size: half of it costs a quarter.
+
+    Raises ValueError for a CodeFormer and for other sizes of the network.
+    """
+    start = read_network(source)
+    if not isinstance(start.config, AutoencoderConfig):
+        raise ValueError(f"--from {source}: this is a CodeFormer (stage II or later); name a trained stage I")
+    # Attention is given by picture size; at another size the same levels have other names.
+    names = dict(zip(start.config.level_sizes, config.level_sizes, strict=False))
+    attention = tuple(names.get(size, size) for size in start.config.attention_sizes)
+    here = dataclasses.replace(start.config, image_size=config.image_size, attention_sizes=attention)
+    _require_same(f"--from {source}", here, config)
+    network = VQAutoencoder(config)
+    network.load_state_dict(start.network.state_dict())
+    return network
+
+
 def begin_from_teacher(teacher: VQAutoencoder, config: CodeFormerConfig, seed: int) -> CodeFormer:
     """Encoder, codebook and generator are the teacher's; transformer and fusion are new."""
     network = CodeFormer(config)

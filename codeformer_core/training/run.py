@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..atomic import write_whole
 from ..memory import NotEnoughMemory, is_out_of_memory
 from ..networks.codeformer import CodeFormer
@@ -83,7 +85,9 @@ def _train(
     on_progress: Callable[[Progress], None],
 ) -> Result:
     section = find_section(config, name)
-    checkpoints = Checkpoints(files.folder / "checkpoints", config.engine.keep, processes)
+    checkpoints = Checkpoints(
+        files.folder / "checkpoints", config.engine.keep, processes, config.engine.checkpoint_file_mib
+    )
     newest = check_folder(files, config.data, checkpoints)
     device = processes.device
     source = open_faces(config.data, "train", config.network.image_size, least=section.batch_size)
@@ -91,6 +95,8 @@ def _train(
     if section.losses.perceptual > 0:
         logger.info("perceptual loss: %s", perceptual.name)
     stage = build_stage(config, section, files, perceptual).to(device)
+    if device.type == "cpu":
+        stage.network.arrange(torch.contiguous_format)
     freeze_all_but(stage.network, section.train)
     codes_N2T = None
     if files.codes is not None:
@@ -98,6 +104,8 @@ def _train(
     trainer = Trainer(stage, section, config.engine, processes, build_adversary(config, section, perceptual, processes))
     said = about_run(config, stage, source)
     checkpoints.require_space(trainer.state.bytes_in_checkpoint())
+    # Those of the optimisers, which come later, are as large as the parameters.
+    checkpoints.require_pieces(trainer.state.tensors())
     start = 0
     if newest is not None:
         start = resume_from(newest, checkpoints, trainer, name, said)

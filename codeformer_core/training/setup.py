@@ -19,7 +19,7 @@ from .engine.freezing import initialise
 from .engine.processes import Processes
 from .engine.validation import Examples, gather_examples
 from .losses.perceptual import Perceptual
-from .networks import begin_from_codes, begin_from_teacher, read_teacher
+from .networks import begin_from_autoencoder, begin_from_codes, begin_from_teacher, read_teacher
 from .stages.autoencoder import AutoencoderStage
 from .stages.codes import CodesStage
 from .stages.fusion import FusionStage
@@ -30,7 +30,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunFiles:
-    """folder: of the run. teacher: stage I's weights or run folder. start: a trained stage II. codes: see
+    """folder: of the run. teacher: stage I's weights or run folder. start: a trained stage II, or for stage I another
+    stage I. codes: see
     `latent_codes`. resume: go on from the newest checkpoint, if there is one."""
 
     folder: Path
@@ -49,9 +50,11 @@ def find_section(config: RunConfig, name: str) -> StageSection:
 def build_stage(config: RunConfig, section: StageSection, files: RunFiles, perceptual: Perceptual) -> Stage:
     if section.kind == "autoencoder":
         _refuse(files.teacher, "--teacher", "stage I has no teacher")
-        _refuse(files.start, "--from", "stage I begins from nothing")
-        network = VQAutoencoder(config.network.autoencoder())
-        initialise(network, config.engine.seed)
+        if files.start is not None:
+            network = begin_from_autoencoder(files.start, config.network.autoencoder())
+        else:
+            network = VQAutoencoder(config.network.autoencoder())
+            initialise(network, config.engine.seed)
         return AutoencoderStage(network, perceptual, section.losses.beta)
     if files.teacher is None:
         raise ValueError(

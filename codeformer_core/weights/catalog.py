@@ -1,7 +1,7 @@
 """The weight files this pack can use, as data: addresses, sizes, hashes, licences.
 
-Sizes and hashes were gathered from several public places; `sha256_confirmed` says whether two independent
-ones agree.
+Sizes and hashes of published files were gathered from several public places; `sha256_confirmed` says whether two
+independent ones agree. Those of this project's own files are of the files in `codeformer_core/assets`.
 """
 
 from __future__ import annotations
@@ -22,22 +22,24 @@ _REACTOR = "https://huggingface.co/datasets/Gourieff/ReActor/resolve/main/models
 _S_LAB = "S-Lab License 1.0"
 _S_LAB_NOTE = "non-commercial use only; https://github.com/sczhou/CodeFormer/blob/master/LICENSE"
 _FACEXLIB_MIT = "MIT (facexlib)"
+_OWN = "trained by this project from freely licensed faces; comes with this pack"
 
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """One published file.
+    """One file.
 
     name: what a user types; filename: what it is called on disk, and `aliases` what others call the same
-    bytes. url, mirrors: tried in this order. size: bytes, or None where nobody recorded it. sha256: 64
-    lowercase hex digits or None. sha256_confirmed: False when the hash comes from a single source; then a
-    mismatch only warns. folder: the folder's name below a models root, as ComfyUI users have it.
+    bytes. url, mirrors: tried in this order; url is None for a file that is nowhere but in this package. size: bytes,
+    or None where nobody recorded it. sha256: 64 lowercase hex digits or None. sha256_confirmed: False when the hash
+    comes from a single source; then a mismatch only warns. folder: the folder's name below a models root, as ComfyUI
+    users have it. bundled: it comes with this package, in its assets.
     """
 
     name: str
     filename: str
     task: Task
-    url: str
+    url: str | None
     mirrors: tuple[str, ...]
     size: int | None
     sha256: str | None
@@ -46,6 +48,7 @@ class CatalogEntry:
     licence_note: str
     folder: str
     aliases: tuple[str, ...] = ()
+    bundled: bool = False
 
     def __post_init__(self) -> None:
         if self.sha256 is not None and (len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef")):
@@ -55,6 +58,8 @@ class CatalogEntry:
         for file_name in (self.filename, *self.aliases):
             if not file_name or PurePath(file_name).name != file_name or "\\" in file_name:
                 raise ValueError(f"{self.name}: a plain file name is needed, got {file_name!r}")
+        if self.url is None and not self.bundled:
+            raise ValueError(f"{self.name}: a file that doesn't come with the package needs an address")
 
     @property
     def expectation(self) -> str:
@@ -65,6 +70,13 @@ class CatalogEntry:
         if self.sha256 is not None:
             parts.append(f"sha256 {self.sha256}" + ("" if self.sha256_confirmed else " (from a single source)"))
         return ", ".join(parts) or "size and hash are not known"
+
+    @property
+    def how_to_get(self) -> str:
+        """The way to the file in words, for messages."""
+        if self.url is None:
+            return "install this package again, which brings it"
+        return f"`python -m codeformer_core weights download {self.name}`, or by hand from {self.url}"
 
 
 CATALOG: tuple[CatalogEntry, ...] = (
@@ -81,6 +93,20 @@ CATALOG: tuple[CatalogEntry, ...] = (
         licence_note=_S_LAB_NOTE,
         folder="facerestore_models",
         aliases=("codeformer-v0.1.0.pth",),
+    ),
+    CatalogEntry(
+        name="codeformer_starter",
+        filename="codeformer_starter.safetensors",
+        task="restoration",
+        url=None,
+        mirrors=(),
+        size=15_960_982,
+        sha256="13b7b5d40584454b7a560787f7db1c42bfe2cb4696aa3187e76039b7405df21f",
+        sha256_confirmed=True,
+        licence="Apache-2.0",
+        licence_note=_OWN,
+        folder="facerestore_models",
+        bundled=True,
     ),
     CatalogEntry(
         name="codeformer_colorization",
@@ -172,6 +198,21 @@ CATALOG: tuple[CatalogEntry, ...] = (
         licence="Apache-2.0",
         licence_note="ShiqiYu/libfacedetection.train; OpenCV Zoo gives it under MIT; comes with this pack",
         folder="facedetection",
+        bundled=True,
+    ),
+    CatalogEntry(
+        name="starter_detector",
+        filename="starter_detector.safetensors",
+        task="detection",
+        url=None,
+        mirrors=(),
+        size=1,
+        sha256="0000000000000000000000000000000000000000000000000000000000000000",
+        sha256_confirmed=True,
+        licence="Apache-2.0",
+        licence_note=_OWN,
+        folder="facedetection",
+        bundled=True,
     ),
     CatalogEntry(
         name="realesrgan_x2plus",
@@ -201,8 +242,11 @@ CATALOG: tuple[CatalogEntry, ...] = (
     ),
 )
 
-# Catalog names of the face detectors, best first. The last one comes with this package.
-DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "yunet")
+# Catalog names, best first.
+DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "starter_detector", "yunet")
+RESTORERS = ("codeformer", "codeformer_starter")
+# The detector for those whose facexlib is missing or broken.
+WITHOUT_FACEXLIB = "yunet"
 
 
 def find_entry(name: str) -> CatalogEntry | None:

@@ -73,6 +73,8 @@ def download(
     report = _Progress(on_progress)
     if target.is_file():
         return _accept_existing(target, entry, report)
+    if not addresses(entry):
+        raise DownloadError(f"{entry.filename} can't be downloaded: {entry.how_to_get}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -99,9 +101,12 @@ def download(
 
 
 def addresses(entry: CatalogEntry, environ: Mapping[str, str] = os.environ) -> list[str]:
-    """The addresses of `entry` in the order they are tried; HF_ENDPOINT replaces https://huggingface.co."""
+    """The addresses of `entry` in the order they are tried; HF_ENDPOINT replaces https://huggingface.co.
+
+    None for a file that is nowhere but in this package.
+    """
     endpoint = environ.get("HF_ENDPOINT", "").strip().rstrip("/")
-    found = [entry.url, *entry.mirrors]
+    found = [url for url in (entry.url, *entry.mirrors) if url is not None]
     if endpoint:
         found = [endpoint + url[len(_HUGGING_FACE) :] if url.startswith(_HUGGING_FACE + "/") else url for url in found]
     return list(dict.fromkeys(found))

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from .catalog import DETECTORS, CatalogEntry, find_entry
+from .catalog import DETECTORS, RESTORERS, CatalogEntry, find_entry
 from .kept import copy_path, is_stale
 
 # Names that packs and users give these folders below a models root; an entry's own folder is looked at first.
@@ -74,7 +74,12 @@ def find_weights(wanted: CatalogEntry | str, roots: Sequence[Path]) -> Path | No
 
 def best_installed_detector(roots: Sequence[Path]) -> str:
     """The catalog name of the best face detector whose file is on this machine."""
-    return next(name for name in DETECTORS if find_weights(name, roots) is not None)
+    return _best_installed(DETECTORS, roots)
+
+
+def best_installed_restorer(roots: Sequence[Path]) -> str:
+    """The catalog name of the best face restorer whose file is on this machine; nothing is downloaded for it."""
+    return _best_installed(RESTORERS, roots)
 
 
 def search_folders(entry: CatalogEntry | None, roots: Iterable[Path]) -> list[Path]:
@@ -82,6 +87,11 @@ def search_folders(entry: CatalogEntry | None, roots: Iterable[Path]) -> list[Pa
     first = () if entry is None else (entry.folder,)
     below = list(dict.fromkeys((*first, *KNOWN_FOLDERS)))
     return [folder for root in roots for folder in (*(root / name for name in below), root)] + [ASSETS_FOLDER]
+
+
+def _best_installed(names: Sequence[str], roots: Sequence[Path]) -> str:
+    # The last one comes with this package: where even that is gone, loading it says so.
+    return next((name for name in names if find_weights(name, roots) is not None), names[-1])
 
 
 def _file_names(wanted: CatalogEntry | str, entry: CatalogEntry | None) -> list[str]:

@@ -182,7 +182,7 @@ def _no_plain_numbers(tensor: Tensor) -> str | None:
 def _refuse(path: Path, found: str, cause: BaseException | None = None) -> NoReturn:
     cure = "Choose another file, or get this one again from where it came."
     if (entry := _known(path)) is not None:
-        cure = f"Delete it and fetch it again: {_how_to_get(entry)}."
+        cure = f"Delete it and fetch it again: {entry.how_to_get}."
     raise WeightsError(f"{path} is {found}. {_expectation(path)}{cure}") from cause
 
 
@@ -190,11 +190,7 @@ def _where_from(path: Path) -> str:
     entry = find_entry(path.name)
     if entry is None:
         return "Check the name, or choose one that `python -m codeformer_core weights list` shows."
-    return f"Fetch it: {_how_to_get(entry)}."
-
-
-def _how_to_get(entry: CatalogEntry) -> str:
-    return f"`python -m codeformer_core weights download {entry.name}`, or by hand from {entry.url}"
+    return f"Fetch it: {entry.how_to_get}."
 
 
 def _expectation(path: Path) -> str:

@@ -5,7 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from codeformer_core.weights.catalog import CATALOG, find_entry, nearest_name, unknown_name
+from codeformer_core.weights.catalog import (
+    CATALOG,
+    DETECTORS,
+    RESTORERS,
+    WITHOUT_FACEXLIB,
+    find_entry,
+    nearest_name,
+    unknown_name,
+)
 from codeformer_core.weights.download import mismatch
 from codeformer_core.weights.folders import ASSETS_FOLDER, KNOWN_FOLDERS
 
@@ -28,8 +36,10 @@ def test_catalog_has_what_the_pack_needs():
 @pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.name)
 def test_entry_is_complete(entry):
     assert entry.name == entry.name.lower()
-    assert all(url.startswith("https://") for url in (entry.url, *entry.mirrors))
-    assert entry.url.endswith(f"/{entry.filename}")
+    addresses = [entry.url, *entry.mirrors] if entry.url else []
+    assert all(url.startswith("https://") for url in addresses)
+    assert entry.bundled if entry.url is None else entry.url.endswith(f"/{entry.filename}")
+    assert (entry.url or "comes with this pack") in entry.how_to_get + entry.licence_note
     assert re.fullmatch(r"[0-9a-f]{64}", entry.sha256)
     assert entry.folder in KNOWN_FOLDERS
     assert entry.licence and entry.licence_note
@@ -44,13 +54,31 @@ def test_single_source_hashes_are_marked():
 
 def test_codeformer_weights_name_their_non_commercial_licence():
     for entry in CATALOG:
-        if entry.name.startswith(("codeformer", "vqgan")):
+        if entry.name.startswith(("codeformer", "vqgan")) and entry.url:
             assert entry.licence == "S-Lab License 1.0" and "non-commercial" in entry.licence_note
 
 
-def test_shipped_yunet_is_the_catalogs():
-    entry = find_entry("yunet")
-    assert mismatch(ASSETS_FOLDER / entry.filename, entry) is None
+def test_what_comes_with_the_package():
+    assert {entry.name for entry in CATALOG if entry.bundled} == {"codeformer_starter", "starter_detector", "yunet"}
+    assert all(entry.licence == "Apache-2.0" for entry in CATALOG if entry.bundled)
+    weights = {path.name for path in ASSETS_FOLDER.iterdir() if path.suffix != ".md"}
+    assert weights <= {entry.filename for entry in CATALOG if entry.bundled}
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in CATALOG if entry.bundled])
+def test_shipped_files_are_the_catalogs(name):
+    entry = find_entry(name)
+    path = ASSETS_FOLDER / entry.filename
+    assert path.is_file(), f"{path} must be in the repository: the catalog says that it comes with the package"
+    assert mismatch(path, entry) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "task"), [(DETECTORS, "detection"), (RESTORERS, "restoration"), ((WITHOUT_FACEXLIB,), "detection")]
+)
+def test_what_auto_chooses_from_ends_with_a_file_that_is_always_there(names, task):
+    assert all(find_entry(name).task == task for name in names)
+    assert find_entry(names[-1]).bundled
 
 
 @pytest.mark.parametrize(
@@ -100,6 +128,7 @@ def test_nearest_name(typed, meant):
         {"sha256": None},
         {"filename": "../evil.pth"},
         {"aliases": ("a\\b.pth",)},
+        {"url": None},
     ],
 )
 def test_entry_refuses_nonsense(change):

@@ -24,6 +24,7 @@ from codeformer_core.commands import console, errors, inputs, tools
 from codeformer_core.faces.types import Face
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig
+from codeformer_core.weights.folders import best_installed_detector
 from codeformer_core.weights.load import WeightsError
 
 ROOT = Path(__file__).parents[2]
@@ -200,8 +201,10 @@ def test_the_pipeline_with_a_real_network_and_detector(monkeypatch, tmp_path, ca
     source = ROOT / "tests" / "golden" / "pipeline" / "one_up1_input.webp"
     assert restore(source, "-o", tmp_path / "out.png", "--mask", "box") == 0
     text = capsys.readouterr()
-    assert "1 face found, 1 restored" in text.out and "yunet" in text.out
-    assert "detector yunet, because retinaface_resnet50 is not installed" in text.err
+    assert "1 face found, 1 restored" in text.out and "restored by codeformer.safetensors" in text.out
+    detector = best_installed_detector([])
+    assert f"found by {detector}" in text.out
+    assert f"detector {detector}, because retinaface_resnet50 is not installed" in text.err and "model" not in text.err
     before, after = (np.asarray(Image.open(path).convert("RGB"), float) for path in (source, tmp_path / "out.png"))
     changed = np.abs(before - after).max(axis=2) > 2
     assert before.shape == after.shape and 0.02 < changed.mean() < 0.9 and not changed[0, 0]
@@ -437,7 +440,7 @@ def test_a_missing_model_says_which_file_from_where_to_where_and_the_short_way(m
     monkeypatch.setenv("CODEFORMER_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     photo(tmp_path / "a.png")
-    assert restore(tmp_path / "a.png", "-o", tmp_path / "out") == 1
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--model", "codeformer") == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and "Traceback" not in lines[0]
     for part in ("codeformer.pth", "https://", str(tmp_path / "models" / "facerestore_models"), "--download"):
@@ -449,23 +452,44 @@ def test_a_missing_model_says_which_file_from_where_to_where_and_the_short_way(m
     assert "gone.pth" in err and "--download" not in err
 
 
-def test_the_best_installed_detector_and_mask_are_chosen_and_said(fakes, tmp_path, capsys):
-    def chosen() -> tuple[list[str], str]:
+def test_the_best_installed_model_detector_and_mask_are_chosen_and_said(fakes, tmp_path, capsys):
+    def chosen(*words: str) -> tuple[list[str], str, str]:
         fakes.calls.clear()
-        assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--overwrite") == 0
-        return [source for _, source, *_ in fakes.calls], capsys.readouterr().err
+        assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--overwrite", *words) == 0
+        text = capsys.readouterr()
+        return [source for _, source, *_ in fakes.calls], text.err, text.out
 
     photo(tmp_path / "a.png")
     models = tmp_path / "models" / "facedetection"
     models.mkdir(parents=True)
-    sources, err = chosen()
-    assert sources == ["codeformer", "yunet"]
-    assert "detector yunet, because" in err and "box mask, because parsenet is not installed" in err
+    sources, err, out = chosen()
+    assert sources == ["codeformer_starter", best_installed_detector([])]
+    assert "model codeformer_starter, because codeformer is not installed; the published codeformer gives better" in err
+    assert f"detector {sources[1]}, because" in err and "--download fetches what is missing" in err
+    assert "mask outline from landmarks, because parsenet is not installed" in err
+    assert "mask: outline from landmarks (no face parser is installed)" in out
+    # The published recipe has no outline.
+    _, err, out = chosen("--parity")
+    assert "mask soft box, because parsenet is not installed" in err and "mask: soft box (no face parser" in out
+    # An explicit choice needs no explanation.
+    assert "mask" not in chosen("--mask", "outline")[1] and "mask" not in chosen("--mask", "box")[1]
+    assert "model" not in chosen("--model", "codeformer_starter")[1]
     (models / "detection_mobilenet0.25_Final.pth").touch()
+    (tmp_path / "models" / "codeformer").mkdir()
+    (tmp_path / "models" / "codeformer" / "codeformer.pth").touch()
     assert chosen()[0] == ["codeformer", "retinaface_mobile0.25"]
     (models / "detection_Resnet50_Final.pth").touch()
     (models / "parsing_parsenet.pth").touch()
-    assert chosen() == (["codeformer", "retinaface_resnet50", "parsenet"], "")
+    assert chosen()[:2] == (["codeformer", "retinaface_resnet50", "parsenet"], "")
+    # What is not wanted is not loaded.
+    assert chosen("--mask", "outline")[0] == ["codeformer", "retinaface_resnet50"]
+
+
+def test_aligned_faces_are_told_which_model_was_chosen_too(fakes, tmp_path, capsys):
+    photo(tmp_path / "a.png")
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--aligned") == 0
+    err = capsys.readouterr().err
+    assert "model codeformer_starter, because codeformer is not installed" in err and "detector" not in err
 
 
 def test_download_announces_each_file_with_its_licence(fakes, tmp_path, capsys):
@@ -506,7 +530,7 @@ def test_a_broken_package_is_one_line_with_the_way_around(fakes, tmp_path, capsy
     monkeypatch.setattr(tools, "load_detector", broken)
     photo(tmp_path / "a.png")
     assert restore(tmp_path / "a.png", "-o", tmp_path / "out") == 1
-    assert "pip install facexlib. --detector yunet" in capsys.readouterr().err
+    assert "pip install facexlib. --detector yunet --mask outline work without" in capsys.readouterr().err
 
 
 def test_a_broken_opencv_is_said_once_and_yunet_is_no_way_around_it(fakes, tmp_path, capsys, monkeypatch):

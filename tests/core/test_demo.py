@@ -10,6 +10,10 @@ from safetensors.torch import save_file
 from codeformer_core import cli
 from codeformer_core.commands import demo
 from codeformer_core.weights.download import DownloadError
+from codeformer_core.weights.folders import best_installed_detector
+
+# What a machine without any models finds faces with.
+BUNDLED_DETECTOR = best_installed_detector([])
 
 
 @pytest.fixture(autouse=True)
@@ -28,18 +32,39 @@ def test_restores_the_example(tmp_path, tiny_state, capsys):
     assert np.abs(after.astype(int) - before).mean() > 1
     assert compare.size == (2 * before.shape[1], before.shape[0])
     said = capsys.readouterr().out
-    assert "1 face found, 1 restored" in said and "tiny.safetensors" in said and "yunet" in said
+    assert "1 face found, 1 restored" in said and "restored by tiny.safetensors" in said
+    assert f"found by {BUNDLED_DETECTOR}" in said
+    # Random weights do harm, and the demo says so.
+    assert "put to the test on 1 face" in said and "WORSE than leaving it alone" in said
+    assert "make demo MODEL=codeformer" not in said
+
+
+def unreachable(*_args, **_options):
+    raise DownloadError("codeformer.pth could not be downloaded: no network")
+
+
+def test_by_itself_it_downloads_nothing_and_says_what_would_be_better(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("codeformer_core.loading.fetch", unreachable)
+    assert cli.main(["demo", "-o", str(tmp_path)]) == 0
+    assert (tmp_path / "example_restored.png").is_file() and (tmp_path / "example_compare.png").is_file()
+    said = capsys.readouterr()
+    assert said.err == ""
+    for words in (
+        "1 face found, 1 restored",
+        "restored by codeformer_starter.safetensors",
+        "put to the test on 1 face",
+    ):
+        assert words in said.out
+    assert "the published codeformer gives better faces" in said.out and "make demo MODEL=codeformer" in said.out
 
 
 def test_without_the_model_says_which_file_and_shows_the_faces(tmp_path, monkeypatch, capsys):
-    def unreachable(*_args, **_options):
-        raise DownloadError("codeformer.pth could not be downloaded: no network")
-
     monkeypatch.setattr("codeformer_core.loading.fetch", unreachable)
-    assert cli.main(["demo", "-o", str(tmp_path)]) == 0
+    assert cli.main(["demo", "-o", str(tmp_path), "--model", "codeformer"]) == 0
     said = capsys.readouterr()
     assert "not restored: codeformer.pth could not be downloaded" in said.err
-    assert "1 face(s) found by yunet" in said.out
+    assert f"1 face(s) found by {BUNDLED_DETECTOR}" in said.out
+    assert "without --model the demo restores with the starter" in said.out
     drawn = np.asarray(Image.open(tmp_path / "example_faces.png").convert("RGB"))
     assert (drawn == demo.BOX_COLOUR).all(-1).sum() > 500
 

@@ -12,6 +12,8 @@ from torch import Tensor
 
 import codeformer_core as cf
 from codeformer_core import loading
+from codeformer_core.faces.starter.detector import StarterDetector
+from codeformer_core.faces.starter.network import StarterNetwork
 from codeformer_core.faces.yunet import YuNetDetector
 from codeformer_core.weights.catalog import find_entry
 from codeformer_core.weights.convert import to_published
@@ -137,6 +139,19 @@ def test_no_models_folder_at_all():
         cf.load_restorer("codeformer", roots=[])
 
 
+def test_what_comes_with_the_package_needs_no_models_folder():
+    assert cf.load_restorer("codeformer_starter", roots=[]).name == "codeformer_starter.safetensors"
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_a_file_gone_from_the_package_says_so(roots, monkeypatch, download):
+    monkeypatch.setattr("codeformer_core.weights.folders.ASSETS_FOLDER", roots[1])
+    with pytest.raises(
+        (cf.WeightsError, OSError), match=r"codeformer_starter\.safetensors .*install this package again"
+    ):
+        cf.load_restorer("codeformer_starter", roots=roots, download=download)
+
+
 def test_a_download_happens_only_when_asked_for(roots, state, monkeypatch):
     asked = []
 
@@ -201,6 +216,17 @@ def test_an_onnx_file_is_taken_for_yunet(tmp_path, astronaut):
     detector = cf.load_detector(path)
     assert detector.weights_path == path
     assert len(detector.detect(astronaut[None])[0]) == 1
+
+
+def test_a_starter_detector_is_told_by_its_keys(tmp_path):
+    path = tmp_path / "detection_of_some_name.safetensors"
+    save_file({key: value.contiguous() for key, value in StarterNetwork().state_dict().items()}, path)
+    detector = cf.load_detector(path)
+    assert isinstance(detector, StarterDetector) and detector.name == "starter_detector"
+    half = {key: value for key, value in StarterNetwork().state_dict().items() if "outputs" not in key}
+    save_file(half, path)
+    text = complaint(cf.load_detector, path)
+    assert str(path) in text and "starter_detector" in text and "missing: outputs" in text
 
 
 def test_retinaface_by_path(retinaface, astronaut):

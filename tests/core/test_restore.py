@@ -253,13 +253,18 @@ def test_a_face_outside_the_picture_is_not_called_restored():
 def test_summary_says_with_what():
     last = restore(pictures(), fidelity=0.25).summary().splitlines()[-1]
     assert last == (
-        "restored by watched.pth at fidelity 0.25, mask: soft box (no face parser is installed), found by given"
+        "restored by watched.pth at fidelity 0.25, mask: outline from landmarks (no face parser is installed), "
+        "found by given"
     )
     last = restore(pictures(), parser=UpperHalfParser(), parity=True).summary().splitlines()[-1]
     assert last.endswith("mask: face shape by upper half, published recipe, found by given")
     assert (
         restore(pictures(), mask="box", parser=UpperHalfParser()).summary().endswith("mask: soft box, found by given")
     )
+    last = restore(pictures(), mask="outline", parser=UpperHalfParser()).made_with()
+    assert "mask: outline from landmarks, found by given" in last
+    last = restore(pictures(), parity=True).made_with()
+    assert "mask: soft box (no face parser is installed), published recipe" in last
 
 
 # --- colour and alpha ------------------------------------------------------------------------------------------------
@@ -430,9 +435,31 @@ def test_a_face_upscaler_is_asked_only_when_something_grows():
 def test_the_parsed_shape_or_the_box():
     shaped = restore(pictures(), (FACE,), parser=UpperHalfParser()).masks_BHW[0]
     box = restore(pictures(), (FACE,), parser=UpperHalfParser(), mask="box").masks_BHW[0]
-    assert torch.equal(box, restore(pictures(), (FACE,)).masks_BHW[0])
+    assert torch.equal(box, restore(pictures(), (FACE,), mask="box").masks_BHW[0])
     assert (shaped <= box + 1e-6).all()
     assert shaped[50, 70] > 0.99 and shaped[75, 70] < 1e-3 and box[75, 70] > 0.99
+
+
+def test_the_outline_stands_in_for_the_parser():
+    box = restore(pictures(), (FACE, OTHER), mask="box").masks_BHW[0]
+    outline = restore(pictures(), (FACE, OTHER)).masks_BHW[0]
+    asked_for = restore(pictures(), (FACE, OTHER), mask="outline", parser=UpperHalfParser()).masks_BHW[0]
+    assert torch.equal(outline, asked_for)
+    assert (outline <= box + 1e-6).all() and outline.sum() < 0.7 * box.sum()
+    for face in (FACE, OTHER):
+        for x, y in face.landmarks_xy:
+            assert outline[round(y), round(x)] > 0.99
+    # The published recipe has no such shape.
+    parity, parity_box = (restore(pictures(), (FACE,), mask=mask, parity=True) for mask in ("face", "box"))
+    assert torch.equal(parity.images_BHWC, parity_box.images_BHWC)
+
+
+def test_the_outline_grows_with_the_picture():
+    shifted = UntouchingRestorer()
+    result = cf.restore_images(pictures(), restorer=shifted, detector=finds((FACE,)), upscale=2.0)
+    at_1 = cf.restore_images(pictures(), restorer=shifted, detector=finds((FACE,)))
+    grown = F.interpolate(at_1.masks_BHW[None], scale_factor=2.0, mode="bilinear", align_corners=False)[0]
+    assert (result.masks_BHW - grown).abs().max() < 0.1
 
 
 @pytest.mark.parametrize("opacity", [0.0, 0.5])
@@ -481,7 +508,7 @@ def test_upscale_below_1(upscale):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"mask": "oval"}, "mask must be 'face' or 'box', got 'oval'"),
+        ({"mask": "oval"}, "mask must be 'face', 'outline' or 'box', got 'oval'"),
         ({"faces": "biggest"}, "expected one of all, largest, center, got 'biggest'"),
         ({"smallest_face": -1}, "smallest face must be 0 or more"),
         ({"smallest_face": math.nan}, "smallest face must be 0 or more"),

@@ -17,7 +17,7 @@ from codeformer_core.commands import weights as command
 from codeformer_core.commands.errors import Stopped
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig
-from codeformer_core.weights import catalog
+from codeformer_core.weights import catalog, folders
 from codeformer_core.weights.convert import to_published
 from codeformer_core.weights.load import read_state_dict
 
@@ -96,7 +96,9 @@ def test_list(models, capsys):
     assert str(path) in by_name["codeformer"] and "359.2 MiB" in by_name["codeformer"]
     assert "S-Lab" in by_name["codeformer"] and "confirmed" in by_name["codeformer"]
     assert "not installed" in by_name["vqgan_code1024"] and "one source" in by_name["vqgan_code1024"]
-    assert "face_detection_yunet_2023mar.onnx" in by_name["yunet"]
+    assert by_name["yunet"].endswith("face_detection_yunet_2023mar.onnx (comes with the package)")
+    assert by_name["codeformer_starter"].endswith("codeformer_starter.safetensors (comes with the package)")
+    assert "Apache-2.0" in by_name["codeformer_starter"] and "comes with" not in by_name["codeformer"]
     assert str(models) in lines[-1]
 
 
@@ -119,6 +121,17 @@ def test_download_to_a_folder(models, served, tmp_path):
 def test_download_of_an_unknown_name_begins_nothing(models, served, capsys):
     assert weights("download", "codeformer", "codefromer") == 1
     assert "Did you mean codeformer?" in capsys.readouterr().err and not models.exists()
+
+
+@pytest.mark.parametrize("where", [(), ("--folder", "here")])
+def test_what_comes_with_the_package_is_not_downloaded(models, tmp_path, monkeypatch, capsys, where):
+    monkeypatch.chdir(tmp_path)
+    assert weights("download", "codeformer_starter", *where) == 0
+    assert "codeformer_starter: already installed as" in capsys.readouterr().out
+    assert not models.exists() and not (tmp_path / "here").exists()
+    monkeypatch.setattr(folders, "ASSETS_FOLDER", tmp_path / "gone")
+    assert weights("download", "codeformer_starter", *where) == 1
+    assert "codeformer_starter.safetensors can't be downloaded: install this package again" in capsys.readouterr().err
 
 
 def test_failed_download(models, served, capsys):
@@ -147,10 +160,19 @@ def test_verify_installed(models, served, capsys):
     assert weights("verify") == 0
     out = capsys.readouterr().out
     assert "GOOD" in out and "codeformer.pth" in out and "yunet" in out
+    assert "codeformer_starter.safetensors: codeformer_starter" in out
     (models / "facerestore_models" / "codeformer.pth").write_bytes(BODY[:-1])
     assert weights("verify") == 1
     out = capsys.readouterr().out
     assert "BAD" in out and "12,999 bytes, expected 13,000" in out and "download codeformer" in out
+
+
+def test_verify_a_damaged_file_of_the_package(tmp_path, capsys):
+    path = tmp_path / "codeformer_starter.safetensors"
+    path.write_bytes(b"broken")
+    assert weights("verify", path) == 1
+    out = capsys.readouterr().out
+    assert "BAD" in out and "6 bytes, expected" in out and "Delete it and install this package again" in out
 
 
 def test_verify_named_files(tmp_path, served, capsys):

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+
+from codeformer_core.weights.catalog import DETECTORS
+from codeformer_core.weights.folders import find_weights
 
 from .prompts import report, restore_prompt
 from .server import REPOSITORY, Server, ServerFailed
 from .workflow import load_workflow
 
+# In the order in which auto prefers them; they are on every machine.
+SHIPPED_DETECTORS = [name for name in DETECTORS if find_weights(name, [])]
 NODES = ("CodeFormerLoadModel", "CodeFormerLoadDetector", "CodeFormerFaceRestore")
 
 
@@ -20,6 +27,20 @@ def definition(server: Server, kind: str) -> dict[str, Any]:
 
 def options(server: Server, kind: str, name: str) -> list[str]:
     return definition(server, kind)["input"]["required"][name][1]["options"]
+
+
+@contextmanager
+def without_codeformer(server: Server) -> Iterator[None]:
+    """As on a machine where nothing was downloaded yet."""
+    files = list((server.base / "models" / "facerestore_models").glob("codeformer.*"))
+    assert files
+    for file in files:
+        file.rename(server.base / file.name)
+    try:
+        yield
+    finally:
+        for file in files:
+            (server.base / file.name).rename(file)
 
 
 @pytest.mark.parametrize("kind", NODES)
@@ -55,12 +76,37 @@ def test_search_words_where_the_host_knows_them(server: Server):
 
 def test_dropdowns_show_what_is_here_and_what_can_be_fetched(server: Server):
     # The detector that lies among the restorers is none of them; the user's own folder counts.
-    assert options(server, "CodeFormerLoadModel", "model") == ["codeformer.pth", "my_faces.pth", "painter.pth"]
-    detectors = ["retinaface_resnet50 (download)", "retinaface_mobile0.25", "yunet"]
+    models = ["auto", "codeformer.pth", "my_faces.pth", "painter.pth", "codeformer_starter.safetensors"]
+    assert options(server, "CodeFormerLoadModel", "model") == models
+    assert SHIPPED_DETECTORS
+    detectors = ["retinaface_resnet50 (download)", "retinaface_mobile0.25", *SHIPPED_DETECTORS]
     assert options(server, "CodeFormerLoadDetector", "detector") == detectors
     assert options(server, "CodeFormerLoadModel", "detector") == ["auto", *detectors]
     assert options(server, "CodeFormerLoadModel", "parser") == ["auto", "parsenet (download)"]
     assert "S-Lab" in definition(server, "CodeFormerLoadModel")["input"]["required"]["model"][1]["tooltip"]
+
+
+def test_auto_takes_the_published_model_and_without_it_the_one_that_comes_with_the_pack(server: Server):
+    prompt = restore_prompt(model="auto")
+    assert "restored by codeformer." in (said := report(server.run(prompt))) and "starter" not in said
+    with without_codeformer(server):
+        models = options(server, "CodeFormerLoadModel", "model")
+        assert models[0] == "auto" and models[-2:] == ["codeformer_starter.safetensors", "codeformer.pth (download)"]
+        begun = len(server.log)
+        said = report(server.run(prompt))
+        assert "1 face found, 1 restored\nrestored by codeformer_starter.safetensors" in said
+        assert "codeformer.pth gives better faces (S-Lab License 1.0" in said
+        log = server.log[begun:]
+        assert "Load Face Restore Model: codeformer_starter.safetensors is the small starter" in log
+        assert "Face Restore: restored by codeformer_starter.safetensors at fidelity 0.5, mask: outline from " in log
+        # A workflow that was saved when the file was there says what to do.
+        with pytest.raises(ServerFailed, match=re.escape("choose 'codeformer.pth (download)'")):
+            server.queue(restore_prompt())
+    assert "restored by codeformer." in report(server.run(prompt))
+
+
+def test_a_workflow_saved_before_the_download_stays_valid(server: Server):
+    assert "restored by codeformer." in report(server.run(restore_prompt(model="codeformer.pth (download)")))
 
 
 def test_model_from_the_users_own_folder(server: Server):

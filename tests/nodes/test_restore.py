@@ -51,6 +51,7 @@ def test_example_workflow_restores_the_faces_and_nothing_else(server: Server):
     inside = result.mask == 255
     assert np.abs(result.after[inside].astype(int) - result.before[inside]).mean() > 10
     assert "picture 1: 2 faces found, 2 restored" in report(done)
+    assert "mask: outline from landmarks (no face parser is installed)" in report(done)
     saved = server.pictures(done, node_of({k: v for k, v in prompt.items() if k.isdigit()}, "SaveImage"))
     assert np.array_equal(saved[0], result.after)
 
@@ -98,6 +99,15 @@ def test_fidelity_and_opacity_have_an_effect(server: Server):
     )
     assert not np.array_equal(cleanest.after, closest.after)
     assert hidden.same
+
+
+def test_masks_of_three_kinds(server: Server):
+    face, outline, box = (
+        seen(server, server.run(restore_prompt(mask=mask))).touched > 0 for mask in ("face", "outline", "box")
+    )
+    # Without a parser's file the face is pasted in its outline.
+    assert np.array_equal(face, outline)
+    assert 0.05 < outline.mean() < 0.7 * box.mean() and not outline[~box].any()
 
 
 def test_upscale_sets_the_size_with_and_without_an_upscale_model(server: Server):

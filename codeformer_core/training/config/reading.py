@@ -53,10 +53,11 @@ def build(cls: type[Config], mapping: Any, where: str) -> Config:
     for key in mapping:
         if key not in fields:
             raise ValueError(f"{where}: there is no key {key!r}{nearest(str(key), fields)}")
-    if missing := [name for name in fields if name not in mapping]:
+    needed = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
+    if missing := [name for name in needed if name not in mapping]:
         raise ValueError(f"{where}: missing {', '.join(missing)}; start from a preset ({', '.join(PRESETS)})")
     hints = typing.get_type_hints(cls)
-    values = {name: _convert(hints[name], mapping[name], f"{where}: {name}") for name in fields}
+    values = {name: _convert(hints[name], mapping[name], f"{where}: {name}") for name in fields if name in mapping}
     try:
         return cls(**values)
     except ValueError as error:

@@ -1,8 +1,8 @@
 """A training run as values: sizes, losses, schedules, what is frozen, which degradation comes when.
 
-Nothing has a default here: a preset names every value, and a user's file changes the ones it names. Ranges are
-checked where a wrong value would only show hours later. Numbers of the published trainer and of the paper: see the
-presets.
+A preset names every value, and a user's file changes the ones it names. A default has only what was added later: the
+config.json of an older run doesn't name it. Ranges are checked where a wrong value would only show hours later. Numbers
+of the published trainer and of the paper: see the presets.
 """
 
 from __future__ import annotations
@@ -258,8 +258,9 @@ class Engine:
 
     precision: "float32" or "bfloat16" (autocast; weights stay float32). accumulate: parts a batch is cut into, one
     after the other. compile: torch.compile. deterministic: bit by bit the same on a GPU too, slower.
-    save_every, validate_every, log_every: steps. keep: newest checkpoints. pictures: faces in a picture grid.
-    validation_faces: at most so many are measured.
+    save_every, validate_every, log_every: steps. keep: newest checkpoints. checkpoint_file_mib: no file of a checkpoint
+    is larger than so many MiB; None: no limit. pictures: faces in a picture grid. validation_faces: at most so many are
+    measured.
     """
 
     seed: int
@@ -274,6 +275,7 @@ class Engine:
     validate_every: int
     validation_faces: int
     pictures: int
+    checkpoint_file_mib: int | None = None
 
     def __post_init__(self) -> None:
         _one_of("precision", self.precision, ("float32", "bfloat16"))
@@ -283,6 +285,8 @@ class Engine:
             raise ValueError(f"seed must be from 0 to {2**31 - 1}, got {self.seed}")
         for name in ("accumulate", "save_every", "keep", "log_every", "validate_every", "validation_faces", "pictures"):
             _at_least(name, getattr(self, name), 1)
+        if self.checkpoint_file_mib is not None:
+            _at_least("checkpoint_file_mib", self.checkpoint_file_mib, 1)
 
 
 @dataclass(frozen=True)

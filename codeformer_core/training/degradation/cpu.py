@@ -12,8 +12,11 @@ from .kernels import gaussian_kernels, kernel_side
 from .noise import normals
 
 
-def degrade_on_cpu(clean_HW3: np.ndarray, drawn: Drawn) -> np.ndarray:
-    """(size, size, 3) uint8 RGB -> a new one of the same shape. Raises ValueError for other sizes and types."""
+def degrade_on_cpu(clean_HW3: np.ndarray, drawn: Drawn, *, bicubic: bool = False) -> np.ndarray:
+    """(size, size, 3) uint8 RGB -> a new one of the same shape. Raises ValueError for other sizes and types.
+
+    bicubic: the shrunken face is enlarged so and not bilinearly, as networks are trained; for comparisons.
+    """
     import cv2
 
     if clean_HW3.dtype != np.uint8 or clean_HW3.shape != (drawn.size, drawn.size, 3):
@@ -28,14 +31,15 @@ def degrade_on_cpu(clean_HW3: np.ndarray, drawn: Drawn) -> np.ndarray:
         kernel_KK = gaussian_kernels([drawn.blur], kernel_side(drawn.size))[0]
         levels = cv2.filter2D(levels, -1, kernel_KK, borderType=cv2.BORDER_REFLECT_101)
     if drawn.low_size is not None:
-        levels = _resized(levels, drawn.low_size)
+        levels = _resized(levels, drawn.low_size, cv2.INTER_LINEAR)
     if drawn.noise_sigma is not None:
         levels = levels + np.float32(drawn.noise_sigma) * normals(drawn.noise_seed, levels.size).reshape(levels.shape)
     levels = levels.clip(0, 255)
     if drawn.jpeg_quality is not None:
         levels = _through_jpeg(_rounded(levels), drawn.jpeg_quality).astype(np.float32)
     if drawn.low_size is not None:
-        levels = _resized(levels, drawn.size)
+        levels = _resized(levels, drawn.size, cv2.INTER_CUBIC if bicubic else cv2.INTER_LINEAR)
+        levels = levels.clip(0, 255)  # which a bicubic filter leaves
     if drawn.colors is not None:
         levels = change_colors(torch.from_numpy(levels).permute(2, 0, 1), drawn.colors).permute(1, 2, 0).numpy()
     return _rounded(levels)
@@ -45,10 +49,10 @@ def _rounded(levels: np.ndarray) -> np.ndarray:
     return np.rint(levels).clip(0, 255).astype(np.uint8)
 
 
-def _resized(levels_HW3: np.ndarray, size: int) -> np.ndarray:
+def _resized(levels_HW3: np.ndarray, size: int, interpolation: int) -> np.ndarray:
     import cv2
 
-    return cv2.resize(levels_HW3, (size, size), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(levels_HW3, (size, size), interpolation=interpolation)
 
 
 def _through_jpeg(face_HW3: np.ndarray, quality: int) -> np.ndarray:

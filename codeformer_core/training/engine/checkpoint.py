@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ...atomic import flush, flush_folder
+from .pieces import MIB, PieceWriter, divided
 from .processes import Processes
 
 _NAME = re.compile(r"step-(\d{9})")
@@ -40,12 +41,16 @@ class Meta:
 
 
 class Checkpoints:
-    """The checkpoints of one run, oldest first; all processes call `save` together."""
+    """The checkpoints of one run, oldest first; all processes call `save` together.
 
-    def __init__(self, folder: Path, keep: int, processes: Processes) -> None:
+    file_mib: no file of a checkpoint is larger; None: each process writes one file.
+    """
+
+    def __init__(self, folder: Path, keep: int, processes: Processes, file_mib: int | None = None) -> None:
         self.folder = folder
         self.keep = keep
         self.processes = processes
+        self.file_mib = file_mib
 
     def newest(self) -> Path | None:
         found = self.all()
@@ -76,6 +81,12 @@ class Checkpoints:
                 f"{needed / _GIB:.2f} GiB. Make room, name another folder with -o, or keep fewer (--set engine.keep=1)"
             )
 
+    def require_pieces(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise ValueError naming a tensor that is larger than a file may be."""
+        if self.file_mib is not None:
+            sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}
+            divided(sizes, self.file_mib * MIB)
+
     def save(self, tensors: Mapping[str, Tensor], meta: Meta) -> Path:
         """Write a checkpoint and remove the oldest ones. Raises OSError naming the folder; the earlier checkpoints
         stay."""
@@ -103,7 +114,10 @@ class Checkpoints:
                 shutil.rmtree(left)  # of a run that was killed while it wrote
             unfinished.mkdir(parents=True)
         self.processes.wait()
-        writer = dcp.HuggingFaceStorageWriter(str(unfinished), save_distributed=True)
+        if self.file_mib is None:
+            writer = dcp.HuggingFaceStorageWriter(str(unfinished), save_distributed=True)
+        else:
+            writer = PieceWriter(str(unfinished), self.file_mib * MIB)
         try:
             with _quiet():
                 dcp.save(dict(tensors), storage_writer=writer, no_dist=self.processes.count == 1)

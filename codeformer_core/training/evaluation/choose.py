@@ -13,7 +13,7 @@ from ..metrics import frechet, identity, lpips
 from ..metrics.kinds import FaceMetric, SetMetric, Skipped
 from ..metrics.landmarks import LandmarkDistance
 from ..metrics.niqe import Niqe, read_pristine_model
-from ..metrics.pixels import GradientSimilarity, Psnr, Ssim
+from ..metrics.pixels import GradientSimilarity, Psnr, Sharpness, Ssim
 
 File = str | os.PathLike[str]
 
@@ -51,7 +51,7 @@ def choose_metrics(files: MetricFiles, device: torch.device | str, detector: Fac
 
     Raises WeightsError for a file that is given and isn't what its metric needs.
     """
-    per_face: list[FaceMetric] = [Psnr(), Ssim(), GradientSimilarity()]
+    per_face: list[FaceMetric] = [Psnr(), Ssim(), GradientSimilarity(), Sharpness()]
     per_set: list[SetMetric] = []
     skipped: list[Skipped] = []
     if files.lpips_backbone is None:

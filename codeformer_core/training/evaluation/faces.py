@@ -52,11 +52,14 @@ def clean_batches(source: FaceSource, indices: Sequence[int], batch_size: int) -
         yield CleanBatch(tuple(names), stacked_BHW3, tuple(left_out))
 
 
-def degraded(batch: CleanBatch, name: str, degradation: Degradation, seed: int) -> np.ndarray:
-    """-> degraded_BHW3 uint8. A face's degradation depends on the seed, `name` and the face's name alone."""
+def degraded(batch: CleanBatch, name: str, degradation: Degradation, seed: int, *, bicubic: bool = False) -> np.ndarray:
+    """-> degraded_BHW3 uint8. A face's degradation depends on the seed, `name` and the face's name alone.
+
+    bicubic: enlarged so and not bilinearly, which is all that differs.
+    """
     return np.stack(
         [
-            degrade_on_cpu(face_HW3, draw(degradation, face_HW3.shape[0], seeded(seed, name, face)))
+            degrade_on_cpu(face_HW3, draw(degradation, face_HW3.shape[0], seeded(seed, name, face)), bicubic=bicubic)
             for face, face_HW3 in zip(batch.names, batch.faces_BHW3, strict=True)
         ]
     )
@@ -73,10 +76,3 @@ def seeded(seed: int, *words: str | int) -> torch.Generator:
 def to_unit(faces_BHW3: np.ndarray, device: torch.device) -> Tensor:
     """uint8 -> faces_B3HW float32 in [0, 1] on `device`."""
     return torch.from_numpy(faces_BHW3).to(device).permute(0, 3, 1, 2).float() / 255
-
-
-def denoised(faces_BHW3: np.ndarray) -> np.ndarray:
-    """A baseline that learned nothing: OpenCV's non-local means with its own strengths. uint8 RGB to the same."""
-    import cv2
-
-    return np.stack([cv2.fastNlMeansDenoisingColored(face_HW3[..., ::-1])[..., ::-1] for face_HW3 in faces_BHW3])

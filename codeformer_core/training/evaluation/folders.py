@@ -72,7 +72,7 @@ def evaluate_folders(
         if on_progress is not None:
             on_progress(done, len(pairs), batch[-1].name)
     return Evaluation(
-        columns=columns_of(metrics.per_face, metrics.per_set),
+        columns=columns_of(metrics.per_face, metrics.per_set, to_input=False),
         rows=tuple(gatherer.rows),
         means=means_of(gatherer.rows, gatherer.set_distances()),
         accuracies=(),

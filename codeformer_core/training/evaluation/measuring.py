@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..metrics.kinds import SetMetric
 from .choose import Metrics
-from .results import Group, Row
+from .results import TO_INPUT, Group, Row
 
 
 class Gatherer:
@@ -24,9 +24,18 @@ class Gatherer:
         self._made: dict[tuple[str, Group], list[np.ndarray]] = {}
         self._clean: dict[str, list[np.ndarray]] = {}
 
-    def add(self, group: Group, names: Sequence[str], made_B3HW: Tensor, clean_B3HW: Tensor) -> None:
-        """Rows for a batch. made, clean: RGB in [0, 1]."""
+    def add(
+        self,
+        group: Group,
+        names: Sequence[str],
+        made_B3HW: Tensor,
+        clean_B3HW: Tensor,
+        input_B3HW: Tensor | None = None,
+    ) -> None:
+        """Rows for a batch. made, clean: RGB in [0, 1]; input: the degraded faces, where they are known."""
         measured = {metric.name: metric.measure(made_B3HW, clean_B3HW).tolist() for metric in self._metrics.per_face}
+        if input_B3HW is not None:
+            measured[TO_INPUT] = ((made_B3HW - input_B3HW).abs().double().mean((1, 2, 3)) * 255).tolist()
         for index, name in enumerate(names):
             self.rows.append(Row(name, group, {metric: values[index] for metric, values in measured.items()}))
         for metric in self._metrics.per_set:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ...atomic import write_whole
 from . import tables
-from .results import Column, Evaluation, Sample, best_of
+from .results import Evaluation, Sample, best_of
 
 PAGE, FACES, SUMMARY, CODES = "report.html", "faces.csv", "summary.csv", "codes.csv"
 # Pictures of the page are at most this wide and high: a dozen faces stay below a megabyte.
@@ -98,16 +98,12 @@ def _means(evaluation: Evaluation) -> list[str]:
         }
         if degradation:
             parts.append(f"<h3>{escape(degradation)}</h3>")
-        parts.append(_table(["", "faces", *map(_heading, evaluation.columns)], rows, marked))
+        parts.append(_table(["", "faces", *map(tables.heading, evaluation.columns)], rows, marked))
     parts.append(
         "<p>↑: more is better, ↓: less is better; the best of a table is marked. (n): only so many faces have a value. "
         "FID depends on the number of faces: compare it only between networks measured on the same faces.</p>"
     )
     return parts
-
-
-def _heading(column: Column) -> str:
-    return f"{column.name} {tables.arrow(column)}"
 
 
 def _accuracies(evaluation: Evaluation) -> list[str]:

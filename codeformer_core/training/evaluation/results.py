@@ -14,7 +14,10 @@ import numpy as np
 from ..metrics.kinds import Better, FaceMetric, SetMetric, Skipped
 
 # What was done to the face that a row is about.
-DEGRADED, BASELINE, RESTORED = "degraded", "denoised", "restored"
+DEGRADED, BASELINE, RESTORED = "degraded", "bicubic + NLM", "restored"
+# The column that says how far the degraded face was left behind: mean absolute difference of all values, of 255. Not a
+# PSNR, whose mean one face without any change makes infinite.
+TO_INPUT = "L1 to input"
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,11 @@ class Evaluation:
     left_out: tuple[str, ...]
 
 
-def columns_of(per_face: Sequence[FaceMetric], per_set: Sequence[SetMetric]) -> tuple[Column, ...]:
+def columns_of(per_face: Sequence[FaceMetric], per_set: Sequence[SetMetric], *, to_input: bool) -> tuple[Column, ...]:
+    """to_input: whether the degraded faces are known, so that rows have a value of TO_INPUT."""
     return (
         *(Column(metric.name, metric.better, False) for metric in per_face),
+        *([Column(TO_INPUT, "neither", False)] if to_input else []),
         *(Column(metric.name, metric.better, True) for metric in per_set),
     )
 
@@ -122,6 +127,8 @@ def _mean(group: Group, rows: Sequence[Row], of_set: Mapping[str, float]) -> Mea
 def best_of(means: Sequence[Mean], column: Column) -> set[Group]:
     """The groups whose value is the best of its degradation; none where there is nothing to choose from."""
     best: set[Group] = set()
+    if column.better == "neither":
+        return best
     for degradation in dict.fromkeys(mean.group.degradation for mean in means):
         known = {
             mean.group: mean.values[column.name]

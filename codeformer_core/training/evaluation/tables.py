@@ -60,7 +60,7 @@ def shown_mean(mean: Mean, column: Column) -> str:
 def summary_lines(evaluation: Evaluation) -> list[str]:
     """The table of means as text, the best of each degradation with a star."""
     best = {column.name: best_of(evaluation.means, column) for column in evaluation.columns}
-    header = ["degradation", "faces", *(f"{column.name} {arrow(column)}" for column in evaluation.columns)]
+    header = ["degradation", "faces", *map(heading, evaluation.columns)]
     if all(not mean.group.degradation for mean in evaluation.means):
         header[0] = "picture"
     table = [header]
@@ -80,8 +80,9 @@ def summary_lines(evaluation: Evaluation) -> list[str]:
     return lines
 
 
-def arrow(column: Column) -> str:
-    return "↑" if column.better == "higher" else "↓"
+def heading(column: Column) -> str:
+    """The metric's name and whether more of it is better."""
+    return column.name + {"higher": " ↑", "lower": " ↓", "neither": ""}[column.better]
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> list[str]:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Better = Literal["higher", "lower"]
+# "neither": a property to compare, of which no value is the best.
+Better = Literal["higher", "lower", "neither"]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""PSNR, SSIM and the similarity of gradients: metrics that need no file.
+"""PSNR, SSIM, the similarity of gradients and sharpness: metrics that need no file.
 
 All on RGB, no border cut off, as VQFR's published comparison does for faces.
 Shape legend: B faces, H W height and width.
@@ -16,6 +16,8 @@ from .kinds import Better, check_pair
 SSIM_WINDOW = 11
 # Xue et al. 2013 (GMSD, arXiv 1308.3052): 170 for gray levels of 0..255 and gradients by Prewitt.
 GRADIENT_CONSTANT = 170 / 255**2
+# Mean gradient magnitude of [0, 1] that is nothing but float32's rounding.
+FLAT = 1e-6
 # BT.601, full range
 LUMA = (0.299, 0.587, 0.114)
 
@@ -86,6 +88,23 @@ class GradientSimilarity:
             restored_BHW.square() + clean_BHW.square() + GRADIENT_CONSTANT
         )
         return similarity_BHW.mean((1, 2)).cpu().double()
+
+
+class Sharpness:
+    """How strong the edges are beside the clean face's: mean gradient magnitude of the luma, restored / clean.
+
+    1 for equal faces; below, the face is smoother, above, it is sharper or noisier. NaN where the clean face has a
+    single colour.
+    """
+
+    name = "sharpness"
+    better: Better = "neither"
+
+    @torch.no_grad()
+    def measure(self, restored_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:
+        check_pair(restored_B3HW, clean_B3HW)
+        restored_B, clean_B = (gradient_magnitude(faces).mean((1, 2)) for faces in (restored_B3HW, clean_B3HW))
+        return torch.where(clean_B > FLAT, restored_B / clean_B, torch.nan).cpu().double()
 
 
 def gradient_magnitude(faces_B3HW: Tensor) -> Tensor:

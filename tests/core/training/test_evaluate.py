@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,11 +13,13 @@ from PIL import Image
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig, VQAutoencoder
 from codeformer_core.training.data.files import BrokenFace
-from codeformer_core.training.degradation import LEVELS, PRESETS
+from codeformer_core.training.degradation import LEVELS, PRESETS, draw
+from codeformer_core.training.degradation.noise import normals
 from codeformer_core.training.evaluation.ablation import METHODS, HeadTraining, run_ablation
 from codeformer_core.training.evaluation.choose import MetricFiles, Metrics, choose_metrics
+from codeformer_core.training.evaluation.classical import STRENGTH, bicubic_denoised
 from codeformer_core.training.evaluation.evaluate import evaluate_model, in_8_bits
-from codeformer_core.training.evaluation.faces import clean_batches, degraded, spread
+from codeformer_core.training.evaluation.faces import clean_batches, degraded, seeded, spread
 from codeformer_core.training.evaluation.folders import evaluate_folders
 from codeformer_core.training.evaluation.results import Column, Group, Mean, Row, best_of, means_of
 from codeformer_core.training.metrics.frechet import Fid
@@ -170,7 +173,7 @@ def test_a_network_is_measured_under_every_degradation(network, teacher):
     groups = [
         Group(name, method, fidelity)
         for name in degradations
-        for method, fidelity in (("degraded", None), ("denoised", None), ("restored", 0.0), ("restored", 1.0))
+        for method, fidelity in (("degraded", None), ("bicubic + NLM", None), ("restored", 0.0), ("restored", 1.0))
     ]
     assert [mean.group for mean in found.means] == groups and all(mean.faces == 4 for mean in found.means)
     assert len(found.rows) == 4 * len(groups)
@@ -185,6 +188,11 @@ def test_a_network_is_measured_under_every_degradation(network, teacher):
     error = (levels - torch.from_numpy(batch.faces_BHW3).permute(0, 3, 1, 2).double() / 255).square().mean()
     value = next(r.values["PSNR"] for r in found.rows if r.face == "face02.png" and r.group == groups[-1])
     assert value == pytest.approx(-10 * math.log10(float(error)), abs=1e-3)
+    apart = (levels * 255 - torch.from_numpy(degraded_HW3).permute(2, 0, 1)[None].double()).abs().mean()
+    to_input = {r.group: r.values["L1 to input"] for r in found.rows if r.face == "face02.png"}
+    assert to_input[groups[-1]] == pytest.approx(float(apart), abs=1e-3)
+    assert to_input[Group("x8", "degraded", None)] == 0 < to_input[Group("x8", "bicubic + NLM", None)] < 20
+    assert found.columns == (Column("PSNR", "higher", False), Column("L1 to input", "neither", False))
     codes = teacher.nearest_codes(teacher.encode(torch.from_numpy(batch.faces_BHW3).permute(0, 3, 1, 2) / 127.5 - 1))
     assert codes.shape == (1, 256)
 
@@ -203,7 +211,7 @@ def test_a_network_is_measured_under_every_degradation(network, teacher):
     assert accuracies["x8"].nearest == pytest.approx(nearest / 1024, abs=2 / 1024)
 
     sample = found.samples[0]
-    labels = ["clean", "degraded", "denoised", "restored, w = 0", "restored, w = 1"]
+    labels = ["clean", "degraded", "bicubic + NLM", "restored, w = 0", "restored, w = 1"]
     assert [label for label, _ in sample.pictures] == labels and sample.face == "face00.png"
     assert {(one.face, one.degradation) for one in found.samples} == {
         (face, name) for face in ("face00.png", "face04.png") for name in degradations
@@ -222,6 +230,38 @@ def test_the_seed_decides_and_the_company_does_not(network):
     assert values(5, None, 4) == values(5, None, 1)
     assert values(5, 2, 4) == {name: value for name, value in values(5, None, 4).items() if name in values(5, 2, 4)}
     assert values(5, None, 4) != values(6, None, 4)
+
+
+def test_the_baseline_is_the_same_degradation_enlarged_bicubically_and_denoised():
+    batch = next(iter(clean_batches(PatternFaces(2), [0, 1], 2)))
+    level = LEVELS["x4"]
+    made_BHW3 = bicubic_denoised(batch, "x4", level, 3)
+    assert made_BHW3.shape == batch.faces_BHW3.shape and made_BHW3.dtype == np.uint8
+    for face, clean_HW3, made_HW3 in zip(batch.names, batch.faces_BHW3, made_BHW3, strict=True):
+        drawn = draw(level, 32, seeded(3, "x4", face))
+        assert drawn.low_size == 8 and drawn.noise_sigma == 5
+        small = cv2.filter2D(
+            clean_HW3.astype(np.float32), -1, cv2.getGaussianKernel(3, 2 / 16) @ cv2.getGaussianKernel(3, 2 / 16).T
+        )
+        small = cv2.resize(small, (8, 8), interpolation=cv2.INTER_LINEAR)
+        small = small + 5 * normals(drawn.noise_seed, 192).reshape(8, 8, 3)
+        _, data = cv2.imencode(
+            ".jpg", np.rint(small).clip(0, 255).astype(np.uint8)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75]
+        )
+        enlarged = cv2.resize(
+            cv2.imdecode(data, cv2.IMREAD_COLOR).astype(np.float32), (32, 32), interpolation=cv2.INTER_CUBIC
+        )
+        expected = cv2.fastNlMeansDenoisingColored(
+            np.rint(enlarged).clip(0, 255).astype(np.uint8), None, STRENGTH, STRENGTH
+        )
+        assert np.abs(expected[..., ::-1].astype(int) - made_HW3).max() <= 2
+    bilinear_BHW3 = degraded(batch, "x4", level, 3)
+    assert not np.array_equal(bilinear_BHW3, degraded(batch, "x4", level, 3, bicubic=True))
+    # Stronger is smoother.
+    strong_BHW3 = bicubic_denoised(batch, "x4", level, 3, strength=30)
+    assert (
+        np.abs(np.diff(strong_BHW3.astype(int), axis=1)).mean() < np.abs(np.diff(made_BHW3.astype(int), axis=1)).mean()
+    )
 
 
 def test_inpainting_is_restored_without_adain(network, monkeypatch):
@@ -299,12 +339,13 @@ def test_means_leave_out_what_is_not_there_and_the_best_is_found():
     assert best_of((first, second), Column("PSNR", "higher", False)) == {b}
     assert best_of((first, second), Column("FID", "lower", True)) == {b}
     assert best_of((first, second), Column("landmarks", "lower", False)) == set()
+    assert best_of((first, second), Column("PSNR", "neither", False)) == set()
     assert best_of((Mean(a, 1, {"PSNR": 1.0}, {"PSNR": 1}),), Column("PSNR", "higher", False)) == set()
 
 
 def test_metrics_without_files_are_skipped_by_name():
     chosen = choose_metrics(MetricFiles(), "cpu", None)
-    assert [metric.name for metric in chosen.per_face] == ["PSNR", "SSIM", "gradients"]
+    assert [metric.name for metric in chosen.per_face] == ["PSNR", "SSIM", "gradients", "sharpness"]
     reasons = {metric.name: metric.reason for metric in chosen.skipped}
     assert reasons.keys() == {"LPIPS", "identity", "landmarks", "NIQE", "FID"}
     assert all(reason.startswith("skipped: ") for reason in reasons.values())

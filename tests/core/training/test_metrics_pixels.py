@@ -1,4 +1,4 @@
-"""PSNR, SSIM and gradient similarity against small numpy computations."""
+"""PSNR, SSIM, gradient similarity and sharpness against small numpy computations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from codeformer_core.training.metrics.pixels import GRADIENT_CONSTANT, GradientSimilarity, Psnr, Ssim
+from codeformer_core.training.metrics.pixels import GRADIENT_CONSTANT, GradientSimilarity, Psnr, Sharpness, Ssim
 
 METRICS = (Psnr(), Ssim(), GradientSimilarity())
 
@@ -58,19 +58,35 @@ def test_ssim_is_its_formula():
     np.testing.assert_allclose(Ssim().measure(restored, clean), expected, atol=2e-5)
 
 
+def magnitude(face_3HW: np.ndarray) -> np.ndarray:
+    """Of the luma's gradient, by differences of sums over three pixels."""
+    height, width = face_3HW.shape[1:]
+    luma = np.pad(np.tensordot((0.299, 0.587, 0.114), face_3HW, 1), 1, mode="edge")
+    across = sum(luma[i : i + height, 0:width] - luma[i : i + height, 2 : width + 2] for i in range(3)) / 3
+    down = sum(luma[0:height, i : i + width] - luma[2 : height + 2, i : i + width] for i in range(3)) / 3
+    return np.sqrt(across**2 + down**2)
+
+
 def test_gradient_similarity_is_its_formula():
     restored, clean = pairs(height=12, width=9)
-
-    def magnitude(face_3HW: np.ndarray) -> np.ndarray:
-        luma = np.pad(np.tensordot((0.299, 0.587, 0.114), face_3HW, 1), 1, mode="edge")
-        across = sum(luma[i : i + 12, 0:9] - luma[i : i + 12, 2:11] for i in range(3)) / 3
-        down = sum(luma[0:12, i : i + 9] - luma[2:14, i : i + 9] for i in range(3)) / 3
-        return np.sqrt(across**2 + down**2)
-
     for index, value in enumerate(GradientSimilarity().measure(restored, clean)):
         g, h = magnitude(restored[index].double().numpy()), magnitude(clean[index].double().numpy())
         expected = ((2 * g * h + GRADIENT_CONSTANT) / (g**2 + h**2 + GRADIENT_CONSTANT)).mean()
         assert float(value) == pytest.approx(expected, abs=1e-5)
+
+
+def test_sharpness_is_a_share_of_the_clean_faces_edges():
+    restored, clean = pairs(height=12, width=9)
+    values = Sharpness().measure(restored, clean)
+    for index, value in enumerate(values):
+        g, h = magnitude(restored[index].double().numpy()), magnitude(clean[index].double().numpy())
+        assert float(value) == pytest.approx(g.mean() / h.mean(), rel=1e-4)
+    assert (values.diff() > 0).all(), "noise has edges too"
+    blurred = torch.nn.functional.avg_pool2d(clean, 3, 1, 1, count_include_pad=False)
+    assert (Sharpness().measure(blurred, clean) < 1).all()
+    single = torch.full_like(clean, 0.5)
+    assert Sharpness().measure(restored, single).isnan().all()
+    assert (Sharpness().measure(single, clean) < 1e-6).all()
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
@@ -87,11 +103,11 @@ def test_more_noise_is_worse_and_a_face_does_not_depend_on_its_neighbours(metric
 def test_equal_faces_get_the_best_value():
     _, clean = pairs()
     assert all(math.isinf(value) for value in Psnr().measure(clean, clean))
-    for metric in METRICS[1:]:
+    for metric in (*METRICS[1:], Sharpness()):
         torch.testing.assert_close(metric.measure(clean, clean), torch.ones(3, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+@pytest.mark.parametrize("metric", (*METRICS, Sharpness()), ids=lambda metric: metric.name)
 def test_wrong_inputs_are_named(metric):
     restored, clean = pairs()
     with pytest.raises(ValueError, match=r"\(3, 3, 40, 32\).*\(2, 3, 40, 32\)"):

@@ -91,8 +91,9 @@ def killed_in_the_middle(processes: int, folder: Path, *words: str) -> None:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_and_resumed_equals_never_stopped(processes, config_file, tiny_teacher, tmp_path):
-    """Stage III: discriminator, codes-only steps, unused parameters, two optimisers."""
+    """Stage III: discriminator, codes-only steps, unused parameters, two optimisers; checkpoints in pieces."""
     config = config_file(
+        "engine.checkpoint_file_mib=1",
         "stages.stage3.iterations=24",
         "stages.stage3.starts_from=teacher",
         "stages.stage3.adversarial.starts_after=6",
@@ -109,6 +110,8 @@ def test_killed_and_resumed_equals_never_stopped(processes, config_file, tiny_te
     whole, resumed = newest(tmp_path / "whole"), newest(tmp_path / "killed")
     assert whole.keys() == resumed.keys()
     assert sum(name.startswith("random.") for name in whole) == processes
+    sizes = [file.stat().st_size for file in (tmp_path / "killed" / "checkpoints").glob("*/*")]
+    assert len(sizes) > 9 and max(sizes) <= 2**20
     for name, tensor in whole.items():
         assert torch.equal(tensor, resumed[name]), name
 

@@ -94,6 +94,33 @@ def test_stage1_is_nothing_to_go_on_from(train, tiny_teacher):
     refused(train("stage3", *words), "--from", "stage I")
 
 
+def test_stage1_goes_on_from_a_stage1_of_smaller_faces(tiny, run_stage, made_up_faces, tmp_path):
+    """Convolutions don't know how large a face is; attention stays at the level it was at."""
+    halves = tmp_path / "halves"
+    halves.mkdir()
+    for path in made_up_faces.iterdir():
+        Image.open(path).resize((16, 16)).save(halves / path.name)
+    half = tiny(
+        "stages.stage1.iterations=3", f"data.faces={halves}", "network.image_size=16", "network.attention_sizes=[4]",
+        "network.fuse_sizes=[4]", "stages.inpainting.fuse_sizes=[4]",
+    )  # fmt: skip
+    run_stage(half, "stage1", tmp_path / "half")
+    run_stage(tiny("stages.stage1.iterations=1"), "stage1", tmp_path / "whole", start=tmp_path / "half")
+    begun, gone_on = (load_file(tmp_path / name / "model.safetensors") for name in ("half", "whole"))
+    assert begun.keys() == gone_on.keys()
+    # One step of Adam moves no weight further than the learning rate.
+    furthest = max(float((gone_on[name] - begun[name]).abs().max()) for name in begun)
+    assert 0 < furthest <= 1.01 * tiny().stages["stage1"].learning_rate
+
+
+def test_stage1_goes_on_from_nothing_else(train, tiny_teacher, tiny_codes_run):
+    refused(train("stage1", "--from", str(tiny_codes_run)), "--from", "name a trained stage I")
+    words = ("--from", str(tiny_teacher), "--set", "network.code_channels=16")
+    refused(train("stage1", *words), "--from", "code_channels", "16")
+    words = ("--from", str(tiny_teacher), "--set", "network.attention_sizes=[16]")
+    refused(train("stage1", *words), "--from", "attention_sizes")
+
+
 def test_a_start_with_another_codebook_than_the_teachers(train, tiny, run_stage, tiny_codes_run, tmp_path):
     run_stage(tiny("stages.stage1.iterations=1", "engine.seed=5"), "stage1", tmp_path / "other")
     words = ("--teacher", str(tmp_path / "other"), "--from", str(tiny_codes_run))

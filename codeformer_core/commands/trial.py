@@ -1,0 +1,87 @@
+"""Whether a restorer mends: faces of a photo made worse in a known way, restored, and compared with what they were.
+
+Shape legend: N faces, H W height and width of the photo, S side of an aligned crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..aligned import restore_aligned
+from ..faces.geometry import CROP_SIZE, crop_face, estimate_alignment, scale_of
+from ..faces.outline import outline_masks
+from ..faces.types import Face
+from ..images import take_apart
+from ..restorer import FaceRestorer
+from ..training.degradation import LEVELS, degrade_on_cpu, draw
+
+# One of the fixed strengths of `codeformer evaluate`; the same for every face and at every run, its noise too.
+LEVEL = "x16"
+SEED = 1
+# A face that its crop enlarges more is too soft itself to be what the others are measured by.
+MOST_ENLARGED = 2.5
+MOST_FACES = 4
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How near the faces are to the photo, PSNR in dB inside their outline: made worse, and made worse and restored."""
+
+    faces: int
+    degraded: float
+    restored: float
+
+    def in_words(self) -> str:
+        """Two lines, which say it when the restorer does harm."""
+        gain = self.restored - self.degraded
+        if abs(gain) < 0.05:
+            verdict = "no nearer to the photo"
+        elif gain > 0:
+            verdict = f"{gain:.1f} dB nearer to the photo"
+        else:
+            verdict = f"{-gain:.1f} dB WORSE than leaving it alone"
+        return (
+            f"put to the test on {self.faces} face{'s' if self.faces > 1 else ''} made worse (level {LEVEL}: 16 times "
+            "smaller, blur, noise, JPEG):\n"
+            f"  PSNR {self.degraded:.1f} dB, restored {self.restored:.1f} dB: {verdict}"
+        )
+
+
+def try_restorer(image_HWC: Tensor, faces: Sequence[Face], restorer: FaceRestorer, fidelity: float) -> Trial | None:
+    """Damage the largest of the photo's faces and restore them; None when the photo shows none large enough.
+
+    image_HWC: gray, RGB or RGBA in [0, 1]. fidelity: as for `restore_images`.
+    """
+    rgb_HW3 = take_apart(image_HWC[None]).rgb_BHW3[0]
+    crops, landmarks = [], []
+    for face in sorted(faces, key=lambda face: -face.eye_distance)[:MOST_FACES]:
+        matrix = estimate_alignment(face)
+        if matrix is not None and scale_of(matrix) <= MOST_ENLARGED:
+            crops.append(crop_face(rgb_HW3, matrix).permute(1, 2, 0))
+            landmarks.append(face.landmarks_array() @ matrix[:, :2].T + matrix[:, 2])
+    if not crops:
+        return None
+    clean_NSS3 = torch.stack(crops)
+    degraded_NSS3 = torch.stack([_damaged(crop_SS3) for crop_SS3 in crops])
+    restored_NSS3 = restore_aligned(degraded_NSS3, restorer=restorer, fidelity=fidelity)
+    masks_NSS = outline_masks(np.stack(landmarks))
+    degraded, restored = (_psnr(images, clean_NSS3, masks_NSS) for images in (degraded_NSS3, restored_NSS3))
+    return Trial(len(crops), degraded, restored)
+
+
+def _damaged(crop_SS3: Tensor) -> Tensor:
+    levels_SS3 = (crop_SS3.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    damage = draw(LEVELS[LEVEL], CROP_SIZE, torch.Generator().manual_seed(SEED))
+    return torch.from_numpy(degrade_on_cpu(levels_SS3, damage)).float() / 255
+
+
+def _psnr(images_NSS3: Tensor, clean_NSS3: Tensor, masks_NSS: Tensor) -> float:
+    """Mean over the faces."""
+    errors_NSS = (images_NSS3 - clean_NSS3).square().mean(-1)
+    errors_N = (errors_NSS * masks_NSS).sum((1, 2)) / masks_NSS.sum((1, 2))
+    return float((-10 * errors_N.clamp(min=1e-10).log10()).mean())
