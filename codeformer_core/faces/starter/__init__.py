@@ -1,0 +1,1 @@
+"""The starter detector: our own small network for faces and their five landmarks."""

@@ -1,0 +1,102 @@
+"""From the network's numbers to boxes and landmarks, and from many answers to one for each face.
+
+Coordinates are pixels of the view, pixel centres at whole numbers.
+Shape legend: B pictures, h w a grid's cells, A the cells of all grids, N candidates, 5 2 landmarks in x and y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .network import STRIDES
+
+# Boxes and landmarks are counted in this many strides, so that a grid's usual faces give numbers around one.
+UNIT_STRIDES = 4.0
+# exp(4) units are 512 strides: no larger box, and no overflow in half precision.
+_LARGEST_LOG_SIZE = 4.0
+
+
+@dataclass(frozen=True)
+class Cells:
+    """centers_A2: where each cell's middle lies; units_A: the length in which its numbers are given."""
+
+    centers_A2: Tensor
+    units_A: Tensor
+
+
+@dataclass(frozen=True)
+class Answers:
+    """logits_BA; centers_BA2 and sizes_BA2 of boxes; points_BA52."""
+
+    logits_BA: Tensor
+    centers_BA2: Tensor
+    sizes_BA2: Tensor
+    points_BA52: Tensor
+
+    @property
+    def boxes_BA4(self) -> Tensor:
+        """Left, top, right, bottom."""
+        half_BA2 = self.sizes_BA2 / 2
+        return torch.cat((self.centers_BA2 - half_BA2, self.centers_BA2 + half_BA2), dim=-1)
+
+
+def cells(height: int, width: int, device: torch.device | str = "cpu") -> Cells:
+    """Of all grids on a view whose sides are divisible by the largest stride, row by row, fine to coarse."""
+    centers, units = [], []
+    for stride in STRIDES:
+        y = (torch.arange(height // stride, device=device) + 0.5) * stride - 0.5
+        x = (torch.arange(width // stride, device=device) + 0.5) * stride - 0.5
+        y, x = torch.meshgrid(y, x, indexing="ij")
+        centers.append(torch.stack((x, y), dim=-1).view(-1, 2))
+        units.append(torch.full((x.numel(),), UNIT_STRIDES * stride, device=device))
+    return Cells(torch.cat(centers), torch.cat(units))
+
+
+def decode(outputs: Sequence[Tensor], grid: Cells) -> Answers:
+    """outputs: what the network gave, (B, 15, h, w) for each of STRIDES."""
+    rows_BA15 = torch.cat([part.flatten(2) for part in outputs], dim=2).transpose(1, 2).float()
+    units_A1 = grid.units_A[:, None]
+    return Answers(
+        rows_BA15[..., 0],
+        grid.centers_A2 + rows_BA15[..., 1:3] * units_A1,
+        torch.exp(rows_BA15[..., 3:5].clamp(max=_LARGEST_LOG_SIZE)) * units_A1,
+        grid.centers_A2[:, None] + rows_BA15[..., 5:].unflatten(-1, (5, 2)) * units_A1[:, None],
+    )
+
+
+def merged(
+    boxes_N4: np.ndarray, points_N52: np.ndarray, scores_N: np.ndarray, weights_N: np.ndarray, iou: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One box, five landmarks and a score for each face, best first.
+
+    The best candidate takes all that overlap with it by more than `iou`. Its score stays; box and landmarks become the
+    weighted mean over them: neighbouring cells err independently of each other.
+    """
+    order = np.argsort(-scores_N, kind="stable")
+    boxes_N4, points_N52, scores_N, weights_N = boxes_N4[order], points_N52[order], scores_N[order], weights_N[order]
+    is_left_N = np.ones(len(scores_N), dtype=bool)
+    boxes, points, scores = [], [], []
+    for index in range(len(scores_N)):
+        if not is_left_N[index]:
+            continue
+        members_N = is_left_N & (_overlaps(boxes_N4[index], boxes_N4) > iou)
+        members_N[index] = True
+        is_left_N &= ~members_N
+        shares = weights_N[members_N] / weights_N[members_N].sum()
+        boxes.append(np.tensordot(shares, boxes_N4[members_N], 1))
+        points.append(np.tensordot(shares, points_N52[members_N], 1))
+        scores.append(scores_N[index])
+    return np.array(boxes).reshape(-1, 4), np.array(points).reshape(-1, 5, 2), np.array(scores)
+
+
+def _overlaps(box_4: np.ndarray, boxes_N4: np.ndarray) -> np.ndarray:
+    """Intersection over union of one box with many."""
+    shared_N2 = np.minimum(box_4[2:], boxes_N4[:, 2:]) - np.maximum(box_4[:2], boxes_N4[:, :2])
+    shared_N = np.clip(shared_N2, 0, None).prod(axis=1)
+    together_N = (box_4[2:] - box_4[:2]).prod() + (boxes_N4[:, 2:] - boxes_N4[:, :2]).prod(axis=1) - shared_N
+    return shared_N / np.maximum(together_N, 1e-9)
