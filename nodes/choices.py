@@ -109,7 +109,7 @@ def resolve(choice: str, folders: Sequence[str]) -> Path:
 
 def best_local_restorer() -> str:
     """What AUTO stands for: the best published restorer whose file is here, or the one that comes with the pack."""
-    return best_installed_restorer(host.model_roots())
+    return _entry(best_installed_restorer(host.model_roots())).filename
 
 
 def starter_remark(restorer: Path) -> str | None:

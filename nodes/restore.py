@@ -125,7 +125,7 @@ def _advanced_inputs() -> list[io.Input]:
             max=1.0,
             step=0.01,
             tooltip="How sure the detector must be that something is a face. Lower finds more faces and more that are "
-            "none. 0: the detector's own default (RetinaFace 0.8, YuNet 0.75).",
+            "none. 0: the detector's own default (RetinaFace 0.8, starter detector 0.5, YuNet 0.75).",
         ),
         io.Float.Input(
             "smallest_face",

@@ -316,7 +316,7 @@ def test_a_lonely_file_where_the_run_should_go(train, tmp_path):
 def test_the_steps_are_listed(capsys):
     assert main(["train", "--help"]) == 0
     out = capsys.readouterr().out
-    for step in ("align", "stage1", "codes", "stage2", "stage3", "colorization", "inpainting", "export"):
+    for step in ("align", "stage1", "codes", "stage2", "stage3", "colorization", "inpainting", "detector", "export"):
         assert step in out
     assert main(["train"]) == 2
 
