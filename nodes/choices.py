@@ -29,8 +29,8 @@ NO_DETECTOR = ("parsing_", "alignment_")
 _RESTORERS = tuple(entry for entry in CATALOG if entry.task == "restoration")
 _LICENCES = "; ".join(f"{entry.filename}: {entry.licence}, {entry.licence_note}" for entry in _RESTORERS)
 MODEL_TOOLTIP = (
-    "A CodeFormer checkpoint from models/facerestore_models or models/codeformer. auto: the published codeformer.pth "
-    "if it is there, otherwise the small starter that comes with the pack; the report says which. An entry with "
+    "A CodeFormer checkpoint from models/facerestore_models or models/codeformer. auto: the published codeformer.pth, "
+    "which must be there. An entry with "
     "(download) is fetched when the node runs, with its hash checked, and stays valid afterwards. Licence of "
     f"{_LICENCES}."
 )

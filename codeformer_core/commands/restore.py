@@ -61,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="auto",
         metavar="NAME|FILE",
-        help="auto (default: codeformer if it is installed or --download is given, else codeformer_starter, which "
-        "comes with the package), another name that `weights list` shows, or a file",
+        help="auto (default: the best that is installed, or codeformer with --download), a name that `weights list` "
+        "shows, or a file",
     )
     faces = parser.add_argument_group("faces")
     faces.add_argument(
