@@ -14,6 +14,8 @@ from .errors import OK, UsageError
 from .values import device
 
 if TYPE_CHECKING:
+    import torch
+
     from ..training.detector.fit import FitProgress, FitResult
     from ..training.detector.labels import Labels
 
@@ -68,7 +70,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--seed {args.seed}: 0 or more")
     if not args.faces.is_dir():
         raise UsageError(f"--faces {args.faces}: there is no such folder")
-    faces = sorted(path for path in args.faces.rglob("*") if path.suffix.lower() in _FACE_ENDINGS)
+    # macOS puts files named ._x.jpg beside x.jpg, which are no pictures.
+    faces = sorted(
+        path for path in args.faces.rglob("*") if path.suffix.lower() in _FACE_ENDINGS and not path.name.startswith(".")
+    )
     if not faces:
         raise UsageError(f"--faces {args.faces}: no face in it; {', '.join(_FACE_ENDINGS)} are read")
     if args.backgrounds is not None and not args.backgrounds.is_dir():
@@ -82,38 +87,39 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace, faces: list[Path], console: Console) -> FitResult:
     from ..training.detector.backgrounds import Backgrounds, read_backgrounds
-    from ..training.detector.fit import DetectorFit, FitOptions
-    from ..training.detector.portraits import read_portraits
+    from ..training.detector.fit import DetectorFit, FitOptions, require_new_or_resumed
+    from ..training.detector.portraits import read_portraits, require_memory
     from ..training.detector.scenes import SceneMaker
     from ..training.engine.processes import joined
 
-    photos = read_backgrounds(args.backgrounds)
-    args.output.mkdir(parents=True, exist_ok=True)
-    portraits = read_portraits(faces, _labels(args, faces, console))
-    maker = SceneMaker(portraits, Backgrounds(photos, portraits), args.seed)
     options = FitOptions(steps=args.steps, batch_size=args.batch_size, precision=args.precision, workers=args.workers)
     with joined(args.device) as processes:
         if processes.count > 1:
             raise UsageError("train detector runs in one process: start it without torchrun")
+        require_new_or_resumed(args.output, args.resume)
+        require_memory(len(faces))
+        photos = read_backgrounds(args.backgrounds)
+        args.output.mkdir(parents=True, exist_ok=True)
+        portraits = read_portraits(faces, _labels(args, faces, console, processes.device))
+        maker = SceneMaker(portraits, Backgrounds(photos, portraits), args.seed)
         fit = DetectorFit(maker, options, args.output, processes.device)
         return fit.run(resume=args.resume, on_progress=lambda progress: _show(console, progress))
 
 
-def _labels(args: argparse.Namespace, faces: list[Path], console: Console) -> Labels:
+def _labels(args: argparse.Namespace, faces: list[Path], console: Console, device: torch.device) -> Labels:
     """Refined once for a run, then read from its folder."""
     from ..loading import load_detector
-    from ..training.detector.labels import read_labels, refined_labels, write_labels
+    from ..training.detector.labels import find_labels
 
-    path = args.output / _LABELS_NAME
     names = [face.relative_to(args.faces).as_posix() for face in faces]
-    labels = read_labels(path, names)
-    if labels is None:
-        teachers = [load_detector(teacher) for teacher in args.teacher or ["yunet"]]
-        labels = refined_labels(
-            faces, teachers, lambda done, count: console.progress(done / count, f"labels {done}/{count} faces")
-        )
-        write_labels(path, names, labels)
-    return labels
+    teachers = {name: load_detector(name, device) for name in dict.fromkeys(args.teacher or ["yunet"])}
+    return find_labels(
+        args.output / _LABELS_NAME,
+        args.faces,
+        names,
+        teachers,
+        lambda done, count: console.progress(done / count, f"labels {done}/{count} faces"),
+    )
 
 
 def _show(console: Console, progress: FitProgress) -> None:

@@ -159,6 +159,9 @@ def test_a_batch_answers_as_its_pictures_alone(detector):
         (alone,) = detector.detect(picture[None], 0.0)
         assert len(alone) == len(faces)
         np.testing.assert_allclose([face.score for face in alone], [face.score for face in faces], atol=1e-5)
+        np.testing.assert_allclose([face.box_xyxy for face in alone], [face.box_xyxy for face in faces], atol=0.05)
+        points_N52 = [face.landmarks_array() for face in alone]
+        np.testing.assert_allclose(points_N52, [face.landmarks_array() for face in faces], atol=0.05)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 300, 3), (2, 300, 1, 3), (1, 7, 7, 3), (1, 8, 900, 1), (1, 33, 65, 4)])

@@ -17,7 +17,7 @@ from .network import STRIDES
 
 # Boxes and landmarks are counted in this many strides, so that a grid's usual faces give numbers around one.
 UNIT_STRIDES = 4.0
-# exp(4) units are 512 strides: no larger box, and no overflow in half precision.
+# exp(4) units are 218 strides: no box is larger, and none infinite.
 _LARGEST_LOG_SIZE = 4.0
 
 

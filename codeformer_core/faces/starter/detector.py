@@ -29,7 +29,7 @@ from .decode import cells, decode, merged
 from .network import STRIDES, StarterNetwork
 
 NAME = "starter_detector"
-# It is trained on faces of 12 to 280 pixels, so it looks twice: the second view shows faces that fill the picture.
+# It is trained on faces of 11 to 290 pixels, so it looks twice: the second view shows faces that fill the picture.
 SHORTER_SIDES = (640, 320)
 # In pixels of the first view, the longer side of the box: larger ones are left to the second.
 FINE_LARGEST_FACE = 400

@@ -6,6 +6,7 @@ folded).
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import time
@@ -15,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -102,7 +104,8 @@ class DetectorFit:
         self.average.requires_grad_(False)
         self.grid = cells(maker.side, maker.side, device)
         self.processes = Processes(0, 1, device)
-        self.checkpoints = Checkpoints(folder / "checkpoints", _KEPT_CHECKPOINTS, self.processes)
+        self.checkpoints = _checkpoints(folder, self.processes)
+        self.pictures = _fingerprint(maker)
 
     @property
     def state(self) -> TrainingState:
@@ -116,6 +119,9 @@ class DetectorFit:
         """
         start = self._begin(resume)
         options, weights = self.options, self.folder / WEIGHTS_NAME
+        if start >= options.steps:
+            # Stopped between the last checkpoint and the weights, perhaps.
+            self._export(start, weights)
         step, mark, since = start, time.monotonic(), start
         sums: dict[str, Tensor] = {}
         self.network.train()
@@ -125,26 +131,28 @@ class DetectorFit:
                 for name, value in self._step(step, batch.to(self.device)).items():
                     sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
                 step += 1
+                asked_to_stop = stop.number is not None
+                saves = step % options.save_every == 0 or step == options.steps or asked_to_stop
                 speed = (step - since) * options.batch_size / max(time.monotonic() - mark, 1e-9)
                 values: dict[str, float] = {}
-                if step % options.log_every == 0 or step == options.steps:
+                # Nothing is saved unseen: a state that is no number would be gone on with.
+                if step % options.log_every == 0 or saves:
                     values = {name: float(value) / (step - since) for name, value in sums.items()}
                     sums, since, mark = {}, step, time.monotonic()
                     self._require_finite(step, values)
                 on_progress(FitProgress(step, options.steps, speed, values))
-                if step % options.save_every == 0 or step == options.steps or stop.number is not None:
+                if saves:
                     self._save(step, weights)
-                if stop.number is not None:
+                if asked_to_stop:
                     break
         stopped_by = stop.number if step < options.steps else None
         return FitResult(step, weights, stopped_by)
 
     def _begin(self, resume: bool) -> int:
+        require_new_or_resumed(self.folder, resume)
         newest = self.checkpoints.newest()
         if newest is None:
             return 0
-        if not resume:
-            raise ValueError(f"{self.folder}: there is a run in it already; --resume goes on, or name another folder")
         meta = read_meta(newest)
         if meta.stage != _STAGE or dict(meta.about) != self._about():
             raise ValueError(
@@ -156,10 +164,11 @@ class DetectorFit:
 
     def _about(self) -> dict[str, Any]:
         """What has to be the same for a run to go on as if it had not been stopped."""
-        learned = ("steps", "batch_size", "learning_rate", "final_rate", "average", "precision")
+        learned = ("steps", "batch_size", "learning_rate", "final_rate", "warm_up", "average", "precision")
         options = {name: value for name, value in asdict(self.options).items() if name in learned}
         scenes = {"seed": self.maker.seed, "side": self.maker.side, "faces": len(self.maker.portraits)}
-        return {**options, **scenes, "backgrounds": len(self.maker.backgrounds.photos)}
+        pictures = {"backgrounds": len(self.maker.backgrounds.photos), "pictures": self.pictures}
+        return {**options, **scenes, **pictures}
 
     def _step(self, step: int, batch: DetectorBatch) -> Mapping[str, Tensor]:
         pictures_B3SS = batch.pictures_BSS3.permute(0, 3, 1, 2).float()
@@ -170,7 +179,7 @@ class DetectorFit:
             outputs = self.network(pictures_B3SS)
         losses = losses_of(decode(outputs, self.grid), batch.kind_BA, batch.boxes_BA4, batch.points_BA52)
         losses.total.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
         schedule = Schedule("cosine", self.options.final_rate, (), 1.0)
         rate = rate_at(step, self.options.learning_rate, schedule, self.options.steps)
         for group in self.optimizer.param_groups:
@@ -178,7 +187,7 @@ class DetectorFit:
         self.optimizer.step()
         self.average.update_parameters(self.network)
         parts = {"loss": losses.total, "score": losses.score, "box": losses.box, "landmarks": losses.landmarks}
-        return {name: value.detach() for name, value in parts.items()}
+        return {name: value.detach() for name, value in {**parts, "gradient": norm}.items()}
 
     def _require_finite(self, step: int, values: Mapping[str, float]) -> None:
         if not all(math.isfinite(value) for value in values.values()):
@@ -189,9 +198,33 @@ class DetectorFit:
 
     def _save(self, step: int, weights: Path) -> None:
         self.checkpoints.save(self.state.tensors(), Meta(step, _STAGE, self._about()))
+        self._export(step, weights)
+
+    def _export(self, step: int, weights: Path) -> None:
         averaged = self.average.module
         assert isinstance(averaged, StarterNetwork)
         trained = {"steps": str(step), **{name: str(value) for name, value in self._about().items() if name != "steps"}}
         said = Said(architecture=ARCHITECTURE, task="detection", trained=trained)
         write_safetensors(fold_norms(averaged).state_dict(), weights, said.to_header())
         logger.info("step %d: saved %s", step, weights)
+
+
+def require_new_or_resumed(folder: Path, resume: bool) -> None:
+    """Raise ValueError for a folder that has a run, unless it is to be gone on with."""
+    if not resume and _checkpoints(folder, Processes(0, 1, torch.device("cpu"))).newest() is not None:
+        raise ValueError(f"{folder}: there is a run in it already; --resume goes on, or name another folder")
+
+
+def _checkpoints(folder: Path, processes: Processes) -> Checkpoints:
+    return Checkpoints(folder / "checkpoints", _KEPT_CHECKPOINTS, processes)
+
+
+def _fingerprint(maker: SceneMaker) -> str:
+    """Of all that scenes are composed of."""
+    digest = hashlib.sha256()
+    for portrait in maker.portraits:
+        digest.update(portrait.levels[-1].tobytes())
+        digest.update(portrait.landmarks_52.tobytes())
+    for photo in maker.backgrounds.photos:
+        digest.update(np.ascontiguousarray(photo).data)
+    return digest.hexdigest()[:16]

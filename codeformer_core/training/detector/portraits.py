@@ -16,6 +16,7 @@ import numpy as np
 from ...faces.external import import_for_faces
 from ...faces.geometry import CROP_SIZE
 from ...files import read_picture
+from ...memory import NotEnoughMemory, free_bytes
 from .labels import FACE_BOX, Labels
 
 # Sides in which a face is kept: it is never shrunk by more than about a half when it is put into a scene.
@@ -49,6 +50,17 @@ class Portrait:
         """The index of the smallest level that holds as many pixels as the face shown `scale` times as large."""
         fitting = [index for index, side in enumerate(LEVEL_SIDES) if side >= 0.9 * scale * CROP_SIZE]
         return fitting[-1] if fitting else 0
+
+
+def require_memory(faces: int) -> None:
+    """Raise NotEnoughMemory when so many portraits don't fit into it. All are held: scenes draw any of them."""
+    needed = faces * 3 * sum(side * side for side in LEVEL_SIDES)
+    free = free_bytes("cpu")
+    if free is not None and needed > free:
+        raise NotEnoughMemory(
+            f"{faces} faces take {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are free. Cure: name a "
+            "folder with fewer faces; a few thousand are enough"
+        )
 
 
 def read_portraits(paths: Sequence[Path], labels: Labels) -> list[Portrait]:

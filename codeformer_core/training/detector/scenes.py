@@ -25,7 +25,7 @@ SMALLEST_FACE, LARGEST_FACE = 11.0, 290.0
 _VISIBLE = 0.55
 # The share of an earlier face's box that a later paste may cover.
 _COVERED = 0.22
-_MOST_FACES = 7
+_MOST_FACES = 6
 _MIRRORED = (1, 0, 2, 4, 3)
 
 
@@ -82,7 +82,7 @@ class SceneMaker:
 
     def _anywhere(self, rng: np.random.Generator) -> list[tuple[float, float, float]]:
         """Centre x, centre y and width of each face, the largest first."""
-        count = int(rng.integers(1, _MOST_FACES))
+        count = int(rng.integers(1, _MOST_FACES + 1))
         logs = rng.uniform(math.log(SMALLEST_FACE * 0.8), math.log(LARGEST_FACE), count)
         spots = []
         for width in sorted(np.exp(logs).tolist(), reverse=True):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +18,18 @@ from codeformer_core.faces.geometry import TEMPLATE_XY
 from codeformer_core.faces.starter.decode import cells, decode
 from codeformer_core.faces.starter.detector import build_starter_detector
 from codeformer_core.faces.starter.network import OUTPUTS, STRIDES, StarterNetwork
+from codeformer_core.faces.types import Face
+from codeformer_core.memory import NotEnoughMemory
 from codeformer_core.training.detector.backgrounds import Backgrounds, read_backgrounds
 from codeformer_core.training.detector.feed import batches
 from codeformer_core.training.detector.fit import DetectorFit, FitOptions
-from codeformer_core.training.detector.labels import FACE_BOX, Labels, read_labels, write_labels
+from codeformer_core.training.detector.labels import FACE_BOX, find_labels, read_labels, refined_label, write_labels
 from codeformer_core.training.detector.loss import losses_of
 from codeformer_core.training.detector.pasting import Paste, paste
-from codeformer_core.training.detector.portraits import portrait_of, turned
+from codeformer_core.training.detector.portraits import portrait_of, require_memory, turned
 from codeformer_core.training.detector.scenes import Scene, SceneMaker
 from codeformer_core.training.detector.targets import EITHER, FACE, NOTHING, SIZES, targets_of
+from codeformer_core.training.engine.trainer import NotFinite
 from codeformer_core.weights.metadata import Said
 
 # BGR of the dots that a made-up face has for its five landmarks.
@@ -271,20 +276,97 @@ def test_scenes_must_fit_the_coarsest_grid(portraits, tmp_path):
         DetectorFit(odd, OPTIONS, tmp_path, torch.device("cpu"))
 
 
-def test_labels_are_kept_for_exactly_these_faces(tmp_path):
+class Seeing:
+    """A teacher that finds the face beside the template by `shift` pixels, and sees nothing in an empty picture."""
+
+    name = "seeing"
+    default_confidence = 0.5
+    module = None
+
+    def __init__(self, shift: float) -> None:
+        self.shift = shift
+        self.calls = 0
+
+    def detect(self, images_BHWC, confidence=None):
+        self.calls += 1
+        return [[self._face(image_HWC)] for image_HWC in images_BHWC]
+
+    def _face(self, image_HWC) -> Face:
+        # First the two rounds of `look_again`, with the face in the middle of a smaller view, then the whole crop.
+        side = image_HWC.shape[0]
+        scale = 1.0 if side == 512 else (0.45, 0.3)[self.calls % 3 == 1]
+        points_52 = (TEMPLATE_XY + self.shift - 255.5) * scale + (side - 1) / 2
+        return Face(tuple(np.array(FACE_BOX) + self.shift), tuple(map(tuple, points_52)), 0.9)
+
+
+class Blind(Seeing):
+    def detect(self, images_BHWC, confidence=None):
+        return [[] for _ in images_BHWC]
+
+
+def test_a_teacher_that_sees_nothing_has_no_say(face_folder):
+    """Its answer would be the template, which pulls the mean to where the face is not."""
+    path = min(face_folder.iterdir())
+    template_14 = np.concatenate((TEMPLATE_XY.reshape(10), FACE_BOX)).round(2)
+    np.testing.assert_allclose(refined_label(path, [Blind(0)]), template_14)
+    np.testing.assert_allclose(refined_label(path, []), template_14)
+    seen_14 = refined_label(path, [Seeing(8)])
+    assert (seen_14[10:] - FACE_BOX == pytest.approx(8, abs=0.01)) and not np.allclose(seen_14, template_14, atol=1)
+    np.testing.assert_allclose(refined_label(path, [Blind(0), Seeing(8)]), seen_14)
+
+
+def test_labels_are_made_once(face_folder, tmp_path):
     path = tmp_path / "labels.csv"
-    labels = Labels(np.stack([TEMPLATE_XY, TEMPLATE_XY + 1]), np.array([FACE_BOX, FACE_BOX]))
-    assert read_labels(path, ["a.png", "b.png"]) is None
-    write_labels(path, ["a.png", "b.png"], labels)
-    assert read_labels(path, ["a.png"]) is None
+    (face_folder / 'odd, "name".png').write_bytes(min(face_folder.iterdir()).read_bytes())
+    names = sorted(picture.name for picture in face_folder.iterdir())
+    told: list[tuple[int, int]] = []
+    made = find_labels(path, face_folder, names, {"x": Blind(0)}, lambda *progress: told.append(progress))
+    assert told == [(number, len(names)) for number in range(1, len(names) + 1)]
+    read = find_labels(path, face_folder, names[::-1], {"x": Blind(0)}, lambda *progress: pytest.fail("made again"))
+    assert np.array_equal(read.landmarks_N52, made.landmarks_N52[::-1])
+    assert np.array_equal(read.boxes_N4, made.boxes_N4[::-1])
+    with pytest.raises(ValueError, match=r"teachers,x.*teachers,y.*--teacher"):
+        find_labels(path, face_folder, names, {"y": Blind(0)}, lambda *progress: None)
     path.write_text(path.read_text() + "c.png,1,2\n")
-    with pytest.raises(ValueError, match="line 3 is no name with 14 numbers"):
-        read_labels(path, ["a.png"])
-    write_labels(path, ["a.png", "b.png"], labels)
-    read = read_labels(path, ["b.png", "a.png"])
-    assert read is not None
-    np.testing.assert_allclose(read.landmarks_N52, labels.landmarks_N52[::-1], atol=0.01)
-    np.testing.assert_allclose(read.boxes_N4, labels.boxes_N4, atol=0.01)
+    with pytest.raises(ValueError, match=f"line {len(names) + 2} is no name with 14 numbers"):
+        find_labels(path, face_folder, names, {"x": Blind(0)}, lambda *progress: None)
+
+
+def test_labels_that_were_made_before_an_end_are_kept(face_folder, tmp_path):
+    names = sorted(picture.name for picture in face_folder.iterdir())
+
+    def interrupted(done: int, count: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        find_labels(tmp_path / "labels.csv", face_folder, names, {"x": Blind(0)}, interrupted)
+    assert list(read_labels(tmp_path / "labels.csv", ["x"])) == names[:1]
+
+
+def test_more_faces_than_fit_into_memory_are_refused(monkeypatch):
+    require_memory(1000)
+    monkeypatch.setattr("codeformer_core.training.detector.portraits.free_bytes", lambda device: 2**30)
+    with pytest.raises(NotEnoughMemory, match=r"70000 faces take 38\.\d GiB of memory, and 1\.0 are free"):
+        require_memory(70_000)
+
+
+def test_a_run_that_lost_its_weights_at_the_end_makes_them_again(maker, tmp_path):
+    fit = DetectorFit(maker, OPTIONS, tmp_path, torch.device("cpu"))
+    weights = fit.run(resume=False).weights
+    before = weights.read_bytes()
+    weights.unlink()
+    result = DetectorFit(maker, OPTIONS, tmp_path, torch.device("cpu")).run(resume=True)
+    assert result.weights.read_bytes() == before
+
+
+def test_what_is_no_number_is_not_saved(maker, tmp_path):
+    """Also where a signal asks for it between two lines of the log."""
+    fit = DetectorFit(maker, replace(OPTIONS, log_every=1000), tmp_path, torch.device("cpu"))
+    with torch.no_grad():
+        fit.network.sides[0].weight.fill_(math.nan)
+    with pytest.raises(NotFinite, match="step 2"):
+        fit.run(resume=False, on_progress=lambda progress: signal.raise_signal(signal.SIGTERM))
+    assert fit.checkpoints.newest() is None and not (tmp_path / "starter_detector.safetensors").exists()
 
 
 def test_backgrounds_are_photos_of_a_folder(tmp_path, portraits):
@@ -310,7 +392,8 @@ def test_the_command_trains_and_goes_on(face_folder, tmp_path, capsys):
     names = sorted(path.name for path in face_folder.iterdir())
     output.mkdir()
     # Labels that lie there are taken; looking at every face again takes seconds.
-    write_labels(output / "labels.csv", names, Labels(np.stack([TEMPLATE_XY] * 2), np.array([FACE_BOX] * 2)))
+    row_14 = np.concatenate((TEMPLATE_XY.reshape(10), FACE_BOX))
+    write_labels(output / "labels.csv", ["yunet"], dict.fromkeys(names, row_14))
     words = ("--faces", face_folder, "-o", output, "--steps", 1, "--batch-size", 1, "--device", "cpu")
     code, text = run_command(capsys, *words)
     assert code == 0 and "detector: 1 steps done" in text
