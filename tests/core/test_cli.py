@@ -367,6 +367,8 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_half_written(fakes, tmp_pa
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_request_to_end_leaves_nothing_half_written(fakes, tmp_path, capsys, monkeypatch, name, code):
     number = getattr(signal, name)
+    # Under nohup it is ignored, which is respected.
+    signal.signal(number, signal.SIG_DFL)
     photo(tmp_path / "a.png")
     monkeypatch.setattr(os, "fsync", lambda _descriptor: os.kill(os.getpid(), number))
     assert restore(tmp_path / "a.png", "-o", tmp_path / "out") == code
