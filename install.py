@@ -135,7 +135,12 @@ def check_facexlib() -> list[Finding]:
     for module in FACEXLIB_MODULES:
         finding = check_import(module, "facexlib", cure)
         if finding.state != "ok":
-            return [Finding("lacking", f"{finding.text}. Until then RetinaFace and ParseNet don't work, yunet does")]
+            return [
+                Finding(
+                    "lacking",
+                    f"{finding.text}. Until then RetinaFace and ParseNet don't work, starter_detector and yunet do",
+                )
+            ]
     return [Finding("ok", "facexlib " + importlib.metadata.version("facexlib"))]
 
 

@@ -33,18 +33,7 @@ def main() -> None:
     parser.add_argument("--presets", nargs="+", default=["small", "large"], choices=sorted(PRESETS))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    config = DataConfig(
-        faces=options.folder,
-        validation=None,
-        manifest=None,
-        split_column="split",
-        flip=False,
-        cache="none",
-        cache_folder=None,
-        workers=0,
-        degrade_on="worker",
-    )
-    source = open_faces(config, "train", FACE_SIZE)
+    source = open_faces(DataConfig.for_reading(options.folder), "train", FACE_SIZE)
     indices = spread(options.faces, len(source))
 
     print(machine.describe())

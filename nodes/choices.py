@@ -30,9 +30,8 @@ _RESTORERS = tuple(entry for entry in CATALOG if entry.task == "restoration")
 _LICENCES = "; ".join(f"{entry.filename}: {entry.licence}, {entry.licence_note}" for entry in _RESTORERS)
 MODEL_TOOLTIP = (
     "A CodeFormer checkpoint from models/facerestore_models or models/codeformer. auto: the published codeformer.pth, "
-    "which must be there. An entry with "
-    "(download) is fetched when the node runs, with its hash checked, and stays valid afterwards. Licence of "
-    f"{_LICENCES}."
+    "which must be there. An entry with (download) is fetched when the node runs, with its hash checked, and stays "
+    f"valid afterwards. Licence of {_LICENCES}."
 )
 DETECTOR_TOOLTIP = (
     "Finds the faces. RetinaFace resnet50 finds the most and places them best (110 MB), mobile0.25 is small and quick, "
@@ -108,7 +107,7 @@ def resolve(choice: str, folders: Sequence[str]) -> Path:
 
 
 def best_local_restorer() -> str:
-    """What AUTO stands for: the best published restorer whose file is here, or the one that comes with the pack."""
+    """What AUTO stands for: the file of the best restorer that is here; where none is, `resolve` says what to do."""
     return _entry(best_installed_restorer(host.model_roots())).filename
 
 

@@ -51,8 +51,10 @@ class LoadFaceRestoreModel(io.ComfyNode):
     def validate_inputs(
         cls, model: str | None = None, detector: str | None = None, parser: str | None = None
     ) -> bool | str:
+        # "auto" may find nothing here: that is said before anything runs.
+        model = choices.best_local_restorer() if model == choices.AUTO else model
         return choices.verdict(
-            choices.complaint(model, choices.restorers_or_auto(), choices.RESTORER_FOLDERS),
+            choices.complaint(model, choices.restorers(), choices.RESTORER_FOLDERS),
             choices.complaint(detector, choices.detectors_or_auto(), choices.FACE_FOLDERS),
             choices.complaint(parser, choices.parsers_or_auto(), choices.FACE_FOLDERS),
         )

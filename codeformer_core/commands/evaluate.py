@@ -288,17 +288,7 @@ def _faces(place: str, manifest: str | None, image_size: int) -> FaceSource:
     from ..training.data.config import DataConfig
     from ..training.data.sources import open_faces
 
-    config = DataConfig(
-        faces=place,
-        validation=None,
-        manifest=manifest,
-        split_column="split",
-        flip=False,
-        cache="none",
-        cache_folder=None,
-        workers=0,
-        degrade_on="worker",
-    )
+    config = DataConfig.for_reading(place, manifest)
     # Without a manifest all faces of the folder are meant, whatever the split is called.
     return open_faces(config, "train" if manifest is None else "validation", image_size)
 

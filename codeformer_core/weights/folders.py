@@ -78,7 +78,8 @@ def best_installed_detector(roots: Sequence[Path]) -> str:
 
 
 def best_installed_restorer(roots: Sequence[Path]) -> str:
-    """The catalog name of the best face restorer whose file is on this machine; nothing is downloaded for it."""
+    """The catalog name of the best face restorer whose file is on this machine, else of the last choice;
+    nothing is downloaded for it."""
     return _best_installed(RESTORERS, roots)
 
 
@@ -90,7 +91,7 @@ def search_folders(entry: CatalogEntry | None, roots: Iterable[Path]) -> list[Pa
 
 
 def _best_installed(names: Sequence[str], roots: Sequence[Path]) -> str:
-    # The last one comes with this package: where even that is gone, loading it says so.
+    # Where none is here the last name is given, and loading it says what to do.
     return next((name for name in names if find_weights(name, roots) is not None), names[-1])
 
 

@@ -36,6 +36,21 @@ class DataConfig:
     workers: int
     degrade_on: str
 
+    @classmethod
+    def for_reading(cls, faces: str, manifest: str | None = None) -> DataConfig:
+        """Faces as they are, one after the other, in this process: for measuring."""
+        return cls(
+            faces=faces,
+            validation=None,
+            manifest=manifest,
+            split_column="split",
+            flip=False,
+            cache="none",
+            cache_folder=None,
+            workers=0,
+            degrade_on="worker",
+        )
+
     def __post_init__(self) -> None:
         if self.cache not in CACHES:
             raise ValueError(f"data.cache: expected one of {', '.join(CACHES)}, got {self.cache!r}")
