@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .aligned import restore_aligned
+    from .faces.found import Faces
     from .faces.types import Face, FaceCrop
     from .loading import load_detector, load_parser, load_restorer
     from .restore import restore_images

@@ -13,7 +13,8 @@ from . import memory
 from .canvas import plan_sizes, require_memory
 from .faces.geometry import CROP_SIZE
 from .faces.gray import is_gray, match_gray
-from .restore import RESTORING, OnProgress, check_restorer, no_progress
+from .progress import RESTORING, OnProgress, no_progress
+from .restore import check_restorer
 from .restorer import FaceRestorer
 
 

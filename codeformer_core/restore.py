@@ -5,9 +5,8 @@ Shape legend: B pictures, H W their height and width, C channels (1 to 4); N fac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -18,27 +17,21 @@ from . import memory
 from .canvas import Sizes, Upscaler, as_published, check_background, make_canvas, plan_sizes, require_memory
 from .faces.compositing import paste_face, paste_matrix
 from .faces.detection import FaceDetector
-from .faces.geometry import CROP_SIZE, crop_face, estimate_alignment
+from .faces.geometry import crop_face, estimate_alignment
 from .faces.gray import is_gray, match_gray
-from .faces.masks import face_shape_mask
-from .faces.outline import outline_masks
 from .faces.parsing import FaceParser
 from .faces.published import published_paste_matrix
 from .faces.selection import SkippedFace, Which, check_smallest_face, check_which, choose_faces
 from .faces.types import Face, FaceCrop
+from .progress import RESTORING, OnProgress, no_progress
 from .restorer import FaceRestorer, check_fidelity
 from .results import RestoredImages
+from .steps.detect import NO_FACE_SHAPE, detect_in_batches
+from .steps.paste import enlarged_face
+from .steps.shapes import MaskKind, PasteShape, ShapesOf, choose_shapes, landmarks_in_crop
 
-# Called with a stage's name and how many of its steps are done and to do; may raise to cancel.
-OnProgress = Callable[[str, int, int], None]
-MaskKind = Literal["face", "outline", "box"]
-
-FINDING = "finding faces"
-RESTORING = "restoring faces"
 # Beyond any use; larger numbers overflow the size of the result.
 LARGEST_UPSCALE = 64
-# Pictures handed to the detector together; between two such handfuls progress is told and cancel works.
-PICTURES_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -52,11 +45,7 @@ class Placement:
 
     def landmarks_in_crop(self) -> np.ndarray:
         """(5, 2), pixels of the crop."""
-        return self.face.landmarks_array() @ self.matrix[:, :2].T + self.matrix[:, 2]
-
-
-# Restored faces (n, 3, 512, 512) in [-1, 1] and their placements -> shape masks (n, 512, 512).
-ShapesOf = Callable[[Tensor, Sequence[Placement]], Tensor]
+        return landmarks_in_crop(self.face.landmarks_array(), self.matrix)
 
 
 @torch.no_grad()
@@ -105,11 +94,11 @@ def restore_images(
     report = on_progress or no_progress
     rgb_BHW3 = as_published(source.rgb_BHW3, sizes) if parity else source.rgb_BHW3
 
-    found = _detect(rgb_BHW3, detector, confidence, report)
+    found = detect_in_batches(rgb_BHW3, detector, confidence, report)
     placements, skipped = _choose(found, source.rgb_BHW3, sizes, smallest_face, faces, parity)
     canvas_BHW3 = make_canvas(rgb_BHW3, background, sizes, parity)
     masks_BHW = torch.zeros(canvas_BHW3.shape[:3], device=canvas_BHW3.device)
-    shapes_of, shape_words = _choose_shapes(mask, parser, parity)
+    shapes_of, shape_words = choose_shapes(PasteShape(mask), parser, parity)
     crops: list[FaceCrop] = []
     pasted: list[list[Face]] = [[] for _ in range(batch)]
     for placement, crop_3HW, face_3HW, shape_HW in _restore(
@@ -117,7 +106,9 @@ def restore_images(
     ):
         crop = FaceCrop(placement.picture, placement.face, placement.matrix, crop_3HW, face_3HW)
         if face_upscaler is not None and upscale > 1:
-            face_3HW, shape_HW = _enlarged_face(face_3HW, shape_HW, face_upscaler, upscale)
+            face_3HW = enlarged_face(face_3HW, face_upscaler, upscale)
+            if shape_HW is not None:
+                shape_HW = pictures.resize(shape_HW[None, ..., None], *face_3HW.shape[1:])[0, ..., 0]
         size = face_3HW.shape[-1]
         touched = paste_face(
             canvas_BHW3[placement.picture],
@@ -166,27 +157,16 @@ def check_restorer(restorer: FaceRestorer, fidelity: float, batch_size: int | No
         raise ValueError(f"batch_size must be 1 or more, or None to choose it from the free memory, got {batch_size}")
 
 
-def _check_options(upscale: float, smallest_face: float, faces: str, mask: str, opacity: float) -> None:
+def _check_options(upscale: float, smallest_face: float, faces: str, mask: MaskKind, opacity: float) -> None:
     check_smallest_face(smallest_face)
     check_which(faces)
     if not upscale >= 1:
         raise ValueError(f"upscale must be 1 or more, got {upscale}; shrink the result afterwards instead")
     if upscale > LARGEST_UPSCALE:
         raise ValueError(f"upscale must be at most {LARGEST_UPSCALE}, got {upscale}")
-    if mask not in ("face", "outline", "box"):
-        raise ValueError(f"mask must be 'face', 'outline' or 'box', got {mask!r}")
+    PasteShape(mask)
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must be from 0 (invisible) to 1, got {opacity}")
-
-
-def _detect(rgb_BHW3: Tensor, detector: FaceDetector, confidence: float | None, report: OnProgress) -> list[list[Face]]:
-    batch = len(rgb_BHW3)
-    found: list[list[Face]] = []
-    for start in range(0, batch, PICTURES_AT_ONCE):
-        report(FINDING, start, batch)
-        found += detector.detect(rgb_BHW3[start : start + PICTURES_AT_ONCE], confidence)
-    report(FINDING, batch, batch)
-    return found
 
 
 def _choose(
@@ -209,7 +189,7 @@ def _choose(
         for face in chosen.kept:
             matrix = estimate_alignment(face)
             if matrix is None:
-                left_out.append(SkippedFace(face, "its landmarks do not form a face"))
+                left_out.append(SkippedFace(face, NO_FACE_SHAPE))
                 continue
             matrix.setflags(write=False)
             placements.append(Placement(index, face, matrix, gray))
@@ -235,7 +215,8 @@ def _restore(
             [crop_face(rgb_BHW3[placement.picture], placement.matrix, parity=parity) for placement in chosen]
         )
         network_N3HW = restorer.restore(crops_N3HW * 2 - 1, fidelity)
-        shapes_NHW = shapes_of(network_N3HW, chosen) if shapes_of else None
+        landmarks_N52 = np.stack([placement.landmarks_in_crop() for placement in chosen])
+        shapes_NHW = shapes_of(network_N3HW, landmarks_N52) if shapes_of else None
         faces_N3HW = (network_N3HW + 1) / 2
         if parity:
             faces_N3HW = pictures.to_8bit_steps(faces_N3HW)
@@ -257,39 +238,9 @@ def _restore(
         report(RESTORING, part.stop, total)
 
 
-def _enlarged_face(
-    face_3HW: Tensor, shape_HW: Tensor | None, face_upscaler: Upscaler, upscale: float
-) -> tuple[Tensor, Tensor | None]:
-    size = int(CROP_SIZE * upscale)
-    face_1HW3 = pictures.resize(face_upscaler(face_3HW.permute(1, 2, 0)[None]), size, size)
-    if shape_HW is not None:
-        shape_HW = pictures.resize(shape_HW[None, ..., None], size, size)[0, ..., 0]
-    return face_1HW3[0].permute(2, 0, 1).to(face_3HW), shape_HW
-
-
 def _in_source_pixels(face: Face, enlarged: float) -> Face:
     if enlarged == 1:
         return face
     left, top, right, bottom = (value / enlarged for value in face.box_xyxy)
     eye_left, eye_right, nose, mouth_left, mouth_right = ((x / enlarged, y / enlarged) for x, y in face.landmarks_xy)
     return Face((left, top, right, bottom), (eye_left, eye_right, nose, mouth_left, mouth_right), face.score)
-
-
-def _choose_shapes(mask: MaskKind, parser: FaceParser | None, parity: bool) -> tuple[ShapesOf | None, str]:
-    """What makes the shape masks, None for the soft box alone; and how the report calls it."""
-    if mask == "face" and parser is not None:
-        return lambda faces_N3HW, _: face_shape_mask(parser.parse(faces_N3HW)), f"face shape by {parser.name}"
-    reason = " (no face parser is installed)" if mask == "face" else ""
-    # The published recipe knows no shape but the parser's.
-    if mask == "box" or (mask == "face" and parity):
-        return None, f"soft box{reason}"
-    return _outlines, f"outline from landmarks{reason}"
-
-
-def _outlines(faces_N3HW: Tensor, placements: Sequence[Placement]) -> Tensor:
-    landmarks_N52 = np.stack([placement.landmarks_in_crop() for placement in placements])
-    return outline_masks(landmarks_N52, faces_N3HW.shape[-1]).to(faces_N3HW.device)
-
-
-def no_progress(stage: str, done: int, total: int) -> None:
-    """For callers that want none."""

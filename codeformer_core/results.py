@@ -5,6 +5,7 @@ Shape legend: B pictures, H W their height and width, C channels (3 or 4).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -37,8 +38,7 @@ class RestoredImages:
         found = len(restored) + len(skipped)
         if found == 0:
             return ["no face found"]
-        numbers = f"{found} {'face' if found == 1 else 'faces'} found, {len(restored)} restored"
-        return [numbers, *(f"skipped at {_place(entry.face)}: {entry.reason}" for entry in skipped)]
+        return [f"{face_count(found)} found, {len(restored)} restored", *describe_skipped(skipped)]
 
     def made_with(self) -> str:
         """Which detector looked and, if there was anything to restore, which model restored."""
@@ -55,6 +55,11 @@ class RestoredImages:
         return "\n".join([*lines, self.made_with()])
 
 
-def _place(face: Face) -> str:
-    x, y = face.center_xy
-    return f"({x:.0f}, {y:.0f})"
+def face_count(count: int) -> str:
+    """ "no face", "1 face", "2 faces" """
+    return {0: "no face", 1: "1 face"}.get(count, f"{count} faces")
+
+
+def describe_skipped(skipped: Sequence[SkippedFace]) -> list[str]:
+    """A line for each face that was left out: where, and why."""
+    return [f"skipped at ({x:.0f}, {y:.0f}): {entry.reason}" for entry in skipped for x, y in [entry.face.center_xy]]

@@ -9,8 +9,9 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import codeformer_core as core
+from ..codeformer_core.faces.found import Faces
 from . import host
-from .sockets import FaceDetectorType, FaceRestoreModel, FaceRestoreModelType, Faces, FacesType
+from .sockets import FaceDetectorType, FaceRestoreModel, FaceRestoreModelType, FacesType
 
 if TYPE_CHECKING:
     from ..codeformer_core.faces.detection import FaceDetector
@@ -78,7 +79,7 @@ class FaceRestore(io.ComfyNode):
         logger.info("Face Restore: %s", restored.made_with())
         report = "\n".join(filter(None, (restored.summary(), face_restore_model.remark)))
         images_BHWC, masks_BHW = host.placed((restored.images_BHWC, restored.masks_BHW))
-        return io.NodeOutput(images_BHWC, masks_BHW, Faces(restored.faces, tuple(image.shape[1:3])), report)
+        return io.NodeOutput(images_BHWC, masks_BHW, Faces.of(image, restored.faces), report)
 
 
 def _inputs() -> list[io.Input]:

@@ -2,7 +2,8 @@
 
 FACE_RESTORE_MODEL  FaceRestoreModel: a restorer, and the detector and parser to use with it unless told otherwise
 FACE_DETECTOR       anything that satisfies codeformer_core.faces.detection.FaceDetector
-FACES               Faces: what was found in each picture of a batch
+FACES               codeformer_core.faces.found.Faces: what was found in each picture of a batch
+BOUNDING_BOX        the host's: per picture a list of {x, y, width, height, label, score}
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from .managed import ManagedRestorer
 if TYPE_CHECKING:
     from ..codeformer_core.faces.detection import FaceDetector
     from ..codeformer_core.faces.parsing import FaceParser
-    from ..codeformer_core.faces.types import Face
 
 FaceRestoreModelType = io.Custom("FACE_RESTORE_MODEL")
 FaceDetectorType = io.Custom("FACE_DETECTOR")
 FacesType = io.Custom("FACES")
+# The oldest supported hosts have the type, but no name for it in their API.
+BoundingBoxType = io.Custom("BOUNDING_BOX")
 
 Loaded = TypeVar("Loaded")
 
@@ -53,10 +55,3 @@ class FaceRestoreModel:
     parser: LoadedOnce[FaceParser | None]
     remark: str | None
 
-
-@dataclass(frozen=True)
-class Faces:
-    """Payload of FACES: per picture the faces that were restored, in pixels of the picture that came in."""
-
-    per_picture: tuple[tuple[Face, ...], ...]
-    picture_size_hw: tuple[int, int]

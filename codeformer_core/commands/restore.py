@@ -139,7 +139,7 @@ def _refuse_useless_options(args: argparse.Namespace) -> None:
 def _attempt(job: Job, index: int, count: int, args: argparse.Namespace, tools: Tools, console: Console) -> bool:
     """Whether the picture was restored and written; if not, stderr says why."""
 
-    from ..restore import FINDING, RESTORING
+    from ..progress import FINDING, RESTORING
 
     begins = {_READING: 0.0, FINDING: 0.05, RESTORING: 0.15, _WRITING: 0.95, "": 1.0}
     stages = list(begins)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .colour import with_luma_of
 from .geometry import CROP_SIZE, covered_rectangle, crop_coordinates, invert, sample
 from .masks import soft_box
 from .published import published_soft_box
@@ -43,13 +44,16 @@ def paste_face(
     matrix: np.ndarray,
     *,
     opacity: float = 1.0,
+    allowed_HW: Tensor | None = None,
+    chroma_only: bool = False,
     parity_upscale: float | None = None,
 ) -> bool:
     """Blend one face into `canvas_HW3` (RGB [0, 1]) in place and note its mask in `paste_mask_HW`, also in place.
 
     face_3SS: RGB [0, 1]. shape_mask_SS: [0, 1] in the face's pixels, or None for the soft box alone.
     matrix: canvas -> face, from `paste_matrix`; in parity mode from `published_paste_matrix`, with the upscale it was
-    made for as parity_upscale.
+    made for as parity_upscale. allowed_HW: how much of the face each of the canvas's pixels may get, [0, 1]; None is 1
+    everywhere. chroma_only: the canvas keeps its brightness.
     Returns False, and changes nothing, when the face lies outside the canvas.
     """
     height, width = canvas_HW3.shape[:2]
@@ -73,7 +77,12 @@ def paste_face(
     if shape_mask_SS is not None:
         mask_hw = torch.minimum(mask_hw, sampled_Chw[3])
     mask_hw = mask_hw * opacity
-    area.of(canvas_HW3).lerp_(face_3hw.permute(1, 2, 0), mask_hw[..., None])
+    if allowed_HW is not None:
+        mask_hw *= allowed_HW[area.top : area.bottom, area.left : area.right].to(mask_hw)
+    face_hw3 = face_3hw.permute(1, 2, 0)
+    if chroma_only:
+        face_hw3 = with_luma_of(face_hw3, area.of(canvas_HW3))
+    area.of(canvas_HW3).lerp_(face_hw3, mask_hw[..., None])
     noted_hw = area.of(paste_mask_HW)
     torch.maximum(noted_hw, mask_hw, out=noted_hw)
     return True

@@ -40,6 +40,7 @@ def choose_faces(
     *,
     which: Which = "all",
     smallest_face: float = 0.0,
+    merge_duplicates: bool = True,
     parity: bool = False,
 ) -> Selection:
     """All filters one after the other: eye distance, smallest face, duplicates, last which faces are wanted.
@@ -51,7 +52,7 @@ def choose_faces(
         skip_near_eyes_as_official if parity else skip_near_eyes,
         lambda rest: skip_small_faces(rest, smallest_face),
     ]
-    if not parity:
+    if merge_duplicates and not parity:
         steps.append(skip_duplicates)
     steps.append(lambda rest: select_faces(rest, which, picture_size_hw))
     kept: tuple[Face, ...] = tuple(faces)
@@ -105,6 +106,23 @@ def skip_small_faces(faces: Sequence[Face], smallest_face: float) -> Selection:
     def reason(face: Face) -> str | None:
         side = min(face.width, face.height)
         return f"smaller than {smallest_face:g} px (it is {side:.0f} px)" if side < smallest_face else None
+
+    return _skip(faces, reason)
+
+
+def skip_large_faces(faces: Sequence[Face], largest_face: float) -> Selection:
+    """Skips faces whose box's longer side is above `largest_face` picture pixels.
+
+    Raises ValueError unless it is above 0.
+    """
+    if not largest_face > 0:
+        raise ValueError(
+            f"largest face must be above 0 pixels, got {largest_face}. Cure: leave it out to keep every face"
+        )
+
+    def reason(face: Face) -> str | None:
+        side = max(face.width, face.height)
+        return f"larger than {largest_face:g} px (it is {side:.0f} px)" if side > largest_face else None
 
     return _skip(faces, reason)
 

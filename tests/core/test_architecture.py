@@ -131,6 +131,18 @@ ALLOWED = {
         f"{CORE}.canvas",
         f"{CORE}.results",
         f"{CORE}.restorer",
+        f"{CORE}.progress",
+        f"{CORE}.steps",
+    ],
+    f"{CORE}.progress": [],
+    f"{CORE}.steps": [
+        f"{CORE}.steps",
+        f"{CORE}.faces",
+        f"{CORE}.images",
+        f"{CORE}.memory",
+        f"{CORE}.canvas",
+        f"{CORE}.results",
+        f"{CORE}.progress",
     ],
 }
 

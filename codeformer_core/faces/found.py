@@ -1,0 +1,89 @@
+"""The faces of a batch of pictures as one value, and whether given pictures are the ones they were found in.
+
+Shape legend: B pictures, H W their height and width, C channels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional as F
+
+from .types import Face
+
+THUMBNAIL_SIDE = 8
+# Mean difference of brightness, 0..1, from which two thumbnails show different pictures. Restored, colorized or
+# upscaled pictures stay below 0.03 of theirs; frames before and after a cut lie above 0.1.
+OTHER_PICTURE = 0.08
+
+
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """The faces of a batch of pictures that all have one size.
+
+    per_picture: in pixels of the pictures, in their order; a face's number is its place in its picture, from 1.
+    picture_size_hw: height and width of the pictures. thumbnails_B88: their brightness at 8x8, float32, read-only.
+    """
+
+    per_picture: tuple[tuple[Face, ...], ...]
+    picture_size_hw: tuple[int, int]
+    thumbnails_B88: np.ndarray
+
+    @classmethod
+    def of(cls, images_BHWC: Tensor, per_picture: Sequence[Sequence[Face]]) -> Faces:
+        """The faces found in these pictures, one entry for each."""
+        assert len(images_BHWC) == len(per_picture)
+        height, width = images_BHWC.shape[1:3]
+        return cls(tuple(map(tuple, per_picture)), (height, width), thumbnails(images_BHWC))
+
+    @property
+    def count(self) -> int:
+        """Over all pictures."""
+        return sum(map(len, self.per_picture))
+
+    def with_faces(self, per_picture: Sequence[Sequence[Face]]) -> Faces:
+        """Other faces of the same pictures."""
+        assert len(per_picture) == len(self.per_picture)
+        return dataclasses.replace(self, per_picture=tuple(map(tuple, per_picture)))
+
+    def in_order(self) -> list[tuple[int, Face]]:
+        """Every face with the index of its picture: the order of crops."""
+        return [(index, face) for index, faces in enumerate(self.per_picture) for face in faces]
+
+
+def thumbnails(images_BHWC: Tensor) -> np.ndarray:
+    """Brightness of each picture at 8x8, float32 (B, 8, 8), read-only; the same for a picture at any size."""
+    small_BC88 = F.adaptive_avg_pool2d(images_BHWC[..., :3].permute(0, 3, 1, 2).float(), THUMBNAIL_SIDE)
+    made_B88 = small_BC88.mean(1).cpu().numpy()
+    made_B88.setflags(write=False)
+    return made_B88
+
+
+def check_same_pictures(faces: Faces, images_BHWC: Tensor) -> None:
+    """Raise ValueError unless these are as many pictures, of the same size, as the faces were found in."""
+    count, size = len(faces.per_picture), faces.picture_size_hw
+    if len(images_BHWC) != count:
+        raise ValueError(
+            f"the faces belong to {_pictures(count)}, but {_pictures(len(images_BHWC))} came with them. "
+            "Cure: connect the same pictures in which the faces were found"
+        )
+    if tuple(images_BHWC.shape[1:3]) != size:
+        raise ValueError(
+            f"the faces were found in pictures of {size[1]}x{size[0]} pixels, but these have "
+            f"{images_BHWC.shape[2]}x{images_BHWC.shape[1]}. Cure: connect the same pictures, or find the faces again "
+            "after the step that changed the size"
+        )
+
+
+def unlike_pictures(faces: Faces, images_BHWC: Tensor) -> list[int]:
+    """Indices of pictures that do not look like the ones in which the faces were found, whatever their size."""
+    difference_B = np.abs(thumbnails(images_BHWC) - faces.thumbnails_B88).mean((1, 2))
+    return [index for index, difference in enumerate(difference_B) if difference > OTHER_PICTURE]
+
+
+def _pictures(count: int) -> str:
+    return "1 picture" if count == 1 else f"{count} pictures"

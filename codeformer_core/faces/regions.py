@@ -1,0 +1,67 @@
+"""Masks of single parts of a face, and masks made larger, smaller or softer.
+
+Shape legend: N faces, S side of the aligned crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .masks import gaussian_operator
+
+# Region -> ParseNet's classes (CelebAMask-HQ).
+REGIONS: dict[str, tuple[int, ...]] = {
+    "skin": (1,),
+    "eyes": (3, 4, 5),
+    "brows": (6, 7),
+    "nose": (2,),
+    "mouth": (10, 11, 12),
+    "hair": (13, 14),
+    "ears": (8, 9, 15),
+    "neck": (16, 17),
+}
+# Pixels of a 512 crop: without it the parse's edges show as a line.
+REGION_BLUR_SIGMA = 3.0
+
+
+def parse_regions(text: str) -> tuple[str, ...]:
+    """ "eyes, mouth" -> ("eyes", "mouth"). Raises ValueError for an empty list and for unknown names."""
+    names = tuple(dict.fromkeys(name.strip().lower() for name in text.replace(";", ",").split(",") if name.strip()))
+    unknown = [name for name in names if name not in REGIONS]
+    if unknown or not names:
+        given = f"unknown face regions {', '.join(unknown)}" if unknown else "no face region is named"
+        raise ValueError(f"{given}. Cure: some of {', '.join(REGIONS)}, with commas between them")
+    return names
+
+
+def region_masks(labels_NSS: Tensor, regions: Sequence[str]) -> Tensor:
+    """Parse labels (uint8, 19 classes) -> masks_NSS float32 [0, 1] of these regions together, soft at the edges."""
+    is_wanted = torch.zeros(256, dtype=torch.float32, device=labels_NSS.device)
+    is_wanted[[number for region in regions for number in REGIONS[region]]] = 1
+    return blurred(is_wanted[labels_NSS.long()], REGION_BLUR_SIGMA)
+
+
+def grown(masks_NSS: Tensor, pixels: float) -> Tensor:
+    """Masks whose edges moved outwards by so many pixels, inwards if negative. The rim counts as outside."""
+    steps = round(abs(pixels))
+    if steps == 0:
+        return masks_NSS
+    window = 2 * steps + 1
+    if pixels > 0:
+        return F.max_pool2d(masks_NSS[:, None], window, stride=1, padding=steps)[:, 0]
+    outside_NSS = F.pad(1 - masks_NSS[:, None], (steps,) * 4, value=1.0)
+    return 1 - F.max_pool2d(outside_NSS, window, stride=1)[:, 0]
+
+
+def blurred(images_NSS: Tensor, sigma: float) -> Tensor:
+    """A Gaussian blur of so many pixels, mirrored at the rim."""
+    if sigma <= 0:
+        return images_NSS
+    size = images_NSS.shape[-1]
+    taps = 2 * min(round(3 * sigma) + 1, size - 1) + 1
+    blur_SS = gaussian_operator(size, taps, sigma).to(images_NSS.device)
+    return blur_SS @ images_NSS @ blur_SS.T

@@ -1,0 +1,16 @@
+"""How long steps tell how far they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+# Called with a stage's name and how many of its steps are done and to do; may raise to cancel.
+OnProgress = Callable[[str, int, int], None]
+
+FINDING = "finding faces"
+RESTORING = "restoring faces"
+PASTING = "pasting faces"
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """For callers that want none."""
