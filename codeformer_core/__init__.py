@@ -14,17 +14,26 @@ if TYPE_CHECKING:
     from .restore import restore_images
     from .restorer import Restorer
     from .results import RestoredImages
+    from .steps.crop import crop_faces
+    from .steps.detect import find_faces
+    from .steps.paste import paste_faces
+    from .steps.shapes import PasteShape
     from .weights.load import WeightsError
 
 _HOMES = {
     "Face": "faces.types",
     "FaceCrop": "faces.types",
+    "Faces": "faces.found",
+    "PasteShape": "steps.shapes",
     "RestoredImages": "results",
     "Restorer": "restorer",
     "WeightsError": "weights.load",
+    "crop_faces": "steps.crop",
+    "find_faces": "steps.detect",
     "load_detector": "loading",
     "load_parser": "loading",
     "load_restorer": "loading",
+    "paste_faces": "steps.paste",
     "restore_aligned": "aligned",
     "restore_images": "restore",
 }
@@ -32,12 +41,17 @@ _HOMES = {
 __all__ = [
     "Face",
     "FaceCrop",
+    "Faces",
+    "PasteShape",
     "RestoredImages",
     "Restorer",
     "WeightsError",
+    "crop_faces",
+    "find_faces",
     "load_detector",
     "load_parser",
     "load_restorer",
+    "paste_faces",
     "restore_aligned",
     "restore_images",
 ]

@@ -82,20 +82,25 @@ class FaceRestore(io.ComfyNode):
         return io.NodeOutput(images_BHWC, masks_BHW, Faces.of(image, restored.faces), report)
 
 
+def fidelity_input() -> io.Input:
+    """The paper's w, as a slider."""
+    return io.Float.Input(
+        "fidelity",
+        default=0.5,
+        min=0.0,
+        max=1.0,
+        step=0.01,
+        display_mode=io.NumberDisplay.slider,
+        tooltip="0: cleanest faces, invented where the picture says little. 1: closest to the picture and its "
+        "faults. Around 0.5 suits most photos; go up when a face no longer looks like the person.",
+    )
+
+
 def _inputs() -> list[io.Input]:
     return [
         io.Image.Input("image", tooltip="Pictures of any size, RGB or RGBA; transparency is kept."),
         FaceRestoreModelType.Input("face_restore_model", tooltip="From Load Face Restore Model."),
-        io.Float.Input(
-            "fidelity",
-            default=0.5,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            display_mode=io.NumberDisplay.slider,
-            tooltip="0: cleanest faces, invented where the picture says little. 1: closest to the picture and its "
-            "faults. Around 0.5 suits most photos; go up when a face no longer looks like the person.",
-        ),
+        fidelity_input(),
         FaceDetectorType.Input(
             "detector", optional=True, tooltip="Finds the faces instead of the detector of the face restore model."
         ),

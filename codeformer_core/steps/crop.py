@@ -60,3 +60,8 @@ def crop_faces(images_BHWC: Tensor, faces: Faces) -> CroppedFaces:
     if not crops:
         return CroppedFaces(torch.zeros(0, CROP_SIZE, CROP_SIZE, 3), faces.with_faces(kept), tuple(remarks))
     return CroppedFaces(torch.stack(crops).permute(0, 2, 3, 1).contiguous(), faces.with_faces(kept), tuple(remarks))
+
+
+def placeholder_crop() -> Tensor:
+    """(1, 512, 512, 3), gray: stands for the crops where a batch of pictures can't be empty and there is no face."""
+    return torch.full((1, CROP_SIZE, CROP_SIZE, 3), 0.5)

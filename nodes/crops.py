@@ -1,0 +1,232 @@
+"""The restoration in three steps: cut the faces out, restore the crops, paste them back."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from .. import codeformer_core as core
+from ..codeformer_core.faces.found import Faces
+from ..codeformer_core.faces.regions import REGIONS, parse_regions
+from ..codeformer_core.steps.crop import crop_faces, placeholder_crop
+from ..codeformer_core.steps.paste import paste_faces
+from ..codeformer_core.steps.shapes import PasteShape
+from . import host
+from .restore import fidelity_input
+from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
+
+if TYPE_CHECKING:
+    from ..codeformer_core.faces.colour import ColourMatch
+
+logger = logging.getLogger(__name__)
+
+MASKS = ("face", "outline", "box", "regions")
+
+
+class CropFaces(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        schema = io.Schema(
+            node_id="CodeFormerCropFaces",
+            display_name="Crop Faces",
+            category="image/face restore",
+            description="Cuts every face out, upright and aligned, 512x512. Paste Faces puts them back.",
+            inputs=[
+                io.Image.Input("image", tooltip="The pictures in which the faces were found."),
+                FacesType.Input("faces", tooltip="From Detect Faces, Select Faces or Face Restore."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="IMAGE", tooltip="One crop for each face; a gray one when there is none."),
+                FacesType.Output(display_name="FACES", tooltip="The faces of these crops, for Paste Faces."),
+                io.String.Output(display_name="report", tooltip="How many, and what was left out."),
+            ],
+        )
+        return host.aliased(schema, "face crop", "align faces", "extract faces", "cut out faces")
+
+    @classmethod
+    def execute(cls, image: Tensor, faces: Faces) -> io.NodeOutput:
+        cropped = crop_faces(image, faces)
+        logger.info("Crop Faces: %s", cropped.summary())
+        (crops_NHW3,) = host.placed([cropped.crops_NHW3 if cropped.faces.count else placeholder_crop()])
+        return io.NodeOutput(crops_NHW3, cropped.faces, cropped.summary())
+
+
+class RestoreFaceCrops(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        schema = io.Schema(
+            node_id="CodeFormerRestoreFaceCrops",
+            display_name="Restore Face Crops",
+            category="image/face restore",
+            description="Restores pictures that are aligned faces already. Nothing is detected or pasted.",
+            inputs=[
+                io.Image.Input(
+                    "image",
+                    tooltip="Aligned faces, as Crop Faces makes them. Other sizes are resized to "
+                    "512 for the network and back.",
+                ),
+                FaceRestoreModelType.Input("face_restore_model", tooltip="From Load Face Restore Model."),
+                fidelity_input(),
+            ],
+            outputs=[
+                io.Image.Output(display_name="IMAGE", tooltip="The restored crops, of the size they came in."),
+                io.String.Output(display_name="report", tooltip="How many, by which model, and whether resized."),
+            ],
+        )
+        return host.aliased(schema, "codeformer", "restore crops", "aligned faces")
+
+    @classmethod
+    def execute(cls, image: Tensor, face_restore_model: FaceRestoreModel, fidelity: float) -> io.NodeOutput:
+        restorer = face_restore_model.restorer
+        restored_NHWC = core.restore_aligned(image, restorer=restorer, fidelity=fidelity, on_progress=host.Progress())
+        height, width = image.shape[1:3]
+        lines = [f"{len(image)} restored by {restorer.name} at fidelity {fidelity:g}", face_restore_model.remark]
+        if (height, width) != (512, 512):
+            lines.append(f"crops of {width}x{height} pixels were resized to 512x512 and back")
+        report = "\n".join(filter(None, lines))
+        logger.info("Restore Face Crops: %s", report)
+        (placed_NHWC,) = host.placed([restored_NHWC])
+        return io.NodeOutput(placed_NHWC, report)
+
+
+class PasteFaces(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        schema = io.Schema(
+            node_id="CodeFormerPasteFaces",
+            display_name="Paste Faces",
+            category="image/face restore",
+            description="Blends face crops back into their pictures, or into the same pictures enlarged. What a crop "
+            "did not change stays the picture's own pixels.",
+            inputs=_paste_inputs(),
+            outputs=[
+                io.Image.Output(display_name="IMAGE", tooltip="The backgrounds with the faces."),
+                io.Mask.Output(display_name="MASK", tooltip="Where faces were pasted, 1 where only they show."),
+                io.String.Output(display_name="report", tooltip="What was pasted and left out, and why."),
+            ],
+        )
+        return host.aliased(schema, "paste back", "blend faces", "face composite", "uncrop faces")
+
+    @classmethod
+    def execute(
+        cls,
+        background: Tensor,
+        crops: Tensor,
+        faces: Faces,
+        mask: str,
+        opacity: float,
+        color_match: ColourMatch,
+        regions: str,
+        grow: float,
+        feather: float,
+        face_restore_model: FaceRestoreModel | None = None,
+        limit: Tensor | None = None,
+        upscale_model: Any = None,
+    ) -> io.NodeOutput:
+        by_regions = mask == "regions"
+        shape = PasteShape(
+            "face" if by_regions else mask,  # type: ignore[arg-type]  # checked there
+            parse_regions(regions) if by_regions else (),
+            grow,
+            feather,
+        )
+        parser = face_restore_model.parser.value if face_restore_model and mask in ("face", "regions") else None
+        pasted = paste_faces(
+            background,
+            crops,
+            faces,
+            shape=shape,
+            parser=parser,
+            opacity=opacity,
+            colour_match=color_match,
+            allowed_BHW=limit,
+            face_upscaler=host.upscaler(upscale_model) if upscale_model is not None else None,
+            on_progress=host.Progress(),
+        )
+        logger.info("Paste Faces: %s", pasted.summary())
+        images_BHWC, masks_BHW = host.placed((pasted.images_BHWC, pasted.masks_BHW))
+        return io.NodeOutput(images_BHWC, masks_BHW, pasted.summary())
+
+
+def _paste_inputs() -> list[io.Input]:
+    return [
+        io.Image.Input(
+            "background",
+            tooltip="The pictures the faces came from, or the same enlarged by any node. One for each picture, or one "
+            "for all.",
+        ),
+        io.Image.Input("crops", tooltip="One crop for each face, in the order of Crop Faces, of any size."),
+        FacesType.Input("faces", tooltip="From the Crop Faces node that made the crops."),
+        FaceRestoreModelType.Input(
+            "face_restore_model",
+            optional=True,
+            tooltip="Lends its face parser (ParseNet) to the masks face and regions. Without it the mask face is the "
+            "outline drawn from the landmarks.",
+        ),
+        io.Mask.Input(
+            "limit",
+            optional=True,
+            tooltip="Faces are pasted only where this mask is white. Stretched to the background's size; one for each "
+            "picture, or one for all.",
+        ),
+        io.UpscaleModel.Input(
+            "upscale_model",
+            optional=True,
+            tooltip="Redraws each crop with this model (Load Upscale Model) where the background is larger than the "
+            "pictures the faces came from. Without it crops are only resized.",
+        ),
+        io.Combo.Input(
+            "mask",
+            options=list(MASKS),
+            tooltip="What is pasted. face: the face and its hair as the parser finds them, or the outline without one. "
+            "outline: from forehead to chin, drawn from the landmarks. box: a soft-edged box. regions: only those "
+            "named below.",
+        ),
+        io.Float.Input(
+            "opacity",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            display_mode=io.NumberDisplay.slider,
+            tooltip="How much of the crop shows: 1 only it, 0.5 half it and half the background, 0 nothing.",
+        ),
+        io.Combo.Input(
+            "color_match",
+            options=["off", "mean-std", "low-frequency"],
+            tooltip="Gives the crop the background's colours. mean-std: the same mean and contrast per channel. "
+            "low-frequency: the same light and skin tone at every place; features stay the crop's.",
+        ),
+        *map(host.advanced, _edge_inputs()),
+    ]
+
+
+def _edge_inputs() -> list[io.Input]:
+    return [
+        io.String.Input(
+            "regions",
+            default="eyes, mouth",
+            tooltip=f"For mask regions: some of {', '.join(REGIONS)}, with commas between them. They need a face "
+            "parser (face_restore_model with parsing_parsenet.pth installed).",
+        ),
+        io.Float.Input(
+            "grow",
+            default=0.0,
+            min=-256.0,
+            max=256.0,
+            step=1.0,
+            tooltip="Moves the mask's edge outwards, or inwards if negative, in pixels of the 512 crop. A box can "
+            "only shrink.",
+        ),
+        io.Float.Input(
+            "feather",
+            default=0.0,
+            min=0.0,
+            max=256.0,
+            step=1.0,
+            tooltip="Over how many pixels of the 512 crop the mask's edge fades, on top of its own softness.",
+        ),
+    ]
