@@ -14,14 +14,15 @@ from torch import Tensor
 
 from . import images as pictures
 from . import memory
-from .canvas import Sizes, Upscaler, as_published, check_background, make_canvas, plan_sizes, require_memory
+from .canvas import Upscaler, as_published, check_background, make_canvas, plan_sizes, require_memory
 from .faces.compositing import paste_face, paste_matrix
 from .faces.detection import FaceDetector
+from .faces.found import Faces, check_same_pictures
 from .faces.geometry import crop_face, estimate_alignment
 from .faces.gray import is_gray, match_gray
 from .faces.parsing import FaceParser
 from .faces.published import published_paste_matrix
-from .faces.selection import SkippedFace, Which, check_smallest_face, check_which, choose_faces
+from .faces.selection import Selection, SkippedFace, Which, check_smallest_face, check_which, choose_faces
 from .faces.types import Face, FaceCrop
 from .progress import RESTORING, OnProgress, no_progress
 from .restorer import FaceRestorer, check_fidelity
@@ -53,7 +54,7 @@ def restore_images(
     images_BHWC: Tensor,
     *,
     restorer: FaceRestorer,
-    detector: FaceDetector,
+    detector: FaceDetector | Faces,
     parser: FaceParser | None = None,
     fidelity: float = 0.5,
     upscale: float = 1.0,
@@ -71,9 +72,10 @@ def restore_images(
 ) -> RestoredImages:
     """Restore the faces of pictures; what is not a face stays as it is.
 
-    images_BHWC: floats in [0, 1], gray, RGB or RGBA. fidelity: 0 best quality .. 1 closest to the input.
-    upscale: factor >= 1 of the result. background: the enlarged pictures, or what enlarges pictures_BHW3 (their size is
-    made to fit); bicubic if None. face_upscaler: likewise for restored faces, when upscale > 1.
+    images_BHWC: floats in [0, 1], gray, RGB or RGBA. detector: finds the faces; or the faces themselves, which are then
+    all restored, whatever the filters say. fidelity: 0 best quality .. 1 closest to the input. upscale: factor >= 1 of
+    the result. background: the enlarged pictures, or what enlarges pictures_BHW3 (their size is made to fit); bicubic
+    if None. face_upscaler: likewise for restored faces, when upscale > 1.
     confidence: detections below are no faces; the detector's default if None. smallest_face: shorter side in pixels.
     faces: which of each picture. mask: paste the face's shape as the parser sees it (without one, the outline), an
     outline from the landmarks, or a soft box.
@@ -94,8 +96,18 @@ def restore_images(
     report = on_progress or no_progress
     rgb_BHW3 = as_published(source.rgb_BHW3, sizes) if parity else source.rgb_BHW3
 
-    found = detect_in_batches(rgb_BHW3, detector, confidence, report)
-    placements, skipped = _choose(found, source.rgb_BHW3, sizes, smallest_face, faces, parity)
+    if isinstance(detector, Faces):
+        check_same_pictures(detector, images_BHWC)
+        selections = [
+            Selection(tuple(_scaled(face, sizes.enlarged) for face in given), ()) for given in detector.per_picture
+        ]
+    else:
+        found = detect_in_batches(rgb_BHW3, detector, confidence, report)
+        smallest = smallest_face * sizes.enlarged
+        selections = [
+            choose_faces(entry, sizes.working, which=faces, smallest_face=smallest, parity=parity) for entry in found
+        ]
+    placements, skipped = _align(selections, source.rgb_BHW3)
     canvas_BHW3 = make_canvas(rgb_BHW3, background, sizes, parity)
     masks_BHW = torch.zeros(canvas_BHW3.shape[:3], device=canvas_BHW3.device)
     shapes_of, shape_words = choose_shapes(PasteShape(mask), parser, parity)
@@ -124,7 +136,7 @@ def restore_images(
         if not touched:
             skipped[placement.picture].append(SkippedFace(placement.face, "it lies outside the picture"))
             continue
-        pasted[placement.picture].append(_in_source_pixels(placement.face, sizes.enlarged))
+        pasted[placement.picture].append(_scaled(placement.face, 1 / sizes.enlarged))
         if keep_crops:
             crops.append(crop)
     if parity:
@@ -135,11 +147,11 @@ def restore_images(
         masks_BHW=masks_BHW,
         faces=tuple(map(tuple, pasted)),
         skipped=tuple(
-            tuple(SkippedFace(_in_source_pixels(entry.face, sizes.enlarged), entry.reason) for entry in entries)
+            tuple(SkippedFace(_scaled(entry.face, 1 / sizes.enlarged), entry.reason) for entry in entries)
             for entries in skipped
         ),
         crops=tuple(crops),
-        finder=detector.name,
+        finder=detector.name if not isinstance(detector, Faces) else None,
         restorer=f"{restorer.name} at fidelity {fidelity:g}, mask: {shape_words}"
         + (", published recipe" if parity else ""),
     )
@@ -169,21 +181,11 @@ def _check_options(upscale: float, smallest_face: float, faces: str, mask: MaskK
         raise ValueError(f"opacity must be from 0 (invisible) to 1, got {opacity}")
 
 
-def _choose(
-    found: Sequence[Sequence[Face]],
-    source_BHW3: Tensor,
-    sizes: Sizes,
-    smallest_face: float,
-    which: Which,
-    parity: bool,
-) -> tuple[list[Placement], list[list[SkippedFace]]]:
-    """Per picture the wanted faces and where they lie, and the others with the reason; in working pixels."""
+def _align(selections: Sequence[Selection], source_BHW3: Tensor) -> tuple[list[Placement], list[list[SkippedFace]]]:
+    """Where the chosen faces lie, and per picture the others with the reason; in working pixels."""
     placements: list[Placement] = []
     skipped: list[list[SkippedFace]] = []
-    for index, faces in enumerate(found):
-        chosen = choose_faces(
-            faces, sizes.working, which=which, smallest_face=smallest_face * sizes.enlarged, parity=parity
-        )
+    for index, chosen in enumerate(selections):
         left_out = list(chosen.skipped)
         gray = bool(chosen.kept) and is_gray(source_BHW3[index])
         for face in chosen.kept:
@@ -238,9 +240,9 @@ def _restore(
         report(RESTORING, part.stop, total)
 
 
-def _in_source_pixels(face: Face, enlarged: float) -> Face:
-    if enlarged == 1:
+def _scaled(face: Face, factor: float) -> Face:
+    if factor == 1:
         return face
-    left, top, right, bottom = (value / enlarged for value in face.box_xyxy)
-    eye_left, eye_right, nose, mouth_left, mouth_right = ((x / enlarged, y / enlarged) for x, y in face.landmarks_xy)
+    left, top, right, bottom = (value * factor for value in face.box_xyxy)
+    eye_left, eye_right, nose, mouth_left, mouth_right = ((x * factor, y * factor) for x, y in face.landmarks_xy)
     return Face((left, top, right, bottom), (eye_left, eye_right, nose, mouth_left, mouth_right), face.score)

@@ -21,7 +21,7 @@ class RestoredImages:
     images_BHWC: float32 [0, 1], RGB or RGBA. masks_BHW: how much of a pasted face shows, 0..1, at the result's size.
     faces: the restored faces, and skipped: the others with the reason, in pixels of the pictures that came in.
     crops: every restored face before and after; empty where they were not to be kept.
-    finder, restorer: what looked for the faces and what restored and pasted them, in words.
+    finder, restorer: what looked for the faces (None when they were given) and what restored and pasted them, in words.
     """
 
     images_BHWC: Tensor
@@ -29,7 +29,7 @@ class RestoredImages:
     faces: tuple[tuple[Face, ...], ...]
     skipped: tuple[tuple[SkippedFace, ...], ...]
     crops: tuple[FaceCrop, ...]
-    finder: str
+    finder: str | None
     restorer: str
 
     def describe(self, index: int) -> list[str]:
@@ -43,8 +43,8 @@ class RestoredImages:
     def made_with(self) -> str:
         """Which detector looked and, if there was anything to restore, which model restored."""
         if any(self.faces):
-            return f"restored by {self.restorer}, found by {self.finder}"
-        return f"looked for by {self.finder}; nothing to restore"
+            return f"restored by {self.restorer}" + (f", found by {self.finder}" if self.finder else "")
+        return f"looked for by {self.finder}; nothing to restore" if self.finder else "nothing to restore"
 
     def summary(self) -> str:
         """All pictures, a few lines each, and what they were made with."""

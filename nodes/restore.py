@@ -56,13 +56,14 @@ class FaceRestore(io.ComfyNode):
         opacity: float,
         parity: bool,
         detector: FaceDetector | None = None,
+        selected_faces: Faces | None = None,
         upscale_model: Any = None,
     ) -> io.NodeOutput:
         parser = face_restore_model.parser.value if mask == "face" else None
         restored = core.restore_images(
             image,
             restorer=face_restore_model.restorer,
-            detector=detector or face_restore_model.detector.value,
+            detector=selected_faces or detector or face_restore_model.detector.value,
             parser=parser,
             fidelity=fidelity,
             upscale=upscale,
@@ -103,6 +104,12 @@ def _inputs() -> list[io.Input]:
         fidelity_input(),
         FaceDetectorType.Input(
             "detector", optional=True, tooltip="Finds the faces instead of the detector of the face restore model."
+        ),
+        FacesType.Input(
+            "selected_faces",
+            optional=True,
+            tooltip="From Detect Faces or Select Faces: exactly these are restored. Nothing is detected then, and "
+            "confidence, smallest_face and faces have no effect.",
         ),
         io.UpscaleModel.Input(
             "upscale_model",

@@ -242,7 +242,7 @@ def test_bad_input(photo, change, complaint):
 
 def test_shapes_out_of_range():
     for options in ({"kind": "star"}, {"regions": ("chin",)}, {"grow": 300}, {"feather": -1}):
-        with pytest.raises(ValueError, match="must be|unknown"):
+        with pytest.raises(ValueError, match=r"must be|unknown"):
             cf.PasteShape(**options)
 
 

@@ -752,3 +752,35 @@ def test_a_real_network_in_the_pipeline(tiny_restorer, astronaut, astronaut_face
     expected_1HW = tiny_restorer.restore(crop.crop_3HW[None] * 2 - 1, 0.5)
     assert torch.equal(crop.restored_3HW, ((expected_1HW + 1) / 2)[0])
     assert result.masks_BHW.max() > 0.99
+
+
+# --- faces that were found before ------------------------------------------------------------------------------------
+
+
+def test_given_faces_are_all_restored_and_nothing_is_detected():
+    given = pictures(2)
+    one = cf.Faces.of(given, [BOTH[:1], ()])
+    result = cf.restore_images(given, restorer=WatchedRestorer(), detector=one, smallest_face=1000, faces="largest")
+    assert result.faces == (BOTH[:1], ()) and result.finder is None
+    assert torch.equal(result.images_BHWC[1], given[1]) and "found by" not in result.summary()
+    assert torch.equal(result.images_BHWC[0], restore(given, BOTH[:1], ()).images_BHWC[0])
+
+
+def test_given_faces_in_the_published_recipe_lie_where_they_were():
+    """It enlarges small pictures, and the faces with them."""
+    given = pictures()
+    result = cf.restore_images(given, restorer=WatchedRestorer(), detector=cf.Faces.of(given, [BOTH]), parity=True)
+    usual = restore(given, mask="box")
+    assert result.masks_BHW.shape[1] == 512
+    shrunk_BHW = torch.nn.functional.interpolate(result.masks_BHW[:, None], (HEIGHT, WIDTH), mode="area")[:, 0]
+    usual_BHW = usual.masks_BHW
+    assert (shrunk_BHW - usual_BHW).abs().mean() < 0.01 and usual_BHW.mean() > 0.1
+    assert [face.score for face in result.faces[0]] == [face.score for face in usual.faces[0]]
+    for face, same in zip(result.faces[0], usual.faces[0], strict=True):
+        assert face.box_xyxy == pytest.approx(same.box_xyxy)
+
+
+def test_given_faces_of_other_pictures_are_refused():
+    faces = cf.Faces.of(pictures(2), [BOTH, BOTH])
+    with pytest.raises(ValueError, match="belong to 2 pictures, but 1 picture came"):
+        cf.restore_images(pictures(), restorer=WatchedRestorer(), detector=faces)
