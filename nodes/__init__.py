@@ -5,10 +5,18 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from . import host
+from .crops import CropFaces, PasteFaces, RestoreFaceCrops
 from .load import LoadFaceDetector, LoadFaceRestoreModel
 from .restore import FaceRestore
 
-NODES: tuple[type[io.ComfyNode], ...] = (LoadFaceRestoreModel, LoadFaceDetector, FaceRestore)
+NODES: tuple[type[io.ComfyNode], ...] = (
+    LoadFaceRestoreModel,
+    LoadFaceDetector,
+    FaceRestore,
+    CropFaces,
+    RestoreFaceCrops,
+    PasteFaces,
+)
 
 
 class CodeFormerExtension(ComfyExtension):

@@ -54,4 +54,3 @@ class FaceRestoreModel:
     detector: LoadedOnce[FaceDetector]
     parser: LoadedOnce[FaceParser | None]
     remark: str | None
-
