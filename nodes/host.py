@@ -18,7 +18,7 @@ import comfy.ops
 import comfy.utils
 import folder_paths
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 from torch import Tensor, nn
 
 from ..codeformer_core.memory import is_out_of_memory
@@ -44,10 +44,19 @@ class Patcher(Protocol):
 
 
 def aliased(schema: io.Schema, *names: str) -> io.Schema:
-    """`schema` with these search words. 0.3.64 has no such field and gets the schema as it is."""
-    if any(field.name == "search_aliases" for field in dataclasses.fields(io.Schema)):
-        return dataclasses.replace(schema, search_aliases=list(names))
-    return schema
+    """`schema` with these search words."""
+    return _extended(schema, search_aliases=list(names))
+
+
+def with_view(schema: io.Schema) -> io.Schema:
+    """`schema` of a node whose `ui` output is shown in it: sent to the editor also when the result was cached."""
+    return _extended(schema, has_intermediate_output=True)
+
+
+def _extended(schema: io.Schema, **changes: Any) -> io.Schema:
+    """Changes to fields that 0.3.64 has not got are left out there."""
+    known = {field.name for field in dataclasses.fields(io.Schema)}
+    return dataclasses.replace(schema, **{name: value for name, value in changes.items() if name in known})
 
 
 def advanced(widget: AnyInput) -> AnyInput:
@@ -170,6 +179,12 @@ def placed(tensors: Iterable[Tensor]) -> list[Tensor]:
     """Results where and as the host wants to hand them on."""
     dtype = getattr(management, "intermediate_dtype", lambda: torch.float32)()
     return [tensor.to(device=management.intermediate_device(), dtype=dtype) for tensor in tensors]
+
+
+def preview_images(images_BHW3: Tensor) -> list[dict[str, str]]:
+    """Saves pictures (RGB [0, 1]) where the editor finds them until the host ends; per picture how the editor asks for
+    it: filename, subfolder, type."""
+    return [dict(saved) for saved in ui.PreviewImage(images_BHW3.float()).values]
 
 
 def _load_upscaler(upscale_model: Any, images_BHWC: Tensor) -> torch.device:

@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import codeformer_core as core
 from ..codeformer_core.faces.found import Faces
 from . import host
+from .previews import before_and_after
 from .sockets import FaceDetectorType, FaceRestoreModel, FaceRestoreModelType, FacesType
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class FaceRestore(io.ComfyNode):
                 io.String.Output(display_name="report", tooltip="What was found, restored and skipped, and why."),
             ],
         )
-        return host.aliased(schema, *ALIASES)
+        return host.with_view(host.aliased(schema, *ALIASES))
 
     @classmethod
     def execute(
@@ -80,7 +81,8 @@ class FaceRestore(io.ComfyNode):
         logger.info("Face Restore: %s", restored.made_with())
         report = "\n".join(filter(None, (restored.summary(), face_restore_model.remark)))
         images_BHWC, masks_BHW = host.placed((restored.images_BHWC, restored.masks_BHW))
-        return io.NodeOutput(images_BHWC, masks_BHW, Faces.of(image, restored.faces), report)
+        compare = before_and_after(image, images_BHWC)
+        return io.NodeOutput(images_BHWC, masks_BHW, Faces.of(image, restored.faces), report, ui=compare)
 
 
 def fidelity_input() -> io.Input:

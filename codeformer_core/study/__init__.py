@@ -1,0 +1,1 @@
+"""Looking at restorations: fidelities beside each other, faces made worse on purpose, numbers."""

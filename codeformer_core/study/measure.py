@@ -1,0 +1,138 @@
+"""How alike pictures are to their references, picture by picture.
+
+Shape legend: B pictures, H W height and width, C channels.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import images as pictures
+from .. import memory
+from ..progress import OnProgress, no_progress
+from ..training.metrics.identity import Identity
+from ..training.metrics.pixels import GradientSimilarity
+from .similarity import psnr, ssim
+
+MEASURING = "measuring"
+PSNR, SSIM, GRADIENTS, L1, IDENTITY = "PSNR dB", "SSIM", "gradients", "L1 of 255", "identity"
+# Values per pixel while one pair is measured: SSIM's maps.
+WORKING_COPIES = 3 * 14
+# How far the proportions of pictures and references may differ, as a part of 1: sizes are rounded.
+SAME_PROPORTIONS = 0.02
+
+# (made_1 3HW, reference_1 3HW), RGB [0, 1] -> one value.
+Measure = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """rows: a value per name for each picture, in the order of `names`. remarks: what the user should know."""
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[float, ...], ...]
+    remarks: tuple[str, ...]
+
+    def mean(self, name: str) -> float:
+        """Over the pictures; infinite where one of them is."""
+        place = self.names.index(name)
+        return math.fsum(row[place] for row in self.rows) / len(self.rows)
+
+    def summary(self) -> str:
+        """A table, the means last where there are several pictures, then the remarks."""
+        labelled = [(str(index + 1), row) for index, row in enumerate(self.rows)]
+        if len(self.rows) > 1:
+            labelled.append(("mean", tuple(map(self.mean, self.names))))
+        table = [["picture", *self.names], *([label, *map(_shown, row)] for label, row in labelled)]
+        return "\n".join((*_in_columns(table), *self.remarks))
+
+
+@torch.no_grad()
+def measure_pictures(
+    images_BHWC: Tensor,
+    reference_BHWC: Tensor,
+    *,
+    identity: str | os.PathLike[str] | None = None,
+    on_progress: OnProgress | None = None,
+) -> Measured:
+    """PSNR, SSIM, the similarity of gradients and L1 of each picture to its reference; colours only, within [0, 1].
+
+    One picture or one reference stands for all of the others'. Pictures are brought to the references' size. identity:
+    an ArcFace-like ONNX file; it compares faces that are aligned to the 512 template, of any square size.
+    Raises ValueError naming the input and the cure, and WeightsError for a file that is no such network.
+    """
+    pictures.check_layout(images_BHWC)
+    pictures.check_layout(reference_BHWC, "references")
+    count = _pairs(len(images_BHWC), len(reference_BHWC))
+    height, width = reference_BHWC.shape[1:3]
+    memory.require(WORKING_COPIES * height * width * 4, "cpu", f"measuring a picture of {width}x{height} pixels")
+    made, reference = pictures.take_apart(images_BHWC), pictures.take_apart(reference_BHWC, "references")
+    measures: dict[str, Measure] = {PSNR: psnr, SSIM: ssim, GRADIENTS: GradientSimilarity().measure, L1: _l1}
+    if identity is not None:
+        if height != width:
+            raise ValueError(
+                f"identity compares aligned faces, which are square, but the reference has {width}x{height} pixels. "
+                "Cure: connect aligned crops, or set identity to none"
+            )
+        measures[IDENTITY] = Identity(identity).measure
+    report = on_progress or no_progress
+    rows = []
+    for index in range(count):
+        report(MEASURING, index, count)
+        made_13HW = _picture(made.rgb_BHW3, index, height, width)
+        reference_13HW = _picture(reference.rgb_BHW3, index, height, width)
+        rows.append(tuple(float(measure(made_13HW, reference_13HW)) for measure in measures.values()))
+    report(MEASURING, count, count)
+    return Measured(tuple(measures), tuple(rows), tuple(_remarks(images_BHWC, reference_BHWC)))
+
+
+def _pairs(made: int, references: int) -> int:
+    if made != references and 1 not in (made, references):
+        raise ValueError(
+            f"{made} pictures can't be compared with {references} references. "
+            "Cure: one reference for each picture, or one for all"
+        )
+    return max(made, references)
+
+
+def _picture(rgb_BHW3: Tensor, index: int, height: int, width: int) -> Tensor:
+    one_1HW3 = rgb_BHW3[index : index + 1] if len(rgb_BHW3) > 1 else rgb_BHW3
+    return pictures.resize(one_1HW3, height, width).permute(0, 3, 1, 2).cpu().clamp(0, 1)
+
+
+def _l1(made_13HW: Tensor, reference_13HW: Tensor) -> Tensor:
+    return (made_13HW - reference_13HW).abs().double().mean() * 255
+
+
+def _remarks(images_BHWC: Tensor, reference_BHWC: Tensor) -> list[str]:
+    remarks = []
+    (height, width), (wanted_height, wanted_width) = images_BHWC.shape[1:3], reference_BHWC.shape[1:3]
+    if (height, width) != (wanted_height, wanted_width):
+        remarks.append(
+            f"the pictures of {width}x{height} pixels were resized to the reference's {wanted_width}x{wanted_height}"
+        )
+        if abs(width * wanted_height / (height * wanted_width) - 1) > SAME_PROPORTIONS:
+            remarks.append("their proportions differ: what is compared does not lie at the same places")
+    if len(images_BHWC) != len(reference_BHWC):
+        one, all_others = ("reference", "pictures") if len(reference_BHWC) == 1 else ("picture", "references")
+        remarks.append(f"the one {one} was compared with all {all_others}")
+    if images_BHWC.shape[-1] in (2, 4) or reference_BHWC.shape[-1] in (2, 4):
+        remarks.append("transparency was not looked at")
+    return remarks
+
+
+def _shown(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+
+
+def _in_columns(table: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]

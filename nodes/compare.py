@@ -1,0 +1,86 @@
+"""The node that shows one face at several fidelities."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..codeformer_core.study.limits import FEWEST_STEPS, MOST_STEPS
+from . import host
+from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
+
+if TYPE_CHECKING:
+    from ..codeformer_core.faces.found import Faces
+    from ..codeformer_core.study.compare import ComparedFidelities
+
+logger = logging.getLogger(__name__)
+
+ALIASES = ("codeformer", "compare fidelity", "fidelity grid", "codeformer weight", "xy plot faces")
+
+
+class CompareFidelity(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        schema = io.Schema(
+            node_id="CodeFormerCompareFidelity",
+            display_name="Compare Fidelity",
+            category="image/face restore",
+            description="Restores one face with several fidelities and shows them beside each other, to choose one.",
+            inputs=[
+                io.Image.Input(
+                    "image",
+                    tooltip="An aligned face, of which the first is taken; or, with faces connected, the pictures in "
+                    "which they were found.",
+                ),
+                FaceRestoreModelType.Input("face_restore_model", tooltip="From Load Face Restore Model."),
+                io.Int.Input(
+                    "steps",
+                    default=5,
+                    min=FEWEST_STEPS,
+                    max=MOST_STEPS,
+                    tooltip="How many fidelities, evenly from 0 to 1. Each takes as long as restoring one face.",
+                ),
+                FacesType.Input(
+                    "faces",
+                    optional=True,
+                    tooltip="Faces found in image: the first of them is cropped and compared. Without it, image is "
+                    "taken for an aligned face.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="grid", tooltip="The input and all results, labelled, in one picture."),
+                io.Image.Output(display_name="faces", tooltip="The restored faces alone, 512x512, fidelity 0 first."),
+                io.String.Output(display_name="report", tooltip="Which face, and of each fidelity how near and sharp."),
+            ],
+            is_output_node=True,
+        )
+        return host.aliased(schema, *ALIASES)
+
+    @classmethod
+    def execute(
+        cls, image: Tensor, face_restore_model: FaceRestoreModel, steps: int, faces: Faces | None = None
+    ) -> io.NodeOutput:
+        # Here and not above: the host's start is not to wait for it.
+        from ..codeformer_core.study.compare import compare_fidelities
+
+        compared = compare_fidelities(
+            image, restorer=face_restore_model.restorer, faces=faces, steps=steps, on_progress=host.Progress()
+        )
+        report = "\n".join(filter(None, (compared.summary(), face_restore_model.remark)))
+        logger.info("Compare Fidelity: %s", report)
+        grid_1HW3, faces_NSS3 = host.placed((compared.grid_HW3[None], compared.faces_NSS3))
+        return io.NodeOutput(grid_1HW3, faces_NSS3, report, ui={"codeformer_fidelity": [_shown(compared)]})
+
+
+def _shown(compared: ComparedFidelities) -> dict[str, Any]:
+    """What the browser needs to set a fidelity by a click on its tile."""
+    (image,) = host.preview_images(compared.grid_HW3[None])
+    tiles = [
+        {"fidelity": fidelity, "box": list(box)}
+        for fidelity, box in zip(compared.fidelities, compared.boxes, strict=True)
+    ]
+    height, width = compared.grid_HW3.shape[:2]
+    return {"image": image, "width": width, "height": height, "tiles": tiles}

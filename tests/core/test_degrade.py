@@ -1,0 +1,127 @@
+"""Degraded pictures: as in training, by seed and place alone, at any size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from codeformer_core.study.degrade import DEGRADATIONS, DEGRADING, degrade_pictures
+from codeformer_core.study.limits import KINDS, LARGEST_SEED
+from codeformer_core.training.degradation import LEVELS, PRESETS, degrade_on_cpu, draw
+
+
+def smooth(batch: int, height: int, width: int, channels: int = 3) -> Tensor:
+    coarse = torch.rand((batch, channels, 6, 6), generator=torch.Generator().manual_seed(2))
+    return torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1).permute(0, 2, 3, 1)
+
+
+def test_kinds_are_those_of_training():
+    known = {**PRESETS, **LEVELS}
+    assert list(DEGRADATIONS) == list(KINDS) and all(DEGRADATIONS[kind] is known[kind] for kind in KINDS)
+    assert all(degradation in DEGRADATIONS.values() for degradation in known.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_faces_are_made_worse_as_in_training(kind):
+    images = smooth(1, 128, 128)
+    before = images.clone()
+    degraded = degrade_pictures(images, kind=kind, seed=7)
+    assert torch.equal(images, before)
+    assert degraded.images_BHWC.shape == images.shape and degraded.images_BHWC.dtype == torch.float32
+    assert (degraded.images_BHWC - images).abs().mean() > 1e-3
+    levels = degraded.images_BHWC * 255
+    assert torch.allclose(levels, levels.round(), atol=1e-4)
+    assert degraded.summary().startswith("picture 1: ")
+
+
+def test_what_is_reported_is_what_was_done(monkeypatch):
+    drawn = []
+    monkeypatch.setattr("codeformer_core.study.degrade.draw", lambda *given: drawn.append(draw(*given)) or drawn[-1])
+    images = smooth(2, 64, 64)
+    degraded = degrade_pictures(images, kind="colorization", seed=5)
+    assert len(drawn) == len(degraded.lines) == 2
+    for index, each in enumerate(drawn):
+        levels = (images[index] * 255).round().to(torch.uint8).numpy()
+        expected = torch.from_numpy(degrade_on_cpu(levels, each)).float() / 255
+        assert torch.equal(degraded.images_BHWC[index], expected)
+        line = degraded.lines[index]
+        assert f"blur of sigma {each.blur.sigma_x:.1f}" in line and f"to {each.low_size} px" in line
+        assert f"noise of sigma {each.noise_sigma:.1f} of 255, JPEG quality {each.jpeg_quality}" in line
+        assert all(f"{name} {value:.2f}" in line for name, value in each.colors.adjustments)
+
+
+def test_a_seed_gives_the_same_however_many_pictures_come():
+    images = smooth(3, 96, 96)
+    together = degrade_pictures(images, kind="paper", seed=11)
+    again, shorter = (degrade_pictures(part, kind="paper", seed=11) for part in (images, images[:2]))
+    assert torch.equal(together.images_BHWC, again.images_BHWC)
+    assert torch.equal(together.images_BHWC[:2], shorter.images_BHWC) and together.lines[:2] == shorter.lines
+    # Every place and every seed have numbers of their own.
+    other = degrade_pictures(images, kind="paper", seed=12)
+    drawn = {line.partition(": ")[2] for line in (*together.lines, *other.lines)}
+    assert len(drawn) == 6
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 100), (100, 40), (1, 30), (51, 50)])
+def test_pictures_that_are_not_square_keep_their_size(height, width):
+    images = smooth(1, height, width)
+    degraded = degrade_pictures(images, kind="x2", seed=0).images_BHWC
+    assert degraded.shape == images.shape
+    assert 0 < (degraded - images).abs().mean() < 0.2
+
+
+def test_a_flat_picture_stays_at_its_colour_to_the_border():
+    images = torch.full((1, 60, 90, 3), 0.5)
+    degraded = degrade_pictures(images, kind="x2", seed=0).images_BHWC
+    assert (degraded - 0.5).abs().max() < 0.1 and (degraded.mean() - 0.5).abs() < 0.01
+
+
+def test_strengths_grow_with_the_level():
+    images = smooth(1, 128, 128)
+    apart = [
+        float((degrade_pictures(images, kind=kind, seed=3).images_BHWC - images).square().mean())
+        for kind in ("x2", "x8", "x30")
+    ]
+    assert apart == sorted(apart) and apart[0] < apart[-1] / 2
+
+
+def test_strokes_are_white_and_nothing_else_changes():
+    images = smooth(1, 128, 128) * 0.8
+    degraded = degrade_pictures(images, kind="inpainting", seed=1)
+    painted = (degraded.images_BHWC == 1).all(-1)
+    assert 0.01 < painted.float().mean() < 0.9
+    assert torch.allclose(degraded.images_BHWC[~painted], images[~painted], atol=0.51 / 255)
+    assert "white stroke" in degraded.summary()
+
+
+def test_transparency_is_kept_and_gray_has_three_channels():
+    images = smooth(1, 64, 64, channels=4)
+    degraded = degrade_pictures(images, kind="small", seed=0).images_BHWC
+    assert torch.equal(degraded[..., 3], images[..., 3]) and not torch.equal(degraded, images)
+    assert degrade_pictures(smooth(1, 64, 64, channels=1), kind="small", seed=0).images_BHWC.shape[-1] == 3
+
+
+def test_progress_and_cancel():
+    told = []
+    degrade_pictures(smooth(2, 32, 32), kind="small", seed=0, on_progress=lambda *said: told.append(said))
+    assert told == [(DEGRADING, 0, 2), (DEGRADING, 1, 2), (DEGRADING, 2, 2)]
+
+
+def test_largest_seed():
+    assert degrade_pictures(smooth(1, 32, 32), kind="small", seed=LARGEST_SEED).lines
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kind": "stage9"}, "kind must be one of small, large.*got 'stage9'"),
+        ({"seed": -1}, "seed must be from 0 to 18446744073709551615, got -1"),
+        ({"images_BHWC": torch.rand(1, 1, 1, 3)}, "more than 1 pixel"),
+        ({"images_BHWC": torch.full((1, 8, 8, 3), torch.nan)}, "number 1 holds 192 values that are NaN"),
+    ],
+)
+def test_what_is_refused(changes, words):
+    given = {"images_BHWC": torch.rand(1, 8, 8, 3), "kind": "small", "seed": 0} | changes
+    with pytest.raises(ValueError, match=words):
+        degrade_pictures(given.pop("images_BHWC"), **given)

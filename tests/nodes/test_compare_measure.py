@@ -1,0 +1,152 @@
+"""Compare Fidelity, Degrade Faces, Measure Faces and Save Face Restore Model in a real ComfyUI."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from .prompts import node, report, restore_prompt
+from .server import Done, Prompt, Server, ServerFailed
+
+LOADER = node("CodeFormerLoadModel", model="codeformer.pth", detector="auto", parser="auto", dtype="float32")
+
+
+def with_report(kind: str, output: int, picture: str = "portrait.png", **inputs: Any) -> Prompt:
+    """A photo, the loader and the node "study", whose text is its output number `output`."""
+    return {
+        "photo": node("LoadImage", image=picture),
+        "loader": LOADER,
+        "study": node(kind, **inputs),
+        "report": node("PreviewAny", source=["study", output]),
+    }
+
+
+def shown_grid(server: Server, done: Done) -> tuple[dict[str, Any], np.ndarray]:
+    """What the browser is told, and the picture it is told of."""
+    (shown,) = done.outputs["study"]["codeformer_fidelity"]
+    image = shown["image"]
+    assert image["type"] == "temp"
+    return shown, np.asarray(Image.open(server.base / "temp" / image["subfolder"] / image["filename"]))
+
+
+def test_fidelities_beside_each_other(server: Server):
+    inputs = {"image": ["photo", 0], "face_restore_model": ["loader", 0], "steps": 3}
+    prompt = with_report("CodeFormerCompareFidelity", 2, **inputs)
+    prompt["faces"] = node("SaveImage", images=["study", 1], filename_prefix="faces")
+    prompt["grid"] = node("SaveImage", images=["study", 0], filename_prefix="grid")
+
+    done = server.run(prompt)
+
+    faces, (grid,) = server.pictures(done, "faces"), server.pictures(done, "grid")
+    assert [face.shape for face in faces] == [(512, 512, 3)] * 3
+    assert not np.array_equal(faces[0], faces[2])
+    shown, picture = shown_grid(server, done)
+    assert np.array_equal(picture, grid) and (shown["height"], shown["width"]) == grid.shape[:2]
+    assert [tile["fidelity"] for tile in shown["tiles"]] == [0.0, 0.5, 1.0]
+    for tile, face in zip(shown["tiles"], faces, strict=True):
+        left, _, _, bottom = tile["box"]
+        column, row = round(left * grid.shape[1]), round(bottom * grid.shape[0]) - 512
+        there = grid[row : row + 512, column : column + 512]
+        assert np.abs(there.astype(int) - face).max() <= 1, "a level is lost on the way to 8 bits"
+    assert re.search(r"w 0\.5: L1 to the input \d+\.\d+ of 255", report(done))
+
+
+def test_the_first_face_of_a_photo_is_compared(server: Server):
+    prompt = restore_prompt("group.png")
+    prompt["study"] = node(
+        "CodeFormerCompareFidelity",
+        image=["photo", 0],
+        face_restore_model=["loader", 0],
+        steps=2,
+        faces=["restore", 2],
+    )
+    prompt["report"] = node("PreviewAny", source=["study", 2])
+    done = server.run(prompt)
+    assert "compared: face 1 of picture 1" in report(done)
+    assert len(shown_grid(server, done)[0]["tiles"]) == 2
+
+    prompt["photo"]["inputs"]["image"] = "no_face.png"
+    none = server.run(prompt)
+    assert "there is no face" in report(none) and shown_grid(server, none)[0]["tiles"] == []
+
+
+def test_degraded_faces_are_measured(server: Server):
+    prompt = with_report("CodeFormerMeasureFaces", 2, image=["worse", 0], reference=["photo", 0], identity="none")
+    prompt["worse"] = node("CodeFormerDegradeFaces", image=["photo", 0], seed=3)
+    prompt["worse"]["inputs"]["kind"] = "x4"
+    prompt["drawn"] = node("PreviewAny", source=["worse", 1])
+    prompt["psnr"] = node("PreviewAny", source=["study", 0])
+    prompt["ssim"] = node("PreviewAny", source=["study", 1])
+    prompt["saved"] = node("SaveImage", images=["worse", 0], filename_prefix="worse")
+
+    done = server.run(prompt)
+
+    (worse,) = server.pictures(done, "saved")
+    clean = np.asarray(Image.open(server.base / "input" / "portrait.png").convert("RGB"))
+    expected = 10 * np.log10(255**2 / np.square(worse.astype(float) - clean).mean())
+    psnr, ssim = (float(done.outputs[name]["text"][0]) for name in ("psnr", "ssim"))
+    # The saved picture is cut off to 8 bits.
+    assert psnr == pytest.approx(expected, abs=0.2) and 0.1 < ssim < 0.95
+    assert f"{psnr:.2f}" in report(done)
+    assert "shrunk 4.0 times to 128 px, noise of sigma 5.0 of 255, JPEG quality 75" in done.outputs["drawn"]["text"][0]
+
+
+def test_equal_pictures_are_infinitely_near(server: Server):
+    prompt = with_report("CodeFormerMeasureFaces", 0, image=["photo", 0], reference=["photo", 0], identity="none")
+    assert report(server.run(prompt)) == "inf"
+
+
+@pytest.fixture
+def restorers(server: Server):
+    """The folder of restorers; what the test adds is taken away."""
+    folder = server.base / "mine"
+    before = set(folder.iterdir())
+    yield folder
+    for added in set(folder.iterdir()) - before:
+        added.unlink()
+
+
+def save_prompt(**changes: Any) -> Prompt:
+    inputs = {
+        "face_restore_model": ["loader", 0],
+        "filename": "copied",
+        "dtype": "float32",
+        "overwrite": False,
+    }
+    return with_report("CodeFormerSaveModel", 0, **(inputs | changes))
+
+
+def test_a_saved_model_is_listed_and_restores_the_same(server: Server, restorers: Path):
+    done = server.run(save_prompt())
+
+    lines = report(done).splitlines()
+    path = Path(lines[0].removeprefix("saved: "))
+    assert path == restorers / "copied.safetensors"
+    assert lines[2] == f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    options = server.get("/object_info/CodeFormerLoadModel")["CodeFormerLoadModel"]["input"]["required"]["model"]
+    assert "copied.safetensors" in options[1]["options"]
+    original, copied = (
+        server.pictures(server.run(restore_prompt(model=name)), "after")[0]
+        for name in ("codeformer.pth", "copied.safetensors")
+    )
+    assert np.array_equal(original, copied)
+
+    # Another precision is another run, which may not replace the file.
+    refused = server.run(save_prompt(dtype="float16"))
+    assert refused.status == "error" and "copied.safetensors is there already" in refused.error
+    allowed = server.run(save_prompt(dtype="float16", overwrite=True))
+    assert allowed.status == "success" and path.stat().st_size < 0.6 * int(lines[1].split()[0].replace(",", ""))
+
+
+@pytest.mark.parametrize("name", ["../copied", "codeformer", "gfpgan_like", ""])
+def test_names_are_refused_before_anything_runs(server: Server, restorers: Path, name: str):
+    before = sorted(restorers.iterdir())
+    with pytest.raises(ServerFailed, match="filename"):
+        server.queue(save_prompt(filename=name))
+    assert sorted(restorers.iterdir()) == before

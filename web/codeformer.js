@@ -1,0 +1,27 @@
+// @ts-check
+/**
+ * The browser side: what appears inside the pack's nodes. One module for each kind of view; all of them draw what a node
+ * says in its `ui` output and keep no state of their own but the node's widgets.
+ */
+
+import { app } from "../../scripts/app.js";
+
+import { addBeforeAfter } from "./before_after.js";
+import { addFacePicker } from "./face_picker.js";
+import { addFidelityTiles } from "./fidelity_tiles.js";
+
+/** @type {Record<string, (node: any) => void>} */
+const VIEWS = {
+  CodeFormerDetectFaces: addFacePicker,
+  CodeFormerSelectFaces: addFacePicker,
+  CodeFormerFaceRestore: addBeforeAfter,
+  CodeFormerCompareFidelity: addFidelityTiles,
+};
+
+app.registerExtension({
+  name: "codeformer.faces",
+  /** @param {any} node */
+  nodeCreated(node) {
+    VIEWS[node.comfyClass]?.(node);
+  },
+});
