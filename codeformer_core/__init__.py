@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .aligned import restore_aligned
+    from .edit.colorize import colorize_aligned, colorize_photos
+    from .edit.inpaint import inpaint_aligned, inpaint_photos
     from .faces.found import Faces
     from .faces.types import Face, FaceCrop
     from .loading import load_detector, load_parser, load_restorer
@@ -28,8 +30,12 @@ _HOMES = {
     "RestoredImages": "results",
     "Restorer": "restorer",
     "WeightsError": "weights.load",
+    "colorize_aligned": "edit.colorize",
+    "colorize_photos": "edit.colorize",
     "crop_faces": "steps.crop",
     "find_faces": "steps.detect",
+    "inpaint_aligned": "edit.inpaint",
+    "inpaint_photos": "edit.inpaint",
     "load_detector": "loading",
     "load_parser": "loading",
     "load_restorer": "loading",
@@ -46,8 +52,12 @@ __all__ = [
     "RestoredImages",
     "Restorer",
     "WeightsError",
+    "colorize_aligned",
+    "colorize_photos",
     "crop_faces",
     "find_faces",
+    "inpaint_aligned",
+    "inpaint_photos",
     "load_detector",
     "load_parser",
     "load_restorer",

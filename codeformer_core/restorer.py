@@ -47,6 +47,14 @@ class FaceRestorer(Protocol):
         ...
 
 
+class FaceInpainter(FaceRestorer, Protocol):
+    """What filling holes in faces needs of a restorer."""
+
+    def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
+        """Aligned 512 faces, RGB [-1, 1] -> the same, new where the mask is above 0.5, float32, on the same device."""
+        ...
+
+
 @dataclass(frozen=True)
 class Restorer:
     """architecture: "codeformer" or "vqgan"; task: "restoration", "colorization", "inpainting" or "autoencoder".

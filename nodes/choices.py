@@ -26,8 +26,12 @@ WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".sft")
 NO_RESTORER = ("detection_", "parsing_", "yolov5", "gfpgan", "restoreformer", "gpen", "alignment_", "realesrgan")
 NO_DETECTOR = ("parsing_", "alignment_")
 
-_RESTORERS = tuple(entry for entry in CATALOG if entry.task == "restoration")
-_LICENCES = "; ".join(f"{entry.filename}: {entry.licence}, {entry.licence_note}" for entry in _RESTORERS)
+_TASKS = ("restoration", "colorization", "inpainting")
+_RESTORERS = tuple(entry for task in _TASKS for entry in CATALOG if entry.task == task)
+_LICENCES = "; ".join(
+    f"{', '.join(entry.filename for entry in _RESTORERS if entry.licence == licence)}: {licence}, {note}"
+    for licence, note in dict.fromkeys((entry.licence, entry.licence_note) for entry in _RESTORERS)
+)
 MODEL_TOOLTIP = (
     "A CodeFormer checkpoint from models/facerestore_models or models/codeformer. auto: the published codeformer.pth, "
     "which must be there. An entry with (download) is fetched when the node runs, with its hash checked, and stays "

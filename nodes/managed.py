@@ -24,7 +24,7 @@ FACES_WANTED = 4
 
 @dataclass(frozen=True)
 class ManagedRestorer:
-    """A FaceRestorer built with the host's layers: its weights stream when memory is short."""
+    """A FaceInpainter built with the host's layers: its weights stream when memory is short."""
 
     restorer: Restorer
     patcher: host.Patcher
@@ -43,6 +43,9 @@ class ManagedRestorer:
 
     def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
         return self._on_device(len(faces_B3HW)).restore(faces_B3HW, fidelity)
+
+    def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
+        return self._on_device(len(faces_B3HW)).inpaint(faces_B3HW, mask_B1HW)
 
     def _on_device(self, faces: int) -> Restorer:
         memory = faces * self.restorer.bytes_per_face

@@ -135,6 +135,17 @@ ALLOWED = {
         f"{CORE}.steps",
     ],
     f"{CORE}.progress": [],
+    f"{CORE}.edit": [
+        f"{CORE}.edit",
+        f"{CORE}.steps",
+        f"{CORE}.faces",
+        f"{CORE}.images",
+        f"{CORE}.memory",
+        f"{CORE}.canvas",
+        f"{CORE}.results",
+        f"{CORE}.restorer",
+        f"{CORE}.progress",
+    ],
     f"{CORE}.saving": [f"{CORE}.networks", f"{CORE}.restorer", f"{CORE}.weights"],
     f"{CORE}.study": [
         f"{CORE}.study",

@@ -1,0 +1,1 @@
+"""What CodeFormer does with faces besides restoring them: colorizing and inpainting."""

@@ -1,0 +1,174 @@
+"""The nodes that colorize: aligned face crops, or the faces in whole pictures."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..codeformer_core.edit.colorize import colorize_aligned, colorize_photos
+from ..codeformer_core.steps.shapes import PasteShape
+from . import host
+from .finding import finder, finding_inputs
+from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
+
+if TYPE_CHECKING:
+    from ..codeformer_core.faces.detection import FaceDetector
+    from ..codeformer_core.faces.found import Faces
+    from ..codeformer_core.steps.shapes import MaskKind
+
+logger = logging.getLogger(__name__)
+
+ALIASES = ("codeformer", "colorize", "colorization", "colourise", "black and white", "old photo")
+COLOUR_ONLY = "colour only"
+MODEL_TOOLTIP = "From Load Face Restore Model, with codeformer_colorization.pth or another model for colorization."
+
+
+class ColorizeFaces(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        schema = io.Schema(
+            node_id="CodeFormerColorizeFaces",
+            display_name="Colorize Faces",
+            category="image/face restore",
+            description="Gives colour to pictures that are aligned faces already. Nothing is detected or pasted.",
+            inputs=[
+                io.Image.Input(
+                    "image",
+                    tooltip="Aligned faces, as Crop Faces makes them, gray or not. Other sizes are resized to 512 for "
+                    "the network and back.",
+                ),
+                FaceRestoreModelType.Input("face_restore_model", tooltip=MODEL_TOOLTIP),
+                io.Boolean.Input(
+                    "chroma_only",
+                    default=False,
+                    tooltip="Off: the network's face as the official program gives it, redrawn. On: only its colours; "
+                    "brightness and every detail stay the crop's own.",
+                ),
+                _fidelity_input(),
+            ],
+            outputs=[
+                io.Image.Output(display_name="IMAGE", tooltip="The faces in colour, of the size they came in."),
+                io.String.Output(display_name="report", tooltip="How many, by which model, and what was left out."),
+            ],
+        )
+        return host.aliased(schema, *ALIASES)
+
+    @classmethod
+    def execute(
+        cls, image: Tensor, face_restore_model: FaceRestoreModel, chroma_only: bool, fidelity: float
+    ) -> io.NodeOutput:
+        colorized = colorize_aligned(
+            image,
+            restorer=face_restore_model.restorer,
+            fidelity=fidelity,
+            chroma_only=chroma_only,
+            on_progress=host.Progress(),
+        )
+        logger.info("Colorize Faces: %s", colorized.summary())
+        (images_BHWC,) = host.placed([colorized.images_BHWC])
+        return io.NodeOutput(images_BHWC, colorized.summary())
+
+
+class ColorizePhoto(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        schema = io.Schema(
+            node_id="CodeFormerColorizePhoto",
+            display_name="Colorize Photo",
+            category="image/face restore",
+            description="Finds the faces in pictures and gives them colour. Everything but the faces stays as it is.",
+            inputs=_photo_inputs(),
+            outputs=[
+                io.Image.Output(display_name="IMAGE", tooltip="The pictures with their faces in colour."),
+                io.Mask.Output(display_name="MASK", tooltip="Where faces got colour, 1 where only the new one shows."),
+                FacesType.Output(display_name="FACES", tooltip="The faces that were colorized."),
+                io.String.Output(display_name="report", tooltip="What was found, colorized and skipped, and why."),
+            ],
+        )
+        return host.aliased(schema, *ALIASES)
+
+    @classmethod
+    def execute(
+        cls,
+        image: Tensor,
+        face_restore_model: FaceRestoreModel,
+        paste: str,
+        confidence: float,
+        smallest_face: float,
+        mask: MaskKind,
+        opacity: float,
+        fidelity: float,
+        detector: FaceDetector | None = None,
+        faces: Faces | None = None,
+    ) -> io.NodeOutput:
+        colorized = colorize_photos(
+            image,
+            restorer=face_restore_model.restorer,
+            finder=finder(face_restore_model, detector, faces),
+            parser=face_restore_model.parser.value if mask == "face" else None,
+            fidelity=fidelity,
+            chroma_only=paste == COLOUR_ONLY,
+            shape=PasteShape(mask),
+            opacity=opacity,
+            confidence=confidence or None,
+            smallest_face=smallest_face,
+            on_progress=host.Progress(),
+        )
+        logger.info("Colorize Photo: %s", colorized.summary())
+        images_BHWC, masks_BHW = host.placed((colorized.images_BHWC, colorized.masks_BHW))
+        return io.NodeOutput(images_BHWC, masks_BHW, colorized.faces, colorized.summary())
+
+
+def _photo_inputs() -> list[io.Input]:
+    return [
+        io.Image.Input("image", tooltip="Pictures of any size, gray or not; transparency is kept."),
+        FaceRestoreModelType.Input("face_restore_model", tooltip=MODEL_TOOLTIP),
+        io.Combo.Input(
+            "paste",
+            options=[COLOUR_ONLY, "whole face"],
+            tooltip="colour only: the picture keeps its brightness and every detail, and gets the network's colours. "
+            "whole face: the network's redrawn face is pasted, which also mends it, but may change the person.",
+        ),
+        *finding_inputs(),
+        *map(host.advanced, _advanced_inputs()),
+    ]
+
+
+def _advanced_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "mask",
+            options=["face", "outline", "box"],
+            tooltip="What gets colour. face: the face and its hair as the parser finds them; without a parser's file "
+            "(see Load Face Restore Model) the outline, and the report says so. outline: the face from forehead to "
+            "chin, drawn from its landmarks. box: a soft-edged box.",
+        ),
+        io.Float.Input(
+            "opacity",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            display_mode=io.NumberDisplay.slider,
+            tooltip="How much of the new colour shows: 1 all of it, 0.5 half, 0 nothing.",
+        ),
+        _fidelity_input(),
+    ]
+
+
+def _fidelity_input() -> io.Input:
+    return host.advanced(
+        io.Float.Input(
+            "fidelity",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            display_mode=io.NumberDisplay.slider,
+            tooltip="0: the published choice, with the strongest colours. Towards 1 the face comes closer to the "
+            "picture, its grayness included.",
+        )
+    )
