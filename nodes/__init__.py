@@ -5,17 +5,36 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from . import host
+from .colorize import ColorizeFaces, ColorizePhoto
+from .compare import CompareFidelity
 from .crops import CropFaces, PasteFaces, RestoreFaceCrops
+from .detect import DetectFaces, FacesFromLandmarks
+from .inpaint import InpaintFaces, InpaintPhoto
 from .load import LoadFaceDetector, LoadFaceRestoreModel
+from .measure import DegradeFaces, MeasureFaces
 from .restore import FaceRestore
+from .save import SaveFaceRestoreModel
+from .select import FacesFromMask, SelectFaces
 
 NODES: tuple[type[io.ComfyNode], ...] = (
     LoadFaceRestoreModel,
     LoadFaceDetector,
     FaceRestore,
+    ColorizePhoto,
+    InpaintPhoto,
+    DetectFaces,
+    FacesFromLandmarks,
+    FacesFromMask,
+    SelectFaces,
     CropFaces,
     RestoreFaceCrops,
+    ColorizeFaces,
+    InpaintFaces,
     PasteFaces,
+    CompareFidelity,
+    DegradeFaces,
+    MeasureFaces,
+    SaveFaceRestoreModel,
 )
 
 

@@ -83,7 +83,7 @@ class LoadFaceRestoreModel(io.ComfyNode):
         return io.NodeOutput(
             FaceRestoreModel(
                 restorer=ManagedRestorer(restorer, host.managed(restorer.module)),
-                detector=LoadedOnce(lambda: _load_detector(detector)),
+                detector=LoadedOnce(lambda: load_detector(detector)),
                 parser=LoadedOnce(lambda: _load_parser(parser)),
                 remark=remark,
             )
@@ -109,10 +109,11 @@ class LoadFaceDetector(io.ComfyNode):
 
     @classmethod
     def execute(cls, detector: str) -> io.NodeOutput:
-        return io.NodeOutput(_load_detector(detector))
+        return io.NodeOutput(load_detector(detector))
 
 
-def _load_detector(choice: str) -> FaceDetector:
+def load_detector(choice: str) -> FaceDetector:
+    """The detector of a dropdown's entry, downloaded if the entry says so."""
     path = choices.resolve(choices.best_local_detector() if choice == choices.AUTO else choice, choices.FACE_FOLDERS)
     return managed_detector(core.load_detector(path, device=host.offload_device()))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from .. import images as pictures
 from ..faces.detection import FaceDetector
 from ..faces.found import Faces
 from ..faces.geometry import estimate_alignment
+from ..faces.mesh import faces_of_mesh
 from ..faces.selection import (
     Selection,
     SkippedFace,
@@ -34,19 +36,22 @@ NO_FACE_SHAPE = "its landmarks do not form a face"
 
 @dataclass(frozen=True, eq=False)
 class FoundFaces:
-    """faces: what was found, numbered from left to right in each picture. skipped: what is left out, per picture."""
+    """faces: what was found, numbered from left to right in each picture. skipped: what is left out, per picture.
+
+    finder: what found them, in words.
+    """
 
     faces: Faces
     skipped: tuple[tuple[SkippedFace, ...], ...]
     finder: str
 
     def summary(self) -> str:
-        """All pictures, a few lines each, and the detector."""
+        """All pictures, a few lines each, and the finder."""
         lines = []
         for index, (kept, skipped) in enumerate(zip(self.faces.per_picture, self.skipped, strict=True)):
             lines.append(f"picture {index + 1}: {face_count(len(kept))} found")
             lines += [f"  {line}" for line in describe_skipped(skipped)]
-        return "\n".join([*lines, f"looked for by {self.finder}"])
+        return "\n".join([*lines, self.finder])
 
 
 @torch.no_grad()
@@ -70,15 +75,25 @@ def find_faces(
     skip_large_faces((), largest_face)
     rgb_BHW3 = pictures.take_apart(images_BHWC).rgb_BHW3
     found = detect_in_batches(rgb_BHW3, detector, confidence, on_progress or no_progress)
-    size = (rgb_BHW3.shape[1], rgb_BHW3.shape[2])
-    kept, skipped = [], []
-    for faces in found:
-        chosen = choose_faces(faces, size, smallest_face=smallest_face, merge_duplicates=merge_duplicates)
-        fitting = skip_large_faces(chosen.kept, largest_face)
-        aligned = skip_unaligned(fitting.kept)
-        kept.append(sorted(aligned.kept, key=lambda face: face.center_xy))
-        skipped.append((*chosen.skipped, *fitting.skipped, *aligned.skipped))
-    return FoundFaces(Faces.of(rgb_BHW3, kept), tuple(skipped), detector.name)
+    chosen = [_choose(faces, rgb_BHW3, smallest_face, largest_face, merge_duplicates) for faces in found]
+    faces = Faces.of(rgb_BHW3, [one.kept for one in chosen])
+    return FoundFaces(faces, tuple(one.skipped for one in chosen), f"looked for by {detector.name}")
+
+
+def faces_from_landmarks(images_BHWC: Tensor, landmarks: Any) -> FoundFaces:
+    """The faces of a face mesh (see `faces.mesh`) that can be aligned, from left to right.
+
+    images_BHWC: the pictures in which the mesh was found, floats in [0, 1]. Raises ValueError naming the input and the
+    cure.
+    """
+    rgb_BHW3 = pictures.take_apart(images_BHWC).rgb_BHW3
+    count, height, width = rgb_BHW3.shape[:3]
+    chosen = [
+        _choose(faces, rgb_BHW3, smallest_face=0.0, largest_face=math.inf, merge_duplicates=False)
+        for faces in faces_of_mesh(landmarks, count, (height, width))
+    ]
+    faces = Faces.of(rgb_BHW3, [one.kept for one in chosen])
+    return FoundFaces(faces, tuple(one.skipped for one in chosen), "taken from the landmarks of a face mesh")
 
 
 def detect_in_batches(
@@ -101,3 +116,15 @@ def skip_unaligned(faces: Sequence[Face]) -> Selection:
         tuple(face for face, fit in zip(faces, fits, strict=True) if fit),
         tuple(SkippedFace(face, NO_FACE_SHAPE) for face, fit in zip(faces, fits, strict=True) if not fit),
     )
+
+
+def _choose(
+    faces: Sequence[Face], images_BHWC: Tensor, smallest_face: float, largest_face: float, merge_duplicates: bool
+) -> Selection:
+    """The faces of one picture that are wanted and can be aligned, from left to right; the others with the reason."""
+    size = (images_BHWC.shape[1], images_BHWC.shape[2])
+    chosen = choose_faces(faces, size, smallest_face=smallest_face, merge_duplicates=merge_duplicates)
+    fitting = skip_large_faces(chosen.kept, largest_face)
+    aligned = skip_unaligned(fitting.kept)
+    in_order = sorted(aligned.kept, key=lambda face: face.center_xy)
+    return Selection(tuple(in_order), (*chosen.skipped, *fitting.skipped, *aligned.skipped))

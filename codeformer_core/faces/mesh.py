@@ -1,0 +1,100 @@
+"""Faces from a face mesh: the landmarks that the host's MediaPipe nodes hand on as FACE_LANDMARKS.
+
+The payload is a dict: "frames" holds per picture a list of faces, dicts with "landmarks_xy" (468 or 478 points of
+MediaPipe's mesh, pixels) and "score"; "image_size" is (height, width).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .types import Face, Point
+
+# With and without the ten points of the irises.
+POINTS = (468, 478)
+MESH_POINTS = 468
+# MediaPipe's numbers. The corners of the eye and of the mouth that are on the left of an upright face come first. An
+# eye's centre is the middle between its corners: neither where it looks nor a blink moves it, as both move an iris.
+LEFT_EYE = (33, 133)
+RIGHT_EYE = (362, 263)
+NOSE_TIP = 1
+LEFT_MOUTH_CORNER = 61
+RIGHT_MOUTH_CORNER = 291
+
+CURE = "Cure: connect the landmarks of Detect Face Landmarks (MediaPipe) for the same pictures"
+
+
+def faces_of_mesh(payload: Any, count: int, picture_size_hw: tuple[int, int]) -> list[list[Face]]:
+    """The faces of `count` pictures of this size, one list per picture, in the order of the payload.
+
+    A face's box is the extent of its mesh, from the forehead to the chin. Raises ValueError for a payload of another
+    shape, with numbers that are none, or for other pictures.
+    """
+    frames, size = _parts(payload)
+    if len(frames) != count:
+        raise ValueError(f"the landmarks belong to {len(frames)} pictures, but {count} came with them. {CURE}")
+    if size != picture_size_hw:
+        raise ValueError(
+            f"the landmarks were found in pictures of {size[1]}x{size[0]} pixels, but these have "
+            f"{picture_size_hw[1]}x{picture_size_hw[0]}. {CURE}"
+        )
+    return [
+        [_face(entry, f"picture {index + 1}, face {number}") for number, entry in enumerate(frame, 1)]
+        for index, frame in enumerate(frames)
+    ]
+
+
+def _parts(payload: Any) -> tuple[Sequence[Any], tuple[int, int]]:
+    if not isinstance(payload, Mapping) or "frames" not in payload or "image_size" not in payload:
+        found = ", ".join(map(str, payload)) if isinstance(payload, Mapping) else type(payload).__name__
+        raise ValueError(
+            f"face landmarks must be a dict with frames and image_size, got {found or 'an empty one'}. {CURE}"
+        )
+    frames, size = payload["frames"], payload["image_size"]
+    if not isinstance(frames, Sequence) or not all(isinstance(frame, Sequence) for frame in frames):
+        raise ValueError(f"face landmarks: frames must be a list of faces for each picture. {CURE}")
+    try:
+        height, width = (int(side) for side in size)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"face landmarks: image_size must be (height, width), got {size!r}. {CURE}") from error
+    return frames, (height, width)
+
+
+def _face(entry: Any, place: str) -> Face:
+    points_N2 = _points(entry, place)
+    score = entry.get("score", 1.0)
+    if not isinstance(score, (float, int, np.number)) or not 0 <= score <= 1:
+        raise ValueError(f"face landmarks: {place} has the score {score}; it must be from 0 to 1. {CURE}")
+    (left, top), (right, bottom) = points_N2[:MESH_POINTS].min(0).tolist(), points_N2[:MESH_POINTS].max(0).tolist()
+    landmarks = (
+        _point(points_N2[list(LEFT_EYE)].mean(0)),
+        _point(points_N2[list(RIGHT_EYE)].mean(0)),
+        _point(points_N2[NOSE_TIP]),
+        _point(points_N2[LEFT_MOUTH_CORNER]),
+        _point(points_N2[RIGHT_MOUTH_CORNER]),
+    )
+    return Face((left, top, right, bottom), landmarks, float(score))
+
+
+def _points(entry: Any, place: str) -> np.ndarray:
+    if not isinstance(entry, Mapping) or "landmarks_xy" not in entry:
+        raise ValueError(f"face landmarks: {place} has no landmarks_xy. {CURE}")
+    try:
+        points_N2 = np.asarray(entry["landmarks_xy"], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"face landmarks: the points of {place} are not numbers. {CURE}") from error
+    if points_N2.ndim != 2 or points_N2.shape[0] not in POINTS or points_N2.shape[1] != 2:
+        raise ValueError(
+            f"face landmarks: {place} must have 468 or 478 points (x, y), got the shape {points_N2.shape}. {CURE}"
+        )
+    bad = int((~np.isfinite(points_N2)).sum())
+    if bad:
+        raise ValueError(f"face landmarks: {place} holds {bad} numbers that are NaN or infinite. {CURE}")
+    return points_N2
+
+
+def _point(point_2: np.ndarray) -> Point:
+    return float(point_2[0]), float(point_2[1])

@@ -1,0 +1,165 @@
+"""The nodes that find faces: with a detector, or in landmarks that another node found."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..codeformer_core.faces.picks import apply_picks
+from ..codeformer_core.faces.shown import draw_faces, views
+from ..codeformer_core.steps.detect import faces_from_landmarks, find_faces
+from . import choices, host
+from .load import load_detector
+from .picker import face_outputs, face_values, picked_input, picker_view
+from .sockets import FaceDetectorType
+
+if TYPE_CHECKING:
+    from ..codeformer_core.faces.detection import FaceDetector
+
+logger = logging.getLogger(__name__)
+
+ALIASES = ("codeformer", "face detection", "find faces", "face bbox", "retinaface", "yunet")
+# The host's, from its MediaPipe nodes.
+FaceLandmarksType = io.Custom("FACE_LANDMARKS")
+
+
+class DetectFaces(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        schema = io.Schema(
+            node_id="CodeFormerDetectFaces",
+            display_name="Detect Faces",
+            category="image/face restore",
+            description="Finds the faces in pictures and numbers them from left to right. Nothing is restored.",
+            inputs=_inputs(),
+            outputs=[
+                *face_outputs(),
+                io.Image.Output(
+                    display_name="preview",
+                    tooltip="The pictures, 512 to 1024 pixels long, with numbered boxes; faces left out are gray.",
+                ),
+                io.String.Output(display_name="report", tooltip="What was found and left out, and why."),
+            ],
+        )
+        return host.with_view(host.aliased(schema, *ALIASES))
+
+    @classmethod
+    def validate_inputs(cls, detector: str | None = None) -> bool | str:
+        return choices.verdict(choices.complaint(detector, choices.detectors_or_auto(), choices.FACE_FOLDERS))
+
+    @classmethod
+    def fingerprint_inputs(cls, detector: str | None = None, **others: Any) -> str | None:
+        """Look again when a file has arrived that "auto" would take."""
+        return choices.best_local_detector() if detector == choices.AUTO else detector
+
+    @classmethod
+    def execute(
+        cls,
+        image: Tensor,
+        detector: str,
+        confidence: float,
+        smallest_face: float,
+        largest_face: float,
+        merge_duplicates: bool,
+        picked: str,
+        face_detector: FaceDetector | None = None,
+    ) -> io.NodeOutput:
+        found = find_faces(
+            image,
+            detector=face_detector or load_detector(detector),
+            confidence=confidence or None,
+            smallest_face=smallest_face,
+            largest_face=largest_face or math.inf,
+            merge_duplicates=merge_duplicates,
+            on_progress=host.Progress(),
+        )
+        picks = apply_picks(found.faces, picked)
+        report = "\n".join((found.summary(), *picks.remarks))
+        logger.info("Detect Faces: %s", report)
+        dropped = [
+            [*(entry.face for entry in skipped), *(face for face, kept in zip(came, flags, strict=True) if not kept)]
+            for skipped, came, flags in zip(found.skipped, found.faces.per_picture, picks.kept, strict=True)
+        ]
+        (preview_Bhw3,) = host.placed([draw_faces(views(image), picks.faces, dropped)])
+        ui = picker_view(image, found.faces, picks.kept, picks.changed)
+        return io.NodeOutput(*face_values(picks.faces), preview_Bhw3, report, ui=ui)
+
+
+class FacesFromLandmarks(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        schema = io.Schema(
+            node_id="CodeFormerFacesFromLandmarks",
+            display_name="Faces from Landmarks",
+            category="image/face restore",
+            description="Makes FACES of a face mesh that the MediaPipe node found, numbered from left to right.",
+            inputs=[
+                io.Image.Input("image", tooltip="The pictures in which the landmarks were found."),
+                FaceLandmarksType.Input(
+                    "face_landmarks",
+                    tooltip="From Detect Face Landmarks (MediaPipe): 468 or 478 points for each face. That node finds "
+                    "one face per picture unless its num_faces says otherwise.",
+                ),
+            ],
+            outputs=[
+                *face_outputs(),
+                io.String.Output(display_name="report", tooltip="How many faces, and what was left out and why."),
+            ],
+        )
+        return host.aliased(schema, "mediapipe", "face mesh", "face landmarks", "codeformer")
+
+    @classmethod
+    def execute(cls, image: Tensor, face_landmarks: Any) -> io.NodeOutput:
+        found = faces_from_landmarks(image, face_landmarks)
+        logger.info("Faces from Landmarks: %s", found.summary())
+        return io.NodeOutput(*face_values(found.faces), found.summary())
+
+
+def _inputs() -> list[io.Input]:
+    return [
+        io.Image.Input("image", tooltip="Pictures of any size, RGB or RGBA."),
+        io.Combo.Input("detector", options=choices.detectors_or_auto(), tooltip=choices.DETECTOR_TOOLTIP),
+        FaceDetectorType.Input(
+            "face_detector",
+            optional=True,
+            tooltip="From Load Face Detector: finds the faces instead of the detector chosen below, and stays loaded "
+            "when another input changes.",
+        ),
+        io.Float.Input(
+            "confidence",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="How sure the detector must be that something is a face. Lower finds more faces and more that are "
+            "none. 0: the detector's own default (RetinaFace 0.8, starter detector 0.5, YuNet 0.75).",
+        ),
+        io.Float.Input(
+            "smallest_face",
+            default=0.0,
+            min=0.0,
+            max=4096.0,
+            step=1.0,
+            tooltip="Faces whose box is narrower or lower than this many pixels of the picture are left out. 0: none.",
+        ),
+        io.Float.Input(
+            "largest_face",
+            default=0.0,
+            min=0.0,
+            max=16384.0,
+            step=1.0,
+            tooltip="Faces whose box is wider or higher than this many pixels of the picture are left out. 0: none.",
+        ),
+        host.advanced(
+            io.Boolean.Input(
+                "merge_duplicates",
+                default=True,
+                tooltip="Of detections that are the same face, keep only the surest. Off: each of them is a face.",
+            )
+        ),
+        picked_input(),
+    ]

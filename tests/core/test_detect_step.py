@@ -1,0 +1,109 @@
+"""Finding faces as a step of its own: filters, numbers from left to right, the report, progress."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from codeformer_core.faces.types import Face
+from codeformer_core.steps.detect import PICTURES_AT_ONCE, find_faces
+
+from .conftest import GivenDetector, placed_face
+
+# Boxes of 96, 48 and 192 pixels.
+RIGHT, SMALL, LARGE = placed_face(400, 100, 40, score=0.99), placed_face(250, 200, 20), placed_face(120, 150, 80)
+FLAT = Face((10, 10, 60, 60), ((20.0, 20.0),) * 5, 0.9)
+
+
+def pictures(count=1):
+    """Told apart by their first pixel, as `GivenDetector` wants it."""
+    images_BHW3 = torch.full((count, 300, 512, 3), 0.5)
+    images_BHW3[:, 0, 0, 0] = torch.arange(count) / 255
+    return images_BHW3
+
+
+def found(*given, images=None, **options):
+    return find_faces(pictures() if images is None else images, detector=GivenDetector((given,)), **options)
+
+
+def test_faces_are_numbered_from_left_to_right():
+    result = found(RIGHT, SMALL, LARGE)
+    assert result.faces.per_picture == ((LARGE, SMALL, RIGHT),)
+    assert result.faces.picture_size_hw == (300, 512)
+    assert result.summary() == "picture 1: 3 faces found\nlooked for by given"
+
+
+@pytest.mark.parametrize(
+    ("options", "kept", "reason"),
+    [
+        ({"smallest_face": 50}, (LARGE, RIGHT), "smaller than 50 px (it is 48 px)"),
+        ({"largest_face": 100}, (SMALL, RIGHT), "larger than 100 px (it is 192 px)"),
+    ],
+)
+def test_limits_of_size(options, kept, reason):
+    result = found(RIGHT, SMALL, LARGE, **options)
+    assert result.faces.per_picture == (kept,)
+    assert [entry.reason for entry in result.skipped[0]] == [reason]
+    assert f"\n  skipped at ({result.skipped[0][0].face.center_xy[0]:.0f}, " in result.summary()
+
+
+def test_duplicates_are_merged_unless_told_not_to():
+    twin = placed_face(401, 100, 40, score=0.7)
+    merged, apart = found(twin, RIGHT), found(twin, RIGHT, merge_duplicates=False)
+    assert merged.faces.per_picture == ((RIGHT,),) and merged.skipped[0][0].face is twin
+    assert apart.faces.per_picture == ((RIGHT, twin),) and apart.skipped == ((),)
+
+
+def test_what_can_not_be_aligned_is_no_face():
+    result = found(FLAT, RIGHT)
+    assert result.faces.per_picture == ((RIGHT,),)
+    assert [entry.face for entry in result.skipped[0]] == [FLAT]
+
+
+def test_pictures_keep_their_faces():
+    detector = GivenDetector(((RIGHT, LARGE), (), (SMALL,)))
+    result = find_faces(pictures(3), detector=detector)
+    assert result.faces.per_picture == ((LARGE, RIGHT), (), (SMALL,))
+    assert "picture 2: no face found\npicture 3: 1 face found" in result.summary()
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_gray_and_transparent_pictures(channels):
+    assert found(RIGHT, images=torch.rand(2, 300, 512, channels)).faces.count == 2
+
+
+def test_progress_is_told_between_handfuls_and_may_cancel():
+    told = []
+    count = PICTURES_AT_ONCE + 1
+    found(RIGHT, images=pictures(count), on_progress=lambda *progress: told.append(progress[1:]))
+    assert told == [(0, count), (PICTURES_AT_ONCE, count), (count, count)]
+
+    def cancel(stage, done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        found(RIGHT, on_progress=cancel)
+
+
+def test_nothing_passed_in_is_changed():
+    images_BHW3 = pictures(2)
+    before = images_BHW3.clone()
+    found(RIGHT, images=images_BHW3)
+    assert torch.equal(images_BHW3, before)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"smallest_face": -1}, "smallest face must be 0 or more"),
+        ({"largest_face": 0}, "largest face must be above 0"),
+        ({"largest_face": math.nan}, "largest face must be above 0"),
+        ({"images": torch.zeros(300, 512, 3)}, "must be a tensor of shape"),
+        ({"images": torch.full((1, 8, 8, 3), math.nan)}, "NaN or infinite"),
+    ],
+)
+def test_bad_input_is_refused_by_name(options, words):
+    with pytest.raises(ValueError, match=words):
+        found(RIGHT, **options)

@@ -1,0 +1,112 @@
+"""Picked faces found again, pictures that changed, and text that no picker wrote."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from codeformer_core.faces.found import Faces
+from codeformer_core.faces.picks import apply_picks
+from codeformer_core.faces.shown import box_fractions
+from codeformer_core.faces.types import Face
+
+SIZE = (200, 400)
+
+
+def face(left, top, size=40):
+    return Face((left, top, left + size, top + size), ((0.0, 0.0),) * 5, 0.9)
+
+
+def faces(*per_picture):
+    return Faces(tuple(map(tuple, per_picture)), SIZE, np.zeros((len(per_picture), 8, 8), np.float32))
+
+
+def picked(**per_picture):
+    """Faces of pictures p1, p2, ... as the picker writes them."""
+    return json.dumps({name[1:]: [box_fractions(face, SIZE) for face in kept] for name, kept in per_picture.items()})
+
+
+LEFT, MIDDLE, RIGHT = face(10, 20), face(150, 30), face(300, 100)
+
+
+def test_nothing_picked_keeps_all():
+    given = faces([LEFT, RIGHT], [])
+    for text in ("", "  \n", "{}"):
+        result = apply_picks(given, text)
+        assert result.faces.per_picture == given.per_picture
+        assert (result.kept, result.changed, result.remarks) == (((True, True), ()), (), ())
+
+
+def test_picked_faces_stay_in_their_order_and_other_pictures_keep_all():
+    result = apply_picks(faces([LEFT, MIDDLE, RIGHT], [LEFT, RIGHT]), picked(p1=[RIGHT, LEFT]))
+    assert result.faces.per_picture == ((LEFT, RIGHT), (LEFT, RIGHT))
+    assert result.kept == ((True, False, True), (True, True))
+    assert result.remarks == ()
+
+
+def test_what_comes_in_is_not_changed_and_the_pictures_stay_known():
+    given = faces([LEFT, RIGHT])
+    result = apply_picks(given, picked(p1=[LEFT]))
+    assert given.per_picture == ((LEFT, RIGHT),)
+    assert result.faces.picture_size_hw == SIZE and result.faces.thumbnails_B88 is given.thumbnails_B88
+
+
+def test_a_face_that_moved_a_little_is_found_again_and_one_that_moved_far_is_not():
+    result = apply_picks(faces([face(14, 24), RIGHT]), picked(p1=[LEFT, RIGHT]))
+    assert result.kept == ((True, True),) and result.remarks == ()
+    result = apply_picks(faces([face(40, 50), RIGHT]), picked(p1=[LEFT, RIGHT]))
+    assert result.kept == ((False, True),)
+    assert result.remarks == ("picture 1: 1 of 2 picked faces are gone",)
+
+
+def test_the_best_overlap_decides_between_neighbours():
+    near, nearer = face(16, 20), face(12, 20)
+    assert apply_picks(faces([near, nearer]), picked(p1=[LEFT])).kept == ((False, True),)
+    assert apply_picks(faces([near, nearer]), picked(p1=[LEFT, LEFT])).kept == ((True, True),)
+
+
+def test_a_picture_that_changed_keeps_all_and_says_so():
+    result = apply_picks(faces([LEFT], [LEFT, MIDDLE], []), picked(p1=[LEFT], p2=[RIGHT], p3=[RIGHT]))
+    assert result.faces.per_picture == ((LEFT,), (LEFT, MIDDLE), ())
+    assert result.changed == (2, 3)
+    assert result.remarks[0] == "picture 2 has changed since its faces were picked; all are kept"
+
+
+def test_an_empty_list_keeps_none_and_says_so():
+    result = apply_picks(faces([LEFT], [RIGHT]), picked(p1=[]))
+    assert result.faces.per_picture == ((), (RIGHT,))
+    assert result.changed == () and result.remarks == ("picture 1: none of its faces is picked",)
+
+
+def test_picks_of_pictures_that_did_not_come_are_told():
+    result = apply_picks(faces([LEFT]), picked(p1=[LEFT], p4=[LEFT], p3=[]))
+    assert result.remarks == ("faces were picked in picture 3, 4, but only 1 picture came",)
+
+
+def test_a_face_that_reaches_outside_its_picture_is_found_again():
+    outside = face(-30, -10, 60)
+    assert apply_picks(faces([outside, LEFT]), picked(p1=[outside])).kept == ((True, False),)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "no JSON"),
+        ("picked", "no JSON"),
+        ("[1]", "got a list"),
+        ('{"0": []}', "'0' is no picture number"),
+        ('{"first": []}', "'first' is no picture number"),
+        ('{"²": []}', "is no picture number"),
+        ('{"1": null}', "picture 1 has no list of boxes"),
+        ('{"1": [[0, 0, 1]]}', "not four numbers"),
+        ('{"1": [[0, 0, 1, "1"]]}', "not four numbers"),
+        ('{"1": [[0, 0, 1, true]]}', "not four numbers"),
+        ('{"1": [[0, 0, 1, NaN]]}', "not four numbers"),
+        ('{"1": [{"box": 1}]}', "not four numbers"),
+    ],
+)
+def test_other_text_is_refused_with_a_cure(text, words):
+    with pytest.raises(ValueError, match=rf"picked faces: .*{words}.*Cure: clear the picker"):
+        apply_picks(faces([LEFT]), text)
