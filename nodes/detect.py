@@ -44,6 +44,8 @@ class DetectFaces(io.ComfyNode):
                 ),
                 io.String.Output(display_name="report", tooltip="What was found and left out, and why."),
             ],
+            # So that it also runs alone, to look and to pick.
+            is_output_node=True,
         )
         return host.with_view(host.aliased(schema, *ALIASES))
 

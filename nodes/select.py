@@ -34,6 +34,8 @@ class SelectFaces(io.ComfyNode):
                 *face_outputs(),
                 io.String.Output(display_name="report", tooltip="What is selected and what left out, and why."),
             ],
+            # So that it also runs alone, to look and to pick.
+            is_output_node=True,
         )
         return host.with_view(
             host.aliased(schema, "codeformer", "filter faces", "pick faces", "face index", "sort faces")
