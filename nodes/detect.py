@@ -34,7 +34,7 @@ class DetectFaces(io.ComfyNode):
             node_id="CodeFormerDetectFaces",
             display_name="Detect Faces",
             category="image/face restore",
-            description="Finds the faces in pictures and numbers them from left to right. Nothing is restored.",
+            description="Finds the faces in pictures and numbers them as one reads. Nothing is restored.",
             inputs=_inputs(),
             outputs=[
                 *face_outputs(),
@@ -98,7 +98,7 @@ class FacesFromLandmarks(io.ComfyNode):
             node_id="CodeFormerFacesFromLandmarks",
             display_name="Faces from Landmarks",
             category="image/face restore",
-            description="Makes FACES of a face mesh that the MediaPipe node found, numbered from left to right.",
+            description="Makes FACES of a face mesh that the MediaPipe node found, numbered as one reads.",
             inputs=[
                 io.Image.Input("image", tooltip="The pictures in which the landmarks were found."),
                 FaceLandmarksType.Input(

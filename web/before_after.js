@@ -8,7 +8,7 @@ import { addView, element, onOutput, pictureURL, proportions, text, toast } from
 /** @param {any} node */
 export function addBeforeAfter(node) {
   const root = element("div", { className: "codeformer-compare" });
-  addView(node, "before_after", root, 180);
+  addView(node, "before_after", root, 280);
   root.append(element("p", { textContent: text("run_to_compare") }));
 
   /** @type {Pair[]} */

@@ -16,7 +16,7 @@ export function addFacePicker(node) {
   const widget = hiddenWidget(node, "picked");
   if (!widget) return;
   const root = element("div", { className: "codeformer-picker" });
-  addView(node, "face_picker", root, 220);
+  addView(node, "face_picker", root, 320);
 
   /** @type {ShownPicture[]} */
   let pictures = [];

@@ -6,7 +6,7 @@ import { addView, element, onOutput, pictureURL, proportions, text, toast } from
 /** @param {any} node */
 export function addFidelityTiles(node) {
   const root = element("div", { className: "codeformer-tiles" });
-  addView(node, "fidelity_tiles", root, 220);
+  addView(node, "fidelity_tiles", root, 320);
   root.append(element("p", { textContent: text("run_to_tile") }));
 
   onOutput(node, "codeformer_fidelity", (said) => {

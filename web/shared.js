@@ -117,6 +117,7 @@ export function proportions(frame, { width, height }) {
 export function addView(node, name, root, height) {
   addStyle();
   root.classList.add("codeformer-view");
+  root.dataset.nodeType = node.comfyClass;
   // Otherwise a press would drag the node, and a key would reach the canvas's shortcuts.
   for (const kind of ["pointerdown", "mousedown", "dblclick", "keydown"]) {
     root.addEventListener(kind, (event) => event.stopPropagation());

@@ -67,3 +67,19 @@ def order_faces(faces: Sequence[Face], order: Order, picture_size_hw: tuple[int,
     }
     indices = list(range(len(faces)))
     return indices if order == "as found" else sorted(indices, key=lambda index: ranks[order](faces[index]))
+
+
+def reading_order(faces: Sequence[Face]) -> list[Face]:
+    """As one reads: rows from top to bottom, each from left to right.
+
+    A face is in a row while its centre lies less than half a face, the tallest of them, below that of the row's first.
+    """
+    rows: list[list[Face]] = []
+    for face in sorted(faces, key=lambda face: face.center_xy[::-1]):
+        row = rows[-1] if rows else []
+        tallest = max(member.height for member in (*row, face))
+        if row and face.center_xy[1] < row[0].center_xy[1] + tallest / 2:
+            row.append(face)
+        else:
+            rows.append([face])
+    return [face for row in rows for face in sorted(row, key=lambda face: face.center_xy)]

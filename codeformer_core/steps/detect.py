@@ -18,6 +18,7 @@ from ..faces.detection import FaceDetector
 from ..faces.found import Faces
 from ..faces.geometry import estimate_alignment
 from ..faces.mesh import faces_of_mesh
+from ..faces.order import reading_order
 from ..faces.selection import (
     Selection,
     SkippedFace,
@@ -36,7 +37,7 @@ NO_FACE_SHAPE = "its landmarks do not form a face"
 
 @dataclass(frozen=True, eq=False)
 class FoundFaces:
-    """faces: what was found, numbered from left to right in each picture. skipped: what is left out, per picture.
+    """faces: what was found, numbered in each picture as one reads. skipped: what is left out, per picture.
 
     finder: what found them, in words.
     """
@@ -65,7 +66,7 @@ def find_faces(
     merge_duplicates: bool = True,
     on_progress: OnProgress | None = None,
 ) -> FoundFaces:
-    """The faces of pictures that can be aligned, from left to right.
+    """The faces of pictures that can be aligned, as one reads.
 
     images_BHWC: floats in [0, 1], gray, RGB or RGBA. confidence: detections below are no faces; the detector's default
     if None. smallest_face, largest_face: sides of the box in pixels, see `skip_small_faces` and `skip_large_faces`.
@@ -81,7 +82,7 @@ def find_faces(
 
 
 def faces_from_landmarks(images_BHWC: Tensor, landmarks: Any) -> FoundFaces:
-    """The faces of a face mesh (see `faces.mesh`) that can be aligned, from left to right.
+    """The faces of a face mesh (see `faces.mesh`) that can be aligned, as one reads.
 
     images_BHWC: the pictures in which the mesh was found, floats in [0, 1]. Raises ValueError naming the input and the
     cure.
@@ -121,10 +122,10 @@ def skip_unaligned(faces: Sequence[Face]) -> Selection:
 def _choose(
     faces: Sequence[Face], images_BHWC: Tensor, smallest_face: float, largest_face: float, merge_duplicates: bool
 ) -> Selection:
-    """The faces of one picture that are wanted and can be aligned, from left to right; the others with the reason."""
+    """The faces of one picture that are wanted and can be aligned, as one reads; the others with the reason."""
     size = (images_BHWC.shape[1], images_BHWC.shape[2])
     chosen = choose_faces(faces, size, smallest_face=smallest_face, merge_duplicates=merge_duplicates)
     fitting = skip_large_faces(chosen.kept, largest_face)
     aligned = skip_unaligned(fitting.kept)
-    in_order = sorted(aligned.kept, key=lambda face: face.center_xy)
+    in_order = reading_order(aligned.kept)
     return Selection(tuple(in_order), (*chosen.skipped, *fitting.skipped, *aligned.skipped))

@@ -1,4 +1,4 @@
-"""Finding faces as a step of its own: filters, numbers from left to right, the report, progress."""
+"""Finding faces as a step of its own: filters, numbers in reading order, the report, progress."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def found(*given, images=None, **options):
     return find_faces(pictures() if images is None else images, detector=GivenDetector((given,)), **options)
 
 
-def test_faces_are_numbered_from_left_to_right():
+def test_faces_are_numbered_as_one_reads():
     result = found(RIGHT, SMALL, LARGE)
-    assert result.faces.per_picture == ((LARGE, SMALL, RIGHT),)
+    assert result.faces.per_picture == ((LARGE, RIGHT, SMALL),)
     assert result.faces.picture_size_hw == (300, 512)
     assert result.summary() == "picture 1: 3 faces found\nlooked for by given"
 
@@ -39,7 +39,7 @@ def test_faces_are_numbered_from_left_to_right():
     ("options", "kept", "reason"),
     [
         ({"smallest_face": 50}, (LARGE, RIGHT), "smaller than 50 px (it is 48 px)"),
-        ({"largest_face": 100}, (SMALL, RIGHT), "larger than 100 px (it is 192 px)"),
+        ({"largest_face": 100}, (RIGHT, SMALL), "larger than 100 px (it is 192 px)"),
     ],
 )
 def test_limits_of_size(options, kept, reason):

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from codeformer_core.faces.order import Order, check_order, has_number, order_faces, parse_numbers
+from codeformer_core.faces.order import Order, check_order, has_number, order_faces, parse_numbers, reading_order
 from codeformer_core.faces.types import Face
 
 PICTURE = (400, 600)
@@ -81,3 +81,11 @@ def test_unknown_order_and_negative_keep_are_refused():
         order_faces([], "random", PICTURE)
     with pytest.raises(ValueError, match=r"keep must be 0 \(all\) or more faces, got -1"):
         check_order("as found", -1)
+
+
+def test_reading_order_goes_by_rows():
+    """Two rows of a group photo, whose heads are not quite level."""
+    places = [(40, 50), (120, 42), (200, 58), (30, 150), (110, 141), (190, 155)]
+    faces = [face(x - 25, y - 25, 50, 0.9) for x, y in places]
+    shuffled = [faces[index] for index in (4, 2, 0, 5, 1, 3)]
+    assert reading_order(shuffled) == faces and reading_order([]) == []

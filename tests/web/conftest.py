@@ -44,11 +44,9 @@ def browser() -> Iterator[Browser]:
 def editor(browser: Browser, server: Server, request: pytest.FixtureRequest) -> Iterator[Editor]:
     """The editor in a fresh page, empty; what it looked like at the end of the test is kept."""
     page = browser.new_page(viewport={"width": 1600, "height": 1100})
-    editor = Editor(page, server)
+    editor = Editor(page, server, ARTEFACTS)
     editor.open()
     yield editor
-    ARTEFACTS.mkdir(parents=True, exist_ok=True)
-    name = "".join(letter if letter.isalnum() else "_" for letter in request.node.name)
-    page.screenshot(path=ARTEFACTS / f"{name}.png")
+    editor.keep_screenshot(request.node.originalname)
     page.close()
     assert editor.errors == [], "errors in the browser's console"

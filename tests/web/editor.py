@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Locator, Page
@@ -16,9 +17,10 @@ RUN_SECONDS = 120
 class Editor:
     """errors: what our own modules wrote to the browser's console as errors."""
 
-    def __init__(self, page: Page, server: Server) -> None:
+    def __init__(self, page: Page, server: Server, artefacts: Path) -> None:
         self.page = page
         self.server = server
+        self.artefacts = artefacts
         self.errors: list[str] = []
         page.on("pageerror", lambda error: self._note(f"{error} {error.stack}"))
         page.on("console", lambda message: self._note(message.text) if message.type == "error" else None)
@@ -58,6 +60,18 @@ class Editor:
             ".widgets.find(w => w.name === name).value",
             [kind, name],
         )
+
+    def set_widget(self, kind: str, name: str, value: Any) -> None:
+        self.page.evaluate(
+            "([kind, name, value]) => { window.app.graph.nodes.find(n => n.comfyClass === kind)"
+            ".widgets.find(w => w.name === name).value = value; }",
+            [kind, name, value],
+        )
+
+    def keep_screenshot(self, name: str) -> None:
+        """The window as it is now, among the test's artefacts."""
+        self.artefacts.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=self.artefacts / f"{name}_{self.server.host.version}.png")
 
     def run(self) -> dict[str, Any]:
         """Queues the graph as the button does and waits; the outputs of its nodes. Raises when the run failed."""
