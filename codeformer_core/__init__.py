@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from .restore import restore_images
     from .restorer import Restorer
     from .results import RestoredImages
+    from .steps.areas import faces_in_mask
     from .steps.crop import crop_faces
-    from .steps.detect import find_faces
+    from .steps.detect import faces_from_landmarks, find_faces
     from .steps.paste import paste_faces
+    from .steps.select import select_faces
     from .steps.shapes import PasteShape
     from .weights.load import WeightsError
 
@@ -33,6 +35,8 @@ _HOMES = {
     "colorize_aligned": "edit.colorize",
     "colorize_photos": "edit.colorize",
     "crop_faces": "steps.crop",
+    "faces_from_landmarks": "steps.detect",
+    "faces_in_mask": "steps.areas",
     "find_faces": "steps.detect",
     "inpaint_aligned": "edit.inpaint",
     "inpaint_photos": "edit.inpaint",
@@ -42,6 +46,7 @@ _HOMES = {
     "paste_faces": "steps.paste",
     "restore_aligned": "aligned",
     "restore_images": "restore",
+    "select_faces": "steps.select",
 }
 
 __all__ = [
@@ -55,6 +60,8 @@ __all__ = [
     "colorize_aligned",
     "colorize_photos",
     "crop_faces",
+    "faces_from_landmarks",
+    "faces_in_mask",
     "find_faces",
     "inpaint_aligned",
     "inpaint_photos",
@@ -64,6 +71,7 @@ __all__ = [
     "paste_faces",
     "restore_aligned",
     "restore_images",
+    "select_faces",
 ]
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..codeformer_core.edit.colorize import colorize_aligned, colorize_photos
-from ..codeformer_core.steps.shapes import PasteShape
+from .. import codeformer_core as core
 from . import host
 from .finding import finder, finding_inputs
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
@@ -60,7 +59,7 @@ class ColorizeFaces(io.ComfyNode):
     def execute(
         cls, image: Tensor, face_restore_model: FaceRestoreModel, chroma_only: bool, fidelity: float
     ) -> io.NodeOutput:
-        colorized = colorize_aligned(
+        colorized = core.colorize_aligned(
             image,
             restorer=face_restore_model.restorer,
             fidelity=fidelity,
@@ -104,14 +103,14 @@ class ColorizePhoto(io.ComfyNode):
         detector: FaceDetector | None = None,
         faces: Faces | None = None,
     ) -> io.NodeOutput:
-        colorized = colorize_photos(
+        colorized = core.colorize_photos(
             image,
             restorer=face_restore_model.restorer,
             finder=finder(face_restore_model, detector, faces),
             parser=face_restore_model.parser.value if mask == "face" else None,
             fidelity=fidelity,
             chroma_only=paste == COLOUR_ONLY,
-            shape=PasteShape(mask),
+            shape=core.PasteShape(mask),
             opacity=opacity,
             confidence=confidence or None,
             smallest_face=smallest_face,

@@ -9,17 +9,14 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import codeformer_core as core
-from ..codeformer_core.faces.found import Faces
 from ..codeformer_core.faces.regions import REGIONS, parse_regions
-from ..codeformer_core.steps.crop import crop_faces, placeholder_crop
-from ..codeformer_core.steps.paste import paste_faces
-from ..codeformer_core.steps.shapes import PasteShape
 from . import host
 from .restore import fidelity_input
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
 
 if TYPE_CHECKING:
     from ..codeformer_core.faces.colour import ColourMatch
+    from ..codeformer_core.faces.found import Faces
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +45,10 @@ class CropFaces(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, faces: Faces) -> io.NodeOutput:
-        cropped = crop_faces(image, faces)
+        # Here and not above: the host's start is not to wait for it.
+        from ..codeformer_core.steps.crop import placeholder_crop
+
+        cropped = core.crop_faces(image, faces)
         logger.info("Crop Faces: %s", cropped.summary())
         (crops_NHW3,) = host.placed([cropped.crops_NHW3 if cropped.faces.count else placeholder_crop()])
         return io.NodeOutput(crops_NHW3, cropped.faces, cropped.summary())
@@ -127,14 +127,14 @@ class PasteFaces(io.ComfyNode):
         upscale_model: Any = None,
     ) -> io.NodeOutput:
         by_regions = mask == "regions"
-        shape = PasteShape(
+        shape = core.PasteShape(
             "face" if by_regions else mask,  # type: ignore[arg-type]  # checked there
             parse_regions(regions) if by_regions else (),
             grow,
             feather,
         )
         parser = face_restore_model.parser.value if face_restore_model and mask in ("face", "regions") else None
-        pasted = paste_faces(
+        pasted = core.paste_faces(
             background,
             crops,
             faces,

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..codeformer_core.faces.picks import apply_picks
-from ..codeformer_core.faces.shown import draw_faces, views
-from ..codeformer_core.steps.detect import faces_from_landmarks, find_faces
+from .. import codeformer_core as core
 from . import choices, host
 from .load import load_detector
 from .picker import face_outputs, face_values, picked_input, picker_view
@@ -70,7 +68,11 @@ class DetectFaces(io.ComfyNode):
         picked: str,
         face_detector: FaceDetector | None = None,
     ) -> io.NodeOutput:
-        found = find_faces(
+        # Here and not above: the host's start is not to wait for it.
+        from ..codeformer_core.faces.picks import apply_picks
+        from ..codeformer_core.faces.shown import draw_faces, views
+
+        found = core.find_faces(
             image,
             detector=face_detector or load_detector(detector),
             confidence=confidence or None,
@@ -116,7 +118,7 @@ class FacesFromLandmarks(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, face_landmarks: Any) -> io.NodeOutput:
-        found = faces_from_landmarks(image, face_landmarks)
+        found = core.faces_from_landmarks(image, face_landmarks)
         logger.info("Faces from Landmarks: %s", found.summary())
         return io.NodeOutput(*face_values(found.faces), found.summary())
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..codeformer_core.edit.inpaint import inpaint_aligned, inpaint_photos
+from .. import codeformer_core as core
 from . import host
 from .finding import finder, finding_inputs
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
@@ -53,7 +53,7 @@ class InpaintFaces(io.ComfyNode):
     def execute(
         cls, image: Tensor, face_restore_model: FaceRestoreModel, white_pixels: bool, mask: Tensor | None = None
     ) -> io.NodeOutput:
-        inpainted = inpaint_aligned(
+        inpainted = core.inpaint_aligned(
             image,
             restorer=face_restore_model.restorer,
             mask_BHW=mask,
@@ -100,7 +100,7 @@ class InpaintPhoto(io.ComfyNode):
         detector: FaceDetector | None = None,
         faces: Faces | None = None,
     ) -> io.NodeOutput:
-        inpainted = inpaint_photos(
+        inpainted = core.inpaint_photos(
             image,
             restorer=face_restore_model.restorer,
             finder=finder(face_restore_model, detector, faces),

@@ -9,15 +9,15 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import codeformer_core as core
-from ..codeformer_core.faces.found import Faces
 from . import host
 from .previews import before_and_after
 from .sockets import FaceDetectorType, FaceRestoreModel, FaceRestoreModelType, FacesType
 
 if TYPE_CHECKING:
     from ..codeformer_core.faces.detection import FaceDetector
+    from ..codeformer_core.faces.found import Faces
     from ..codeformer_core.faces.selection import Which
-    from ..codeformer_core.restore import MaskKind
+    from ..codeformer_core.steps.shapes import MaskKind
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class FaceRestore(io.ComfyNode):
         report = "\n".join(filter(None, (restored.summary(), face_restore_model.remark)))
         images_BHWC, masks_BHW = host.placed((restored.images_BHWC, restored.masks_BHW))
         compare = before_and_after(image, images_BHWC)
-        return io.NodeOutput(images_BHWC, masks_BHW, Faces.of(image, restored.faces), report, ui=compare)
+        return io.NodeOutput(images_BHWC, masks_BHW, core.Faces.of(image, restored.faces), report, ui=compare)
 
 
 def fidelity_input() -> io.Input:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..codeformer_core.faces.found import Faces, check_same_pictures, unlike_pictures
+from .. import codeformer_core as core
 from ..codeformer_core.faces.order import Order
-from ..codeformer_core.steps.areas import faces_in_mask
-from ..codeformer_core.steps.crop import OTHER_PICTURES
-from ..codeformer_core.steps.select import select_faces
 from . import host
 from .picker import face_outputs, face_values, picked_input, picker_view
 from .sockets import FacesType
+
+if TYPE_CHECKING:
+    from ..codeformer_core.faces.found import Faces
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +54,13 @@ class SelectFaces(io.ComfyNode):
         picked: str,
         image: Tensor | None = None,
     ) -> io.NodeOutput:
+        # Here and not above: the host's start is not to wait for it.
+        from ..codeformer_core.faces.found import check_same_pictures, unlike_pictures
+        from ..codeformer_core.steps.crop import OTHER_PICTURES
+
         if image is not None:
             check_same_pictures(faces, image)
-        selected = select_faces(
+        selected = core.select_faces(
             faces,
             numbers=numbers,
             order=order,
@@ -110,7 +114,7 @@ class FacesFromMask(io.ComfyNode):
 
     @classmethod
     def execute(cls, faces: Faces, mask: Tensor, share: float) -> io.NodeOutput:
-        inside = faces_in_mask(faces, mask, share)
+        inside = core.faces_in_mask(faces, mask, share)
         logger.info("Faces from Mask: %s", inside.summary())
         return io.NodeOutput(*face_values(inside.faces), inside.summary())
 

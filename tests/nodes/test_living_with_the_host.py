@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from .prompts import node, report, restore_prompt
@@ -16,6 +17,7 @@ LOADED = "Requested to load CodeFormer"
 NOT_AT_START = {"cv2", "facexlib", "torchvision", "basicsr", "numba", "scipy", "matplotlib"}
 # A host's group norm is torch's own, which on a CPU is less exact than ours (see networks/norms.py).
 SAME_NETWORK = 2e-3
+GROWTH_BYTES = 30 * 2**20
 
 
 def test_hosts_log_calls_the_import_quick(server: Server):
@@ -63,6 +65,36 @@ def test_models_are_evicted_and_come_back(server: Server):
 
     assert server.log.count(LOADED) > loads
     assert np.array_equal(first, again)
+
+
+def test_one_loader_for_five_nodes_loads_once(server: Server):
+    prompt = restore_prompt(fidelity=0.61)
+    for number in range(4):
+        prompt[f"crops_{number}"] = restore_crops(0.11 * number + 0.02)
+        prompt[f"saved_{number}"] = node("SaveImage", images=[f"crops_{number}", 0], filename_prefix="five")
+    server.free()
+    time.sleep(1.5)
+    loads = server.log.count(LOADED)
+    assert server.run(prompt).status == "success"
+    assert server.log.count(LOADED) == loads + 1
+
+
+def test_memory_stays_flat_over_fifty_runs(server: Server):
+    """Grown by less than one full set of the pictures that a run makes, after the first ten have filled the caches."""
+    process = psutil.Process(server.process.pid)
+    sizes = []
+    for number in range(50):
+        prompt = restore_prompt(fidelity=0.01 * number)
+        del prompt["touched"], prompt["mask"], prompt["before"]
+        assert server.run(prompt).status == "success"
+        sizes.append(process.memory_info().rss)
+    assert sizes[-1] - sizes[9] < GROWTH_BYTES, [size >> 20 for size in sizes]
+
+
+def restore_crops(fidelity: float) -> dict[str, Any]:
+    return node(
+        "CodeFormerRestoreFaceCrops", image=["photo", 0], face_restore_model=["loader", 0], fidelity=round(fidelity, 2)
+    )
 
 
 def test_cancel_in_the_middle_leaves_the_server_working(server: Server):

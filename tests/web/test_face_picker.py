@@ -17,6 +17,7 @@ from .editor import Editor
 
 GROUP = REPOSITORY / "tests" / "golden" / "photos" / "composite__group09.jpg"
 PRESSED = "faces => faces.map(face => face.getAttribute('aria-pressed'))"
+NODES_2 = "Comfy.VueNodes.Enabled"
 DETECT = {
     "detector": "yunet",
     "confidence": 0.0,
@@ -174,3 +175,21 @@ def test_picking_in_select_faces(editor: Editor):
     select.locator('.codeformer-face[data-number="4"]').click()
     changed = changed_places(editor, editor.run())
     assert [number for number, box in enumerate(boxes, 1) if share_inside(changed, box) > 0.5] == [4]
+
+
+def test_in_nodes_2(editor: Editor):
+    """The newest frontend can draw nodes as HTML instead of on a canvas."""
+    if not editor.has_setting(NODES_2):
+        pytest.skip(f"the frontend of ComfyUI {editor.server.host.version} has no Nodes 2.0")
+    editor.open({NODES_2: True})
+    try:
+        editor.load(picking_prompt())
+        editor.run()
+        editor.show("CodeFormerDetectFaces")
+        editor.keep_screenshot("nodes_2")
+        editor.faces().nth(4).click()
+        assert editor.faces().nth(4).get_attribute("aria-pressed") == "false"
+        assert len(json.loads(editor.widget("CodeFormerDetectFaces", "picked"))["1"]) == 8
+        assert not editor.page.locator("[data-node-id] textarea").count(), "the picker's own widget stays out of sight"
+    finally:
+        editor.server.post("/settings", {NODES_2: False})
