@@ -190,6 +190,6 @@ def test_in_nodes_2(editor: Editor):
         editor.faces().nth(4).click()
         assert editor.faces().nth(4).get_attribute("aria-pressed") == "false"
         assert len(json.loads(editor.widget("CodeFormerDetectFaces", "picked"))["1"]) == 8
-        assert not editor.page.locator("[data-node-id] textarea").count(), "the picker's own widget stays out of sight"
+        assert not editor.page.get_by_text("picked", exact=True).count(), "the picker's own widget stays out of sight"
     finally:
         editor.server.post("/settings", {NODES_2: False})
