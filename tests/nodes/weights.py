@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -44,6 +45,14 @@ def small_state(config: CodeFormerConfig, seed: int = 7) -> dict[str, torch.Tens
 def save_small_codeformer(path: Path, fuse_sizes: tuple[int, ...] = RESTORATION_SIZES) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"params_ema": small_state(small_config(fuse_sizes))}, path)
+
+
+def save_small_inpainter(path: Path) -> None:
+    """Told apart from one for colorization, as the published checkpoint is, by the size of its codebook."""
+    config = small_config(COLORIZATION_SIZES)
+    config = dataclasses.replace(config, autoencoder=dataclasses.replace(config.autoencoder, codebook_size=512))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"params_ema": small_state(config)}, path)
 
 
 def save_small_upscaler(path: Path) -> None:

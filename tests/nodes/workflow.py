@@ -7,13 +7,27 @@ widgets, muted and bypassed nodes, notes. Subgraphs and reroutes are refused.
 from __future__ import annotations
 
 import json
+from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 MUTED, BYPASSED = 2, 4
 ONLY_IN_THE_EDITOR = {"Note", "MarkdownNote"}
 REFUSED = {"Reroute", "PrimitiveNode"}
-WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+# A combo whose chosen option brings widgets of its own, which stand behind it and are called combo.widget.
+DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC_COMBO}
+
+
+@dataclass(frozen=True)
+class Widget:
+    """optional: the node runs without it, so a workflow saved by a host that does not have it stays valid."""
+
+    name: str
+    kind: Any
+    options: dict[str, Any]
+    optional: bool
 
 
 def load_workflow(path: Path) -> dict[str, Any]:
@@ -46,21 +60,39 @@ def node_of(prompt: dict[str, dict[str, Any]], kind: str) -> str:
 
 def _widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     """widgets_values is a bare list in the order of the definition, with the editor's own widgets in between."""
-    definitions = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
-    order = [*info["input_order"].get("required", []), *info["input_order"].get("optional", [])]
-    names = []
-    for name in order:
-        kind, options = definitions[name][0], (definitions[name][1:] or [{}])[0]
-        if not (isinstance(kind, list) or kind in WIDGET_TYPES) or options.get("forceInput"):
-            continue
-        names.append(name)
-        if options.get("control_after_generate"):
-            names.append(None)
-        if options.get("image_upload"):
-            names.append(None)  # the "choose file" button keeps its own value
     values = node.get("widgets_values", [])
     if isinstance(values, dict):
-        return {name: values[name] for name in names if name}
-    if len(values) != len(names):
-        raise ValueError(f"node {node['id']} ({node['type']}) has {len(values)} widget values for {names}")
-    return {name: value for name, value in zip(names, values, strict=True) if name}
+        return {widget.name: values[widget.name] for widget in _widgets(info["input"])}
+    waiting, left = deque(_widgets(info["input"])), deque(values)
+    named = {}
+    while waiting:
+        widget = waiting.popleft()
+        if not left and widget.optional:
+            continue
+        if not left:
+            raise ValueError(f"node {node['id']} ({node['type']}) has no value for {widget.name} in {values}")
+        named[widget.name] = left.popleft()
+        if widget.kind == DYNAMIC_COMBO:
+            (chosen,) = [option for option in widget.options["options"] if option["key"] == named[widget.name]]
+            waiting.extendleft(reversed(_widgets(chosen["inputs"], f"{widget.name}.")))
+        # "randomize" and its like; the "choose file" button keeps its own value.
+        own = ("control_after_generate", "image_upload", "video_upload")
+        for _ in range(min(sum(bool(widget.options.get(key)) for key in own), len(left))):
+            left.popleft()
+    if left:
+        raise ValueError(f"node {node['id']} ({node['type']}) has {len(left)} values too many for {sorted(named)}")
+    return named
+
+
+def _widgets(inputs: dict[str, Any], prefix: str = "") -> list[Widget]:
+    """In the order of the definition."""
+    defined = [
+        Widget(f"{prefix}{name}", kind, (more or [{}])[0], section == "optional")
+        for section in ("required", "optional")
+        for name, (kind, *more) in inputs.get(section, {}).items()
+    ]
+    return [
+        widget
+        for widget in defined
+        if (isinstance(widget.kind, list) or widget.kind in WIDGET_TYPES) and not widget.options.get("forceInput")
+    ]
