@@ -1,0 +1,333 @@
+"""The templates that the editor's Templates browser offers, each run in a real ComfyUI.
+
+What this machine has not got stands in: small random weights for the published ones, pictures of the tests for the
+user's. In after_diffusion a loaded picture stands in for everything up to VAE Decode, whose checkpoint has gigabytes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from .prompts import node, report, result_nodes
+from .server import REPOSITORY, Done, Prompt, Server
+from .test_restore import seen
+from .weights import save_small_inpainter
+from .workflow import load_workflow, node_of, to_prompt
+
+TEMPLATES = {path.stem: path for path in sorted((REPOSITORY / "example_workflows").glob("*.json"))}
+TESTED_ELSEWHERE = {"face_restore"}
+THUMBNAIL_BYTES = 60_000
+TITLE_HEIGHT = 30
+# Nodes with a view are at least this high, whatever the file says.
+SMALLEST_HEIGHTS = {
+    "CodeFormerFaceRestore": 590,
+    "CodeFormerDetectFaces": 558,
+    "CodeFormerSelectFaces": 562,
+    "CodeFormerCompareFidelity": 422,
+}
+DOWNLOAD = " (download)"
+STAND_INS = {
+    "codeformer_colorization.pth (download)": "painter.pth",
+    "codeformer_inpainting.pth (download)": "filler.pth",
+    "RealESRGAN_x2plus.pth": "double.pth",
+    "video.mp4": "clip.mp4",
+}
+# Of clip.mp4.
+FRAMES, FPS = 3, 12
+DIFFUSION = {"CheckpointLoaderSimple", "CLIPTextEncode", "EmptyLatentImage", "KSampler", "VAEDecode"}
+# What a random network draws is no face; this much of it leaves one to be found again.
+SLIGHTLY = 0.2
+
+
+@pytest.fixture(scope="module")
+def equipped(server: Server) -> Iterator[Server]:
+    """The server with an inpainting model, pictures and a video; the model is taken away again."""
+    folder = server.base / "models" / "facerestore_models"
+    save_small_inpainter(folder / "filler.pth")
+    group = Image.open(server.base / "input" / "group.png")
+    # In three channels: hosts differ by a level in how they read one.
+    server.put_picture("gray.png", group.convert("L").convert("RGB"))
+    opaque = np.full((512, 1024), 255, dtype=np.uint8)
+    opaque[200:240, 200:260] = 0
+    marked = group.convert("RGBA")
+    marked.putalpha(Image.fromarray(opaque))
+    server.put_picture("marked.png", marked)
+    _put_clip(server)
+    yield server
+    for file in folder.glob("filler.*"):
+        file.unlink()
+
+
+def _put_clip(server: Server) -> None:
+    """clip.mp4 with sound: a face, then none, then the face again."""
+    (save,) = [content for content in prepared(server, "video_frames").values() if content["class_type"] == "SaveVideo"]
+    done = server.run(
+        {
+            "face": node("LoadImage", image="portrait.png"),
+            "none": node("LoadImage", image="no_face.png"),
+            "two": node("ImageBatch", image1=["face", 0], image2=["none", 0]),
+            "three": node("ImageBatch", image1=["two", 0], image2=["face", 0]),
+            "sound": node("EmptyAudio", duration=FRAMES / FPS, sample_rate=44100, channels=2),
+            "video": node("CreateVideo", images=["three", 0], audio=["sound", 0], fps=float(FPS)),
+            "save": save | {"inputs": save["inputs"] | {"video": ["video", 0]}},
+        }
+    )
+    _take_video(server, done, "save", "clip.mp4")
+
+
+def _take_video(server: Server, done: Done, saved_by: str, name: str) -> None:
+    """Puts the video that a Save Video node wrote where Load Video finds it."""
+    assert done.status == "success", done.error
+    (video,) = done.outputs[saved_by]["images"]
+    shutil.copy(server.base / "output" / video["subfolder"] / video["filename"], server.base / "input" / name)
+
+
+def prepared(server: Server, name: str, picture: str = "group.png") -> Prompt:
+    """The template as a prompt, with what this machine has; codeformer.pth (download) means the file that is here."""
+    prompt = to_prompt(load_workflow(TEMPLATES[name]), server.get("/object_info"))
+    for content in prompt.values():
+        inputs = content["inputs"]
+        inputs |= {
+            key: STAND_INS[value] for key, value in inputs.items() if isinstance(value, str) and value in STAND_INS
+        }
+        if content["class_type"] == "LoadImage":
+            inputs["image"] = picture
+    return prompt
+
+
+def result(server: Server, prompt: Prompt, done: Done) -> np.ndarray:
+    """The only picture that the template's Save Image wrote."""
+    (saved,) = server.pictures(done, template_node(prompt, "SaveImage"))
+    return saved
+
+
+def template_node(prompt: Prompt, kind: str) -> str:
+    """The template's only node of this kind; its ids are numbers, those of the tests are words."""
+    return node_of({key: content for key, content in prompt.items() if key.isdigit()}, kind)
+
+
+def texts(done: Done) -> str:
+    """All that the Preview Any nodes show."""
+    return "\n".join(shown["text"][0] for shown in done.outputs.values() if "text" in shown)
+
+
+def touched_by(kind: str, prompt: Prompt) -> Prompt:
+    """Hands out where this node's MASK is above 0 as "touched_<kind>"."""
+    return {
+        f"above_0_{kind}": node("ThresholdMask", mask=[template_node(prompt, kind), 1], value=0.0),
+        f"image_{kind}": node("MaskToImage", mask=[f"above_0_{kind}", 0]),
+        f"touched_{kind}": node("SaveImage", images=[f"image_{kind}", 0], filename_prefix="touched"),
+    }
+
+
+def touched(server: Server, done: Done, kind: str) -> np.ndarray:
+    return server.pictures(done, f"touched_{kind}")[0][..., 0] > 0
+
+
+def input_picture(server: Server, name: str) -> np.ndarray:
+    return np.asarray(Image.open(server.base / "input" / name).convert("RGB"))
+
+
+def test_every_template_has_a_test():
+    assert len(TEMPLATES) >= 9
+    assert {f"test_{name}" for name in TEMPLATES.keys() - TESTED_ELSEWHERE} <= set(globals())
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_template_has_a_note_a_thumbnail_and_nodes_beside_each_other(name: str):
+    workflow = load_workflow(TEMPLATES[name])
+    (note,) = [node for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
+    assert len(note["widgets_values"][0]) > 100
+    thumbnail = TEMPLATES[name].with_suffix(".jpg")
+    assert thumbnail.stat().st_size < THUMBNAIL_BYTES
+    assert all(350 <= side <= 450 for side in Image.open(thumbnail).size)
+    for one, other in combinations(workflow["nodes"], 2):
+        assert not _overlap(one, other), f"{one['type']} and {other['type']} overlap"
+
+
+def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    left, top, right, bottom = _box(one)
+    other_left, other_top, other_right, other_bottom = _box(other)
+    return left < other_right and other_left < right and top < other_bottom and other_top < bottom
+
+
+def _box(node: dict[str, Any]) -> tuple[float, float, float, float]:
+    """left, top, right, bottom, the title included."""
+    (left, top), (width, height) = node["pos"], node["size"]
+    return left, top - TITLE_HEIGHT, left + width, top + max(height, SMALLEST_HEIGHTS.get(node["type"], 0))
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_template_uses_only_what_this_host_has(server: Server, name: str):
+    known = server.get("/object_info")
+    workflow = load_workflow(TEMPLATES[name])
+    for content in to_prompt(workflow, known).values():
+        kind = content["class_type"]
+        defined = known[kind]["input"].get("required", {}) | known[kind]["input"].get("optional", {})
+        # Widgets that an option of a combo brings are called combo.widget.
+        assert {key.split(".")[0] for key in content["inputs"]} <= set(defined), kind
+        for key, value in content["inputs"].items() if kind.startswith("CodeFormer") else ():
+            choices = defined[key][0] if isinstance(defined[key][0], list) else defined[key][1].get("options")
+            # Without the file the choice is a download, with it the file.
+            assert not choices or {value, value.removesuffix(DOWNLOAD)} & set(choices), (kind, key, value)
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    for number, source, slot, target, socket, kind in workflow["links"]:
+        assert known[nodes[source]["type"]]["output"][slot] == kind
+        assert nodes[target]["inputs"][socket]["link"] == number and number in nodes[source]["outputs"][slot]["links"]
+
+
+def test_restore_and_upscale(equipped: Server):
+    prompt = prepared(equipped, "restore_and_upscale")
+    photo, upscaler = template_node(prompt, "LoadImage"), template_node(prompt, "UpscaleModelLoader")
+    prompt |= result_nodes(template_node(prompt, "CodeFormerFaceRestore"), ["background", 0])
+    prompt["background"] = node("ImageUpscaleWithModel", upscale_model=[upscaler, 0], image=[photo, 0])
+
+    done = equipped.run(prompt)
+
+    outcome = seen(equipped, done)
+    assert result(equipped, prompt, done).shape == (1024, 2048, 3)
+    background = outcome.touched == 0
+    assert background.any() and outcome.mask.max() == 255
+    difference = np.abs(outcome.after.astype(int) - outcome.before)
+    assert difference[background].max() <= 1 < difference[~background].mean()
+
+
+def test_pick_faces(equipped: Server):
+    prompt = prepared(equipped, "pick_faces")
+    detect, preview = template_node(prompt, "CodeFormerDetectFaces"), template_node(prompt, "PreviewImage")
+    (view,) = equipped.run(prompt).outputs[detect]["codeformer_faces"]
+    left, right = view["pictures"][0]["faces"]
+    assert left["box"][2] < 0.5 < right["box"][0]
+    prompt[detect]["inputs"]["picked"] = json.dumps({"1": [right["box"]]})
+
+    done = equipped.run(prompt)
+
+    before, after = input_picture(equipped, "group.png"), result(equipped, prompt, done)
+    assert np.array_equal(after[:, :512], before[:, :512]) and not np.array_equal(after[:, 512:], before[:, 512:])
+    assert len(done.outputs[preview]["images"]) == 1
+    assert "picture 1: 1 face found, 1 restored" in texts(done)
+
+
+def test_old_photo(equipped: Server):
+    prompt = prepared(equipped, "old_photo", "gray.png")
+    prompt[template_node(prompt, "CodeFormerFaceRestore")]["inputs"]["opacity"] = SLIGHTLY
+    kinds = ("CodeFormerFaceRestore", "CodeFormerColorizePhoto")
+    for kind in kinds:
+        prompt |= touched_by(kind, prompt)
+
+    done = equipped.run(prompt)
+
+    before, after = input_picture(equipped, "gray.png"), result(equipped, prompt, done)
+    restored, coloured = (touched(equipped, done, kind) for kind in kinds)
+    assert coloured.any() and after.shape == before.shape
+    assert np.array_equal(after[~(restored | coloured)], before[~(restored | coloured)])
+    assert np.ptp(after[coloured].astype(int), axis=-1).mean() > 2
+    assert "2 faces found, 2 restored" in texts(done) and "2 faces colorized by painter" in texts(done)
+
+
+def test_inpaint_scratches(equipped: Server):
+    prompt = prepared(equipped, "inpaint_scratches", "marked.png")
+    kinds = ("CodeFormerInpaintPhoto", "CodeFormerFaceRestore")
+    for kind in kinds:
+        prompt |= touched_by(kind, prompt)
+    prompt["filled_only"] = node(
+        "SaveImage", images=[template_node(prompt, "CodeFormerInpaintPhoto"), 0], filename_prefix="filled"
+    )
+
+    done = equipped.run(prompt)
+
+    before, after = input_picture(equipped, "marked.png"), result(equipped, prompt, done)
+    (filled,) = equipped.pictures(done, "filled_only")
+    hole, restored = (touched(equipped, done, kind) for kind in kinds)
+    assert hole[200:240, 200:260].all() and hole.mean() < 0.03
+    assert np.array_equal(filled[~hole], before[~hole]) and not np.array_equal(filled[hole], before[hole])
+    assert np.array_equal(after[~restored], filled[~restored])
+    assert not np.array_equal(after[restored], filled[restored])
+    assert "1 face filled by filler" in texts(done) and "2 faces found, 2 restored" in texts(done)
+
+
+def test_compare_fidelity(equipped: Server):
+    prompt = prepared(equipped, "compare_fidelity")
+    prompt |= result_nodes(template_node(prompt, "CodeFormerFaceRestore"), [template_node(prompt, "LoadImage"), 0])
+
+    done = equipped.run(prompt)
+
+    (grid,) = done.outputs[template_node(prompt, "CodeFormerCompareFidelity")]["codeformer_fidelity"]
+    assert [tile["fidelity"] for tile in grid["tiles"]] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    outcome = seen(equipped, done)
+    assert np.array_equal(result(equipped, prompt, done), outcome.after)
+    assert outcome.same_outside and not outcome.same
+    assert "picture 1: 2 faces found, 2 restored" in report(done) and "w 0.25: L1 to the input" in texts(done)
+
+
+def test_video_frames(equipped: Server):
+    prompt = prepared(equipped, "video_frames")
+    prompt |= result_nodes(
+        template_node(prompt, "CodeFormerFaceRestore"), [template_node(prompt, "GetVideoComponents"), 0]
+    )
+
+    done = equipped.run(prompt)
+
+    before, after, mask = (equipped.pictures(done, name) for name in ("before", "after", "touched"))
+    assert len(before) == len(after) == len(mask) == FRAMES
+    assert [bool(frame.max()) for frame in mask] == [True, False, True]
+    for frame, restored, changed in zip(before, after, mask, strict=True):
+        assert np.array_equal(restored[changed[..., 0] == 0], frame[changed[..., 0] == 0])
+        assert np.array_equal(restored, frame) == (changed.max() == 0)
+    _take_video(equipped, done, template_node(prompt, "SaveVideo"), "restored.mp4")
+    written = equipped.run(
+        {
+            "video": node("LoadVideo", file="restored.mp4"),
+            "parts": node("GetVideoComponents", video=["video", 0]),
+            "frames": node("SaveImage", images=["parts", 0], filename_prefix="frames"),
+            "sound": node("PreviewAny", source=["parts", 1]),
+            "fps": node("PreviewAny", source=["parts", 2]),
+        }
+    )
+    frames = equipped.pictures(written, "frames")
+    assert [frame.shape for frame in frames] == [(512, 512, 3)] * FRAMES
+    for frame, restored in zip(frames, after, strict=True):
+        assert np.abs(frame.astype(int) - restored).mean() < 12, "more than what the video's compression does"
+    assert float(written.outputs["fps"]["text"][0]) == FPS
+    assert "waveform" in written.outputs["sound"]["text"][0]
+
+
+def test_after_diffusion(equipped: Server):
+    """A loaded picture stands in for VAE Decode's; see the top of this file."""
+    prompt = prepared(equipped, "after_diffusion")
+    decode, restore = (template_node(prompt, kind) for kind in ("VAEDecode", "CodeFormerFaceRestore"))
+    assert prompt[restore]["inputs"]["image"] == [decode, 0]
+    assert {content["class_type"] for content in prompt.values()} >= DIFFUSION
+    prompt = {key: content for key, content in prompt.items() if content["class_type"] not in DIFFUSION}
+    prompt[decode] = node("LoadImage", image="group.png")
+    prompt |= result_nodes(restore, [decode, 0])
+
+    done = equipped.run(prompt)
+
+    outcome = seen(equipped, done)
+    assert np.array_equal(result(equipped, prompt, done), outcome.after)
+    assert outcome.same_outside and not outcome.same
+    assert "picture 1: 2 faces found, 2 restored" in report(done)
+
+
+def test_crop_and_paste(equipped: Server):
+    prompt = prepared(equipped, "crop_and_paste")
+    prompt |= touched_by("CodeFormerPasteFaces", prompt)
+
+    done = equipped.run(prompt)
+
+    before, after = input_picture(equipped, "group.png"), result(equipped, prompt, done)
+    changed = touched(equipped, done, "CodeFormerPasteFaces")
+    assert after.shape == before.shape and changed[:, :512].any() and changed[:, 512:].any()
+    assert np.array_equal(after[~changed], before[~changed])
+    assert not np.array_equal(after[changed], before[changed])
+    assert len(done.outputs[template_node(prompt, "PreviewImage")]["images"]) == 2
+    assert "2 faces pasted" in texts(done)
