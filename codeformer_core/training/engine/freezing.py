@@ -34,7 +34,8 @@ def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
 
 
 def initialise(network: VQAutoencoder, seed: int) -> None:
-    """Weights before training: torch's own for all layers; the codebook uniform in +-1/K; the position embedding 0.
+    """Weights before training: torch's own for all layers; the codebook uniform in +-1/K; the position embedding 0, and
+    the fusion's last convolutions, so that it begins by changing nothing.
 
     Drawn after seeding, so that every process begins with the same.
     """
@@ -46,3 +47,7 @@ def initialise(network: VQAutoencoder, seed: int) -> None:
     nn.init.uniform_(network.codebook.weight, -1 / size, 1 / size)
     if isinstance(network, CodeFormer):
         nn.init.zeros_(network.position.weight)
+        for fusion in network.fusions.values():
+            for layer in (fusion.scale_out, fusion.shift_out):  # pyright: ignore[reportAttributeAccessIssue]
+                nn.init.zeros_(layer.weight)  # pyright: ignore[reportArgumentType]
+                nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
