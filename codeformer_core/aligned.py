@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from . import images as pictures
-from . import memory
 from .canvas import plan_sizes, require_memory
-from .faces.geometry import CROP_SIZE
 from .faces.gray import is_gray, match_gray
 from .progress import RESTORING, OnProgress, no_progress
 from .restore import check_restorer
 from .restorer import FaceRestorer
+from .steps.network import through_network
 
 
 @torch.no_grad()
@@ -36,21 +35,16 @@ def restore_aligned(
     pictures.check_layout(images_BHWC)
     require_memory(images_BHWC, plan_sizes(images_BHWC.shape[1], images_BHWC.shape[2], 1.0, parity=False))
     source = pictures.take_apart(images_BHWC)
-    report = on_progress or no_progress
-    count, height, width = source.rgb_BHW3.shape[:3]
-    restored_BHW3 = torch.empty_like(source.rgb_BHW3, memory_format=torch.contiguous_format)
-
-    def run(part: slice) -> Tensor:
-        crops_BHW3 = pictures.resize(source.rgb_BHW3[part], CROP_SIZE, CROP_SIZE)
-        return restorer.restore(pictures.to_network(crops_BHW3), fidelity)
-
-    report(RESTORING, 0, count)
-    for part, faces_B3HW in memory.in_batches(count, batch_size or restorer.faces_at_once(), run):
-        restored_BHW3[part] = pictures.resize(pictures.from_network(faces_B3HW), height, width)
-        for index in range(part.start, part.stop):
-            if is_gray(source.rgb_BHW3[index]):
-                restored_BHW3[index] = _toned(restored_BHW3[index], source.rgb_BHW3[index])
-        report(RESTORING, part.stop, count)
+    restored_BHW3 = through_network(
+        source.rgb_BHW3,
+        lambda faces_B3SS, _: restorer.restore(faces_B3SS, fidelity),
+        batch_size or restorer.faces_at_once(),
+        RESTORING,
+        on_progress or no_progress,
+    )
+    for index, original_HW3 in enumerate(source.rgb_BHW3):
+        if is_gray(original_HW3):
+            restored_BHW3[index] = _toned(restored_BHW3[index], original_HW3)
     return pictures.put_together(restored_BHW3, source.alpha_BHW1)
 
 

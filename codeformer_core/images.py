@@ -75,6 +75,26 @@ def check_layout(images_BHWC: Tensor, what: str = "pictures") -> None:
         raise ValueError(f"{what} must have 1 to 4 channels (gray, gray+alpha, RGB, RGBA), got {channels}")
 
 
+def fitted_masks(masks_BHW: Tensor, batch: int, size_hw: tuple[int, int] | None, what: str = "the mask") -> Tensor:
+    """-> masks_BHW float32 [0, 1]: one for each of `batch` pictures, stretched to their size (None: as they are).
+
+    masks_BHW: numbers or booleans, one for each picture or one for all (then the first axis may be missing), any size.
+    Raises ValueError naming the mask and the cure.
+    """
+    masks = masks_BHW[None] if isinstance(masks_BHW, Tensor) and masks_BHW.ndim == 2 else masks_BHW
+    if not isinstance(masks, Tensor) or masks.ndim != 3 or len(masks) not in (1, batch) or masks.numel() == 0:
+        found = tuple(masks.shape) if isinstance(masks, Tensor) else type(masks).__name__
+        raise ValueError(
+            f"{what} must have the shape (1 or {batch}, height, width), got {found}. "
+            "Cure: one mask for each picture, or one for all"
+        )
+    if not torch.isfinite(masks).all():
+        raise ValueError(f"{what} holds values that are NaN or infinite. Cure: mend the step that made it")
+    height, width = size_hw or (masks.shape[1], masks.shape[2])
+    fitted_BHW1 = resize(masks.float()[..., None], height, width).clamp(0, 1)
+    return fitted_BHW1[..., 0].expand(batch, -1, -1)
+
+
 def put_together(rgb_BHW3: Tensor, alpha_BHW1: Tensor | None) -> Tensor:
     """-> images_BHWC with the alpha re-attached, resized where the colour was."""
     if alpha_BHW1 is None:

@@ -17,8 +17,8 @@ from . import memory
 from .canvas import Upscaler, as_published, check_background, make_canvas, plan_sizes, require_memory
 from .faces.compositing import paste_face, paste_matrix
 from .faces.detection import FaceDetector
-from .faces.found import Faces, check_same_pictures
-from .faces.geometry import crop_face, estimate_alignment
+from .faces.found import Faces, check_same_pictures, unlike_pictures
+from .faces.geometry import CROP_SIZE, crop_face, estimate_alignment
 from .faces.gray import is_gray, match_gray
 from .faces.parsing import FaceParser
 from .faces.published import published_paste_matrix
@@ -96,8 +96,10 @@ def restore_images(
     report = on_progress or no_progress
     rgb_BHW3 = as_published(source.rgb_BHW3, sizes) if parity else source.rgb_BHW3
 
+    remarks: list[str] = []
     if isinstance(detector, Faces):
         check_same_pictures(detector, images_BHWC)
+        remarks = unlike_pictures(detector, source.rgb_BHW3)
         selections = [
             Selection(tuple(_scaled(face, sizes.enlarged) for face in given), ()) for given in detector.per_picture
         ]
@@ -118,7 +120,7 @@ def restore_images(
     ):
         crop = FaceCrop(placement.picture, placement.face, placement.matrix, crop_3HW, face_3HW)
         if face_upscaler is not None and upscale > 1:
-            face_3HW = enlarged_face(face_3HW, face_upscaler, upscale)
+            face_3HW = enlarged_face(face_3HW, face_upscaler, int(CROP_SIZE * upscale))
             if shape_HW is not None:
                 shape_HW = pictures.resize(shape_HW[None, ..., None], *face_3HW.shape[1:])[0, ..., 0]
         size = face_3HW.shape[-1]
@@ -154,6 +156,7 @@ def restore_images(
         finder=detector.name if not isinstance(detector, Faces) else None,
         restorer=f"{restorer.name} at fidelity {fidelity:g}, mask: {shape_words}"
         + (", published recipe" if parity else ""),
+        remarks=tuple(remarks),
     )
 
 

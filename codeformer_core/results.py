@@ -22,6 +22,7 @@ class RestoredImages:
     faces: the restored faces, and skipped: the others with the reason, in pixels of the pictures that came in.
     crops: every restored face before and after; empty where they were not to be kept.
     finder, restorer: what looked for the faces (None when they were given) and what restored and pasted them, in words.
+    remarks: what else is to know.
     """
 
     images_BHWC: Tensor
@@ -31,6 +32,7 @@ class RestoredImages:
     crops: tuple[FaceCrop, ...]
     finder: str | None
     restorer: str
+    remarks: tuple[str, ...] = ()
 
     def describe(self, index: int) -> list[str]:
         """What became of one picture: a line of numbers, then one for each skipped face."""
@@ -52,7 +54,7 @@ class RestoredImages:
         for index in range(len(self.faces)):
             first, *rest = self.describe(index)
             lines += [f"picture {index + 1}: {first}", *(f"  {line}" for line in rest)]
-        return "\n".join([*lines, self.made_with()])
+        return "\n".join([*lines, *self.remarks, self.made_with()])
 
 
 def face_count(count: int) -> str:

@@ -17,7 +17,8 @@ from .weights.save import save_network
 
 SUFFIX = ".safetensors"
 # Windows opens devices by these names, whatever ending they have.
-DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
+DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"}
+DEVICES |= {f"{port}{number}" for port in ("com", "lpt") for number in "123456789\u00b9\u00b2\u00b3"}
 FORBIDDEN = '<>:"/\\|?*'
 # File systems allow 255 bytes; the file that is renamed at the end has a longer name than the result.
 LONGEST_NAME = 200
@@ -90,6 +91,8 @@ def checked_name(filename: str) -> str:
 
 
 def _check_free(path: Path, overwrite: bool) -> None:
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: choose another filename")
     if not path.exists():
         return
     mark = origin(path)

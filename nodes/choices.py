@@ -110,6 +110,15 @@ def resolve(choice: str, folders: Sequence[str]) -> Path:
     return download(entry, host.download_folder(entry.folder), host.download_progress())
 
 
+def file_state(choice: str, folders: Sequence[str]) -> tuple[str, int, int]:
+    """What changes when another file stands for the choice or its contents are replaced: its place, time and size."""
+    path = _local(choice.removesuffix(DOWNLOAD), folders)
+    if path is None:
+        return choice, 0, 0
+    status = path.stat()
+    return str(path), status.st_mtime_ns, status.st_size
+
+
 def best_local_restorer() -> str:
     """What AUTO stands for: the file of the best restorer that is here; where none is, `resolve` says what to do."""
     return _entry(best_installed_restorer(host.model_roots())).filename

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..codeformer_core.study.limits import FEWEST_STEPS, MOST_STEPS
 from . import host
-from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
+from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
 
 if TYPE_CHECKING:
     from ..codeformer_core.faces.found import Faces
@@ -67,7 +67,11 @@ class CompareFidelity(io.ComfyNode):
         from ..codeformer_core.study.compare import compare_fidelities
 
         compared = compare_fidelities(
-            image, restorer=face_restore_model.restorer, faces=faces, steps=steps, on_progress=host.Progress()
+            image,
+            restorer=face_restore_model.restorer,
+            faces=None if faces is None else own_faces(faces),
+            steps=steps,
+            on_progress=host.Progress(),
         )
         report = "\n".join(filter(None, (compared.summary(), face_restore_model.remark)))
         logger.info("Compare Fidelity: %s", report)

@@ -12,7 +12,7 @@ from .. import codeformer_core as core
 from ..codeformer_core.faces.regions import REGIONS, parse_regions
 from . import host
 from .restore import fidelity_input
-from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
+from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
 
 if TYPE_CHECKING:
     from ..codeformer_core.faces.colour import ColourMatch
@@ -48,7 +48,7 @@ class CropFaces(io.ComfyNode):
         # Here and not above: the host's start is not to wait for it.
         from ..codeformer_core.steps.crop import placeholder_crop
 
-        cropped = core.crop_faces(image, faces)
+        cropped = core.crop_faces(image, own_faces(faces))
         logger.info("Crop Faces: %s", cropped.summary())
         (crops_NHW3,) = host.placed([cropped.crops_NHW3 if cropped.faces.count else placeholder_crop()])
         return io.NodeOutput(crops_NHW3, cropped.faces, cropped.summary())
@@ -80,12 +80,14 @@ class RestoreFaceCrops(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, face_restore_model: FaceRestoreModel, fidelity: float) -> io.NodeOutput:
+        # Here and not above: the host's start is not to wait for it.
+        from ..codeformer_core.steps.crop import resized_remark
+
         restorer = face_restore_model.restorer
         restored_NHWC = core.restore_aligned(image, restorer=restorer, fidelity=fidelity, on_progress=host.Progress())
         height, width = image.shape[1:3]
         lines = [f"{len(image)} restored by {restorer.name} at fidelity {fidelity:g}", face_restore_model.remark]
-        if (height, width) != (512, 512):
-            lines.append(f"crops of {width}x{height} pixels were resized to 512x512 and back")
+        lines += resized_remark(height, width)
         report = "\n".join(filter(None, lines))
         logger.info("Restore Face Crops: %s", report)
         (placed_NHWC,) = host.placed([restored_NHWC])
@@ -99,8 +101,8 @@ class PasteFaces(io.ComfyNode):
             node_id="CodeFormerPasteFaces",
             display_name="Paste Faces",
             category="image/face restore",
-            description="Blends face crops back into their pictures, or into the same pictures enlarged. What a crop "
-            "did not change stays the picture's own pixels.",
+            description="Blends face crops back into their pictures, or into the same pictures enlarged. Pasted into "
+            "the pictures themselves, what a crop did not change stays their own pixels.",
             inputs=_paste_inputs(),
             outputs=[
                 io.Image.Output(display_name="IMAGE", tooltip="The backgrounds with the faces."),
@@ -137,7 +139,7 @@ class PasteFaces(io.ComfyNode):
         pasted = core.paste_faces(
             background,
             crops,
-            faces,
+            own_faces(faces),
             shape=shape,
             parser=parser,
             opacity=opacity,
@@ -175,8 +177,8 @@ def _paste_inputs() -> list[io.Input]:
         io.UpscaleModel.Input(
             "upscale_model",
             optional=True,
-            tooltip="Redraws each crop with this model (Load Upscale Model) where the background is larger than the "
-            "pictures the faces came from. Without it crops are only resized.",
+            tooltip="Redraws each crop with this model (Load Upscale Model) where pasting would enlarge it. Without it "
+            "crops are only resized.",
         ),
         io.Combo.Input(
             "mask",

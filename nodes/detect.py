@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import codeformer_core as core
 from . import choices, host
-from .load import load_detector
+from .load import detector_state, load_detector
 from .picker import face_outputs, face_values, picked_input, picker_view
 from .sockets import FaceDetectorType
 
@@ -52,9 +52,9 @@ class DetectFaces(io.ComfyNode):
         return choices.verdict(choices.complaint(detector, choices.detectors_or_auto(), choices.FACE_FOLDERS))
 
     @classmethod
-    def fingerprint_inputs(cls, detector: str | None = None, **others: Any) -> str | None:
-        """Look again when a file has arrived that "auto" would take."""
-        return choices.best_local_detector() if detector == choices.AUTO else detector
+    def fingerprint_inputs(cls, detector: str | None = None, **others: Any) -> tuple[str, int, int] | None:
+        """Look again when a file has arrived that "auto" would take, or the file was replaced."""
+        return detector_state(detector)
 
     @classmethod
     def execute(
@@ -70,7 +70,7 @@ class DetectFaces(io.ComfyNode):
     ) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for it.
         from ..codeformer_core.faces.picks import apply_picks
-        from ..codeformer_core.faces.shown import draw_faces, views
+        from ..codeformer_core.faces.shown import draw_faces
 
         found = core.find_faces(
             image,
@@ -88,7 +88,7 @@ class DetectFaces(io.ComfyNode):
             [*(entry.face for entry in skipped), *(face for face, kept in zip(came, flags, strict=True) if not kept)]
             for skipped, came, flags in zip(found.skipped, found.faces.per_picture, picks.kept, strict=True)
         ]
-        (preview_Bhw3,) = host.placed([draw_faces(views(image), picks.faces, dropped)])
+        (preview_Bhw3,) = host.placed([draw_faces(image, picks.faces, dropped)])
         ui = picker_view(image, found.faces, picks.kept, picks.changed)
         return io.NodeOutput(*face_values(picks.faces), preview_Bhw3, report, ui=ui)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from . import host
-from .sockets import FaceDetectorType, FaceRestoreModel, FacesType
+from .sockets import FaceDetectorType, FaceRestoreModel, FacesType, own_faces
 
 if TYPE_CHECKING:
     from ..codeformer_core.faces.detection import FaceDetector
@@ -51,4 +51,6 @@ def finding_inputs() -> list[io.Input]:
 
 def finder(model: FaceRestoreModel, detector: FaceDetector | None, faces: Faces | None) -> FaceDetector | Faces:
     """The faces themselves, or what looks for them; the model's own detector is loaded only when it is the one."""
-    return faces or detector or model.detector.value
+    if faces is not None:
+        return own_faces(faces)
+    return detector or model.detector.value

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from comfy_api.latest import io
@@ -60,12 +61,14 @@ class LoadFaceRestoreModel(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, model: str, detector: str, parser: str, dtype: str) -> tuple[str, str, bool]:
-        """Load again when a file has arrived that "auto" would take."""
+    def fingerprint_inputs(
+        cls, model: str | None = None, detector: str | None = None, parser: str | None = None, dtype: str | None = None
+    ) -> tuple[Any, ...]:
+        """Load again when a file has arrived that "auto" would take, or a file was replaced."""
         return (
-            choices.best_local_restorer() if model == choices.AUTO else model,
-            choices.best_local_detector() if detector == choices.AUTO else detector,
-            parser == choices.AUTO and choices.local_parser() is not None,
+            _state(model, choices.best_local_restorer, choices.RESTORER_FOLDERS),
+            _state(detector, choices.best_local_detector, choices.FACE_FOLDERS),
+            _state(parser, lambda: choices.PARSER, choices.FACE_FOLDERS),
         )
 
     @classmethod
@@ -108,8 +111,24 @@ class LoadFaceDetector(io.ComfyNode):
         return choices.verdict(choices.complaint(detector, choices.detectors(), choices.FACE_FOLDERS))
 
     @classmethod
+    def fingerprint_inputs(cls, detector: str | None = None) -> tuple[str, int, int] | None:
+        """Load again when the file was replaced."""
+        return detector_state(detector)
+
+    @classmethod
     def execute(cls, detector: str) -> io.NodeOutput:
         return io.NodeOutput(load_detector(detector))
+
+
+def detector_state(choice: str | None) -> tuple[str, int, int] | None:
+    """What changes when another detector would be loaded for this entry; None for an input that another node feeds."""
+    return _state(choice, choices.best_local_detector, choices.FACE_FOLDERS)
+
+
+def _state(choice: str | None, best_local: Callable[[], str], folders: Sequence[str]) -> tuple[str, int, int] | None:
+    if choice is None:
+        return None
+    return choices.file_state(best_local() if choice == choices.AUTO else choice, folders)
 
 
 def load_detector(choice: str) -> FaceDetector:

@@ -58,13 +58,18 @@ def picked_input() -> io.Input:
 
 
 def picker_view(
-    images_BHWC: Tensor | None, faces: Faces, kept: Sequence[Sequence[bool]], changed: Sequence[int]
+    images_BHWC: Tensor | None,
+    faces: Faces,
+    picked: Sequence[Sequence[bool]],
+    changed: Sequence[int],
+    selected: Sequence[Sequence[bool]] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """The `ui` part of the node's output: the first pictures and all faces that came in, with boxes as parts of the
     picture's size.
 
-    images_BHWC: the pictures, or None where they are not at hand; their thumbnails stand for them. kept: per picture,
-    for each face, whether it goes on. changed: numbers of the pictures whose picks were not found again.
+    images_BHWC: the pictures, or None where they are not at hand; their thumbnails stand for them. picked: per picture,
+    for each face that came in, whether the picks keep it; selected: whether it goes on, where that is not the same.
+    changed: numbers of the pictures whose picks were not found again.
     """
     # Here and not above: the host's start is not to wait for it.
     from ..codeformer_core.faces.shown import box_fractions
@@ -77,12 +82,20 @@ def picker_view(
             "width": size[1],
             "height": size[0],
             "faces": [
-                {"number": number, "box": box_fractions(face, size), "score": face.score, "kept": is_kept}
-                for number, (face, is_kept) in enumerate(zip(found, flags, strict=True), 1)
+                {
+                    "number": number,
+                    "box": box_fractions(face, size),
+                    "score": face.score,
+                    "kept": is_picked,
+                    "left_out": is_picked and not goes_on,
+                }
+                for number, (face, is_picked, goes_on) in enumerate(zip(found, picks, chosen, strict=True), 1)
             ],
         }
         # The copies are fewer than the pictures.
-        for saved, found, flags in zip(small_copies(shown[:MOST_PICTURES]), faces.per_picture, kept, strict=False)
+        for saved, found, picks, chosen in zip(
+            small_copies(shown[:MOST_PICTURES]), faces.per_picture, picked, selected or picked, strict=False
+        )
     ]
     return {"codeformer_faces": [{"pictures": entries, "total": len(faces.per_picture), "changed": list(changed)}]}
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import codeformer_core as core
 from . import host
 from .previews import before_and_after
-from .sockets import FaceDetectorType, FaceRestoreModel, FaceRestoreModelType, FacesType
+from .sockets import FaceDetectorType, FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
 
 if TYPE_CHECKING:
     from ..codeformer_core.faces.detection import FaceDetector
@@ -60,11 +60,12 @@ class FaceRestore(io.ComfyNode):
         selected_faces: Faces | None = None,
         upscale_model: Any = None,
     ) -> io.NodeOutput:
+        given = None if selected_faces is None else own_faces(selected_faces, "selected_faces")
         parser = face_restore_model.parser.value if mask == "face" else None
         restored = core.restore_images(
             image,
             restorer=face_restore_model.restorer,
-            detector=selected_faces or detector or face_restore_model.detector.value,
+            detector=given or detector or face_restore_model.detector.value,
             parser=parser,
             fidelity=fidelity,
             upscale=upscale,

@@ -12,7 +12,7 @@ from .. import codeformer_core as core
 from ..codeformer_core.faces.order import Order
 from . import host
 from .picker import face_outputs, face_values, picked_input, picker_view
-from .sockets import FacesType
+from .sockets import FacesType, own_faces
 
 if TYPE_CHECKING:
     from ..codeformer_core.faces.found import Faces
@@ -56,12 +56,11 @@ class SelectFaces(io.ComfyNode):
     ) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for it.
         from ..codeformer_core.faces.found import check_same_pictures, unlike_pictures
-        from ..codeformer_core.steps.crop import OTHER_PICTURES
 
         if image is not None:
-            check_same_pictures(faces, image)
+            check_same_pictures(own_faces(faces), image)
         selected = core.select_faces(
-            faces,
+            own_faces(faces),
             numbers=numbers,
             order=order,
             keep=keep,
@@ -71,9 +70,9 @@ class SelectFaces(io.ComfyNode):
             picked=picked,
         )
         unlike = [] if image is None else unlike_pictures(faces, image)
-        report = "\n".join((selected.summary(), *(f"picture {index + 1} {OTHER_PICTURES}" for index in unlike)))
+        report = "\n".join((selected.summary(), *unlike))
         logger.info("Select Faces: %s", report)
-        ui = picker_view(image, faces, selected.kept, selected.changed)
+        ui = picker_view(image, faces, selected.picked, selected.changed, selected.kept)
         return io.NodeOutput(*face_values(selected.faces), report, ui=ui)
 
 
@@ -114,7 +113,7 @@ class FacesFromMask(io.ComfyNode):
 
     @classmethod
     def execute(cls, faces: Faces, mask: Tensor, share: float) -> io.NodeOutput:
-        inside = core.faces_in_mask(faces, mask, share)
+        inside = core.faces_in_mask(own_faces(faces), mask, share)
         logger.info("Faces from Mask: %s", inside.summary())
         return io.NodeOutput(*face_values(inside.faces), inside.summary())
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from comfy_api.latest import io
 
@@ -19,6 +19,7 @@ from .managed import ManagedRestorer
 
 if TYPE_CHECKING:
     from ..codeformer_core.faces.detection import FaceDetector
+    from ..codeformer_core.faces.found import Faces
     from ..codeformer_core.faces.parsing import FaceParser
 
 FaceRestoreModelType = io.Custom("FACE_RESTORE_MODEL")
@@ -28,6 +29,19 @@ FacesType = io.Custom("FACES")
 BoundingBoxType = io.Custom("BOUNDING_BOX")
 
 Loaded = TypeVar("Loaded")
+
+
+def own_faces(value: Any, name: str = "faces") -> Faces:
+    """Raises ValueError for what another pack hands out under the same socket name."""
+    # Here and not above: the host's start is not to wait for it.
+    from ..codeformer_core.faces.found import Faces
+
+    if not isinstance(value, Faces):
+        raise ValueError(
+            f"{name}: these FACES ({type(value).__name__}) come from another node pack. "
+            "Cure: connect Detect Faces, Select Faces or another node of this pack"
+        )
+    return value
 
 
 class LoadedOnce(Generic[Loaded]):

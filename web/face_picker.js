@@ -8,7 +8,7 @@
 
 import { addView, element, hiddenWidget, onLoaded, onOutput, pictureURL, proportions, text, toast } from "./shared.js";
 
-/** @typedef {{ number: number, box: number[], score: number, kept: boolean }} ShownFace */
+/** @typedef {{ number: number, box: number[], score: number, kept: boolean, left_out: boolean }} ShownFace */
 /** @typedef {{ image: import("./shared.js").SavedPicture, width: number, height: number, faces: ShownFace[] }} ShownPicture */
 
 /** @param {any} node */
@@ -63,7 +63,8 @@ export function addFacePicker(node) {
   /** @param {ShownFace} face */
   function faceButton(face) {
     const [left, top, right, bottom] = face.box;
-    const title = text(face.kept ? "face_kept" : "face_dropped", { number: face.number });
+    const state = !face.kept ? "face_dropped" : face.left_out ? "face_left_out" : "face_kept";
+    const title = text(state, { number: face.number });
     const made = button(String(face.number), title, () => {
       face.kept = !face.kept;
       save();
@@ -71,6 +72,7 @@ export function addFacePicker(node) {
       root.querySelector(`[data-number="${face.number}"]`)?.focus();
     });
     made.classList.add("codeformer-face");
+    made.classList.toggle("codeformer-left-out", face.kept && face.left_out);
     made.dataset.number = String(face.number);
     made.setAttribute("aria-pressed", String(face.kept));
     Object.assign(made.style, {

@@ -11,20 +11,19 @@ import torch
 from torch import Tensor
 
 from .. import images as pictures
-from .. import memory
 from ..canvas import plan_sizes, require_memory
 from ..faces.colour import with_luma_of
 from ..faces.detection import FaceDetector
 from ..faces.found import Faces
-from ..faces.geometry import CROP_SIZE
 from ..faces.parsing import FaceParser
 from ..progress import OnProgress, no_progress
 from ..restorer import FaceRestorer, check_fidelity
 from ..results import face_count
-from ..steps.crop import crop_faces
+from ..steps.crop import crop_faces, resized_remark
+from ..steps.network import through_network
 from ..steps.paste import paste_faces
 from ..steps.shapes import PasteShape
-from .photos import EditedPhotos, check_task, faces_of, resized_remark
+from .photos import EditedPhotos, check_task, faces_of
 
 COLORIZING = "colorizing faces"
 
@@ -69,7 +68,7 @@ def colorize_aligned(
     blank = sorted(set(range(len(result_BHW3))) - set(shown))
     lines = [
         _done_line(len(shown), restorer, fidelity, chroma_only),
-        *resized_remark(height, width, CROP_SIZE),
+        *resized_remark(height, width),
         *(f"crop {index + 1} is of one colour and shows no face: it stays as it was" for index in blank),
     ]
     return ColorizedFaces(pictures.put_together(result_BHW3, source.alpha_BHW1), tuple(lines))
@@ -122,20 +121,13 @@ def colorize_photos(
 
 def _coloured(crops_NHW3: Tensor, restorer: FaceRestorer, fidelity: float, report: OnProgress) -> Tensor:
     """The network's faces, of the crops' size, RGB [0, 1]."""
-    count, height, width = crops_NHW3.shape[:3]
-    coloured_NHW3 = torch.empty_like(crops_NHW3, memory_format=torch.contiguous_format)
-    if count == 0:
-        return coloured_NHW3
-
-    def run(part: slice) -> Tensor:
-        squares_NSS3 = pictures.resize(crops_NHW3[part], CROP_SIZE, CROP_SIZE)
-        return restorer.restore(pictures.to_network(squares_NSS3), fidelity)
-
-    report(COLORIZING, 0, count)
-    for part, faces_N3SS in memory.in_batches(count, restorer.faces_at_once(), run):
-        coloured_NHW3[part] = pictures.resize(pictures.from_network(faces_N3SS), height, width)
-        report(COLORIZING, part.stop, count)
-    return coloured_NHW3
+    return through_network(
+        crops_NHW3,
+        lambda faces_N3SS, _: restorer.restore(faces_N3SS, fidelity),
+        restorer.faces_at_once(),
+        COLORIZING,
+        report,
+    )
 
 
 def _is_of_one_colour(crop_HW3: Tensor) -> bool:

@@ -31,7 +31,7 @@ def holes_of(rgb_BHW3: Tensor, mask_BHW: Tensor | None, white_pixels: bool) -> T
     """
     batch, height, width = rgb_BHW3.shape[:3]
     if mask_BHW is not None:
-        return _stretched(mask_BHW.to(rgb_BHW3.device), batch, height, width) > 0.5
+        return pictures.fitted_masks(mask_BHW.to(rgb_BHW3.device), batch, (height, width)) > 0.5
     if white_pixels:
         return (rgb_BHW3 >= WHITE).all(-1)
     return torch.zeros((batch, height, width), dtype=torch.bool, device=rgb_BHW3.device)
@@ -73,16 +73,3 @@ def covered_face(hole_SS: Tensor) -> float:
     """How much of an aligned face a hole of the crop's size covers, 0..1."""
     face_SS = outline_masks(TEMPLATE_XY[None], hole_SS.shape[-1])[0].to(hole_SS.device)
     return float((face_SS * hole_SS).sum() / face_SS.sum())
-
-
-def _stretched(mask_BHW: Tensor, batch: int, height: int, width: int) -> Tensor:
-    if mask_BHW.ndim == 2:
-        mask_BHW = mask_BHW[None]
-    if mask_BHW.ndim != 3 or len(mask_BHW) not in (1, batch) or min(mask_BHW.shape) == 0:
-        raise ValueError(
-            f"the mask must have the shape (1 or {batch}, height, width), got {tuple(mask_BHW.shape)}. "
-            "Cure: one mask for each picture, or one for all"
-        )
-    if not torch.isfinite(mask_BHW).all():
-        raise ValueError("the mask holds values that are NaN or infinite. Cure: mend the step that made it")
-    return pictures.resize(mask_BHW.float()[..., None], height, width)[..., 0].expand(batch, -1, -1)

@@ -21,11 +21,12 @@ from ..faces.gray import LUMA_RGB, is_gray
 from ..progress import OnProgress, no_progress
 from ..restorer import FaceInpainter
 from ..results import face_count
-from ..steps.crop import crop_faces
+from ..steps.crop import crop_faces, resized_remark
+from ..steps.network import through_network
 from ..steps.paste import paste_faces
 from ..steps.shapes import PasteShape
 from .holes import covered_face, hole_in_crop, hole_in_network_size, holes_of, nothing_marked, with_soft_edge
-from .photos import EditedPhotos, check_task, faces_of, resized_remark
+from .photos import EditedPhotos, check_task, faces_of
 
 FILLING = "filling faces"
 # Of the face's outline: above it there is nothing to tell whose face it was.
@@ -60,6 +61,7 @@ def inpaint_aligned(
     """Fill holes in pictures that are aligned faces (FFHQ template, any size).
 
     images_BHWC: floats in [0, 1], gray, RGB or RGBA. mask_BHW, white_pixels: what is to be filled, see `holes_of`.
+    Colours are the network's, as published, also in a gray crop; `inpaint_photos` keeps gray photos gray.
     Raises ValueError naming the input and the cure.
     """
     check_task(restorer, "inpainting")
@@ -72,7 +74,7 @@ def inpaint_aligned(
     result_BHW3 = source.rgb_BHW3.clone(memory_format=torch.contiguous_format)
     result_BHW3[marked] = _filled(source.rgb_BHW3[marked], holes_BHW[marked], restorer, on_progress or no_progress)
     if marked:
-        lines = [_done_line(len(marked), restorer), *resized_remark(height, width, CROP_SIZE)]
+        lines = [_done_line(len(marked), restorer), *resized_remark(height, width)]
         for index, hole_HW in enumerate(holes_BHW):
             said = f"{_percent(float(hole_HW.float().mean()))} filled" if index in marked else "nothing is marked"
             lines.append(f"crop {index + 1}: {said}{_gone(hole_in_network_size(hole_HW[None])[0])}")
@@ -102,6 +104,11 @@ def inpaint_photos(
     """
     check_task(restorer, "inpainting")
     report = on_progress or no_progress
+    pictures.check_layout(images_BHWC)
+    batch, height, width = images_BHWC.shape[:3]
+    # Holes, soft edges and their making, beside what pasting asks for itself.
+    what = f"filling holes in {batch} x {width}x{height} pixels"
+    memory.require(batch * height * width * 4 * 3, images_BHWC.device, what)
     rgb_BHW3 = pictures.take_apart(images_BHWC).rgb_BHW3
     holes_BHW = holes_of(rgb_BHW3, mask_BHW, white_pixels)
     faces, lines = Faces.of(rgb_BHW3, [()] * len(rgb_BHW3)), [nothing_marked(mask_BHW, white_pixels)]
@@ -112,15 +119,18 @@ def inpaint_photos(
     marked = _marked(crop_holes_NSS)
     worked_on = _only(cropped.faces, marked)
     filled_NSS3 = _filled(cropped.crops_NHW3[marked], crop_holes_NSS[marked], restorer, report)
+    gray = [
+        bool(found) and _is_gray(rgb_BHW3[index], holes_BHW[index]) for index, found in enumerate(worked_on.per_picture)
+    ]
     for (index, _), face_SS3 in zip(worked_on.in_order(), filled_NSS3, strict=True):
-        if is_gray(rgb_BHW3[index][~holes_BHW[index]][None]):
+        if gray[index]:
             face_SS3.copy_((face_SS3 @ face_SS3.new_tensor(LUMA_RGB))[..., None].expand_as(face_SS3))
     pasted = paste_faces(
         images_BHWC,
         filled_NSS3,
         worked_on,
         shape=PasteShape("box"),
-        allowed_BHW=with_soft_edge(holes_BHW),
+        allowed_BHW=_soft_edges(holes_BHW, worked_on),
         on_progress=report,
     )
     lines += cropped.remarks
@@ -135,22 +145,26 @@ def inpaint_photos(
 
 def _filled(crops_NHW3: Tensor, holes_NHW: Tensor, restorer: FaceInpainter, report: OnProgress) -> Tensor:
     """The crops with their holes made new, RGB [0, 1]; all other pixels as they came."""
-    count, height, width = crops_NHW3.shape[:3]
-    filled_NHW3 = torch.empty_like(crops_NHW3, memory_format=torch.contiguous_format)
-    if count == 0:
-        return filled_NHW3
 
-    def run(part: slice) -> Tensor:
-        squares_NSS3 = pictures.resize(crops_NHW3[part], CROP_SIZE, CROP_SIZE)
-        holes_N1SS = hole_in_network_size(holes_NHW[part])[:, None].float()
-        return restorer.inpaint(pictures.to_network(squares_NSS3), holes_N1SS)
+    def run(faces_N3SS: Tensor, part: slice) -> Tensor:
+        return restorer.inpaint(faces_N3SS, hole_in_network_size(holes_NHW[part])[:, None].float())
 
-    report(FILLING, 0, count)
-    for part, faces_N3SS in memory.in_batches(count, restorer.faces_at_once(), run):
-        made_NHW3 = pictures.resize(pictures.from_network(faces_N3SS), height, width)
-        filled_NHW3[part] = torch.where(holes_NHW[part][..., None], made_NHW3, crops_NHW3[part])
-        report(FILLING, part.stop, count)
-    return filled_NHW3
+    made_NHW3 = through_network(crops_NHW3, run, restorer.faces_at_once(), FILLING, report)
+    return torch.where(holes_NHW[..., None], made_NHW3, crops_NHW3)
+
+
+def _is_gray(picture_HW3: Tensor, hole_HW: Tensor) -> bool:
+    """Of what is not to be filled, where there is anything else."""
+    return is_gray(picture_HW3 if bool(hole_HW.all()) else picture_HW3[~hole_HW][None])
+
+
+def _soft_edges(holes_BHW: Tensor, worked_on: Faces) -> Tensor:
+    """masks_BHW; only of pictures in which something was filled."""
+    soft_BHW = holes_BHW.new_zeros(holes_BHW.shape, dtype=torch.float32)
+    for index, found in enumerate(worked_on.per_picture):
+        if found:
+            soft_BHW[index] = with_soft_edge(holes_BHW[index : index + 1])[0]
+    return soft_BHW
 
 
 def _crop_holes(holes_BHW: Tensor, faces: Faces) -> Tensor:

@@ -64,10 +64,3 @@ def faces_of(
         images_BHWC, detector=finder, confidence=confidence, smallest_face=smallest_face, on_progress=report
     )
     return found.faces, found.summary().splitlines()
-
-
-def resized_remark(height: int, width: int, size: int) -> list[str]:
-    """What a report says of aligned crops that did not have the network's size."""
-    if (height, width) == (size, size):
-        return []
-    return [f"crops of {width}x{height} pixels were resized to {size}x{size} and back"]

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .. import images as pictures
 from .types import Face
 
 THUMBNAIL_SIDE = 8
@@ -57,8 +59,12 @@ class Faces:
 
 def thumbnails(images_BHWC: Tensor) -> np.ndarray:
     """Brightness of each picture at 8x8, float32 (B, 8, 8), read-only; the same for a picture at any size."""
-    small_BC88 = F.adaptive_avg_pool2d(images_BHWC[..., :3].permute(0, 3, 1, 2).float(), THUMBNAIL_SIDE)
-    made_B88 = small_BC88.mean(1).cpu().numpy()
+    # One picture at a time: other precisions are converted, and a whole batch would be there twice.
+    small = [
+        F.adaptive_avg_pool2d(pictures.take_apart(image_HWC[None]).rgb_BHW3.permute(0, 3, 1, 2), THUMBNAIL_SIDE)
+        for image_HWC in images_BHWC
+    ]
+    made_B88 = torch.cat(small).mean(1).detach().cpu().numpy()
     made_B88.setflags(write=False)
     return made_B88
 
@@ -79,10 +85,17 @@ def check_same_pictures(faces: Faces, images_BHWC: Tensor) -> None:
         )
 
 
-def unlike_pictures(faces: Faces, images_BHWC: Tensor) -> list[int]:
-    """Indices of pictures that do not look like the ones in which the faces were found, whatever their size."""
+def unlike_pictures(faces: Faces, images_BHWC: Tensor) -> list[str]:
+    """A line for each picture that does not look like the one in which its faces were found, whatever its size.
+
+    images_BHWC: one for each picture, or one for all.
+    """
     difference_B = np.abs(thumbnails(images_BHWC) - faces.thumbnails_B88).mean((1, 2))
-    return [index for index, difference in enumerate(difference_B) if difference > OTHER_PICTURE]
+    return [
+        f"picture {number} looks like another picture than the one in which its faces were found"
+        for number, (difference, found) in enumerate(zip(difference_B, faces.per_picture, strict=True), 1)
+        if difference > OTHER_PICTURE and found
+    ]
 
 
 def _pictures(count: int) -> str:

@@ -67,6 +67,8 @@ def estimate_alignment(face: Face) -> np.ndarray | None:
 
     Least median of squares, as published: it ignores one badly placed point where least squares would tilt the face.
     """
+    if not np.isfinite(face.landmarks_array()).all():
+        return None
     cv2 = import_for_faces("cv2")
     matrix, _ = cv2.estimateAffinePartial2D(face.landmarks_array(), TEMPLATE_XY, method=cv2.LMEDS)
     if matrix is None or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :2])) < 1e-9:

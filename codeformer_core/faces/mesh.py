@@ -58,7 +58,7 @@ def _parts(payload: Any) -> tuple[Sequence[Any], tuple[int, int]]:
         raise ValueError(f"face landmarks: frames must be a list of faces for each picture. {CURE}")
     try:
         height, width = (int(side) for side in size)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"face landmarks: image_size must be (height, width), got {size!r}. {CURE}") from error
     return frames, (height, width)
 
@@ -84,7 +84,7 @@ def _points(entry: Any, place: str) -> np.ndarray:
         raise ValueError(f"face landmarks: {place} has no landmarks_xy. {CURE}")
     try:
         points_N2 = np.asarray(entry["landmarks_xy"], dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"face landmarks: the points of {place} are not numbers. {CURE}") from error
     if points_N2.ndim != 2 or points_N2.shape[0] not in POINTS or points_N2.shape[1] != 2:
         raise ValueError(

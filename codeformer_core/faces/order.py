@@ -14,6 +14,9 @@ Order = Literal["as found", "left to right", "top to bottom", "largest first", "
 # First and last number of a range, both included.
 Range = tuple[int, int]
 
+# Also those of a Chinese keyboard.
+SEPARATORS = str.maketrans(dict.fromkeys(",;\uff0c\u3001\uff1b", " "))
+
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 
 
@@ -22,7 +25,7 @@ def parse_numbers(text: str) -> tuple[Range, ...]:
 
     Raises ValueError for anything but numbers from 1 on and ranges of them.
     """
-    parts = re.sub(r"\s*-\s*", "-", text).replace(",", " ").replace(";", " ").split()
+    parts = re.sub(r" ?- ?", "-", " ".join(text.translate(SEPARATORS).split())).split()
     ranges = []
     for part in parts:
         match = _RANGE.fullmatch(part)
@@ -30,7 +33,7 @@ def parse_numbers(text: str) -> tuple[Range, ...]:
         last = int(match[2]) if match and match[2] else first
         if not 1 <= first <= last:
             raise ValueError(
-                f"face numbers: can't read {part!r} in {text!r}. Cure: numbers from 1 on and ranges of them, such as "
+                f"face numbers: can't read {part[:60]!r}. Cure: numbers from 1 on and ranges of them, such as "
                 "1, 3-5; leave it empty for all faces"
             )
         ranges.append((first, last))

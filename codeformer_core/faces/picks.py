@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from .types import Face
 # A face found now is the picked one when their boxes overlap by more than this.
 SAME_FACE_IOU = 0.5
 CURE = "Cure: clear the picker"
+LARGEST_PART = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +72,11 @@ def apply_picks(faces: Faces, picked: str) -> PickedFaces:
 def _found_again(found: Sequence[Face], boxes: Sequence[Box], picture_size_hw: tuple[int, int]) -> set[int]:
     """Indices of the faces that are picked; a pick finds one face, the best overlaps first."""
     shown = [dataclasses.replace(face, box_xyxy=box_fractions(face, picture_size_hw)) for face in found]
+    picked = [dataclasses.replace(found[0], box_xyxy=box) for box in boxes] if found else []
     overlaps = [
-        (box_iou(face, dataclasses.replace(face, box_xyxy=box)), index, pick)
+        (box_iou(face, pick_face), index, pick)
         for index, face in enumerate(shown)
-        for pick, box in enumerate(boxes)
+        for pick, pick_face in enumerate(picked)
     ]
     chosen: dict[int, int] = {}
     for overlap, index, pick in sorted(overlaps, key=lambda entry: -entry[0]):
@@ -89,7 +90,7 @@ def _read(picked: str) -> dict[int, list[Box]]:
         return {}
     try:
         read = json.loads(picked)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"picked faces: this is no JSON ({error}). {CURE}") from error
     if not isinstance(read, dict):
         raise ValueError(f"picked faces: expected boxes for each picture number, got a {type(read).__name__}. {CURE}")
@@ -105,7 +106,8 @@ def _read(picked: str) -> dict[int, list[Box]]:
 
 def _box(box: Any, key: str) -> Box:
     is_box = isinstance(box, list) and len(box) == 4 and all(type(side) in (int, float) for side in box)
-    if not is_box or not all(map(math.isfinite, box)):
-        raise ValueError(f"picked faces: picture {key} has a box that is not four numbers: {box!r}. {CURE}")
+    # Beyond 1 by any amount is no box of a picture's parts, and no number too large for a float.
+    if not is_box or not all(-LARGEST_PART <= side <= LARGEST_PART for side in box):
+        raise ValueError(f"picked faces: picture {key} has a box that is not four numbers: {str(box)[:60]}. {CURE}")
     left, top, right, bottom = map(float, box)
     return left, top, right, bottom

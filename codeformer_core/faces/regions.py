@@ -5,6 +5,7 @@ Shape legend: N faces, S side of the aligned crop.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -24,16 +25,19 @@ REGIONS: dict[str, tuple[int, ...]] = {
     "ears": (8, 9, 15),
     "neck": (16, 17),
 }
+# Also those of a Chinese keyboard.
+SEPARATORS = "[,;\uff0c\u3001\uff1b]"
 # Pixels of a 512 crop: without it the parse's edges show as a line.
 REGION_BLUR_SIGMA = 3.0
 
 
 def parse_regions(text: str) -> tuple[str, ...]:
     """ "eyes, mouth" -> ("eyes", "mouth"). Raises ValueError for an empty list and for unknown names."""
-    names = tuple(dict.fromkeys(name.strip().lower() for name in text.replace(";", ",").split(",") if name.strip()))
+    parts = (name.strip().lower() for name in re.split(SEPARATORS, text))
+    names = tuple(dict.fromkeys(filter(None, parts)))
     unknown = [name for name in names if name not in REGIONS]
     if unknown or not names:
-        given = f"unknown face regions {', '.join(unknown)}" if unknown else "no face region is named"
+        given = f"unknown face regions {', '.join(unknown)[:60]}" if unknown else "no face region is named"
         raise ValueError(f"{given}. Cure: some of {', '.join(REGIONS)}, with commas between them")
     return names
 
@@ -50,11 +54,15 @@ def grown(masks_NSS: Tensor, pixels: float) -> Tensor:
     steps = round(abs(pixels))
     if steps == 0:
         return masks_NSS
-    window = 2 * steps + 1
     if pixels > 0:
-        return F.max_pool2d(masks_NSS[:, None], window, stride=1, padding=steps)[:, 0]
-    outside_NSS = F.pad(1 - masks_NSS[:, None], (steps,) * 4, value=1.0)
-    return 1 - F.max_pool2d(outside_NSS, window, stride=1)[:, 0]
+        return _widest(F.pad(masks_NSS[:, None], (steps,) * 4), steps)
+    return 1 - _widest(F.pad(1 - masks_NSS[:, None], (steps,) * 4, value=1.0), steps)
+
+
+def _widest(padded_N1PP: Tensor, steps: int) -> Tensor:
+    """The maximum over squares; one axis after the other, which costs the window's side instead of its area."""
+    across_N1PS = F.max_pool2d(padded_N1PP, (1, 2 * steps + 1), stride=1)
+    return F.max_pool2d(across_N1PS, (2 * steps + 1, 1), stride=1)[:, 0]
 
 
 def blurred(images_NSS: Tensor, sigma: float) -> Tensor:

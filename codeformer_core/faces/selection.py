@@ -43,12 +43,13 @@ def choose_faces(
     merge_duplicates: bool = True,
     parity: bool = False,
 ) -> Selection:
-    """All filters one after the other: eye distance, smallest face, duplicates, last which faces are wanted.
+    """All filters one after the other: numbers, eye distance, smallest face, duplicates, last which faces are wanted.
 
     With `parity` the official choice: its own eye distance, duplicates kept. Raises what the single filters
     raise.
     """
     steps: list[Callable[[Sequence[Face]], Selection]] = [
+        skip_not_finite,
         skip_near_eyes_as_official if parity else skip_near_eyes,
         lambda rest: skip_small_faces(rest, smallest_face),
     ]
@@ -94,6 +95,16 @@ def select_faces(faces: Sequence[Face], which: Which, picture_size_hw: tuple[int
         reason = "not the face nearest to the picture's centre"
     others = (face for index, face in enumerate(faces) if index != best)
     return Selection((faces[best],), tuple(SkippedFace(face, reason) for face in others))
+
+
+def skip_not_finite(faces: Sequence[Face]) -> Selection:
+    """Skips faces with numbers that are NaN or infinite: compared with others, they would take these along."""
+
+    def reason(face: Face) -> str | None:
+        numbers = (*face.box_xyxy, face.score, *(value for point in face.landmarks_xy for value in point))
+        return None if all(map(math.isfinite, numbers)) else "the detector's numbers are NaN or infinite"
+
+    return _skip(faces, reason)
 
 
 def skip_small_faces(faces: Sequence[Face], smallest_face: float) -> Selection:

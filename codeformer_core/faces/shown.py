@@ -46,32 +46,25 @@ def bounding_boxes(faces: Faces) -> list[list[dict[str, Any]]]:
     return [[_bounding_box(face, height, width) for face in found] for found in faces.per_picture]
 
 
-def views(images_BHWC: Tensor) -> Tensor:
-    """Pictures as they are shown: views_Bhw3, RGB float32 [0, 1], the longer side within VIEW_SIDES.
+@torch.no_grad()
+def draw_faces(images_BHWC: Tensor, kept: Faces, dropped: Sequence[Sequence[Face]]) -> Tensor:
+    """Views of pictures with the kept faces in numbered boxes and the dropped ones in thin gray boxes: views_Bhw3, RGB
+    float32 [0, 1] on the CPU, the longer side within VIEW_SIDES.
 
-    images_BHWC: floats in [0, 1], gray, RGB or RGBA. Raises ValueError for other pictures, and NotEnoughMemory.
+    images_BHWC: floats in [0, 1], gray, RGB or RGBA. dropped: per picture. Raises ValueError for other pictures, and
+    NotEnoughMemory. Nothing that was passed in is changed.
     """
     pictures.check_layout(images_BHWC)
     count, height, width = images_BHWC.shape[:3]
     smallest, largest = VIEW_SIDES
     factor = min(max(1.0, smallest / max(height, width)), largest / max(height, width))
     size = max(1, round(height * factor)), max(1, round(width * factor))
-    memory.require(count * size[0] * size[1] * 3 * 4, images_BHWC.device, f"showing {count} pictures")
-    views_Bhw3 = torch.empty(count, *size, 3, device=images_BHWC.device)
+    memory.require(count * size[0] * size[1] * 3 * 4, "cpu", f"showing {count} pictures")
+    drawn_Bhw3 = torch.empty(count, *size, 3)
     # One at a time: resizing a whole batch takes several times its memory on the way.
-    for view_hw3, image_HWC in zip(views_Bhw3, images_BHWC, strict=True):
-        view_hw3.copy_(pictures.resize(pictures.take_apart(image_HWC[None]).rgb_BHW3, *size)[0])
-    return views_Bhw3
-
-
-def draw_faces(views_Bhw3: Tensor, kept: Faces, dropped: Sequence[Sequence[Face]]) -> Tensor:
-    """Views with the kept faces in numbered boxes and the dropped ones in thin gray boxes, float32 on the CPU.
-
-    dropped: per picture. Nothing that was passed in is changed.
-    """
-    drawn_Bhw3 = torch.empty(views_Bhw3.shape)
-    for index, (numbered, others) in enumerate(zip(kept.per_picture, dropped, strict=True)):
-        drawn_Bhw3[index] = _drawn(views_Bhw3[index], numbered, others, kept.picture_size_hw)
+    for drawn_hw3, image_HWC, numbered, others in zip(drawn_Bhw3, images_BHWC, kept.per_picture, dropped, strict=True):
+        view_hw3 = pictures.resize(pictures.take_apart(image_HWC[None]).rgb_BHW3, *size)[0]
+        drawn_hw3.copy_(_drawn(view_hw3, numbered, others, kept.picture_size_hw))
     return drawn_Bhw3
 
 
@@ -79,7 +72,7 @@ def _drawn(view_hw3: Tensor, kept: Sequence[Face], dropped: Sequence[Face], pict
     from PIL import Image, ImageDraw, ImageFont
 
     height, width = view_hw3.shape[:2]
-    levels_hw3 = view_hw3.clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+    levels_hw3 = view_hw3.detach().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
     picture = Image.fromarray(levels_hw3)
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(FONT_SIZE)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .. import images as pictures
 from .. import memory
 from ..faces.found import Faces
 from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_coordinates, estimate_alignment, sample
@@ -48,6 +49,7 @@ def face_masks(faces: Faces) -> Tensor:
     return masks_BHW
 
 
+@torch.no_grad()
 def faces_in_mask(faces: Faces, masks_BHW: Tensor, share: float = 0.5) -> FacesInside:
     """The faces whose box lies inside the mask by at least `share` of its area; at 0, those that the mask touches.
 
@@ -56,17 +58,10 @@ def faces_in_mask(faces: Faces, masks_BHW: Tensor, share: float = 0.5) -> FacesI
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share must be from 0 (the mask touches the face) to 1 (wholly inside), got {share}")
-    count = len(faces.per_picture)
-    if masks_BHW.ndim != 3 or len(masks_BHW) not in (1, count) or masks_BHW.numel() == 0:
-        raise ValueError(
-            f"the mask must have the shape (1 or {count}, height, width), got {tuple(masks_BHW.shape)}. "
-            "Cure: one mask for each picture, or one for all"
-        )
-    if not torch.isfinite(masks_BHW).all():
-        raise ValueError("the mask holds values that are NaN or infinite. Cure: check the node that made it")
+    masks_BHW = pictures.fitted_masks(masks_BHW, len(faces.per_picture), None)
     kept, remarks = [], []
     for index, found in enumerate(faces.per_picture):
-        mask_HW = masks_BHW[index % len(masks_BHW)].float().clamp(0, 1)
+        mask_HW = masks_BHW[index]
         inside = [_share_inside(face, mask_HW, faces.picture_size_hw) for face in found]
         kept.append([face for face, part in zip(found, inside, strict=True) if part > 0 and part >= share - ROUNDING])
         remarks += [

@@ -13,12 +13,10 @@ from torch import Tensor
 from .. import images as pictures
 from .. import memory
 from ..faces.found import Faces, check_same_pictures, unlike_pictures
-from ..faces.geometry import CROP_SIZE, crop_face, estimate_alignment
+from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_face, estimate_alignment
 from ..faces.selection import SkippedFace
 from ..results import describe_skipped, face_count
-from .detect import NO_FACE_SHAPE
-
-OTHER_PICTURES = "looks like another picture than the one in which these faces were found"
+from .detect import NO_FACE_SHAPE, OUTSIDE
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,17 +47,29 @@ def crop_faces(images_BHWC: Tensor, faces: Faces) -> CroppedFaces:
     what = f"cropping {face_count(faces.count)}"
     memory.require(faces.count * CROP_SIZE * CROP_SIZE * 3 * 4, images_BHWC.device, what)
     rgb_BHW3 = pictures.take_apart(images_BHWC).rgb_BHW3
-    remarks = [f"picture {index + 1} {OTHER_PICTURES}" for index in unlike_pictures(faces, rgb_BHW3)]
-    crops, kept = [], []
+    remarks = unlike_pictures(faces, rgb_BHW3)
+    kept, placed = [], []
     for index, found in enumerate(faces.per_picture):
-        matrices = [estimate_alignment(face) for face in found]
-        crops += [crop_face(rgb_BHW3[index], matrix) for matrix in matrices if matrix is not None]
-        kept.append([face for face, matrix in zip(found, matrices, strict=True) if matrix is not None])
-        lost = [face for face, matrix in zip(found, matrices, strict=True) if matrix is None]
-        remarks += describe_skipped([SkippedFace(face, NO_FACE_SHAPE) for face in lost])
-    if not crops:
-        return CroppedFaces(torch.zeros(0, CROP_SIZE, CROP_SIZE, 3), faces.with_faces(kept), tuple(remarks))
-    return CroppedFaces(torch.stack(crops).permute(0, 2, 3, 1).contiguous(), faces.with_faces(kept), tuple(remarks))
+        kept.append([])
+        for face in found:
+            matrix = estimate_alignment(face)
+            if matrix is None or covered_rectangle(matrix, CROP_SIZE, *rgb_BHW3.shape[1:3]).is_empty:
+                lost = SkippedFace(face, OUTSIDE if matrix is not None else NO_FACE_SHAPE)
+                remarks.append(f"picture {index + 1}: {describe_skipped([lost])[0]}")
+                continue
+            kept[-1].append(face)
+            placed.append((index, matrix))
+    crops_NHW3 = torch.empty(len(placed), CROP_SIZE, CROP_SIZE, 3, device=rgb_BHW3.device)
+    for crop_HW3, (index, matrix) in zip(crops_NHW3, placed, strict=True):
+        crop_HW3.copy_(crop_face(rgb_BHW3[index], matrix).permute(1, 2, 0))
+    return CroppedFaces(crops_NHW3, faces.with_faces(kept), tuple(remarks))
+
+
+def resized_remark(height: int, width: int) -> list[str]:
+    """What a report says of aligned crops that did not have the network's size."""
+    if (height, width) == (CROP_SIZE, CROP_SIZE):
+        return []
+    return [f"crops of {width}x{height} pixels were resized to {CROP_SIZE}x{CROP_SIZE} and back"]
 
 
 def placeholder_crop() -> Tensor:

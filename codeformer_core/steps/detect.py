@@ -33,6 +33,7 @@ from ..results import describe_skipped, face_count
 # Pictures handed to the detector together; between two such handfuls progress is told and cancel works.
 PICTURES_AT_ONCE = 4
 NO_FACE_SHAPE = "its landmarks do not form a face"
+OUTSIDE = "it lies outside the picture"
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,11 @@ Shape legend: B pictures, H W their height and width, C channels (1 to 4); N fac
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,18 +18,19 @@ from .. import memory
 from ..canvas import Upscaler
 from ..faces.colour import ColourMatch, check_colour_match, match_colour
 from ..faces.compositing import paste_face, paste_matrix
-from ..faces.found import Faces
-from ..faces.geometry import CROP_SIZE, crop_face, estimate_alignment
+from ..faces.found import Faces, unlike_pictures
+from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_face, estimate_alignment, scale_of
 from ..faces.parsing import FaceParser
 from ..faces.selection import SkippedFace
 from ..faces.types import Face
 from ..progress import PASTING, OnProgress, no_progress
 from ..results import describe_skipped, face_count
-from .detect import NO_FACE_SHAPE
+from .detect import NO_FACE_SHAPE, OUTSIDE
 from .shapes import PasteShape, ShapesOf, changed_mask, choose_shapes, landmarks_in_crop
 
 # How far the proportions of a background may be from the pictures', as a part of 1: sizes are rounded.
 SAME_PROPORTIONS = 0.02
+SHAPES_AT_ONCE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +66,14 @@ def paste_faces(
     face_upscaler: Upscaler | None = None,
     on_progress: OnProgress | None = None,
 ) -> PastedFaces:
-    """Blend every crop into its picture. What a crop did not change stays the picture's own pixels.
+    """Blend every crop into its picture. Where the background has the pictures' size and a crop its 512 pixels, what
+    the crop did not change stays the picture's own pixels.
 
     background_BHWC: the pictures of `faces`, or others of their proportions at any size; one for each, or one for all.
     crops_NSSC: one for each face, in the order of `Faces.in_order`, any size (made square, 512 if it was not).
     opacity: 0..1 of the pasted face. chroma_only: the background keeps its brightness. allowed_BHW: how much of a face
     each pixel of the background may get, [0, 1], one for each picture or one for all, of any size. face_upscaler:
-    enlarges crops that would be enlarged by the paste.
+    redraws crops that the paste would enlarge.
     Raises ValueError naming the input and the cure. Nothing that was passed in is changed.
     """
     check_colour_match(colour_match)
@@ -85,28 +90,69 @@ def paste_faces(
     alpha_BHW1 = None if source.alpha_BHW1 is None else source.alpha_BHW1.expand(batch, -1, -1, -1)
     canvas_BHW3 = source_BHW3.clone(memory_format=torch.contiguous_format)
     masks_BHW = torch.zeros(canvas_BHW3.shape[:3], device=canvas_BHW3.device)
-    allowed = [None] * batch if allowed_BHW is None else _fitted_masks(allowed_BHW, batch, (height, width))
+    allowed = [None] * batch if allowed_BHW is None else pictures.fitted_masks(allowed_BHW, batch, (height, width))
     crops_N3SS, remarks = _square_crops(crops_NSSC, faces.count)
-    recipe = _Recipe(scale_xy, shapes_of, colour_match, opacity, chroma_only, face_upscaler)
+    remarks += unlike_pictures(faces, source.rgb_BHW3)
+    placed = [
+        _placed(index, face, crop_3SS.to(canvas_BHW3), source_BHW3[index], scale_xy)
+        for (index, face), crop_3SS in zip(faces.in_order(), crops_N3SS, strict=True)
+    ]
+    _choose_all_shapes(placed, shapes_of)
+    recipe = _Recipe(scale_xy, colour_match, opacity, chroma_only, face_upscaler)
     report = on_progress or no_progress
     left_out = 0
     report(PASTING, 0, max(1, faces.count))
-    for done, ((index, face), crop_3SS) in enumerate(zip(faces.in_order(), crops_N3SS, strict=True), 1):
-        reason = _paste_one(
-            recipe, face, crop_3SS, source_BHW3[index], canvas_BHW3[index], masks_BHW[index], allowed[index]
-        )
+    for done, one in enumerate(placed, 1):
+        index = one.picture
+        reason = one.reason or _paste_one(recipe, one, canvas_BHW3[index], masks_BHW[index], allowed[index])
         if reason:
             left_out += 1
-            remarks.append(f"picture {index + 1}: {describe_skipped([SkippedFace(face, reason)])[0]}")
+            remarks.append(f"picture {index + 1}: {describe_skipped([SkippedFace(one.face, reason)])[0]}")
         report(PASTING, done, faces.count)
     images_BHWC = pictures.put_together(canvas_BHW3, alpha_BHW1)
     return PastedFaces(images_BHWC, masks_BHW, faces.count - left_out, words, tuple(remarks))
 
 
+@dataclass
+class _Placed:
+    """A crop and the way to it. reason: why it is not pasted, or None. shape_SS: of the 512 crop; None for the box."""
+
+    picture: int
+    face: Face
+    crop_3SS: Tensor
+    matrix: np.ndarray
+    shape_SS: Tensor | None
+    reason: str | None
+
+
+def _placed(picture: int, face: Face, crop_3SS: Tensor, source_HW3: Tensor, scale_xy: tuple[float, float]) -> _Placed:
+    matrix = estimate_alignment(face)
+    if matrix is None:
+        return _Placed(picture, face, crop_3SS, np.eye(2, 3), None, NO_FACE_SHAPE)
+    changed_SS = None
+    # At another size nothing tells what the crop was like before.
+    if scale_xy == (1, 1) and crop_3SS.shape[-1] == CROP_SIZE:
+        changed_SS = changed_mask(crop_3SS, crop_face(source_HW3, matrix))
+        if changed_SS is None:
+            return _Placed(picture, face, crop_3SS, matrix, None, "its crop came back as it went")
+    return _Placed(picture, face, crop_3SS, matrix, changed_SS, None)
+
+
+def _choose_all_shapes(placed: Sequence[_Placed], shapes_of: ShapesOf | None) -> None:
+    """Narrows the shapes of all faces that are pasted, a few at a time: a parser is brought to its device only once."""
+    wanted = [one for one in placed if one.reason is None] if shapes_of else []
+    for start in range(0, len(wanted), SHAPES_AT_ONCE):
+        part = wanted[start : start + SHAPES_AT_ONCE]
+        faces_n3SS = torch.stack([_resized(one.crop_3SS, CROP_SIZE) for one in part]) * 2 - 1
+        landmarks = [landmarks_in_crop(one.face.landmarks_array(), one.matrix) for one in part]
+        assert shapes_of is not None
+        for one, shape_SS in zip(part, shapes_of(faces_n3SS, np.stack(landmarks)), strict=True):
+            one.shape_SS = shape_SS if one.shape_SS is None else torch.minimum(one.shape_SS, shape_SS)
+
+
 @dataclass(frozen=True)
 class _Recipe:
     scale_xy: tuple[float, float]
-    shapes_of: ShapesOf | None
     colour_match: ColourMatch
     opacity: float
     chroma_only: bool
@@ -114,55 +160,54 @@ class _Recipe:
 
 
 def _paste_one(
-    recipe: _Recipe,
-    face: Face,
-    crop_3SS: Tensor,
-    source_HW3: Tensor,
-    canvas_HW3: Tensor,
-    mask_HW: Tensor,
-    allowed_HW: Tensor | None,
+    recipe: _Recipe, one: _Placed, canvas_HW3: Tensor, mask_HW: Tensor, allowed_HW: Tensor | None
 ) -> str | None:
     """Blends one crop into canvas_HW3 and notes it in mask_HW, both in place; the reason when it is left out."""
-    matrix = estimate_alignment(face)
-    if matrix is None:
-        return NO_FACE_SHAPE
-    crop_3SS = crop_3SS.to(canvas_HW3)
-    shape_SS = None
-    if recipe.scale_xy == (1, 1) and crop_3SS.shape[-1] == CROP_SIZE:
-        shape_SS = changed_mask(crop_3SS, crop_face(source_HW3, matrix))
-        if shape_SS is None:
-            return "its crop came back as it went"
-    if recipe.shapes_of is not None:
-        landmarks_152 = landmarks_in_crop(face.landmarks_array(), matrix)[None]
-        chosen_SS = recipe.shapes_of(_resized(crop_3SS, CROP_SIZE)[None] * 2 - 1, landmarks_152)[0]
-        shape_SS = chosen_SS if shape_SS is None else torch.minimum(shape_SS, chosen_SS)
+    crop_3SS, shape_SS = one.crop_3SS, one.shape_SS
+    height, width = mask_HW.shape
+    if reason := _nothing_shows(recipe, one, shape_SS, allowed_HW, (height, width)):
+        return reason
+    size = crop_3SS.shape[-1]
     if recipe.colour_match != "off":
-        there_3SS = crop_face(canvas_HW3, paste_matrix(matrix, recipe.scale_xy, CROP_SIZE))
-        matched_3SS = match_colour(_resized(crop_3SS, CROP_SIZE), there_3SS, shape_SS, recipe.colour_match)
-        crop_3SS = (
-            matched_3SS
-            if crop_3SS.shape[-1] == CROP_SIZE
-            else crop_3SS + _resized(matched_3SS - _resized(crop_3SS, CROP_SIZE), crop_3SS.shape[-1])
-        )
-    if recipe.face_upscaler is not None and max(recipe.scale_xy) > 1:
-        crop_3SS = enlarged_face(crop_3SS, recipe.face_upscaler, max(recipe.scale_xy))
+        there_3SS = crop_face(canvas_HW3, paste_matrix(one.matrix, recipe.scale_xy, CROP_SIZE))
+        small_3SS = _resized(crop_3SS, CROP_SIZE)
+        matched_3SS = match_colour(small_3SS, there_3SS, shape_SS, recipe.colour_match)
+        # The change alone is resized, so that a larger crop keeps its details.
+        crop_3SS = (crop_3SS + _resized(matched_3SS - small_3SS, size)).clamp(0, 1)
+    enlarged = 1 / scale_of(paste_matrix(one.matrix, recipe.scale_xy, size))
+    if recipe.face_upscaler is not None and enlarged > 1:
+        crop_3SS = enlarged_face(crop_3SS, recipe.face_upscaler, math.ceil(size * enlarged))
     touched = paste_face(
         canvas_HW3,
         mask_HW,
         crop_3SS,
         None if shape_SS is None else _resized(shape_SS[None], crop_3SS.shape[-1])[0],
-        paste_matrix(matrix, recipe.scale_xy, crop_3SS.shape[-1]),
+        paste_matrix(one.matrix, recipe.scale_xy, crop_3SS.shape[-1]),
         opacity=recipe.opacity,
         allowed_HW=allowed_HW,
         chroma_only=recipe.chroma_only,
     )
-    return None if touched else "it lies outside the picture"
+    return None if touched else OUTSIDE
 
 
-def enlarged_face(face_3SS: Tensor, face_upscaler: Upscaler, upscale: float) -> Tensor:
-    """The face as its paste at `upscale` needs it, redrawn by the upscaler."""
-    size = int(CROP_SIZE * upscale)
+def _nothing_shows(
+    recipe: _Recipe, one: _Placed, shape_SS: Tensor | None, allowed_HW: Tensor | None, size_hw: tuple[int, int]
+) -> str | None:
+    """Why a paste would change nothing, in words."""
+    if recipe.opacity == 0:
+        return "the opacity is 0"
+    if shape_SS is not None and not bool(shape_SS.any()):
+        return "its mask is empty"
+    area = covered_rectangle(paste_matrix(one.matrix, recipe.scale_xy, CROP_SIZE), CROP_SIZE, *size_hw)
+    if allowed_HW is not None and not area.is_empty and not bool(area.of(allowed_HW[..., None]).any()):
+        return "the limiting mask is black there"
+    return None
+
+
+def enlarged_face(face_3SS: Tensor, face_upscaler: Upscaler, size: int) -> Tensor:
+    """The face redrawn by the upscaler, at `size`."""
     enlarged_1SS3 = face_upscaler(face_3SS.permute(1, 2, 0)[None])
+    pictures.check_images(enlarged_1SS3, "the upscaler's faces")
     return pictures.resize(enlarged_1SS3, size, size)[0].permute(2, 0, 1).to(face_3SS)
 
 
@@ -179,24 +224,15 @@ def _check_background(background_BHWC: Tensor, faces: Faces) -> tuple[float, flo
             "Cure: one background for each picture, or one for all"
         )
     across, down = background_BHWC.shape[2] / width, background_BHWC.shape[1] / height
-    if abs(across / down - 1) > SAME_PROPORTIONS:
+    # Sizes are whole pixels, which counts in small pictures.
+    rounding = 0.5 / min(background_BHWC.shape[1:3]) + 0.5 / min(height, width)
+    if abs(across / down - 1) > max(SAME_PROPORTIONS, rounding):
         raise ValueError(
             f"the faces were found in pictures of {width}x{height} pixels; a background of "
             f"{background_BHWC.shape[2]}x{background_BHWC.shape[1]} has other proportions. "
             "Cure: a background that was resized as a whole, not cropped"
         )
     return across, down
-
-
-def _fitted_masks(masks_BHW: Tensor, batch: int, size: tuple[int, int]) -> Tensor:
-    """One mask for each picture, stretched to its size."""
-    if masks_BHW.ndim != 3 or len(masks_BHW) not in (1, batch):
-        raise ValueError(
-            f"the mask must have the shape (1 or {batch}, height, width), got {tuple(masks_BHW.shape)}. "
-            "Cure: one mask for each picture, or one for all"
-        )
-    fitted_BHW1 = pictures.resize(masks_BHW.float()[..., None], *size).clamp(0, 1)
-    return fitted_BHW1[..., 0].expand(batch, -1, -1)
 
 
 def _square_crops(crops_NHWC: Tensor, count: int) -> tuple[list[Tensor], list[str]]:
@@ -210,7 +246,7 @@ def _square_crops(crops_NHWC: Tensor, count: int) -> tuple[list[Tensor], list[st
             "Cure: connect the FACES that came with these crops, and keep every crop in between"
         )
     height, width = crops_NHWC.shape[1:3]
-    rgb_NHW3 = pictures.take_apart(crops_NHWC, "face crops").rgb_BHW3
+    rgb_NHW3 = pictures.take_apart(crops_NHWC, "face crops").rgb_BHW3.clamp(0, 1)
     if height == width:
         return list(rgb_NHW3.permute(0, 3, 1, 2)), []
     squared_NSS3 = pictures.resize(rgb_NHW3, CROP_SIZE, CROP_SIZE)

@@ -18,12 +18,14 @@ from ..results import face_count
 class SelectedFaces:
     """faces: the selected ones, in the wanted order and so with new numbers.
 
-    kept: per picture, for each face that came in, whether it is selected. changed: numbers of the pictures in which
-    none of the picked faces was found again. remarks: a line for each face that is left out, and what else is to know.
+    kept: per picture, for each face that came in, whether it is selected. picked: whether the picks alone keep it.
+    changed: numbers of the pictures in which none of the picked faces was found again. remarks: a line for each face
+    that is left out, and what else is to know.
     """
 
     faces: Faces
     kept: tuple[tuple[bool, ...], ...]
+    picked: tuple[tuple[bool, ...], ...]
     changed: tuple[int, ...]
     remarks: tuple[str, ...]
 
@@ -79,7 +81,7 @@ def select_faces(
         if ranges and max(last for _, last in ranges) > len(found):
             remarks.append(f"picture {picture}: {face_count(len(found))} came, so higher numbers select nothing")
         remarks += [f"picture {picture}, face {index + 1}: {reasons[index]}" for index in sorted(reasons)]
-    return SelectedFaces(faces.with_faces(selected), tuple(kept), picks.changed, tuple(remarks))
+    return SelectedFaces(faces.with_faces(selected), tuple(kept), picks.kept, picks.changed, tuple(remarks))
 
 
 def _reasons(found: Sequence[Face], filters: Sequence[Callable[[Sequence[Face]], Selection]]) -> dict[int, str]:

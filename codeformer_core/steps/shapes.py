@@ -17,8 +17,8 @@ from ..faces.outline import outline_masks
 from ..faces.parsing import FaceParser
 from ..faces.regions import REGIONS, blurred, grown, region_masks
 
-# Less than half of a step of 8-bit pictures: a crop that was saved and read again still counts as untouched.
-SAME = 0.6 / 255
+# A step of 8-bit pictures, and a little: a crop that was saved and read again, rounded or cut off, is still untouched.
+SAME = 1.1 / 255
 # Pixels of the 512 crop: closes the gaps between changed pixels in a face that was restored as a whole.
 CHANGED_MARGIN = 6
 
@@ -74,8 +74,9 @@ def _plain(shape: PasteShape, parser: FaceParser | None, parity: bool) -> tuple[
     if shape.regions:
         if parser is None:
             raise ValueError(
-                f"the regions {', '.join(shape.regions)} can only be told apart by a face parser, and none is here. "
-                "Cure: put parsing_parsenet.pth into models/facedetection, or choose another mask"
+                f"the regions {', '.join(shape.regions)} can only be told apart by a face parser, and none is at hand. "
+                "Cure: put parsing_parsenet.pth into models/facedetection and, in ComfyUI, connect face_restore_model; "
+                "or choose another mask"
             )
         return (
             lambda faces_N3SS, _: region_masks(parser.parse(faces_N3SS), shape.regions),
@@ -83,7 +84,7 @@ def _plain(shape: PasteShape, parser: FaceParser | None, parity: bool) -> tuple[
         )
     if shape.kind == "face" and parser is not None:
         return lambda faces_N3SS, _: face_shape_mask(parser.parse(faces_N3SS)), f"face shape by {parser.name}"
-    reason = " (no face parser is installed)" if shape.kind == "face" else ""
+    reason = " (no face parser is at hand)" if shape.kind == "face" else ""
     # The published recipe knows no shape but the parser's.
     if shape.kind == "box" or (shape.kind == "face" and parity):
         return None, f"soft box{reason}"

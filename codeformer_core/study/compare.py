@@ -5,6 +5,7 @@ Shape legend: B pictures, H W height and width, C channels; N restored faces, S 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from .. import images as pictures
 from ..aligned import restore_aligned
 from ..faces.found import Faces
-from ..faces.geometry import CROP_SIZE
+from ..faces.geometry import CROP_SIZE, estimate_alignment
 from ..progress import OnProgress, no_progress
 from ..restore import check_restorer
 from ..restorer import FaceRestorer
@@ -98,16 +99,15 @@ def _aligned_face(images_BHWC: Tensor) -> tuple[Tensor, list[str]]:
 
 def _first_crop(images_BHWC: Tensor, faces: Faces) -> tuple[Tensor | None, list[str]]:
     """The first face that can be aligned; None where there is none."""
-    lines: list[str] = []
     for index, face in faces.in_order():
+        if estimate_alignment(face) is None:
+            continue
         alone = [[face] if place == index else [] for place in range(len(faces.per_picture))]
         cropped = crop_faces(images_BHWC, faces.with_faces(alone))
         if len(cropped.crops_NHW3):
             number = faces.per_picture[index].index(face) + 1
-            lines.append(f"compared: face {number} of picture {index + 1}")
-            return cropped.crops_NHW3, [*lines, *cropped.remarks]
-        lines += cropped.remarks
-    return None, [*lines, "nothing was compared: there is no face; the gray picture stands for it"]
+            return cropped.crops_NHW3, [f"compared: face {number} of picture {index + 1}", *cropped.remarks]
+    return None, ["nothing was compared: there is no face; the gray picture stands for it"]
 
 
 def _numbers(fidelities: tuple[float, ...], faces_NSS3: Tensor, crop_1SS3: Tensor) -> list[str]:
@@ -117,6 +117,8 @@ def _numbers(fidelities: tuple[float, ...], faces_NSS3: Tensor, crop_1SS3: Tenso
     apart_N = ((made_N3SS - given_N3SS).abs().mean((1, 2, 3)) * 255).tolist()
     sharpness_N = Sharpness().measure(made_N3SS, given_N3SS).tolist()
     return [
-        f"w {fidelity:g}: L1 to the input {apart:.2f} of 255, sharpness {sharpness:.2f} times the input's"
+        f"w {fidelity:g}: L1 to the input {apart:.2f} of 255"
+        # An input of one colour has no sharpness.
+        + (f", sharpness {sharpness:.2f} times the input's" if math.isfinite(sharpness) else "")
         for fidelity, apart, sharpness in zip(fidelities, apart_N, sharpness_N, strict=True)
     ]

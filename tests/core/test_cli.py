@@ -471,7 +471,7 @@ def test_the_best_installed_model_detector_and_mask_are_chosen_and_said(fakes, t
     assert sources == [RESTORERS[-1], best_installed_detector([])]
     assert f"detector {sources[1]}, because" in err and "--download fetches what is missing" in err
     assert "mask outline from landmarks, because parsenet is not installed" in err
-    assert "mask: outline from landmarks (no face parser is installed)" in out
+    assert "mask: outline from landmarks (no face parser is at hand)" in out
     # The published recipe has no outline.
     _, err, out = chosen("--parity")
     assert "mask soft box, because parsenet is not installed" in err and "mask: soft box (no face parser" in out

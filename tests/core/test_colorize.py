@@ -169,7 +169,7 @@ def test_faces_of_a_gray_photo_get_colour_and_keep_their_brightness(gray_photo):
         "picture 1: 2 faces found",
         "looked for by given",
         "2 faces colorized by painter.pth at fidelity 0, its own brightness kept",
-        "2 faces pasted, mask: outline from landmarks (no face parser is installed)",
+        "2 faces pasted, mask: outline from landmarks (no face parser is at hand)",
     )
 
 

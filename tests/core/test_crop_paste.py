@@ -62,7 +62,7 @@ def test_a_face_without_a_shape_is_left_out_and_it_is_said(photo):
     flat = cf.Face((10, 10, 20, 20), ((15, 15),) * 5, 0.9)
     cropped = cf.crop_faces(photo, faces_of(photo, (flat, FACES[0])))
     assert cropped.faces.per_picture == ((FACES[0],),) and len(cropped.crops_NHW3) == 1
-    assert cropped.remarks == ("skipped at (15, 15): its landmarks do not form a face",)
+    assert cropped.remarks == ("picture 1: skipped at (15, 15): its landmarks do not form a face",)
 
 
 def test_faces_of_other_pictures(photo):
@@ -92,6 +92,48 @@ def test_untouched_crops_give_the_picture_back(photo):
     pasted = cf.paste_faces(photo, cf.crop_faces(photo, faces).crops_NHW3, faces)
     assert torch.equal(pasted.images_BHWC, photo) and not pasted.masks_BHW.any()
     assert pasted.pasted == 0 and "came back as it went" in pasted.summary()
+
+
+@pytest.mark.parametrize("as_8_bit", [torch.round, torch.floor])
+def test_crops_that_were_saved_and_read_again_are_untouched(photo, as_8_bit):
+    faces = faces_of(photo)
+    read_again = as_8_bit(cf.crop_faces(photo, faces).crops_NHW3 * 255) / 255
+    assert torch.equal(cf.paste_faces(photo, read_again, faces).images_BHWC, photo)
+
+
+def test_where_nothing_shows_it_says_why(photo):
+    faces = faces_of(photo)
+    crops_NHW3 = inverted_crops(photo, faces)
+    for options, reason in (
+        ({"opacity": 0.0}, "the opacity is 0"),
+        ({"allowed_BHW": torch.zeros(1, 9, 9)}, "the limiting mask is black there"),
+        ({"shape": cf.PasteShape("outline", grow=-256)}, "its mask is empty"),
+    ):
+        pasted = cf.paste_faces(photo, crops_NHW3, faces, **options)
+        assert pasted.pasted == 0 and pasted.summary().count(reason) == 2
+
+
+def test_values_stay_between_0_and_1(photo):
+    faces = faces_of(photo)
+    wild = torch.rand(2, 64, 64, 3).round() * 3 - 1
+    for kind in ("off", "mean-std", "low-frequency"):
+        images_BHW3 = cf.paste_faces(photo, wild, faces, colour_match=kind).images_BHWC
+        assert images_BHW3.min() >= 0 and images_BHW3.max() <= 1
+
+
+def test_faces_with_a_landmark_that_is_no_number_are_left_out(photo):
+    good = FACES[0]
+    for bad in (float("nan"), float("inf")):
+        face = cf.Face(good.box_xyxy, ((bad, 1.0), *good.landmarks_xy[1:]), 0.95)
+        assert cf.crop_faces(photo, faces_of(photo, (face, good))).faces.per_picture == ((good,),)
+
+
+def test_backgrounds_of_other_pictures_are_told(photo):
+    two = torch.cat((photo, photo.flip(1)))
+    faces = faces_of(two)
+    crops_NHW3 = inverted_crops(two, faces)
+    assert "looks like another" not in cf.paste_faces(two, crops_NHW3, faces).summary()
+    assert cf.paste_faces(two.flip(0), crops_NHW3, faces).summary().count("looks like another picture") == 2
 
 
 def test_what_a_crop_did_not_change_stays_the_pictures_own(photo):
@@ -141,7 +183,7 @@ def test_one_background_for_all_and_alpha_is_kept(photo):
     assert torch.equal(pasted.images_BHWC[..., 3:], alpha.expand(2, -1, -1, -1))
 
 
-def test_a_face_upscaler_redraws_the_crop_for_a_larger_background(photo):
+def test_a_face_upscaler_redraws_crops_that_the_paste_would_enlarge(photo):
     faces = faces_of(photo)
     asked: list[tuple[int, ...]] = []
 
@@ -150,9 +192,15 @@ def test_a_face_upscaler_redraws_the_crop_for_a_larger_background(photo):
         return torch.tensor((1.0, 0, 0)).expand(1, 1024, 1024, 3)
 
     crops_NHW3 = inverted_crops(photo, faces)
-    cf.paste_faces(photo, crops_NHW3, faces, face_upscaler=red)
+    enlarged = [
+        torch.nn.functional.interpolate(photo.permute(0, 3, 1, 2), scale_factor=factor).permute(0, 2, 3, 1)
+        for factor in (2, 6)
+    ]
+    # Crops of about 122 and 146 pixels: twice that is less than the 512 of the network.
+    for background in (photo, enlarged[0]):
+        cf.paste_faces(background, crops_NHW3, faces, face_upscaler=red)
     assert asked == []
-    large = torch.nn.functional.interpolate(photo.permute(0, 3, 1, 2), scale_factor=2).permute(0, 2, 3, 1)
+    large = enlarged[1]
     pasted = cf.paste_faces(large, crops_NHW3, faces, shape=cf.PasteShape("box"), face_upscaler=red)
     assert asked == [(1, 512, 512, 3)] * 2
     assert torch.allclose(pasted.images_BHWC[pasted.masks_BHW > 0.999], torch.tensor((1.0, 0, 0)), atol=2e-3)
@@ -224,6 +272,7 @@ def test_nothing_to_paste_takes_any_crops(photo):
         ({"background_BHWC": torch.rand(2, HEIGHT, WIDTH, 3)}, "belong to 1 pictures, but there are 2 backgrounds"),
         ({"background_BHWC": torch.rand(1, WIDTH, HEIGHT, 3)}, "has other proportions"),
         ({"allowed_BHW": torch.rand(3, 5, 5)}, "one mask for each picture"),
+        ({"allowed_BHW": torch.full((1, 5, 5), torch.nan)}, "the mask holds values that are NaN"),
         ({"opacity": 1.5}, "opacity must be from 0"),
         ({"colour_match": "sepia"}, "colour match must be one of off"),
         ({"shape": cf.PasteShape(regions=("eyes",))}, "only be told apart by a face parser"),
@@ -250,7 +299,7 @@ def test_shapes_out_of_range():
 
 
 def test_region_names():
-    assert parse_regions(" Eyes, mouth;eyes ") == ("eyes", "mouth")
+    assert parse_regions(" Eyes, mouth;eyes ") == parse_regions("eyes\uff0cmouth") == ("eyes", "mouth")
     for text in ("", " , ", "eyes, chin"):
         with pytest.raises(ValueError, match="Cure: some of skin, eyes"):
             parse_regions(text)

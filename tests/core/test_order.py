@@ -89,3 +89,10 @@ def test_reading_order_goes_by_rows():
     faces = [face(x - 25, y - 25, 50, 0.9) for x, y in places]
     shuffled = [faces[index] for index in (4, 2, 0, 5, 1, 3)]
     assert reading_order(shuffled) == faces and reading_order([]) == []
+
+
+def test_numbers_from_a_chinese_keyboard_and_long_nonsense():
+    assert parse_numbers("1\uff0c3\u30015 - 6") == ((1, 1), (3, 3), (5, 6))
+    with pytest.raises(ValueError, match="can't read") as refused:
+        parse_numbers(" " * 30_000 + "x" * 30_000)
+    assert len(str(refused.value)) < 300

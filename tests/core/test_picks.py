@@ -110,3 +110,9 @@ def test_a_face_that_reaches_outside_its_picture_is_found_again():
 def test_other_text_is_refused_with_a_cure(text, words):
     with pytest.raises(ValueError, match=rf"picked faces: .*{words}.*Cure: clear the picker"):
         apply_picks(faces([LEFT]), text)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"1": [[' + "9" * 400 + ", 0, 1, 1]]}"])
+def test_text_that_would_break_a_reader(text):
+    with pytest.raises(ValueError, match="Cure: clear the picker"):
+        apply_picks(faces([]), text)

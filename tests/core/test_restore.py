@@ -230,7 +230,7 @@ def test_landmarks_that_form_no_face_are_skipped_and_it_is_said():
     unplaced = Face((10, 10, 60, 60), ((math.nan, math.nan),) * 5, 0.9)
     result = restore(pictures(), (unplaced, FACE))
     assert result.faces[0] == (FACE,)
-    assert "2 faces found, 1 restored\n  skipped at (35, 35): its landmarks do not form a face" in result.summary()
+    assert "2 faces found, 1 restored\n  skipped at (35, 35): the detector's numbers are NaN" in result.summary()
 
 
 @pytest.mark.parametrize(("x", "y"), [(0, 60), (WIDTH - 1, 60), (70, 0), (70, HEIGHT - 1), (0, 0)])
@@ -253,7 +253,7 @@ def test_a_face_outside_the_picture_is_not_called_restored():
 def test_summary_says_with_what():
     last = restore(pictures(), fidelity=0.25).summary().splitlines()[-1]
     assert last == (
-        "restored by watched.pth at fidelity 0.25, mask: outline from landmarks (no face parser is installed), "
+        "restored by watched.pth at fidelity 0.25, mask: outline from landmarks (no face parser is at hand), "
         "found by given"
     )
     last = restore(pictures(), parser=UpperHalfParser(), parity=True).summary().splitlines()[-1]
@@ -264,7 +264,7 @@ def test_summary_says_with_what():
     last = restore(pictures(), mask="outline", parser=UpperHalfParser()).made_with()
     assert "mask: outline from landmarks, found by given" in last
     last = restore(pictures(), parity=True).made_with()
-    assert "mask: soft box (no face parser is installed), published recipe" in last
+    assert "mask: soft box (no face parser is at hand), published recipe" in last
 
 
 # --- colour and alpha ------------------------------------------------------------------------------------------------

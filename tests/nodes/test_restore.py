@@ -51,7 +51,7 @@ def test_example_workflow_restores_the_faces_and_nothing_else(server: Server):
     inside = result.mask == 255
     assert np.abs(result.after[inside].astype(int) - result.before[inside]).mean() > 10
     assert "picture 1: 2 faces found, 2 restored" in report(done)
-    assert "mask: outline from landmarks (no face parser is installed)" in report(done)
+    assert "mask: outline from landmarks (no face parser is at hand)" in report(done)
     saved = server.pictures(done, node_of({k: v for k, v in prompt.items() if k.isdigit()}, "SaveImage"))
     assert np.array_equal(saved[0], result.after)
 
