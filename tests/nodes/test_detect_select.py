@@ -156,7 +156,9 @@ def test_select_keeps_numbers_order_and_size(server: Server):
     done = server.run(select_prompt(numbers="2"))
     (found,) = boxes(done)
     assert len(found) == 1 and found[0]["x"] >= 512
-    assert [face["kept"] for face in view(done, "select")["pictures"][0]["faces"]] == [False, True]
+    shown = view(done, "select")["pictures"][0]["faces"]
+    assert [face["kept"] for face in shown] == [True, True], "nobody dropped one with the picker"
+    assert [face["left_out"] for face in shown] == [True, False]
     assert "1 face selected of 2\npicture 1, face 1: not one of the numbers" in report(done)
 
     first = server.run(select_prompt(order="largest first", keep=1))

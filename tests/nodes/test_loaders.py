@@ -66,7 +66,8 @@ def test_search_words_where_the_host_knows_them(server: Server):
 
 def test_dropdowns_show_what_is_here_and_what_can_be_fetched(server: Server):
     # The detector that lies among the restorers is none of them; the user's own folder counts.
-    models = ["auto", "codeformer.pth", "my_faces.pth", "painter.pth"]
+    downloads = ["codeformer_colorization.pth (download)", "codeformer_inpainting.pth (download)"]
+    models = ["auto", "codeformer.pth", "my_faces.pth", "painter.pth", *downloads]
     assert options(server, "CodeFormerLoadModel", "model") == models
     assert SHIPPED_DETECTORS
     detectors = ["retinaface_resnet50 (download)", "retinaface_mobile0.25", *SHIPPED_DETECTORS]
