@@ -10,8 +10,9 @@ MODEL ?= codeformer
 demo: .venv/.runtime
 	$(BIN)/python -m codeformer_core demo --model "$(MODEL)"
 
+# Two processes, each with one thread for its numbers: more threads than cores only wait for each other.
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
