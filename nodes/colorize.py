@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import codeformer_core as core
 from . import host
-from .finding import finder, finding_inputs
+from .inputs import finder, finding_inputs, mask_input, share_input
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
 
 if TYPE_CHECKING:
@@ -138,36 +138,15 @@ def _photo_inputs() -> list[io.Input]:
 
 def _advanced_inputs() -> list[io.Input]:
     return [
-        io.Combo.Input(
-            "mask",
-            options=["face", "outline", "box"],
-            tooltip="What gets colour. face: the face and its hair as the parser finds them; without a parser's file "
-            "(see Load Face Restore Model) the outline, and the report says so. outline: the face from forehead to "
-            "chin, drawn from its landmarks. box: a soft-edged box.",
-        ),
-        io.Float.Input(
-            "opacity",
-            default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            display_mode=io.NumberDisplay.slider,
-            tooltip="How much of the new colour shows: 1 all of it, 0.5 half, 0 nothing.",
-        ),
+        mask_input("What gets colour."),
+        share_input("opacity", 1.0, "How much of the new colour shows: 1 all of it, 0.5 half, 0 nothing."),
         _fidelity_input(),
     ]
 
 
 def _fidelity_input() -> io.Input:
-    return host.advanced(
-        io.Float.Input(
-            "fidelity",
-            default=0.0,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            display_mode=io.NumberDisplay.slider,
-            tooltip="0: the published choice, with the strongest colours. Towards 1 the face comes closer to the "
-            "picture, its grayness included.",
-        )
+    tooltip = (
+        "0: the published choice, with the strongest colours. Towards 1 the face comes closer to the picture, its "
+        "grayness included."
     )
+    return host.advanced(share_input("fidelity", 0.0, tooltip))

@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import codeformer_core as core
 from ..codeformer_core.faces.regions import REGIONS, parse_regions
 from . import host
-from .restore import fidelity_input
+from .inputs import fidelity_input, share_input
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
 
 if TYPE_CHECKING:
@@ -187,14 +187,8 @@ def _paste_inputs() -> list[io.Input]:
             "outline: from forehead to chin, drawn from the landmarks. box: a soft-edged box. regions: only those "
             "named below.",
         ),
-        io.Float.Input(
-            "opacity",
-            default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            display_mode=io.NumberDisplay.slider,
-            tooltip="How much of the crop shows: 1 only it, 0.5 half it and half the background, 0 nothing.",
+        share_input(
+            "opacity", 1.0, "How much of the crop shows: 1 only it, 0.5 half it and half the background, 0 nothing."
         ),
         io.Combo.Input(
             "color_match",

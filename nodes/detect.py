@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import codeformer_core as core
 from . import choices, host
+from .inputs import LEFT_OUT, confidence_input, pixels_input
 from .load import detector_state, load_detector
 from .picker import face_outputs, face_values, picked_input, picker_view
 from .sockets import FaceDetectorType
@@ -133,30 +134,12 @@ def _inputs() -> list[io.Input]:
             tooltip="From Load Face Detector: finds the faces instead of the detector chosen below, and stays loaded "
             "when another input changes.",
         ),
-        io.Float.Input(
-            "confidence",
-            default=0.0,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            tooltip="How sure the detector must be that something is a face. Lower finds more faces and more that are "
-            "none. 0: the detector's own default (RetinaFace 0.8, starter detector 0.5, YuNet 0.75).",
-        ),
-        io.Float.Input(
-            "smallest_face",
-            default=0.0,
-            min=0.0,
-            max=4096.0,
-            step=1.0,
-            tooltip="Faces whose box is narrower or lower than this many pixels of the picture are left out. 0: none.",
-        ),
-        io.Float.Input(
+        confidence_input(),
+        pixels_input("smallest_face", LEFT_OUT),
+        pixels_input(
             "largest_face",
-            default=0.0,
-            min=0.0,
-            max=16384.0,
-            step=1.0,
-            tooltip="Faces whose box is wider or higher than this many pixels of the picture are left out. 0: none.",
+            "Faces whose box is wider or higher than this many pixels of the picture are left out. 0: none.",
+            most=16384.0,
         ),
         host.advanced(
             io.Boolean.Input(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import codeformer_core as core
 from . import host
-from .finding import finder, finding_inputs
+from .inputs import finder, finding_inputs
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
 
 if TYPE_CHECKING:

@@ -10,8 +10,18 @@ from torch import Tensor
 
 from .. import codeformer_core as core
 from . import host
+from .inputs import (
+    LEFT_ALONE,
+    confidence_input,
+    detector_input,
+    fidelity_input,
+    finder,
+    mask_input,
+    pixels_input,
+    share_input,
+)
 from .previews import before_and_after
-from .sockets import FaceDetectorType, FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
+from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
 
 if TYPE_CHECKING:
     from ..codeformer_core.faces.detection import FaceDetector
@@ -60,12 +70,11 @@ class FaceRestore(io.ComfyNode):
         selected_faces: Faces | None = None,
         upscale_model: Any = None,
     ) -> io.NodeOutput:
-        given = None if selected_faces is None else own_faces(selected_faces, "selected_faces")
         parser = face_restore_model.parser.value if mask == "face" else None
         restored = core.restore_images(
             image,
             restorer=face_restore_model.restorer,
-            detector=given or detector or face_restore_model.detector.value,
+            detector=finder(face_restore_model, detector, selected_faces, "selected_faces"),
             parser=parser,
             fidelity=fidelity,
             upscale=upscale,
@@ -86,28 +95,12 @@ class FaceRestore(io.ComfyNode):
         return io.NodeOutput(images_BHWC, masks_BHW, core.Faces.of(image, restored.faces), report, ui=compare)
 
 
-def fidelity_input() -> io.Input:
-    """The paper's w, as a slider."""
-    return io.Float.Input(
-        "fidelity",
-        default=0.5,
-        min=0.0,
-        max=1.0,
-        step=0.01,
-        display_mode=io.NumberDisplay.slider,
-        tooltip="0: cleanest faces, invented where the picture says little. 1: closest to the picture and its "
-        "faults. Around 0.5 suits most photos; go up when a face no longer looks like the person.",
-    )
-
-
 def _inputs() -> list[io.Input]:
     return [
         io.Image.Input("image", tooltip="Pictures of any size, RGB or RGBA; transparency is kept."),
         FaceRestoreModelType.Input("face_restore_model", tooltip="From Load Face Restore Model."),
         fidelity_input(),
-        FaceDetectorType.Input(
-            "detector", optional=True, tooltip="Finds the faces instead of the detector of the face restore model."
-        ),
+        detector_input(),
         FacesType.Input(
             "selected_faces",
             optional=True,
@@ -134,43 +127,18 @@ def _inputs() -> list[io.Input]:
 
 def _advanced_inputs() -> list[io.Input]:
     return [
-        io.Float.Input(
-            "confidence",
-            default=0.0,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            tooltip="How sure the detector must be that something is a face. Lower finds more faces and more that are "
-            "none. 0: the detector's own default (RetinaFace 0.8, starter detector 0.5, YuNet 0.75).",
-        ),
-        io.Float.Input(
-            "smallest_face",
-            default=0.0,
-            min=0.0,
-            max=4096.0,
-            step=1.0,
-            tooltip="Faces whose box is narrower or lower than this many pixels of the picture are left alone.",
-        ),
+        confidence_input(),
+        pixels_input("smallest_face", LEFT_ALONE),
         io.Combo.Input(
             "faces",
             options=["all", "largest", "center"],
             tooltip="Which faces of a picture are restored: all, the largest, or the one nearest to the middle.",
         ),
-        io.Combo.Input(
-            "mask",
-            options=["face", "outline", "box"],
-            tooltip="What is pasted. face: the face and its hair as the parser finds them; without a parser's file "
-            "(see Load Face Restore Model) the outline, and the report says so. outline: the face from forehead to "
-            "chin, drawn from its landmarks. box: a soft-edged box.",
-        ),
-        io.Float.Input(
+        mask_input("What is pasted."),
+        share_input(
             "opacity",
-            default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            display_mode=io.NumberDisplay.slider,
-            tooltip="How much of the restored face shows: 1 only it, 0.5 half it and half the picture, 0 nothing.",
+            1.0,
+            "How much of the restored face shows: 1 only it, 0.5 half it and half the picture, 0 nothing.",
         ),
         io.Boolean.Input(
             "parity",

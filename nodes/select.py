@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import codeformer_core as core
 from ..codeformer_core.faces.order import Order
 from . import host
+from .inputs import LEFT_OUT, pixels_input, share_input
 from .picker import face_outputs, face_values, picked_input, picker_view
 from .sockets import FacesType, own_faces
 
@@ -145,14 +146,7 @@ def _inputs() -> list[io.Input]:
             max=1024,
             tooltip="Keep so many faces of each picture, the first in the order above. 0: all.",
         ),
-        io.Float.Input(
-            "smallest_face",
-            default=0.0,
-            min=0.0,
-            max=4096.0,
-            step=1.0,
-            tooltip="Faces whose box is narrower or lower than this many pixels of the picture are left out. 0: none.",
-        ),
+        pixels_input("smallest_face", LEFT_OUT),
         io.Float.Input(
             "largest_turn",
             default=90.0,
@@ -163,13 +157,11 @@ def _inputs() -> list[io.Input]:
             "the camera, 60 drops profiles, 90 keeps all. Estimated from the landmarks, to about 10 degrees.",
         ),
         host.advanced(
-            io.Float.Input(
+            share_input(
                 "confidence",
-                default=0.0,
-                min=0.0,
-                max=1.0,
-                step=0.01,
-                tooltip="Faces that the detector was less sure of are left out. Higher keeps fewer. 0: all that came.",
+                0.0,
+                "Faces that the detector was less sure of are left out. Higher keeps fewer. 0: all that came.",
+                slider=False,
             )
         ),
         picked_input(),
