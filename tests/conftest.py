@@ -4,6 +4,7 @@ The repository's `nodes/` has the same import name as ComfyUI's `nodes.py`, so t
 `sys.path`: `codeformer_core` is found, and a ComfyUI checkout on the path keeps its own `nodes`.
 """
 
+import signal
 import sys
 from pathlib import Path
 
@@ -14,8 +15,16 @@ ROOT = str(Path(__file__).resolve().parents[1])
 sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
 
 
+# A job that a shell started in the background ignores interrupts, and so would every process that the tests start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `pytest -n 2 --dist loadgroup`, one process runs all tests in a host: they share its servers."""
-    for item in items:
-        if any(item.path.is_relative_to(folder) for folder in IN_A_HOST):
-            item.add_marker(pytest.mark.xdist_group("host"))
+    """With `pytest -n 2 --dist loadgroup`, one process runs all tests in a host, as they share its servers; and begins
+    with them, as they take as long as all others."""
+    in_a_host = [item for item in items if any(item.path.is_relative_to(folder) for folder in IN_A_HOST)]
+    for item in in_a_host:
+        item.add_marker(pytest.mark.xdist_group("host"))
+    chosen = set(in_a_host)
+    items[:] = [*in_a_host, *(item for item in items if item not in chosen)]

@@ -53,9 +53,6 @@ class Editor:
         """The workflow as the editor would save it."""
         return self.page.evaluate("() => JSON.parse(JSON.stringify(window.app.graph.serialize()))")
 
-    def has_setting(self, name: str) -> bool:
-        return self.page.evaluate("name => name in window.app.ui.settings.settingsLookup", name)
-
     def widget(self, kind: str, name: str) -> Any:
         """The value of a widget of the only node of this kind."""
         return self.page.evaluate(
