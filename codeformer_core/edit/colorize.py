@@ -116,7 +116,8 @@ def colorize_photos(
         _done_line(cropped.faces.count, restorer, fidelity, chroma_only),
         *pasted.summary().splitlines(),
     ]
-    return EditedPhotos(pasted.images_BHWC, pasted.masks_BHW, cropped.faces, tuple(lines))
+    # Cropping and pasting both say it when these are other pictures.
+    return EditedPhotos(pasted.images_BHWC, pasted.masks_BHW, cropped.faces, tuple(dict.fromkeys(lines)))
 
 
 def _coloured(crops_NHW3: Tensor, restorer: FaceRestorer, fidelity: float, report: OnProgress) -> Tensor:

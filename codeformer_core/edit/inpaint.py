@@ -140,7 +140,8 @@ def inpaint_photos(
         if gone := _gone(hole_SS):
             lines.append(f"picture {index + 1}, the face at ({_place(face.center_xy)}){gone}")
     lines += [*pasted.remarks, *_left_over(holes_BHW, pasted.masks_BHW, worked_on)]
-    return EditedPhotos(pasted.images_BHWC, pasted.masks_BHW, worked_on, tuple(lines))
+    # Cropping and pasting both say it when these are other pictures.
+    return EditedPhotos(pasted.images_BHWC, pasted.masks_BHW, worked_on, tuple(dict.fromkeys(lines)))
 
 
 def _filled(crops_NHW3: Tensor, holes_NHW: Tensor, restorer: FaceInpainter, report: OnProgress) -> Tensor:

@@ -222,9 +222,9 @@ def test_faces_that_are_given_replace_the_detection(photo):
         colorize_photos(photo.expand(2, -1, -1, -1), restorer=Painter(), finder=given)
 
 
-def test_faces_of_other_pictures_are_noticed(photo):
+def test_faces_of_other_pictures_are_noticed_and_told_once(photo):
     colorized = colorize_photos(1 - photo, restorer=Painter(), finder=Faces.of(photo, [[FACE]]))
-    assert "picture 1 looks like another picture" in colorized.summary()
+    assert colorized.summary().count("picture 1 looks like another picture") == 1
 
 
 def test_a_wrong_model_is_refused_before_any_face_is_looked_for(photo):
