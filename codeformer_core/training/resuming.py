@@ -63,7 +63,7 @@ def _learned(config: Mapping[str, Any], name: str) -> dict[str, Any]:
         "lpips_backbone": config["lpips_backbone"],
         "degradations": {key: value for key, value in config["degradations"].items() if key in used},
         "engine": {"seed": config["engine"]["seed"]},
-        "data": {"flip": config["data"]["flip"]},
+        "data": {key: config["data"][key] for key in ("flip", "tones")},
         "stages": {name: stage},
     }
 

@@ -100,6 +100,11 @@ def _train(
     freeze_all_but(stage.network, section.train)
     codes_N2T = None
     if files.codes is not None:
+        if config.data.tones > 0:
+            raise ValueError(
+                f"--codes {files.codes}: these are the codes of faces as they are, and data.tones {config.data.tones} "
+                "gives some other colours at each draw; leave --codes out, or set data.tones=0"
+            )
         codes_N2T = read_codes(files.codes, teacher_of(stage, "--codes").network, source)
     trainer = Trainer(stage, section, config.engine, processes, build_adversary(config, section, perceptual, processes))
     said = about_run(config, stage, source)

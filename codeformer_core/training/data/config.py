@@ -17,6 +17,7 @@ class DataConfig:
     `split_column`; rows whose column "kept" is 0 are left out.
     split_column: its values are "train" and "val" (or "validation"); rows with others are left out.
     flip: half of the draws are mirrored.
+    tones: the share of draws whose colours become an old photo's (gray, tinted, faded) before they are degraded, 0..1.
     cache: "none" decodes at every draw; "disk" keeps all faces decoded in one file; "device" keeps them in one tensor
     beside the network, without workers, and degrades there too.
     cache_folder: for "disk"; None: comfyui-codeformer/faces in the user's cache folder.
@@ -31,6 +32,7 @@ class DataConfig:
     manifest: str | None
     split_column: str
     flip: bool
+    tones: float
     cache: str
     cache_folder: str | None
     workers: int
@@ -45,6 +47,7 @@ class DataConfig:
             manifest=manifest,
             split_column="split",
             flip=False,
+            tones=0.0,
             cache="none",
             cache_folder=None,
             workers=0,
@@ -57,5 +60,7 @@ class DataConfig:
         if self.degrade_on not in PLACES_TO_DEGRADE:
             known = " or ".join(PLACES_TO_DEGRADE)
             raise ValueError(f"data.degrade_on: expected {known}, got {self.degrade_on!r}")
+        if not 0 <= self.tones <= 1:
+            raise ValueError(f"data.tones: expected a share from 0 (colours as they are) to 1, got {self.tones}")
         if self.workers < 0:
             raise ValueError(f"data.workers: expected 0 (read in the training process) or more, got {self.workers}")

@@ -28,6 +28,7 @@ from .config import DataConfig
 from .draws import Order, Place, Recipe, Request, draws_of, positions_of
 from .files import FaceSource
 from .flag import context_with_flags
+from .tones import in_tone
 from .work import IGNORED_SIGNALS, Assembler, Chance, Faces, Failure, begin_worker, chance_of
 
 logger = logging.getLogger(__name__)
@@ -131,7 +132,8 @@ class Feed:
             step += 1
 
     def _assembler(self) -> Assembler:
-        return Assembler(self._source, self._seed, self._config.flip, self._config.degrade_on == "worker")
+        config = self._config
+        return Assembler(self._source, self._seed, config.flip, config.tones, config.degrade_on == "worker")
 
     def _from_here(self) -> Iterator[Batch]:
         assembler = self._assembler()
@@ -178,7 +180,8 @@ class Feed:
         for request in self._requests():
             degradation = request.recipe.degradation
             chances = tuple(
-                chance_of(self._seed, face_draw, self._config.flip, degradation, side) for face_draw in request.draws
+                chance_of(self._seed, face_draw, self._config.flip, self._config.tones, degradation, side)
+                for face_draw in request.draws
             )
             indices = []
             for face_draw in request.draws:
@@ -191,6 +194,9 @@ class Feed:
             if flipped:
                 flipped_F = torch.tensor(flipped, device=self._device)
                 clean_B3HW[flipped_F] = clean_B3HW[flipped_F].flip(-1)
+            for face_3HW, chance in zip(clean_B3HW, chances, strict=True):
+                if chance.tone is not None:
+                    face_3HW.copy_(in_tone(face_3HW, chance.tone))
             yield self._finished(clean_B3HW, None, indices, chances, request.recipe)
 
     def _batch(self, faces: Faces | Failure) -> Batch:

@@ -1,4 +1,4 @@
-"""One micro step's faces: read, mirrored and degraded, here or in a worker process.
+"""One micro step's faces: read, mirrored, toned and degraded, here or in a worker process.
 
 Shape legend: B faces of this process's micro step, H W their size.
 """
@@ -20,6 +20,7 @@ from torch import Tensor
 from ..degradation import Degradation, Drawn, degrade_on_cpu, draw
 from .draws import FaceDraw, Recipe, Request, generator_of
 from .files import BrokenFace, FaceSource
+from .tones import Tone, draw_tone, in_tone
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +29,10 @@ IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True)
 class Chance:
-    """What chance decided about one draw. drawn: None without a degradation."""
+    """What chance decided about one draw. tone: None keeps the face's own. drawn: None without a degradation."""
 
     flipped: bool
+    tone: Tone | None
     drawn: Drawn | None
 
 
@@ -71,6 +73,7 @@ class Assembler:
     source: FaceSource
     seed: int
     flip: bool
+    tones: float
     degrades: bool
 
     def __getitem__(self, request: Request) -> Faces | Failure:
@@ -81,9 +84,14 @@ class Assembler:
             index = face_draw.index
             try:
                 index, face_HW3 = read_or_next(self.source, index, broken)
-                chance = chance_of(self.seed, face_draw, self.flip, request.recipe.degradation, face_HW3.shape[0])
+                chance = chance_of(
+                    self.seed, face_draw, self.flip, self.tones, request.recipe.degradation, face_HW3.shape[0]
+                )
                 if chance.flipped:
                     face_HW3 = np.ascontiguousarray(face_HW3[:, ::-1])
+                if chance.tone is not None:
+                    toned_3HW = in_tone(torch.from_numpy(face_HW3).permute(2, 0, 1), chance.tone)
+                    face_HW3 = np.ascontiguousarray(toned_3HW.permute(1, 2, 0).numpy())
                 clean.append(face_HW3)
                 if self.degrades and chance.drawn is not None:
                     degraded.append(degrade_on_cpu(face_HW3, chance.drawn))
@@ -104,12 +112,15 @@ class Assembler:
         )
 
 
-def chance_of(seed: int, face_draw: FaceDraw, flip: bool, degradation: Degradation | None, side: int) -> Chance:
-    """side: of the face in pixels. With and without `flip` the same degradation is drawn."""
+def chance_of(
+    seed: int, face_draw: FaceDraw, flip: bool, tones: float, degradation: Degradation | None, side: int
+) -> Chance:
+    """side: of the face in pixels. Whatever `flip` and `tones` are, the same degradation is drawn."""
     generator = generator_of(seed, face_draw.number)
     heads = bool(torch.rand((), generator=generator) < 0.5)
     drawn = None if degradation is None else draw(degradation, side, generator)
-    return Chance(flip and heads, drawn)
+    toned = bool(torch.rand((), generator=generator) < tones)
+    return Chance(flip and heads, draw_tone(generator) if toned else None, drawn)
 
 
 def read_or_next(source: FaceSource, index: int, broken: list[tuple[int, str]]) -> tuple[int, np.ndarray]:

@@ -187,7 +187,7 @@ def test_a_folder_of_photos_becomes_faces_with_a_manifest_to_train_on(photos, tm
         assert len(row["landmarks"].split()) == 10 and row["kept"] == "1"
         assert float(row["eye_distance"]) == pytest.approx(0.3 * math.dist(*TEMPLATE_XY[:2]), abs=0.1)
         assert float(row["padding"]) == 0 and float(row["sharpness"]) > 0
-    config = DataConfig("", None, str(tmp_path / "out" / "manifest.csv"), "split", True, "none", None, 0, "worker")
+    config = DataConfig("", None, str(tmp_path / "out" / "manifest.csv"), "split", True, 0.0, "none", None, 0, "worker")
     counts = {split: len(open_faces(config, split, 64)) for split in ("train", "validation")}
     assert counts == {"train": outcome.train, "validation": outcome.validation} and min(counts.values()) > 0
 

@@ -28,6 +28,7 @@ from codeformer_core.training.data.feed import Batch, Feed
 from codeformer_core.training.data.files import FileFaces
 from codeformer_core.training.data.flag import Flag
 from codeformer_core.training.data.sources import open_faces
+from codeformer_core.training.data.tones import Tone, draw_tone, in_tone
 from codeformer_core.training.data.work import Assembler
 from codeformer_core.training.degradation import PRESETS
 
@@ -55,7 +56,7 @@ def faces(tmp_path_factory) -> Path:
 
 
 def config(faces: Path | str, **changes) -> DataConfig:
-    plain = DataConfig(str(faces), None, None, "split", True, "none", None, 0, "worker")
+    plain = DataConfig(str(faces), None, None, "split", True, 0.0, "none", None, 0, "worker")
     return replace(plain, **changes)
 
 
@@ -177,6 +178,47 @@ def test_half_of_the_draws_are_mirrored_and_codes_with_them(faces):
     assert all((batch.codes_BT % 2 == 0).all() for batch in unflipped)
 
 
+@pytest.mark.parametrize("options", [{}, {"degrade_on": "device", "cache": "device"}])
+def test_a_share_of_the_draws_gets_the_tones_of_old_photos_and_all_else_stays(faces, options):
+    plain = taken(feed(config(faces, **options), batch_size=16), 20)
+    toned = taken(feed(config(faces, tones=0.25, **options), batch_size=16), 20)
+    changed = []
+    for before, after in zip(plain, toned, strict=True):
+        assert before.names == after.names
+        for row, pair in enumerate(zip(before.clean_B3HW, after.clean_B3HW, strict=True)):
+            changed.append(not torch.equal(*pair))
+            if before.degraded_B3HW is not None and not changed[-1]:
+                assert torch.equal(before.degraded_B3HW[row], after.degraded_B3HW[row])
+    assert abs(np.mean(changed) - 0.25) < 3 * math.sqrt(0.25 * 0.75 / len(changed))
+
+
+def test_tones_are_the_same_in_workers_and_on_the_device(faces):
+    by_worker = taken(feed(config(faces, tones=1.0)), 2)
+    by_device = taken(feed(config(faces, tones=1.0, degrade_on="device", cache="device")), 2)
+    assert all(map(torch.equal, *([batch.clean_B3HW for batch in each] for each in (by_worker, by_device))))
+
+
+def test_a_tone_maps_black_and_white_and_keeps_its_share_of_colour():
+    face_3HW = torch.tensor([[0, 255, 255], [0, 255, 0], [0, 255, 0]], dtype=torch.uint8)[:, None]
+    red = 255 * 0.299
+    gray = in_tone(face_3HW, Tone((0, 0, 0), (1, 1, 1), 0))
+    assert gray[:, 0].T.tolist() == [[0] * 3, [255] * 3, [round(red)] * 3]
+    brown = in_tone(face_3HW, Tone((0.2, 0.4, 0), (1, 0.8, 0.6), 0.5))
+    expected = [51 + 0.8 * red + (255 - red) / 2, 102 + 0.4 * red - red / 2, 0.6 * red - red / 2]
+    assert brown[:, 0, :2].T.tolist() == [[51, 102, 0], [255, 204, 153]]
+    assert brown[:, 0, 2].tolist() == [round(level) for level in expected]
+    assert torch.equal(in_tone(face_3HW, Tone((0, 0, 0), (1, 1, 1), 1)), face_3HW)
+
+
+def test_drawn_tones_are_of_three_kinds_and_leave_a_picture():
+    tones = [draw_tone(torch.Generator().manual_seed(seed)) for seed in range(600)]
+    gray = [tone for tone in tones if tone.color == 0]
+    assert all(len({*tone.dark_3}) == len({*tone.light_3}) == 1 for tone in gray)
+    assert 0.2 < len(gray) / len(tones) < 0.4
+    assert all(light - dark > 0.04 for tone in tones for dark, light in zip(tone.dark_3, tone.light_3, strict=True))
+    assert max(tone.color for tone in tones) > 1
+
+
 def test_the_recipe_is_that_of_the_step(faces):
     batches = taken(feed(config(faces, workers=1), accumulate=2, start_step=3), 4)
     assert [batch.recipe.fidelity for batch in batches] == [0.03, 0.03, 0.04, 0.04]
@@ -221,7 +263,7 @@ def test_a_run_with_too_many_broken_faces_ends(tmp_path):
 def test_what_goes_to_workers_is_small_and_whole(faces, tmp_path):
     for cache in ("none", "disk"):
         source = open_faces(config(faces, cache=cache, cache_folder=str(tmp_path)), "train", SIDE)
-        sent = pickle.dumps(Assembler(source, 7, True, True))
+        sent = pickle.dumps(Assembler(source, 7, True, 0.0, True))
         assert len(sent) < 300 * COUNT
         assert np.array_equal(pickle.loads(sent).source.read(3), source.read(3))
 
@@ -293,7 +335,7 @@ from codeformer_core.training.data.sources import open_faces
 
 asked = []
 signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
-config = DataConfig(sys.argv[1], None, None, "split", True, "none", None, 2, "worker")
+config = DataConfig(sys.argv[1], None, None, "split", True, 0.0, "none", None, 2, "worker")
 feed = Feed(open_faces(config, "train", 16), config=config, recipe_at=lambda step: Recipe(None, None), seed=1,
             batch_size=4, accumulate=1, place=Place(0, 1), start_step=0, device=torch.device("cpu"))
 batches = iter(feed)

@@ -35,7 +35,7 @@ def face(number: int, side: int = SIDE) -> Image.Image:
 
 
 def config(faces: Path | str, **changes) -> DataConfig:
-    return replace(DataConfig(str(faces), None, None, "split", True, "none", None, 0, "worker"), **changes)
+    return replace(DataConfig(str(faces), None, None, "split", True, 0.0, "none", None, 0, "worker"), **changes)
 
 
 def fill(folder: Path, numbers=range(COUNT), side: int = SIDE) -> Path:

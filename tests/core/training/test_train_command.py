@@ -139,6 +139,8 @@ def test_codes_of_another_teacher_and_of_other_faces(train, tiny, run_stage, tin
         (fewer / path.name).write_bytes(path.read_bytes())
     words = ("--teacher", str(tiny_teacher), "--codes", str(codes))
     refused(train("stage2", *words, faces=fewer), "--codes", "other faces", "train codes")
+    refused(train("stage2", *words, "--set", "data.tones=0.5"), "--codes", "data.tones 0.5", "leave --codes out")
+    refused(train("stage2", *words, "--set", "data.tones=2"), "data.tones", "a share from 0")
     refused(
         train("stage2", "--teacher", str(tiny_teacher), "--codes", str(tiny_teacher / "config.json")),
         "config.json",
