@@ -1,4 +1,4 @@
-"""The command line: `python -m codeformer_core restore | demo | weights | train | evaluate`, or `codeformer ...`.
+"""The command line: `python -m codeformer_core VERB ...`, or `codeformer VERB ...`.
 
 Exit codes: 0 done; 1 something failed, and a line on stderr says what; 2 the command was typed wrongly, and
 nothing was begun; 130 stopped by Ctrl-C, 143 and 129 by a request to end or a closed terminal.
@@ -24,6 +24,8 @@ from .commands.errors import FAILED, INTERRUPTED, USAGE, Stopped, UsageError, on
 # is asked for is imported, and modules import torch when they run, so that --help comes at once.
 _COMMANDS = {
     "restore": (".commands.restore", "restore the faces in pictures"),
+    "colorize": (".commands.colorize", "give colour to the faces in pictures"),
+    "inpaint": (".commands.inpaint", "fill what is painted over in the faces of pictures"),
     "demo": (".commands.demo", "restore the example photo"),
     "weights": (".commands.weights", "list, download, convert and verify model files"),
     "train": (".commands.train", "train a model of your own, from photos to a file"),

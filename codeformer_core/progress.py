@@ -9,6 +9,8 @@ OnProgress = Callable[[str, int, int], None]
 
 FINDING = "finding faces"
 RESTORING = "restoring faces"
+COLORIZING = "colorizing faces"
+FILLING = "filling faces"
 PASTING = "pasting faces"
 
 

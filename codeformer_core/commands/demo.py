@@ -82,7 +82,7 @@ def _restore(
 ) -> int:
     from ..files import write_picture
     from ..restore import restore_images
-    from .restore import side_by_side
+    from .batch import side_by_side
     from .tools import installed_parser, starter_remark
     from .trial import try_restorer
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 Loaded = TypeVar("Loaded")
 
 _PARSER = "parsenet"
+# task -> what it is called in messages, and the published model for it
+_TASKS = {
+    "restoration": ("restoring", "codeformer"),
+    "colorization": ("colorizing", "codeformer_colorization"),
+    "inpainting": ("inpainting", "codeformer_inpainting"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,9 @@ class Tools:
     notes: tuple[str, ...]
 
 
-def load_tools(args: argparse.Namespace, console: Console) -> Tools:
-    """Load what `args` asks for. Raises UsageError for a device that isn't there, WeightsError (with what to
-    do) for missing or wrong files, ImportError with the cure for a missing package."""
+def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
+    """Load what `args` asks for, with a model for `task`. Raises UsageError for a device that isn't there,
+    WeightsError (with what to do) for missing or wrong files, ImportError with the cure for a missing package."""
     device = choose_device(args.device)
     roots = default_roots()
 
@@ -70,11 +76,12 @@ def load_tools(args: argparse.Namespace, console: Console) -> Tools:
         if remark := starter_remark(model):
             notes.append(f"model {model}, because {RESTORERS[0]} is not installed; {remark}")
     restorer = load(partial(load_restorer, dtype=getattr(torch, args.dtype)), model)
-    if restorer.task != "restoration":
+    if restorer.task != task:
         # The pipeline would say so for every single picture.
+        doing, fitting = _TASKS[task]
         raise WeightsError(
-            f"--model {args.model}: {restorer.name} is a model for {restorer.task}; restoring faces needs one for "
-            "restoration: --model codeformer"
+            f"--model {args.model}: {restorer.name} is a model for {restorer.task}; {doing} faces needs one for "
+            f"{task}: --model {fitting}"
         )
     if args.aligned:
         return Tools(restorer, None, None, "box", _with_cure(notes))
@@ -84,10 +91,11 @@ def load_tools(args: argparse.Namespace, console: Console) -> Tools:
         detector_name = choose_detector(roots, args.download)
         if detector_name != DETECTORS[0]:
             notes.append(f"detector {detector_name}, because {DETECTORS[0]} is not installed")
-    mask: MaskKind = "face" if args.mask == "auto" else args.mask
-    parsed = args.mask == "face" or (args.mask == "auto" and (args.download or not _is_missing(_PARSER, roots)))
+    wanted: MaskKind | Literal["auto"] = getattr(args, "mask", "box")
+    mask: MaskKind = "face" if wanted == "auto" else wanted
+    parsed = wanted == "face" or (wanted == "auto" and (args.download or not _is_missing(_PARSER, roots)))
     if mask == "face" and not parsed:
-        shape = "soft box" if args.parity else "outline from landmarks"
+        shape = "soft box" if getattr(args, "parity", False) else "outline from landmarks"
         notes.append(f"mask {shape}, because {_PARSER} is not installed")
     try:
         # Every face needs OpenCV. What is wrong with it, or with YuNet, is said here once and not for every picture.

@@ -16,7 +16,7 @@ from ..faces.colour import with_luma_of
 from ..faces.detection import FaceDetector
 from ..faces.found import Faces
 from ..faces.parsing import FaceParser
-from ..progress import OnProgress, no_progress
+from ..progress import COLORIZING, OnProgress, no_progress
 from ..restorer import FaceRestorer, check_fidelity
 from ..results import face_count
 from ..steps.crop import crop_faces, resized_remark
@@ -24,8 +24,6 @@ from ..steps.network import through_network
 from ..steps.paste import paste_faces
 from ..steps.shapes import PasteShape
 from .photos import EditedPhotos, check_task, faces_of
-
-COLORIZING = "colorizing faces"
 
 
 @dataclass(frozen=True, eq=False)

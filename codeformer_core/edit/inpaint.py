@@ -18,7 +18,7 @@ from ..faces.detection import FaceDetector
 from ..faces.found import Faces
 from ..faces.geometry import CROP_SIZE, estimate_alignment
 from ..faces.gray import LUMA_RGB, is_gray
-from ..progress import OnProgress, no_progress
+from ..progress import FILLING, OnProgress, no_progress
 from ..restorer import FaceInpainter
 from ..results import face_count
 from ..steps.crop import crop_faces, resized_remark
@@ -28,7 +28,6 @@ from ..steps.shapes import PasteShape
 from .holes import covered_face, hole_in_crop, hole_in_network_size, holes_of, nothing_marked, with_soft_edge
 from .photos import EditedPhotos, check_task, faces_of
 
-FILLING = "filling faces"
 # Of the face's outline: above it there is nothing to tell whose face it was.
 FACE_GONE = 0.9
 # Parts of a mask below this are not worth a line.

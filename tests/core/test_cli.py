@@ -602,7 +602,7 @@ def test_errors_about_weights_stay_weights_errors(fakes, monkeypatch):
     monkeypatch.setattr(tools, "load_restorer", fail)
     args = argparse.Namespace(device="cpu", dtype="float32", model="x.pth", download=False)
     with pytest.raises(WeightsError, match=r"^broken file x\.pth$"):
-        tools.load_tools(args, console.Console(io.StringIO(), io.StringIO()))
+        tools.load_tools(args, "restoration", console.Console(io.StringIO(), io.StringIO()))
 
 
 @pytest.mark.parametrize("words", [["--help"], ["restore", "--help"]])

@@ -1,0 +1,183 @@
+"""What restore, colorize and inpaint share: many picture files through one piece of work, with words for each.
+
+One picture's failure doesn't stop the others, and nothing is written that isn't whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from .console import Console
+from .errors import FAILED, OK, UsageError, one_line
+from .inputs import Job, plan_jobs
+from .values import device, number
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .tools import Tools
+
+_READING, _WRITING = "reading", "writing"
+_PACKAGE = __package__.partition(".")[0] if __package__ else "codeformer_core"
+
+OnStage = Callable[[str, int, int], None]
+
+# What only matters where faces are looked for and pasted, with its value when it isn't given.
+_FACE_OPTIONS = {"detector": "auto", "confidence": None, "smallest_face": 0.0, "mask": "auto"}
+
+
+@dataclass(frozen=True)
+class Verb:
+    """task: what the model must be for. stages: their names, with the share of a picture's time at which each begins.
+    work: (job, picture, tools, on_stage) -> the new picture, and what was done in words."""
+
+    task: str
+    stages: dict[str, float]
+    work: Callable[[Job, Tensor, Tools, OnStage], tuple[Tensor, str]]
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="pictures, folders of pictures, patterns like *.jpg")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="folder for the results (or a picture, for one picture)"
+    )
+
+
+def add_faces(parser: argparse.ArgumentParser, masks: tuple[str, ...] = ()) -> None:
+    """Where faces are looked for, and how they are pasted; `masks`: their shapes, none where that is no choice."""
+    faces = parser.add_argument_group("faces")
+    faces.add_argument(
+        "--detector",
+        default="auto",
+        metavar="NAME|FILE",
+        help="auto (default: the best that is installed), retinaface_resnet50, retinaface_mobile0.25, "
+        "starter_detector or yunet",
+    )
+    faces.add_argument("--confidence", type=number(0, 1), help="least score of a face (default: the detector's own)")
+    faces.add_argument(
+        "--smallest-face",
+        type=number(0),
+        default=0.0,
+        metavar="PIXELS",
+        help="leave faces smaller than this as they are",
+    )
+    if masks:
+        faces.add_argument(
+            "--mask",
+            choices=("auto", *masks),
+            default="auto",
+            help="how a face is pasted: in its own shape (needs ParseNet), in an outline drawn from its landmarks, or "
+            "as a soft box; auto: face if ParseNet is installed, else outline",
+        )
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--compare", action="store_true", help="write NAME_compare.png too: before | after")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    parser.add_argument("--download", action="store_true", help="fetch models that are missing")
+    parser.add_argument("--device", type=device, default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default %(default)s")
+
+
+def refuse_useless_options(args: argparse.Namespace, more: Mapping[str, object] = MappingProxyType({})) -> None:
+    """Raise UsageError for options that mean nothing beside --aligned. more: a verb's own, with their defaults."""
+    if not args.aligned:
+        return
+    options = {**_FACE_OPTIONS, **more}
+    given = [name for name, default in options.items() if getattr(args, name, default) != default]
+    if given:
+        names = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise UsageError(f"{names}: no effect with --aligned, which takes the inputs as face crops; leave it out")
+
+
+def run_batch(args: argparse.Namespace, verb: Verb) -> int:
+    """Returns the exit code."""
+    console = Console(sys.stdout, sys.stderr)
+    jobs = plan_jobs(args.inputs, args.output, compare=args.compare, overwrite=args.overwrite)
+    with console.showing_logs(logging.getLogger(_PACKAGE)), warnings.catch_warnings():
+        # Pillow's remarks about odd metadata; what matters is raised or logged by us, with the file's name.
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+        # Here and not above: torch takes a second or more, which --help and typing errors need not wait for.
+        from .tools import load_tools
+
+        tools = load_tools(args, verb.task, console)
+        for note in tools.notes:
+            console.complain(f"note: {note}")
+        _make_folder(jobs[0].output.parent)
+        failed = [
+            job for index, job in enumerate(jobs) if not _attempt(job, index, len(jobs), args, verb, tools, console)
+        ]
+    if failed and len(jobs) > 1:
+        console.complain(f"{len(failed)} of {len(jobs)} pictures failed; the lines above say why")
+    return FAILED if failed else OK
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(f"{folder}: this folder can't be made ({reason}); name another one with -o") from error
+
+
+def _attempt(
+    job: Job, index: int, count: int, args: argparse.Namespace, verb: Verb, tools: Tools, console: Console
+) -> bool:
+    """Whether the picture was worked on and written; if not, stderr says why."""
+    begins = {_READING: 0.0, **verb.stages, _WRITING: 0.95, "": 1.0}
+    stages = list(begins)
+
+    def on_stage(stage: str, done: int, total: int) -> None:
+        begin, end = begins[stage], begins[stages[stages.index(stage) + 1]]
+        share = (index + begin + (end - begin) * done / max(total, 1)) / count
+        text = f"{index + 1}/{count} {job.source.name}: {stage} {done}/{total}"
+        console.progress(share, text, at_once=done == 0)
+
+    started = time.monotonic()
+    try:
+        words = _through_files(job, args, verb, tools, on_stage)
+    except Exception as error:  # noqa: BLE001 - reported here, counted by the caller; the other pictures go on
+        console.clear()
+        if args.debug:
+            traceback.print_exc()
+        text = one_line(error)
+        console.complain(f"error: {text if str(job.source) in text else f'{job.source}: {text}'}")
+        return False
+    console.line(f"{job.source} -> {job.output}: {words} ({time.monotonic() - started:.1f} s)")
+    return True
+
+
+def _through_files(job: Job, args: argparse.Namespace, verb: Verb, tools: Tools, on_stage: OnStage) -> str:
+    """Read, work, write. Returns what was done, in words."""
+    from ..files import read_picture, write_picture
+
+    on_stage(_READING, 0, 1)
+    picture = read_picture(job.source)
+    made_HWC, words = verb.work(job, picture.image_HWC, tools, on_stage)
+    on_stage(_WRITING, 0, 1)
+    write_picture(job.output, replace(picture, image_HWC=made_HWC), overwrite=args.overwrite)
+    if job.compare is not None:
+        pair_HWC = side_by_side(picture.image_HWC, made_HWC)
+        write_picture(job.compare, replace(picture, image_HWC=pair_HWC), overwrite=args.overwrite)
+    return words
+
+
+def side_by_side(before_HWC: Tensor, after_HWC: Tensor) -> Tensor:
+    """before | after, the first one brought to the second one's size."""
+    import torch
+
+    from .. import images as pictures
+
+    height, width = after_HWC.shape[:2]
+    before_HWC = pictures.resize(before_HWC[None], height, width, mode="bicubic")[0]
+    return torch.cat([before_HWC.clamp(0, 1), after_HWC.to(before_HWC)], dim=1)

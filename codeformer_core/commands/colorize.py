@@ -1,0 +1,78 @@
+"""`python -m codeformer_core colorize`: colour for the faces in picture files."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from ..progress import COLORIZING, FINDING, PASTING
+from .batch import OnStage, Verb, add_faces, add_files, add_running, refuse_useless_options, run_batch
+from .inputs import Job
+from .values import number
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .tools import Tools
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` its arguments; `run` takes what it parsed."""
+    add_files(parser)
+    parser.add_argument(
+        "-w",
+        "--fidelity",
+        type=number(0, 1),
+        default=0.0,
+        help="0: the published choice, with the strongest colours (default); towards 1 closer to the picture, its "
+        "grayness included",
+    )
+    parser.add_argument(
+        "--paste",
+        choices=("colour", "face"),
+        help="colour: the picture keeps its brightness and every detail (default); face: the network's redrawn face, "
+        "as the official script gives it (default with --aligned)",
+    )
+    parser.add_argument(
+        "--aligned", action="store_true", help="the inputs are face crops, aligned as FFHQ is: colorize them whole"
+    )
+    parser.add_argument(
+        "--model",
+        default="codeformer_colorization",
+        metavar="NAME|FILE",
+        help="default %(default)s; a name that `weights list` shows, or a file",
+    )
+    add_faces(parser, masks=("face", "outline", "box"))
+    add_running(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out what `add_arguments` parsed; returns the exit code."""
+    refuse_useless_options(args)
+    paste = args.paste or ("face" if args.aligned else "colour")
+
+    def work(_job: Job, image_HWC: Tensor, tools: Tools, on_stage: OnStage) -> tuple[Tensor, str]:
+        from ..edit.colorize import colorize_aligned, colorize_photos
+        from ..steps.shapes import PasteShape
+
+        chosen = {
+            "restorer": tools.restorer,
+            "fidelity": args.fidelity,
+            "chroma_only": paste == "colour",
+            "on_progress": on_stage,
+        }
+        if tools.detector is None:
+            result = colorize_aligned(image_HWC[None], **chosen)
+        else:
+            result = colorize_photos(
+                image_HWC[None],
+                finder=tools.detector,
+                parser=tools.parser,
+                shape=PasteShape(tools.mask),
+                confidence=args.confidence,
+                smallest_face=args.smallest_face,
+                **chosen,
+            )
+        return result.images_BHWC[0], "; ".join(result.lines)
+
+    return run_batch(args, Verb("colorization", {FINDING: 0.05, COLORIZING: 0.15, PASTING: 0.85}, work))

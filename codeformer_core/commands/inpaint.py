@@ -1,0 +1,86 @@
+"""`python -m codeformer_core inpaint`: holes in the faces of picture files made new."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..pictures.suffixes import READABLE
+from ..progress import FILLING, FINDING, PASTING
+from .batch import OnStage, Verb, add_faces, add_files, add_running, refuse_useless_options, run_batch
+from .errors import UsageError
+from .inputs import Job
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .tools import Tools
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` its arguments; `run` takes what it parsed."""
+    add_files(parser)
+    parser.add_argument(
+        "--holes",
+        type=Path,
+        metavar="PICTURE|FOLDER",
+        help="what is to be filled: a picture that is white there and black elsewhere, for all inputs, or a folder of "
+        "such pictures with the inputs' names; without it pure white pixels are filled, as the official script does",
+    )
+    parser.add_argument(
+        "--aligned", action="store_true", help="the inputs are face crops, aligned as FFHQ is: fill them whole"
+    )
+    parser.add_argument(
+        "--model",
+        default="codeformer_inpainting",
+        metavar="NAME|FILE",
+        help="default %(default)s; a name that `weights list` shows, or a file",
+    )
+    add_faces(parser)
+    add_running(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out what `add_arguments` parsed; returns the exit code."""
+    refuse_useless_options(args)
+    if args.holes is not None and not args.holes.exists():
+        raise UsageError(f"--holes {args.holes}: there is no such file or folder")
+
+    def work(job: Job, image_HWC: Tensor, tools: Tools, on_stage: OnStage) -> tuple[Tensor, str]:
+        from ..edit.inpaint import inpaint_aligned, inpaint_photos
+
+        mask_BHW = None if args.holes is None else _holes(args.holes, job.source)
+        if tools.detector is None:
+            result = inpaint_aligned(image_HWC[None], restorer=tools.restorer, mask_BHW=mask_BHW, on_progress=on_stage)
+        else:
+            result = inpaint_photos(
+                image_HWC[None],
+                restorer=tools.restorer,
+                finder=tools.detector,
+                mask_BHW=mask_BHW,
+                confidence=args.confidence,
+                smallest_face=args.smallest_face,
+                on_progress=on_stage,
+            )
+        return result.images_BHWC[0], "; ".join(result.lines)
+
+    return run_batch(args, Verb("inpainting", {FINDING: 0.05, FILLING: 0.15, PASTING: 0.85}, work))
+
+
+def _holes(place: Path, source: Path) -> Tensor:
+    """mask_BHW of one picture, 1 where it is to be filled."""
+    from .. import images as pictures
+    from ..faces.gray import LUMA_RGB
+    from ..files import read_picture
+
+    path = place
+    if place.is_dir():
+        found = [
+            path for path in sorted(place.iterdir()) if path.stem == source.stem and path.suffix.lower() in READABLE
+        ]
+        if not found:
+            raise ValueError(f"--holes {place}: holds no picture called {source.stem}; add one, black to fill nothing")
+        path = found[0]
+    rgb_BHW3 = pictures.take_apart(read_picture(path).image_HWC[None]).rgb_BHW3
+    return rgb_BHW3 @ rgb_BHW3.new_tensor(LUMA_RGB)
