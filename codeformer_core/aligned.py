@@ -29,22 +29,25 @@ def restore_aligned(
     """Restore pictures that are aligned faces (FFHQ template, any size) -> images_BHWC of the same size, float32.
 
     images_BHWC: floats in [0, 1], gray, RGB or RGBA; alpha is kept. fidelity: 0 best quality .. 1 closest to the input.
+    A picture of one single colour shows no face and stays.
     Raises ValueError naming the input and the cure.
     """
     check_restorer(restorer, fidelity, batch_size)
     pictures.check_layout(images_BHWC)
     require_memory(images_BHWC, plan_sizes(images_BHWC.shape[1], images_BHWC.shape[2], 1.0, parity=False))
     source = pictures.take_apart(images_BHWC)
-    restored_BHW3 = through_network(
-        source.rgb_BHW3,
+    shown = [index for index, image_HW3 in enumerate(source.rgb_BHW3) if not pictures.is_of_one_colour(image_HW3)]
+    restored_BHW3 = source.rgb_BHW3.clone(memory_format=torch.contiguous_format)
+    restored_BHW3[shown] = through_network(
+        source.rgb_BHW3[shown],
         lambda faces_B3SS, _: restorer.restore(faces_B3SS, fidelity),
         batch_size or restorer.faces_at_once(),
         RESTORING,
         on_progress or no_progress,
     )
-    for index, original_HW3 in enumerate(source.rgb_BHW3):
-        if is_gray(original_HW3):
-            restored_BHW3[index] = _toned(restored_BHW3[index], original_HW3)
+    for index in shown:
+        if is_gray(source.rgb_BHW3[index]):
+            restored_BHW3[index] = _toned(restored_BHW3[index], source.rgb_BHW3[index])
     return pictures.put_together(restored_BHW3, source.alpha_BHW1)
 
 

@@ -103,6 +103,11 @@ def put_together(rgb_BHW3: Tensor, alpha_BHW1: Tensor | None) -> Tensor:
     return torch.cat((rgb_BHW3, resize(alpha_BHW1.to(rgb_BHW3.device), height, width)), dim=-1)
 
 
+def is_of_one_colour(image_HWC: Tensor) -> bool:
+    """Whether all pixels are equal: nothing to work on, or what stands for a picture that isn't there."""
+    return bool((image_HWC == image_HWC[:1, :1]).all())
+
+
 def resize(images_BHWC: Tensor, height: int, width: int, mode: ResizeMode = "bilinear") -> Tensor:
     """Resize; area-weighted when shrinking. The same tensor comes back when the size already fits."""
     if images_BHWC.shape[1:3] == (height, width):

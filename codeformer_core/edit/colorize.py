@@ -19,7 +19,7 @@ from ..faces.parsing import FaceParser
 from ..progress import COLORIZING, OnProgress, no_progress
 from ..restorer import FaceRestorer, check_fidelity
 from ..results import face_count
-from ..steps.crop import crop_faces, resized_remark
+from ..steps.crop import blank_remarks, crop_faces, resized_remark
 from ..steps.network import through_network
 from ..steps.paste import paste_faces
 from ..steps.shapes import PasteShape
@@ -59,7 +59,7 @@ def colorize_aligned(
     require_memory(images_BHWC, plan_sizes(height, width, 1.0, parity=False))
     source = pictures.take_apart(images_BHWC, "face crops")
     result_BHW3 = source.rgb_BHW3.clone(memory_format=torch.contiguous_format)
-    shown = [index for index, crop_HW3 in enumerate(source.rgb_BHW3) if not _is_of_one_colour(crop_HW3)]
+    shown = [index for index, crop_HW3 in enumerate(source.rgb_BHW3) if not pictures.is_of_one_colour(crop_HW3)]
     coloured_NHW3 = _coloured(source.rgb_BHW3[shown], restorer, fidelity, on_progress or no_progress)
     for index, face_HW3 in zip(shown, coloured_NHW3, strict=True):
         result_BHW3[index] = with_luma_of(face_HW3, source.rgb_BHW3[index]) if chroma_only else face_HW3
@@ -67,7 +67,7 @@ def colorize_aligned(
     lines = [
         _done_line(len(shown), restorer, fidelity, chroma_only),
         *resized_remark(height, width),
-        *(f"crop {index + 1} is of one colour and shows no face: it stays as it was" for index in blank),
+        *blank_remarks(blank),
     ]
     return ColorizedFaces(pictures.put_together(result_BHW3, source.alpha_BHW1), tuple(lines))
 
@@ -127,11 +127,6 @@ def _coloured(crops_NHW3: Tensor, restorer: FaceRestorer, fidelity: float, repor
         COLORIZING,
         report,
     )
-
-
-def _is_of_one_colour(crop_HW3: Tensor) -> bool:
-    """What stands for the crops where no face was found, for one."""
-    return bool((crop_HW3 == crop_HW3[:1, :1]).all())
 
 
 def _done_line(count: int, restorer: FaceRestorer, fidelity: float, chroma_only: bool) -> str:

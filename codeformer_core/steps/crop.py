@@ -5,6 +5,7 @@ Shape legend: B pictures, H W their height and width, C channels (1 to 4); N fac
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -70,6 +71,11 @@ def resized_remark(height: int, width: int) -> list[str]:
     if (height, width) == (CROP_SIZE, CROP_SIZE):
         return []
     return [f"crops of {width}x{height} pixels were resized to {CROP_SIZE}x{CROP_SIZE} and back"]
+
+
+def blank_remarks(blank: Iterable[int]) -> list[str]:
+    """What a report says of crops, counted from 0, on which there is nothing to see: the placeholder, for one."""
+    return [f"crop {index + 1} is of one colour and shows no face: it stays as it was" for index in blank]
 
 
 def placeholder_crop() -> Tensor:

@@ -743,6 +743,15 @@ def test_aligned_faces_go_in_batches_with_progress():
     assert told == [("restoring faces", done, 5) for done in (0, 2, 4, 5)]
 
 
+def test_a_crop_that_shows_nothing_stays_as_it_is():
+    given = pictures(3)
+    given[1] = 0.5
+    restorer = WatchedRestorer()
+    result = cf.restore_aligned(given, restorer=restorer)
+    assert torch.equal(result[1], given[1]) and sum(restorer.batches) == 2
+    assert not torch.equal(result[0], given[0]) and not torch.equal(result[2], given[2])
+
+
 # --- with a network --------------------------------------------------------------------------------------------------
 
 
