@@ -17,11 +17,13 @@ from .faces.starter.detector import build_starter_detector, is_starter_detector
 from .faces.yunet import YuNetDetector
 from .networks.blocks import Operations
 from .restorer import Restorer
+from .weights.borrowed import claims, open_borrowed
 from .weights.catalog import CatalogEntry, find_entry, unknown_name
 from .weights.detect import build, identify
 from .weights.download import download as fetch
 from .weights.folders import ASSETS_FOLDER, default_roots, download_folder, find_weights
 from .weights.load import WeightsError, read_metadata, read_state_dict
+from .weights.relatives import build_relative, find_relative
 
 Loaded = TypeVar("Loaded")
 DownloadProgress = Callable[[int, int | None], None]
@@ -51,11 +53,20 @@ def load_restorer(
         path = locate(source, roots=roots, download=download, on_progress=on_progress)
         name, state, said = path.name, read_state_dict(path), read_metadata(path)
     dtype = dtype or torch.float32
-    identity = identify(state, name, said)
-    network = build(state, identity, device=device, dtype=dtype, operations=operations)
+    place = {"device": device, "dtype": dtype, "operations": operations}
+    if borrowed := claims(state):
+        architecture, task, operations = borrowed, "restoration", torch.nn
+        network = open_borrowed(state, borrowed, name, device, dtype)
+    elif relative := find_relative(state, name):
+        architecture, task = relative.architecture, "restoration"
+        network = build_relative(state, relative, **place)
+    else:
+        identity = identify(state, name, said)
+        architecture, task = identity.architecture, identity.task
+        network = build(state, identity, **place)
     return Restorer(
-        architecture=identity.architecture,
-        task=identity.task,
+        architecture=architecture,
+        task=task,
         name=name,
         module=network,
         device=torch.device(device),

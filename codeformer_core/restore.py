@@ -25,7 +25,7 @@ from .faces.published import published_paste_matrix
 from .faces.selection import Selection, SkippedFace, Which, check_smallest_face, check_which, choose_faces
 from .faces.types import Face, FaceCrop
 from .progress import RESTORING, OnProgress, no_progress
-from .restorer import FaceRestorer, check_fidelity
+from .restorer import FaceRestorer, at_fidelity, check_fidelity, restore_faces
 from .results import RestoredImages
 from .steps.detect import NO_FACE_SHAPE, detect_in_batches
 from .steps.paste import enlarged_face
@@ -154,7 +154,7 @@ def restore_images(
         ),
         crops=tuple(crops),
         finder=detector.name if not isinstance(detector, Faces) else None,
-        restorer=f"{restorer.name} at fidelity {fidelity:g}, mask: {shape_words}"
+        restorer=f"{restorer.name}{at_fidelity(restorer, fidelity)}, mask: {shape_words}"
         + (", published recipe" if parity else ""),
         remarks=tuple(remarks),
     )
@@ -219,8 +219,8 @@ def _restore(
         crops_N3HW = torch.stack(
             [crop_face(rgb_BHW3[placement.picture], placement.matrix, parity=parity) for placement in chosen]
         )
-        network_N3HW = restorer.restore(crops_N3HW * 2 - 1, fidelity)
         landmarks_N52 = np.stack([placement.landmarks_in_crop() for placement in chosen])
+        network_N3HW = restore_faces(restorer, crops_N3HW * 2 - 1, fidelity, torch.from_numpy(landmarks_N52))
         shapes_NHW = shapes_of(network_N3HW, landmarks_N52) if shapes_of else None
         faces_N3HW = (network_N3HW + 1) / 2
         if parity:

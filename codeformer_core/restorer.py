@@ -10,20 +10,16 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from . import memory
-from .networks.codeformer import CodeFormer
-from .networks.vqgan import VQAutoencoder
+from .recipes import Network, Recipe, Wish, recipe_of
 
 logger = logging.getLogger(__name__)
 
-# Peak activations of one face, in numbers per pixel and base channel. The published network takes 7 on a CPU
-# (460 MiB in float32); the rest is room for a GPU's workspaces.
-FLOATS_PER_PIXEL_AND_CHANNEL = 12
 MOST_FACES_ON_GPU = 8
 # Side of the crops that pictures are cut into; a network of one's own may have been trained for others.
 USUAL_FACE_SIZE = 512
@@ -57,7 +53,8 @@ class FaceInpainter(FaceRestorer, Protocol):
 
 @dataclass(frozen=True)
 class Restorer:
-    """architecture: "codeformer" or "vqgan"; task: "restoration", "colorization", "inpainting" or "autoencoder".
+    """architecture: "codeformer", "vqfr", "dfdnet", "gfpgan", "restoreformer" or "vqgan" (an autoencoder, which
+    restores nothing); task: "restoration", "colorization", "inpainting" or "autoencoder".
 
     name: where it came from, for messages. device, dtype: where and in what precision faces are computed.
     casts_weights: the module's layers bring their weights to the input's device and precision by themselves.
@@ -66,20 +63,31 @@ class Restorer:
     architecture: str
     task: str
     name: str
-    module: VQAutoencoder = field(repr=False)
+    module: Network = field(repr=False)
     device: torch.device
     dtype: torch.dtype
     casts_weights: bool = False
 
     @property
     def face_size(self) -> int:
-        return self.module.config.image_size
+        """Side of its faces in pixels; an autoencoder's too."""
+        recipe = recipe_of(self.architecture)
+        return recipe.face_size(self.module) if recipe else self.module.config.image_size
+
+    @property
+    def uses_fidelity(self) -> bool:
+        """Whether `fidelity` changes anything."""
+        return self._recipe.uses_fidelity(self.module)
+
+    @property
+    def takes_landmarks(self) -> bool:
+        """Whether `restore` makes use of the faces' own landmarks."""
+        return self._recipe.takes_landmarks
 
     @property
     def bytes_per_face(self) -> int:
         """Estimate of the activations that one face needs at the network's widest point."""
-        config = self.module.config
-        return config.image_size**2 * config.base_channels * FLOATS_PER_PIXEL_AND_CHANNEL * self.dtype.itemsize
+        return self._recipe.floats_per_face(self.module) * self.dtype.itemsize
 
     def faces_at_once(self) -> int:
         """More are no faster: a CPU is busy with one face, a GPU with a few."""
@@ -91,16 +99,18 @@ class Restorer:
         """The same module, its faces computed on `device`; whoever owns the module has moved it there."""
         return dataclasses.replace(self, device=torch.device(device))
 
-    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, landmarks_B52: Tensor | None = None) -> Tensor:
         """-> restored_B3HW float32, RGB [-1, 1], clamped, on the faces' device.
 
         fidelity: 0 (best quality) .. 1 (closest to the input). Colorization checkpoints were published for 0,
-        inpainting ones for `inpaint`. Raises ValueError for a fidelity outside [0, 1] and for faces of another size.
+        inpainting ones for `inpaint`. landmarks_B52: the five points in pixels of each face, for networks that take
+        them; None: where the template has them.
+        Raises ValueError for a fidelity outside [0, 1] and for faces of another size.
         """
         check_fidelity(fidelity)
         self._check_faces(faces_B3HW)
-        adain = self.task != "inpainting"
-        return self._run(lambda network, faces: network.restore(faces, fidelity, adain), faces_B3HW)
+        wish = Wish(self.task, fidelity, landmarks_B52)
+        return self._run(lambda network, faces: self._recipe.restore(network, faces, wish), faces_B3HW)
 
     def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
         """-> faces_B3HW with the pixels where mask_B1HW > 0.5 made new; float32 in [-1, 1], the others untouched.
@@ -123,12 +133,17 @@ class Restorer:
         # Once more, with the faces as they came: in bfloat16 the network's copy of them is rounded.
         return torch.where(mask_B1HW.to(faces_B3HW.device) > 0.5, filled_B3HW, faces_B3HW.float())
 
-    def _check_faces(self, faces_B3HW: Tensor) -> None:
-        if self.architecture != "codeformer":
+    @property
+    def _recipe(self) -> Recipe:
+        recipe = recipe_of(self.architecture)
+        if recipe is None:
             raise ValueError(
                 f"{self.name} is an autoencoder (stage I of CodeFormer) and can't restore faces: choose codeformer.pth"
             )
-        size = self.face_size
+        return recipe
+
+    def _check_faces(self, faces_B3HW: Tensor) -> None:
+        size = self._recipe.face_size(self.module)
         if faces_B3HW.shape[1:] == (3, USUAL_FACE_SIZE, USUAL_FACE_SIZE) != (3, size, size):
             raise ValueError(
                 f"{self.name} was trained for faces of {size} pixels; pictures need a model for {USUAL_FACE_SIZE}. "
@@ -138,8 +153,8 @@ class Restorer:
             raise ValueError(f"faces must have the shape (n, 3, {size}, {size}), got {tuple(faces_B3HW.shape)}")
 
     @torch.no_grad()
-    def _run(self, verb: Callable[[CodeFormer, Tensor], Tensor], faces_B3HW: Tensor) -> Tensor:
-        network = cast(CodeFormer, self.module)
+    def _run(self, verb: Callable[[Network, Tensor], Tensor], faces_B3HW: Tensor) -> Tensor:
+        network = self.module
         output_B3HW = verb(network, faces_B3HW.to(self.device, self.dtype)).float()
         if not torch.isfinite(output_B3HW).all():
             if not torch.isfinite(faces_B3HW).all():
@@ -147,7 +162,7 @@ class Restorer:
             output_B3HW = self._retry(verb, network, faces_B3HW)
         return output_B3HW.clamp_(-1, 1).to(faces_B3HW.device)
 
-    def _retry(self, verb: Callable[[CodeFormer, Tensor], Tensor], network: CodeFormer, faces_B3HW: Tensor) -> Tensor:
+    def _retry(self, verb: Callable[[Network, Tensor], Tensor], network: Network, faces_B3HW: Tensor) -> Tensor:
         if self.dtype != torch.float32:
             logger.warning("%s gave values that are no numbers in %s; trying again in float32", self.name, self.dtype)
             exact = network if self.casts_weights else copy.deepcopy(network).float()
@@ -158,6 +173,18 @@ class Restorer:
             f"{self.name} gave values that are no numbers even in float32. "
             "Its file is damaged: check it with `python -m codeformer_core weights verify` and download it again"
         )
+
+
+def restore_faces(restorer: FaceRestorer, faces_B3HW: Tensor, fidelity: float, landmarks_B52: Tensor) -> Tensor:
+    """`restorer.restore`, with the landmarks for one that takes them."""
+    if getattr(restorer, "takes_landmarks", False):
+        return restorer.restore(faces_B3HW, fidelity, landmarks_B52)  # type: ignore[call-arg]
+    return restorer.restore(faces_B3HW, fidelity)
+
+
+def at_fidelity(restorer: FaceRestorer, fidelity: float) -> str:
+    """How a report says it: " at fidelity 0.5", or nothing for a network that knows none."""
+    return f" at fidelity {fidelity:g}" if getattr(restorer, "uses_fidelity", True) else ""
 
 
 def check_fidelity(fidelity: float) -> None:

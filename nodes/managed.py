@@ -24,7 +24,7 @@ FACES_WANTED = 4
 
 @dataclass(frozen=True)
 class ManagedRestorer:
-    """A FaceInpainter built with the host's layers: its weights stream when memory is short."""
+    """A FaceInpainter; one built with the host's layers streams its weights when memory is short."""
 
     restorer: Restorer
     patcher: host.Patcher
@@ -41,15 +41,25 @@ class ManagedRestorer:
         """Asked after the host has made room: memory that another model holds now counts as free."""
         return self._on_device(FACES_WANTED).faces_at_once()
 
-    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
-        return self._on_device(len(faces_B3HW)).restore(faces_B3HW, fidelity)
+    @property
+    def uses_fidelity(self) -> bool:
+        return self.restorer.uses_fidelity
+
+    @property
+    def takes_landmarks(self) -> bool:
+        return self.restorer.takes_landmarks
+
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, landmarks_B52: Tensor | None = None) -> Tensor:
+        return self._on_device(len(faces_B3HW)).restore(faces_B3HW, fidelity, landmarks_B52)
 
     def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
         return self._on_device(len(faces_B3HW)).inpaint(faces_B3HW, mask_B1HW)
 
     def _on_device(self, faces: int) -> Restorer:
         memory = faces * self.restorer.bytes_per_face
-        return self.restorer.on(host.load(self.patcher, memory_required=memory, streamable=True))
+        # Only the host's own layers can have their weights brought one by one.
+        streamable = self.restorer.casts_weights
+        return self.restorer.on(host.load(self.patcher, memory_required=memory, streamable=streamable))
 
 
 @dataclass(frozen=True)

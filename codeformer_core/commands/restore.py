@@ -63,12 +63,14 @@ def run(args: argparse.Namespace) -> int:
 def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stage: OnStage) -> tuple[Tensor, str]:
     from ..aligned import restore_aligned
     from ..restore import restore_images
+    from ..restorer import at_fidelity
 
     if tools.detector is None:
         restored_BHWC = restore_aligned(
             image_HWC[None], restorer=tools.restorer, fidelity=args.fidelity, on_progress=on_stage
         )
-        return restored_BHWC[0], f"aligned face, restored by {tools.restorer.name} at fidelity {args.fidelity:g}"
+        how = f"{tools.restorer.name}{at_fidelity(tools.restorer, args.fidelity)}"
+        return restored_BHWC[0], f"aligned face, restored by {how}"
     result = restore_images(
         image_HWC[None],
         restorer=tools.restorer,

@@ -100,7 +100,8 @@ ALLOWED = {
     f"{CORE}.images": [],
     f"{CORE}.memory": [],
     f"{CORE}.pictures": [f"{CORE}.pictures"],
-    f"{CORE}.restorer": [f"{CORE}.networks", f"{CORE}.memory"],
+    f"{CORE}.restorer": [f"{CORE}.memory", f"{CORE}.recipes"],
+    f"{CORE}.recipes": [f"{CORE}.faces.geometry", f"{CORE}.faces.parts"],
     f"{CORE}.results": [f"{CORE}.faces"],
     f"{CORE}.canvas": [f"{CORE}.images", f"{CORE}.memory"],
     f"{CORE}.training": [

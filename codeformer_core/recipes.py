@@ -1,0 +1,142 @@
+"""How faces go through the networks of each architecture, and what a face costs there.
+
+Shape legend: B faces, S side of an aligned crop; RGB in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .faces.geometry import CROP_SIZE, TEMPLATE_XY
+from .faces.parts import boxes_from_five
+
+# A network of any architecture; their verbs differ.
+Network = Any
+
+
+@dataclass(frozen=True)
+class Wish:
+    """task: of the model, "restoration", ... fidelity: 0 best quality .. 1 closest to the input. landmarks_B52: the
+    detector's five points in pixels of each crop, or None where nobody looked; then the template's, which the crops
+    are aligned to."""
+
+    task: str
+    fidelity: float
+    landmarks_B52: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """title: what people call it. uses_fidelity: whether fidelity changes anything. takes_landmarks: whether the
+    faces' own points do. floats_per_face: estimate of the activations at the widest point, in numbers.
+    restore: faces_B3SS -> restored_B3SS."""
+
+    title: str
+    uses_fidelity: Callable[[Network], bool]
+    takes_landmarks: bool
+    face_size: Callable[[Network], int]
+    floats_per_face: Callable[[Network], int]
+    restore: Callable[[Network, Tensor, Wish], Tensor]
+
+
+def recipe_of(architecture: str) -> Recipe | None:
+    """None for what can't restore faces: stage I's autoencoder."""
+    return _RECIPES.get(architecture)
+
+
+def _always(_network: Network) -> bool:
+    return True
+
+
+def _never(_network: Network) -> bool:
+    return False
+
+
+def _configured_size(network: Network) -> int:
+    return network.config.image_size
+
+
+def _usual_size(_network: Network) -> int:
+    return CROP_SIZE
+
+
+def _codeformer(network: Network, faces_B3SS: Tensor, wish: Wish) -> Tensor:
+    return network.restore(faces_B3SS, wish.fidelity, wish.task != "inpainting")
+
+
+def _vqfr(network: Network, faces_B3SS: Tensor, wish: Wish) -> Tensor:
+    return network.restore(faces_B3SS, wish.fidelity)
+
+
+def _dfdnet(network: Network, faces_B3SS: Tensor, wish: Wish) -> Tensor:
+    side = faces_B3SS.shape[-1]
+    if wish.landmarks_B52 is None:
+        boxes = [boxes_from_five(TEMPLATE_XY * (side / CROP_SIZE), side)] * len(faces_B3SS)
+    else:
+        boxes = [boxes_from_five(points_52.cpu().numpy(), side) for points_52 in wish.landmarks_B52]
+    return network.restore(faces_B3SS, torch.stack([torch.from_numpy(box_44) for box_44 in boxes]))
+
+
+def _gfpgan(network: Network, faces_B3SS: Tensor, _wish: Wish) -> Tensor:
+    # The published program draws new noise at every run; with the noise in the file the same picture gives the same
+    # face.
+    return network(faces_B3SS, return_rgb=False, randomize_noise=False)[0]
+
+
+def _restoreformer(network: Network, faces_B3SS: Tensor, _wish: Wish) -> Tensor:
+    return network(faces_B3SS)[0]
+
+
+def _pixels(network: Network) -> int:
+    return _configured_size(network) ** 2
+
+
+_RECIPES = {
+    # The published network takes 7 numbers per pixel and base channel on a CPU (460 MiB in float32); the rest is room
+    # for a GPU's workspaces.
+    "codeformer": Recipe(
+        "CodeFormer",
+        uses_fidelity=_always,
+        takes_landmarks=False,
+        face_size=_configured_size,
+        floats_per_face=lambda network: _pixels(network) * network.config.base_channels * 12,
+        restore=_codeformer,
+    ),
+    "vqfr": Recipe(
+        "VQFR",
+        uses_fidelity=lambda network: network.uses_fidelity,
+        takes_landmarks=False,
+        face_size=_configured_size,
+        floats_per_face=lambda network: _pixels(network) * network.config.base_channels * 16,
+        restore=_vqfr,
+    ),
+    "dfdnet": Recipe(
+        "DFDNet",
+        uses_fidelity=_never,
+        takes_landmarks=True,
+        face_size=_configured_size,
+        floats_per_face=lambda network: _pixels(network) * network.config.widths[0] * 16,
+        restore=_dfdnet,
+    ),
+    "gfpgan": Recipe(
+        "GFPGAN",
+        uses_fidelity=_never,
+        takes_landmarks=False,
+        face_size=_usual_size,
+        floats_per_face=lambda _network: CROP_SIZE**2 * 1000,
+        restore=_gfpgan,
+    ),
+    "restoreformer": Recipe(
+        "RestoreFormer",
+        uses_fidelity=_never,
+        takes_landmarks=False,
+        face_size=_usual_size,
+        floats_per_face=lambda _network: CROP_SIZE**2 * 1000,
+        restore=_restoreformer,
+    ),
+}

@@ -1,0 +1,190 @@
+"""DFDNet's weights: the published three pieces -> one state dict -> our network.
+
+Published are the network (latest_net_G.pth), a VGG19 (vgg19.pth) and 16 dictionaries, see `dfdnet_dictionary`. `join`
+makes one state dict of them, in the published names. `from_published` turns that into ours, with all that is the same
+for every face done once: spectral norms divided out, atoms brought to mean 0 and deviation 1, ImageNet's mean and
+deviation as a layer. There is no way back from that, so state dicts in our own names are read too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from ..networks.dfdnet import STRIDES, DFDNet, DFDNetConfig
+from ..networks.dfdnet_parts import VARIANCE_EPSILON
+from .dfdnet_names import (
+    ASSUMED_IMAGE_SIZE,
+    DICTIONARIES,
+    RGB_KEYS,
+    UNUSED,
+    links,
+    our_keys,
+    published_keys,
+    sources,
+    vgg_names,
+)
+from .load import WeightsError
+
+# torchvision's mean and deviation of ImageNet, for networks saved without them.
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CURE = (
+    "Cure: join the published network, vgg19.pth and all 16 dictionaries again, from files downloaded whole; "
+    "or take the joined file again from where it came"
+)
+
+
+def claims(state: Mapping[str, object]) -> bool:
+    """Whether these keys are a DFDNet's, whole or not, published or ours."""
+    return any(key.startswith(("MSDilate.", "dictionary.", "transfers.")) for key in state)
+
+
+def is_ours(state: Mapping[str, object]) -> bool:
+    """Whether a claimed state has our names, not the published ones."""
+    return any(key.startswith("transfers.") for key in state)
+
+
+def read_config(state: Mapping[str, Tensor]) -> DFDNetConfig:
+    """The sizes of a joined published state dict, or of one in our names.
+
+    Raises WeightsError that names the first missing, unexpected or misshapen tensors: what passes can be loaded.
+    """
+    ours = is_ours(state)
+    _refuse_other_keys(state, set(our_keys() if ours else published_keys()))
+    for key, tensor in state.items():
+        if not tensor.is_floating_point():
+            raise WeightsError(f"this DFDNet's {key} holds {tensor.dtype} instead of floats. {_CURE}")
+    config = _read_sizes(state, ours)
+    for key, wanted in _expected_shapes(config, ours):
+        if state[key].shape != wanted:
+            raise WeightsError(
+                f"this DFDNet's {key} has the shape {tuple(state[key].shape)} instead of {tuple(wanted)}. {_CURE}"
+            )
+    return config
+
+
+def join(
+    network: Mapping[str, Tensor], vgg: Mapping[str, Tensor] | None, dictionary: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The published three pieces as one state dict in the published names, without what is of no use.
+
+    network: of latest_net_G.pth. vgg: of vgg19.pth, in torchvision's names; used where the network has no VGG of its
+    own. dictionary: as `dfdnet_dictionary.read_dictionary` gives it, atoms (K, C, n, n) or (K, C*n*n) of each part and
+    size. Raises WeightsError for a piece that is missing, unknown, misshapen or holds NaN among its atoms.
+    """
+    constants = {key: torch.tensor(value).view(1, 3, 1, 1) for key, value in zip(RGB_KEYS, _IMAGENET, strict=True)}
+    pieces = {**constants, **(vgg or {}), **network, **dictionary}
+    joined: dict[str, Tensor] = {}
+    for key in published_keys():
+        found = next((name for name in sources(key) if name in pieces), None)
+        if found is not None:
+            joined[key] = pieces[found]
+    given = {*network, *dictionary}
+    if unknown := sorted(key for key in given - joined.keys() if not UNUSED.fullmatch(key)):
+        raise WeightsError(f"no DFDNet has these {len(unknown)} keys, the first: {', '.join(unknown[:3])}. {_CURE}")
+    read_config(joined)
+    for piece in DICTIONARIES:
+        if not torch.isfinite(joined[piece.published]).all():
+            raise WeightsError(f"{piece.published} holds numbers that are NaN or infinite. {_CURE}")
+    return joined
+
+
+def from_published(state: Mapping[str, Tensor], config: DFDNetConfig) -> dict[str, Tensor]:
+    """A joined state dict -> our keys. Raises WeightsError where a spectral norm can't be divided out."""
+    mean_3, deviation_3 = (state[key].flatten() for key in RGB_KEYS)
+    # ((x + 1) / 2 - mean) / deviation as a convolution.
+    converted = {
+        "features.normalize.weight": (0.5 / deviation_3).view(3, 1, 1, 1),
+        "features.normalize.bias": (0.5 - mean_3) / deviation_3,
+    }
+    for link in links():
+        tensors = [_without_norm(state, name) if link.spectral else state[name] for name in link.published]
+        converted[link.ours] = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+    for piece in DICTIONARIES:
+        side = config.atom_side(piece.part, piece.scale)
+        shape = (config.atoms, config.widths[1 + piece.scale], side, side)
+        converted[piece.ours] = _in_no_style(state[piece.published].reshape(shape))
+    return converted
+
+
+def _without_norm(state: Mapping[str, Tensor], name: str) -> Tensor:
+    """The weight over its largest singular value as the stored vectors tell it, without further power iteration."""
+    weight, left, right = (state[f"{name}_{piece}"] for piece in ("orig", "u", "v"))
+    sigma = left.float() @ (weight.float().flatten(1) @ right.float())
+    if not (torch.isfinite(sigma) and sigma > 0):
+        raise WeightsError(f"{name}_u and {name}_v give the norm {float(sigma)}; it must be above 0. {_CURE}")
+    return (weight.float() / sigma).to(weight.dtype)
+
+
+def _in_no_style(atoms_KCnn: Tensor) -> Tensor:
+    """Every channel of every atom with mean 0 and (unbiased) deviation 1."""
+    variance_KC11, mean_KC11 = torch.var_mean(atoms_KCnn.float(), dim=(2, 3), keepdim=True)
+    return ((atoms_KCnn - mean_KC11) * (variance_KC11 + VARIANCE_EPSILON).rsqrt()).to(atoms_KCnn.dtype)
+
+
+def _refuse_other_keys(state: Mapping[str, Tensor], expected: set[str]) -> None:
+    problems = []
+    if missing := sorted(expected - state.keys()):
+        problems.append(f"{len(missing)} missing keys, the first: {', '.join(missing[:3])}")
+    if unexpected := sorted(state.keys() - expected):
+        problems.append(f"{len(unexpected)} unexpected keys, the first: {', '.join(unexpected[:3])}")
+    if problems:
+        raise WeightsError(f"looks like a DFDNet, but has {'; '.join(problems)}. {_CURE}")
+
+
+def _read_sizes(state: Mapping[str, Tensor], ours: bool) -> DFDNetConfig:
+    widths = []
+    for names in vgg_names():
+        key = f"{names[0 if ours else 1]}.weight"
+        if state[key].dim() != 4:
+            raise WeightsError(f"this DFDNet's {key} has the shape {tuple(state[key].shape)}, not 4 axes. {_CURE}")
+        widths.append(len(state[key]))
+    keys = {piece: piece.ours if ours else piece.published for piece in DICTIONARIES}
+    found = {piece: _count_and_side(state, key, widths[1 + piece.scale]) for piece, key in keys.items()}
+    first = DICTIONARIES[0]
+    atoms = found[first][0]
+    for piece, (count, _) in found.items():
+        if count != atoms:
+            raise WeightsError(
+                f"{keys[first]} has {atoms} atoms and {keys[piece]} has {count}; all dictionaries need as many. {_CURE}"
+            )
+    part_sizes = tuple(STRIDES[0] * side for piece, (_, side) in found.items() if piece.scale == 0)
+    try:
+        config = DFDNetConfig(ASSUMED_IMAGE_SIZE, tuple(widths), atoms, part_sizes)
+    except ValueError as error:
+        raise WeightsError(f"this DFDNet's sizes can't be: {error}. {_CURE}") from error
+    for piece, (_, side) in found.items():
+        if side != (wanted := config.atom_side(piece.part, piece.scale)):
+            raise WeightsError(
+                f"{keys[piece]} has atoms of {side}x{side} pixels instead of {wanted}x{wanted}, as the finest scale of "
+                f"this part asks for. {_CURE}"
+            )
+    return config
+
+
+def _count_and_side(state: Mapping[str, Tensor], key: str, channels: int) -> tuple[int, int]:
+    """-> K and n of (K, C, n, n) or (K, C*n*n) atoms."""
+    shape = tuple(state[key].shape)
+    numbers = math.prod(shape[1:])
+    side = math.isqrt(numbers // channels) if channels else 0
+    if side == 0 or shape[1:] not in ((channels * side * side,), (channels, side, side)):
+        raise WeightsError(f"{key} has the shape {shape}; its atoms must be squares in {channels} channels. {_CURE}")
+    return shape[0], side
+
+
+def _expected_shapes(config: DFDNetConfig, ours: bool) -> Iterator[tuple[str, torch.Size]]:
+    """Of every tensor but the published dictionaries, whose shapes the config was read from."""
+    expected = {key: tensor.shape for key, tensor in DFDNet(config, device="meta").state_dict().items()}
+    if ours:
+        yield from expected.items()
+        return
+    yield from ((key, torch.Size((1, 3, 1, 1))) for key in RGB_KEYS)
+    for link in links():
+        whole = expected[link.ours]
+        shape = torch.Size((whole[0] // len(link.published), *whole[1:]))
+        vectors = {"orig": shape, "u": shape[:1], "v": torch.Size((shape[1:].numel(),))}
+        for name in link.published:
+            yield from ((f"{name}_{piece}", vectors[piece]) for piece in vectors) if link.spectral else [(name, shape)]

@@ -1,0 +1,51 @@
+"""Restorers that are no CodeFormer, told from their keys: VQFR and DFDNet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..networks.blocks import Operations
+from ..networks.dfdnet import DFDNet, DFDNetConfig
+from . import dfdnet, vqfr
+from .load import WeightsError
+
+RelativeConfig = Any
+
+
+@dataclass(frozen=True)
+class Relative:
+    """architecture: "vqfr" or "dfdnet"; published: in the names of those who published it, not in ours."""
+
+    architecture: str
+    published: bool
+    config: RelativeConfig
+
+
+def find_relative(state: Mapping[str, Tensor], source: str) -> Relative | None:
+    """None for what none of them claims. Raises WeightsError for one that is not whole; `source` names it."""
+    if vqfr.claims(state):
+        return Relative("vqfr", vqfr.is_published(state), vqfr.read_config(state, source))
+    if dfdnet.claims(state):
+        try:
+            return Relative("dfdnet", not dfdnet.is_ours(state), dfdnet.read_config(state))
+        except WeightsError as error:
+            raise WeightsError(f"{source}: {error}") from error
+    return None
+
+
+def build_relative(
+    state: Mapping[str, Tensor], relative: Relative, *, device=None, dtype=None, operations: Operations = torch.nn
+) -> nn.Module:
+    """The network with the weights of `state`, in eval mode, gradients off."""
+    place = {"device": device, "dtype": dtype, "operations": operations}
+    if isinstance(relative.config, DFDNetConfig):
+        ours = dfdnet.from_published(state, relative.config) if relative.published else dict(state)
+        network = DFDNet(relative.config, **place)
+        network.load_state_dict(ours, strict=True)
+        return network.eval().requires_grad_(False)
+    return vqfr.build(state, relative.config, **place)
