@@ -6,7 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import host
 from .colorize import ColorizeFaces, ColorizePhoto
-from .compare import CompareFidelity
+from .compare import CompareFidelity, CompareRestorers
 from .crops import CropFaces, PasteFaces, RestoreFaceCrops
 from .detect import DetectFaces, FacesFromLandmarks
 from .inpaint import InpaintFaces, InpaintPhoto
@@ -32,6 +32,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     InpaintFaces,
     PasteFaces,
     CompareFidelity,
+    CompareRestorers,
     DegradeFaces,
     MeasureFaces,
     SaveFaceRestoreModel,

@@ -1,4 +1,4 @@
-"""The node that shows one face at several fidelities."""
+"""The nodes that show one face beside itself: at several fidelities, by several restorers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..codeformer_core.study.limits import FEWEST_STEPS, MOST_STEPS
 from . import host
+from .inputs import fidelity_input
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+OTHER_MODELS = ("face_restore_model_2", "face_restore_model_3", "face_restore_model_4", "face_restore_model_5")
 ALIASES = ("codeformer", "compare fidelity", "fidelity grid", "codeformer weight", "xy plot faces")
 
 
@@ -77,6 +79,70 @@ class CompareFidelity(io.ComfyNode):
         logger.info("Compare Fidelity: %s", report)
         grid_1HW3, faces_NSS3 = host.placed((compared.grid_HW3[None], compared.faces_NSS3))
         return io.NodeOutput(grid_1HW3, faces_NSS3, report, ui={"codeformer_fidelity": [_shown(compared)]})
+
+
+class CompareRestorers(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        schema = io.Schema(
+            node_id="CodeFormerCompareRestorers",
+            display_name="Compare Restorers",
+            category="image/face restore",
+            description="Restores one face with several models and shows them beside each other, to choose one.",
+            inputs=[
+                io.Image.Input(
+                    "image",
+                    tooltip="An aligned face, of which the first is taken; or, with faces connected, the pictures in "
+                    "which they were found.",
+                ),
+                FaceRestoreModelType.Input("face_restore_model", tooltip="From Load Face Restore Model."),
+                *(
+                    FaceRestoreModelType.Input(name, optional=True, tooltip="Another one, to be compared with it.")
+                    for name in OTHER_MODELS
+                ),
+                fidelity_input(),
+                FacesType.Input(
+                    "faces",
+                    optional=True,
+                    tooltip="Faces found in image: the first of them is cropped and compared. Without it, image is "
+                    "taken for an aligned face.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="grid", tooltip="The input and all results, labelled, in one picture."),
+                io.Image.Output(
+                    display_name="faces", tooltip="The restored faces alone, 512x512, in the models' order."
+                ),
+                io.String.Output(display_name="report", tooltip="Which face, and of each model how near and sharp."),
+            ],
+            is_output_node=True,
+        )
+        return host.aliased(schema, "codeformer", "gfpgan", "vqfr", "dfdnet", "restoreformer", "compare models")
+
+    @classmethod
+    def execute(
+        cls,
+        image: Tensor,
+        face_restore_model: FaceRestoreModel,
+        fidelity: float,
+        faces: Faces | None = None,
+        **others: FaceRestoreModel | None,
+    ) -> io.NodeOutput:
+        # Here and not above: the host's start is not to wait for it.
+        from ..codeformer_core.study.restorers import compare_restorers
+
+        models = [face_restore_model, *(model for name in OTHER_MODELS if (model := others.get(name)))]
+        compared = compare_restorers(
+            image,
+            restorers=[model.restorer for model in models],
+            fidelity=fidelity,
+            faces=None if faces is None else own_faces(faces),
+            on_progress=host.Progress(),
+        )
+        report = "\n".join((compared.summary(), *dict.fromkeys(model.remark for model in models if model.remark)))
+        logger.info("Compare Restorers: %s", report)
+        grid_1HW3, faces_NSS3 = host.placed((compared.grid_HW3[None], compared.faces_NSS3))
+        return io.NodeOutput(grid_1HW3, faces_NSS3, report, ui={"images": host.preview_images(grid_1HW3)})
 
 
 def _shown(compared: ComparedFidelities) -> dict[str, Any]:

@@ -1,0 +1,80 @@
+"""The one face that is compared, and what can be said of versions of it in numbers.
+
+Shape legend: B pictures, H W height and width, C channels; N restored faces, S = 512.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import images as pictures
+from ..faces.found import Faces
+from ..faces.geometry import CROP_SIZE, estimate_alignment
+from ..steps.crop import crop_faces
+from ..training.metrics.pixels import Sharpness
+
+PLACEHOLDER_GRAY = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class OneFace:
+    """crop_1SS3: RGB [0, 1], None where there was no face. lines: which face it is."""
+
+    crop_1SS3: Tensor | None
+    lines: tuple[str, ...]
+
+
+def one_face(images_BHWC: Tensor, faces: Faces | None) -> OneFace:
+    """The first picture, taken for an aligned face of any size; or, with `faces`, the first of those found in these
+    pictures that can be aligned, cropped."""
+    return _first_picture(images_BHWC) if faces is None else _first_crop(images_BHWC, faces)
+
+
+def placeholder() -> Tensor:
+    """gray_1SS3, which stands for the face where there is none."""
+    return torch.full((1, CROP_SIZE, CROP_SIZE, 3), PLACEHOLDER_GRAY)
+
+
+def numbers(words: Sequence[str], faces_NSS3: Tensor, crop_1SS3: Tensor) -> list[str]:
+    """A line for each face, which its word begins: how far the face is from the input, and how sharp beside it."""
+    made_N3SS = faces_NSS3.permute(0, 3, 1, 2).clamp(0, 1)
+    given_N3SS = crop_1SS3.to(made_N3SS).permute(0, 3, 1, 2).clamp(0, 1).expand_as(made_N3SS)
+    apart_N = ((made_N3SS - given_N3SS).abs().mean((1, 2, 3)) * 255).tolist()
+    sharpness_N = Sharpness().measure(made_N3SS, given_N3SS).tolist()
+    return [
+        f"{word}: L1 to the input {apart:.2f} of 255"
+        # An input of one colour has no sharpness.
+        + (f", sharpness {sharpness:.2f} times the input's" if math.isfinite(sharpness) else "")
+        for word, apart, sharpness in zip(words, apart_N, sharpness_N, strict=True)
+    ]
+
+
+def _first_picture(images_BHWC: Tensor) -> OneFace:
+    pictures.check_layout(images_BHWC)
+    first = pictures.take_apart(images_BHWC[:1])
+    height, width = first.rgb_BHW3.shape[1:3]
+    lines = [f"compared: the first of {len(images_BHWC)} aligned faces" if len(images_BHWC) > 1 else "compared: 1 face"]
+    if height != width:
+        lines.append(
+            f"the picture of {width}x{height} pixels is not square and was taken for an aligned face: connect faces to "
+            "compare a face of a whole picture"
+        )
+    return OneFace(pictures.resize(first.rgb_BHW3, CROP_SIZE, CROP_SIZE), tuple(lines))
+
+
+def _first_crop(images_BHWC: Tensor, faces: Faces) -> OneFace:
+    for index, face in faces.in_order():
+        if estimate_alignment(face) is None:
+            continue
+        alone = [[face] if place == index else [] for place in range(len(faces.per_picture))]
+        cropped = crop_faces(images_BHWC, faces.with_faces(alone))
+        if len(cropped.crops_NHW3):
+            number = faces.per_picture[index].index(face) + 1
+            lines = (f"compared: face {number} of picture {index + 1}", *cropped.remarks)
+            return OneFace(cropped.crops_NHW3, lines)
+    return OneFace(None, ("nothing was compared: there is no face; the gray picture stands for it",))

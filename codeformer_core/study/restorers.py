@@ -1,0 +1,79 @@
+"""One face through several restorers, as a grid and in numbers.
+
+Shape legend: B pictures, H W height and width, C channels; N restored faces, S = 512.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import torch
+from torch import Tensor
+
+from ..aligned import restore_aligned
+from ..faces.found import Faces
+from ..progress import OnProgress, no_progress
+from ..restore import check_restorer
+from ..restorer import FaceRestorer, at_fidelity
+from .one_face import numbers, one_face, placeholder
+from .tiles import draw_grid
+
+COMPARING = "comparing restorers"
+# What fits above a tile.
+LONGEST_WORD = 28
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedRestorers:
+    """grid_HW3: labelled tiles, the input first. faces_NSS3: the restored faces alone, in the order of the restorers,
+    or one gray picture where there was no face. Both RGB [0, 1]. lines: what was compared, and the numbers."""
+
+    grid_HW3: Tensor
+    faces_NSS3: Tensor
+    lines: tuple[str, ...]
+
+    def summary(self) -> str:
+        return "\n".join(self.lines)
+
+
+@torch.no_grad()
+def compare_restorers(
+    images_BHWC: Tensor,
+    *,
+    restorers: Sequence[FaceRestorer],
+    fidelity: float = 0.5,
+    faces: Faces | None = None,
+    on_progress: OnProgress | None = None,
+) -> ComparedRestorers:
+    """Restore one face with each of the restorers.
+
+    images_BHWC: floats in [0, 1]; the first one is an aligned face of any size, or, with `faces`, they are the pictures
+    in which these were found, and the first face is cropped. fidelity: for those that know one. on_progress is told
+    before each tile and may raise to cancel. Raises ValueError naming the input and the cure.
+    """
+    if not restorers:
+        raise ValueError("there is no restorer to compare. Cure: give one or more")
+    for restorer in restorers:
+        check_restorer(restorer, fidelity, None)
+    face = one_face(images_BHWC, faces)
+    if face.crop_1SS3 is None:
+        return ComparedRestorers(draw_grid(["no face"], placeholder()).image_HW3, placeholder(), face.lines)
+    report = on_progress or no_progress
+    restored = []
+    for done, restorer in enumerate(restorers):
+        report(COMPARING, done, len(restorers))
+        restored.append(restore_aligned(face.crop_1SS3, restorer=restorer, fidelity=fidelity))
+    report(COMPARING, len(restorers), len(restorers))
+    faces_NSS3 = torch.cat(restored)
+    words = [f"{restorer.name}{at_fidelity(restorer, fidelity)}" for restorer in restorers]
+    labels = ["input", *(_short(restorer.name) for restorer in restorers)]
+    grid = draw_grid(labels, torch.cat((face.crop_1SS3.to(faces_NSS3), faces_NSS3)))
+    lines = (*face.lines, *numbers(words, faces_NSS3, face.crop_1SS3))
+    return ComparedRestorers(grid.image_HW3, faces_NSS3, lines)
+
+
+def _short(name: str) -> str:
+    stem = PurePath(name).stem
+    return stem if len(stem) <= LONGEST_WORD else stem[: LONGEST_WORD - 1] + "…"
