@@ -2,8 +2,8 @@
 PYTHON ?= python3
 TORCH ?= torch==2.12.1 torchvision==0.27.1
 BIN := .venv/bin
-# What the demo restores with; it is downloaded where it is not installed.
-MODEL ?= codeformer
+# What the demo restores with: this one comes with the package, codeformer would be downloaded.
+MODEL ?= codeformer_starter
 
 .PHONY: demo test lint format
 

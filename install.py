@@ -146,12 +146,12 @@ def check_facexlib() -> list[Finding]:
 
 def report_models() -> None:
     """Which of the files most people want are here."""
-    from codeformer_core.weights.catalog import RESTORERS, find_entry
+    from codeformer_core.weights.catalog import find_entry
     from codeformer_core.weights.folders import default_roots, find_weights
 
     print("Models:")
     missing = []
-    for name in (*RESTORERS, "retinaface_resnet50", "parsenet", "starter_detector", "yunet"):
+    for name in ("codeformer", "codeformer_starter", "retinaface_resnet50", "parsenet", "starter_detector", "yunet"):
         entry = find_entry(name)
         assert entry is not None
         found = find_weights(entry, default_roots())
@@ -159,7 +159,7 @@ def report_models() -> None:
         missing += [] if found or entry.bundled else [name]
     if missing:
         script = os.path.join(ROOT, "install.py")
-        print("Those not installed are fetched when they are chosen in the loaders, or now by:")
+        print("Those not installed do better than what comes with the pack. Choose them in the loaders, or:")
         print(f'"{sys.executable}" "{script}" --models {" ".join(missing)}')
 
 

@@ -39,7 +39,8 @@ def load_restorer(
     download: bool = False,
     on_progress: DownloadProgress | None = None,
 ) -> Restorer:
-    """A restorer from a file, a catalog name ("codeformer") or a state dict in the published layout or ours.
+    """A restorer from a file, a catalog name ("codeformer", or "codeformer_starter", which comes with this package) or
+    a state dict in the published layout or ours.
 
     dtype: float32 unless told otherwise; bfloat16 halves the memory. operations: torch.nn or a host's own layers.
     roots: models folders to search, `weights.folders.default_roots()` if None. download: fetch a catalog file that

@@ -33,9 +33,10 @@ _LICENCES = "; ".join(
     for licence, note in dict.fromkeys((entry.licence, entry.licence_note) for entry in _RESTORERS)
 )
 MODEL_TOOLTIP = (
-    "A CodeFormer checkpoint from models/facerestore_models or models/codeformer. auto: the published codeformer.pth, "
-    "which must be there. An entry with (download) is fetched when the node runs, with its hash checked, and stays "
-    f"valid afterwards. Licence of {_LICENCES}."
+    "A CodeFormer checkpoint from models/facerestore_models or models/codeformer. auto: the published codeformer.pth "
+    "if it is there, otherwise the small starter that comes with the pack; the report says which. An entry with "
+    "(download) is fetched when the node runs, with its hash checked, and stays valid afterwards. Licence of "
+    f"{_LICENCES}."
 )
 DETECTOR_TOOLTIP = (
     "Finds the faces. RetinaFace resnet50 finds the most and places them best (110 MB), mobile0.25 is small and quick, "

@@ -1,6 +1,7 @@
 """`python -m codeformer_core demo`: one photo, restored, with a picture of before and after, and a trial.
 
-Where the model can't be had it says so, and shows the faces that it would have restored.
+By itself it takes what comes with the package and downloads nothing. Where another model was asked for and can't be
+had it says so, and shows the faces that it would have restored.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="FOLDER", help="default %(default)s")
     parser.add_argument(
         "--model",
-        default="codeformer",
+        default="codeformer_starter",
         metavar="FILE|NAME",
-        help="default %(default)s; a name that `weights list` shows is downloaded",
+        help="default %(default)s, which comes with the package; a name that `weights list` shows is downloaded",
     )
 
 
@@ -116,6 +117,7 @@ def _show_faces(args: argparse.Namespace, picture: Picture, detector: FaceDetect
     path = args.output / f"{args.photo.stem}_faces.png"
     write_picture(path, replace(picture, image_HWC=draw_faces(picture.image_HWC, found)), overwrite=True)
     console.line(f"what works without it: {len(found)} face(s) found by {detector.name}, drawn in {path}")
+    console.line("without --model the demo restores with the starter, which comes with the package")
     return OK
 
 

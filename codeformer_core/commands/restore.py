@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="auto",
         metavar="NAME|FILE",
-        help="auto (default: the best that is installed, or codeformer with --download), a name that `weights list` "
-        "shows, or a file",
+        help="auto (default: codeformer if it is installed or --download is given, else codeformer_starter, which "
+        "comes with the package), another name that `weights list` shows, or a file",
     )
     add_faces(parser, masks=("face", "outline", "box"))
     parser.add_argument("--only-center-face", action="store_true", help="restore the face nearest to the middle only")

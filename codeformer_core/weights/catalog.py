@@ -95,6 +95,20 @@ CATALOG: tuple[CatalogEntry, ...] = (
         aliases=("codeformer-v0.1.0.pth",),
     ),
     CatalogEntry(
+        name="codeformer_starter",
+        filename="codeformer_starter.safetensors",
+        task="restoration",
+        url=None,
+        mirrors=(),
+        size=15_960_982,
+        sha256="13b7b5d40584454b7a560787f7db1c42bfe2cb4696aa3187e76039b7405df21f",
+        sha256_confirmed=True,
+        licence="Apache-2.0",
+        licence_note=_OWN,
+        folder="facerestore_models",
+        bundled=True,
+    ),
+    CatalogEntry(
         name="codeformer_colorization",
         filename="codeformer_colorization.pth",
         task="colorization",
@@ -230,7 +244,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
 
 # Catalog names, best first.
 DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "starter_detector", "yunet")
-RESTORERS = ("codeformer",)
+RESTORERS = ("codeformer", "codeformer_starter")
 # The detector for those whose facexlib is missing or broken.
 WITHOUT_FACEXLIB = "yunet"
 

@@ -19,14 +19,8 @@ from codeformer_core.faces.geometry import TEMPLATE_XY
 from codeformer_core.faces.types import Face
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig, VQAutoencoder
-from codeformer_core.weights.catalog import find_entry
 from codeformer_core.weights.convert import to_published
 from codeformer_core.weights.detect import Identity, build
-
-needs_starter = pytest.mark.skipif(
-    find_entry("codeformer_starter") is None,
-    reason="no starter restorer comes with the package: it has yet to beat leaving a face alone",
-)
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

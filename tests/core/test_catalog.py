@@ -59,7 +59,7 @@ def test_codeformer_weights_name_their_non_commercial_licence():
 
 
 def test_what_comes_with_the_package():
-    assert {entry.name for entry in CATALOG if entry.bundled} == {"starter_detector", "yunet"}
+    assert {entry.name for entry in CATALOG if entry.bundled} == {"codeformer_starter", "starter_detector", "yunet"}
     assert all(entry.licence == "Apache-2.0" for entry in CATALOG if entry.bundled)
     weights = {path.name for path in ASSETS_FOLDER.iterdir() if path.suffix != ".md"}
     assert weights <= {entry.filename for entry in CATALOG if entry.bundled}
@@ -73,14 +73,12 @@ def test_shipped_files_are_the_catalogs(name):
     assert mismatch(path, entry) is None
 
 
-@pytest.mark.parametrize(("names", "task"), [(DETECTORS, "detection"), ((WITHOUT_FACEXLIB,), "detection")])
+@pytest.mark.parametrize(
+    ("names", "task"), [(DETECTORS, "detection"), (RESTORERS, "restoration"), ((WITHOUT_FACEXLIB,), "detection")]
+)
 def test_what_auto_chooses_from_ends_with_a_file_that_is_always_there(names, task):
     assert all(find_entry(name).task == task for name in names)
     assert find_entry(names[-1]).bundled
-
-
-def test_what_auto_restores_with():
-    assert [find_entry(name).task for name in RESTORERS] == ["restoration"]
 
 
 @pytest.mark.parametrize(

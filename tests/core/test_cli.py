@@ -24,11 +24,8 @@ from codeformer_core.commands import console, errors, inputs, tools
 from codeformer_core.faces.types import Face
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig
-from codeformer_core.weights.catalog import RESTORERS
 from codeformer_core.weights.folders import best_installed_detector
 from codeformer_core.weights.load import WeightsError
-
-from .conftest import needs_starter
 
 ROOT = Path(__file__).parents[2]
 SIZE = 96
@@ -468,7 +465,8 @@ def test_the_best_installed_model_detector_and_mask_are_chosen_and_said(fakes, t
     models = tmp_path / "models" / "facedetection"
     models.mkdir(parents=True)
     sources, err, out = chosen()
-    assert sources == [RESTORERS[-1], best_installed_detector([])]
+    assert sources == ["codeformer_starter", best_installed_detector([])]
+    assert "model codeformer_starter, because codeformer is not installed; the published codeformer gives better" in err
     assert f"detector {sources[1]}, because" in err and "--download fetches what is missing" in err
     assert "mask outline from landmarks, because parsenet is not installed" in err
     assert "mask: outline from landmarks (no face parser is at hand)" in out
@@ -477,7 +475,7 @@ def test_the_best_installed_model_detector_and_mask_are_chosen_and_said(fakes, t
     assert "mask soft box, because parsenet is not installed" in err and "mask: soft box (no face parser" in out
     # An explicit choice needs no explanation.
     assert "mask" not in chosen("--mask", "outline")[1] and "mask" not in chosen("--mask", "box")[1]
-    assert "model" not in chosen("--model", RESTORERS[-1])[1]
+    assert "model" not in chosen("--model", "codeformer_starter")[1]
     (models / "detection_mobilenet0.25_Final.pth").touch()
     (tmp_path / "models" / "codeformer").mkdir()
     (tmp_path / "models" / "codeformer" / "codeformer.pth").touch()
@@ -489,15 +487,11 @@ def test_the_best_installed_model_detector_and_mask_are_chosen_and_said(fakes, t
     assert chosen("--mask", "outline")[0] == ["codeformer", "retinaface_resnet50"]
 
 
-@needs_starter
-def test_it_is_said_when_the_starter_was_chosen(fakes, tmp_path, capsys):
+def test_aligned_faces_are_told_which_model_was_chosen_too(fakes, tmp_path, capsys):
     photo(tmp_path / "a.png")
-    why = "model codeformer_starter, because codeformer is not installed; the published codeformer gives better"
-    assert restore(tmp_path / "a.png", "-o", tmp_path / "out") == 0
-    assert why in capsys.readouterr().err
-    assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--overwrite", "--aligned") == 0
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--aligned") == 0
     err = capsys.readouterr().err
-    assert why in err and "detector" not in err
+    assert "model codeformer_starter, because codeformer is not installed" in err and "detector" not in err
 
 
 def test_download_announces_each_file_with_its_licence(fakes, tmp_path, capsys):

@@ -12,8 +12,6 @@ from codeformer_core.commands import demo
 from codeformer_core.weights.download import DownloadError
 from codeformer_core.weights.folders import best_installed_detector
 
-from .conftest import needs_starter
-
 # What a machine without any models finds faces with.
 BUNDLED_DETECTOR = best_installed_detector([])
 
@@ -45,7 +43,6 @@ def unreachable(*_args, **_options):
     raise DownloadError("codeformer.pth could not be downloaded: no network")
 
 
-@needs_starter
 def test_by_itself_it_downloads_nothing_and_says_what_would_be_better(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("codeformer_core.loading.fetch", unreachable)
     assert cli.main(["demo", "-o", str(tmp_path)]) == 0
@@ -67,6 +64,7 @@ def test_without_the_model_says_which_file_and_shows_the_faces(tmp_path, monkeyp
     said = capsys.readouterr()
     assert "not restored: codeformer.pth could not be downloaded" in said.err
     assert f"1 face(s) found by {BUNDLED_DETECTOR}" in said.out
+    assert "without --model the demo restores with the starter" in said.out
     drawn = np.asarray(Image.open(tmp_path / "example_faces.png").convert("RGB"))
     assert (drawn == demo.BOX_COLOUR).all(-1).sum() > 500
 

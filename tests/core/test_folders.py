@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from codeformer_core.weights import folders
-from codeformer_core.weights.catalog import DETECTORS, RESTORERS, find_entry
+from codeformer_core.weights.catalog import DETECTORS, find_entry
 from codeformer_core.weights.folders import (
     ASSETS_FOLDER,
     best_installed_detector,
@@ -85,7 +85,7 @@ def test_asked_name_wins_over_other_names_of_the_same_bytes(tmp_path):
     assert find_weights("codeformer-v0.1.0.pth", [tmp_path]) == alias
 
 
-@pytest.mark.parametrize("name", ["yunet", "starter_detector"])
+@pytest.mark.parametrize("name", ["yunet", "codeformer_starter"])
 def test_shipped_files_come_last(tmp_path, name):
     entry = find_entry(name)
     assert find_weights(entry, [tmp_path]) == ASSETS_FOLDER / entry.filename
@@ -94,11 +94,11 @@ def test_shipped_files_come_last(tmp_path, name):
 
 
 def test_the_best_that_is_installed(tmp_path):
-    assert best_installed_restorer([tmp_path]) == best_installed_restorer([]) == RESTORERS[-1]
+    assert best_installed_restorer([tmp_path]) == best_installed_restorer([]) == "codeformer_starter"
     # Models for another task, and files of the user's own, are no published restorers.
     put(tmp_path / "facerestore_models" / "codeformer_inpainting.pth")
     put(tmp_path / "facerestore_models" / "mine.pth")
-    assert best_installed_restorer([tmp_path]) == RESTORERS[-1]
+    assert best_installed_restorer([tmp_path]) == "codeformer_starter"
     put(tmp_path / "second" / "codeformer" / "codeformer-v0.1.0.pth")
     assert best_installed_restorer([tmp_path, tmp_path / "second"]) == "codeformer"
     put(tmp_path / "facedetection" / "detection_mobilenet0.25_Final.pth")
@@ -107,7 +107,7 @@ def test_the_best_that_is_installed(tmp_path):
 
 def test_where_even_the_shipped_files_are_gone_the_last_name_is_given(tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "ASSETS_FOLDER", tmp_path / "gone")
-    assert best_installed_restorer([tmp_path]) == RESTORERS[-1]
+    assert best_installed_restorer([tmp_path]) == "codeformer_starter"
     assert best_installed_detector([tmp_path]) == DETECTORS[-1]
 
 

@@ -19,7 +19,7 @@ from codeformer_core.weights.catalog import find_entry
 from codeformer_core.weights.convert import to_published
 from codeformer_core.weights.folders import ASSETS_FOLDER
 
-from .conftest import GOLDEN, SMALL_CONFIG, needs_starter, seeded_network
+from .conftest import GOLDEN, SMALL_CONFIG, seeded_network
 
 RETINAFACE = GOLDEN / "models" / "retinaface_mobilenet0.25_mit.pth"
 
@@ -139,12 +139,10 @@ def test_no_models_folder_at_all():
         cf.load_restorer("codeformer", roots=[])
 
 
-@needs_starter
 def test_what_comes_with_the_package_needs_no_models_folder():
     assert cf.load_restorer("codeformer_starter", roots=[]).name == "codeformer_starter.safetensors"
 
 
-@needs_starter
 @pytest.mark.parametrize("download", [False, True])
 def test_a_file_gone_from_the_package_says_so(roots, monkeypatch, download):
     monkeypatch.setattr("codeformer_core.weights.folders.ASSETS_FOLDER", roots[1])

@@ -12,7 +12,7 @@ import codeformer_core as cf
 from codeformer_core.commands.trial import MOST_FACES, Trial, try_restorer
 from codeformer_core.faces.geometry import crop_face, estimate_alignment
 
-from .conftest import InvertingRestorer, needs_starter, placed_face
+from .conftest import InvertingRestorer, placed_face
 
 
 @dataclass
@@ -74,7 +74,6 @@ def test_the_largest_faces_are_taken_and_small_ones_are_not(astronaut):
     assert try_restorer(photo, [], GivenRestorer(), 0.5) is None
 
 
-@needs_starter
 def test_the_starter_that_comes_with_the_package_mends(astronaut, astronaut_face):
     trial = try_restorer(astronaut, [astronaut_face], cf.load_restorer("codeformer_starter", roots=[]), 0.5)
     assert trial.restored > trial.degraded

@@ -97,8 +97,8 @@ def test_list(models, capsys):
     assert "S-Lab" in by_name["codeformer"] and "confirmed" in by_name["codeformer"]
     assert "not installed" in by_name["vqgan_code1024"] and "one source" in by_name["vqgan_code1024"]
     assert by_name["yunet"].endswith("face_detection_yunet_2023mar.onnx (comes with the package)")
-    assert by_name["starter_detector"].endswith("starter_detector.safetensors (comes with the package)")
-    assert "Apache-2.0" in by_name["starter_detector"] and "comes with" not in by_name["codeformer"]
+    assert by_name["codeformer_starter"].endswith("codeformer_starter.safetensors (comes with the package)")
+    assert "Apache-2.0" in by_name["codeformer_starter"] and "comes with" not in by_name["codeformer"]
     assert str(models) in lines[-1]
 
 
@@ -126,12 +126,12 @@ def test_download_of_an_unknown_name_begins_nothing(models, served, capsys):
 @pytest.mark.parametrize("where", [(), ("--folder", "here")])
 def test_what_comes_with_the_package_is_not_downloaded(models, tmp_path, monkeypatch, capsys, where):
     monkeypatch.chdir(tmp_path)
-    assert weights("download", "starter_detector", *where) == 0
-    assert "starter_detector: already installed as" in capsys.readouterr().out
+    assert weights("download", "codeformer_starter", *where) == 0
+    assert "codeformer_starter: already installed as" in capsys.readouterr().out
     assert not models.exists() and not (tmp_path / "here").exists()
     monkeypatch.setattr(folders, "ASSETS_FOLDER", tmp_path / "gone")
-    assert weights("download", "starter_detector", *where) == 1
-    assert "starter_detector.safetensors can't be downloaded: install this package again" in capsys.readouterr().err
+    assert weights("download", "codeformer_starter", *where) == 1
+    assert "codeformer_starter.safetensors can't be downloaded: install this package again" in capsys.readouterr().err
 
 
 def test_failed_download(models, served, capsys):
@@ -160,7 +160,7 @@ def test_verify_installed(models, served, capsys):
     assert weights("verify") == 0
     out = capsys.readouterr().out
     assert "GOOD" in out and "codeformer.pth" in out and "yunet" in out
-    assert "starter_detector.safetensors: starter_detector" in out
+    assert "codeformer_starter.safetensors: codeformer_starter" in out
     (models / "facerestore_models" / "codeformer.pth").write_bytes(BODY[:-1])
     assert weights("verify") == 1
     out = capsys.readouterr().out
@@ -168,7 +168,7 @@ def test_verify_installed(models, served, capsys):
 
 
 def test_verify_a_damaged_file_of_the_package(tmp_path, capsys):
-    path = tmp_path / "starter_detector.safetensors"
+    path = tmp_path / "codeformer_starter.safetensors"
     path.write_bytes(b"broken")
     assert weights("verify", path) == 1
     out = capsys.readouterr().out

@@ -67,7 +67,7 @@ def test_search_words_where_the_host_knows_them(server: Server):
 def test_dropdowns_show_what_is_here_and_what_can_be_fetched(server: Server):
     # The detector that lies among the restorers is none of them; the user's own folder counts.
     downloads = ["codeformer_colorization.pth (download)", "codeformer_inpainting.pth (download)"]
-    models = ["auto", "codeformer.pth", "my_faces.pth", "painter.pth", *downloads]
+    models = ["auto", "codeformer.pth", "my_faces.pth", "painter.pth", "codeformer_starter.safetensors", *downloads]
     assert options(server, "CodeFormerLoadModel", "model") == models
     assert SHIPPED_DETECTORS
     detectors = ["retinaface_resnet50 (download)", "retinaface_mobile0.25", *SHIPPED_DETECTORS]
@@ -77,18 +77,23 @@ def test_dropdowns_show_what_is_here_and_what_can_be_fetched(server: Server):
     assert "S-Lab" in definition(server, "CodeFormerLoadModel")["input"]["required"]["model"][1]["tooltip"]
 
 
-def test_auto_takes_the_published_model_and_without_it_says_what_to_do(server: Server):
+def test_auto_takes_the_published_model_and_without_it_the_one_that_comes_with_the_pack(server: Server):
     prompt = restore_prompt(model="auto")
-    assert "restored by codeformer." in report(server.run(prompt))
+    assert "restored by codeformer." in (said := report(server.run(prompt))) and "starter" not in said
     with without_codeformer(server):
         models = options(server, "CodeFormerLoadModel", "model")
         published = [f"codeformer{task}.pth (download)" for task in ("", "_colorization", "_inpainting")]
-        assert models[0] == "auto" and models[-3:] == published
-        cure = "choose 'codeformer.pth (download)'"
-        # Also a workflow that was saved when the file was there says it before anything runs.
-        for saved in (prompt, restore_prompt()):
-            with pytest.raises(ServerFailed, match=re.escape(cure)):
-                server.queue(saved)
+        assert models[0] == "auto" and models[-4:] == ["codeformer_starter.safetensors", *published]
+        begun = len(server.log)
+        said = report(server.run(prompt))
+        assert "1 face found, 1 restored\nrestored by codeformer_starter.safetensors" in said
+        assert "codeformer.pth gives better faces (S-Lab License 1.0" in said
+        log = server.log[begun:]
+        assert "Load Face Restore Model: codeformer_starter.safetensors is the small starter" in log
+        assert "Face Restore: restored by codeformer_starter.safetensors at fidelity 0.5, mask: outline from " in log
+        # A workflow that was saved when the file was there says what to do.
+        with pytest.raises(ServerFailed, match=re.escape("choose 'codeformer.pth (download)'")):
+            server.queue(restore_prompt())
     assert "restored by codeformer." in report(server.run(prompt))
 
 
