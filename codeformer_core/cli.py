@@ -29,6 +29,7 @@ _COMMANDS = {
     "demo": (".commands.demo", "restore the example photo"),
     "weights": (".commands.weights", "list, download, convert and verify model files"),
     "train": (".commands.train", "train a model of your own, from photos to a file"),
+    "dictionary": (".commands.dictionary", "make a dictionary of your own faces for DFDNet"),
     "evaluate": (".commands.evaluate", "measure restored faces, or a model"),
 }
 
