@@ -48,7 +48,7 @@ def save_restorer(
     header. Raises ValueError naming the input and the cure, OSError when the disk is full or can't be written.
     """
     path = folder / checked_name(filename)
-    check_free(path, overwrite)
+    _check_free(path, overwrite)
     is_codeformer = restorer.architecture == "codeformer"
     config = cast(CodeFormer, restorer.module).codeformer_config if is_codeformer else restorer.module.config
     save_network(path, restorer.module, config, restorer.task, dtype=dtype)
@@ -58,7 +58,7 @@ def save_restorer(
             f"{restorer.name} was loaded in {_short(restorer.dtype)}, so the saved numbers are rounded to it though "
             f"they are stored in {_short(dtype)}: choose dtype {_short(dtype)} in Load Face Restore Model"
         )
-    return saved(path, tuple(remarks))
+    return SavedModel(path, path.stat().st_size, _sha256(path), tuple(remarks))
 
 
 def checked_name(filename: str) -> str:
@@ -90,13 +90,19 @@ def checked_name(filename: str) -> str:
     return stem + SUFFIX
 
 
-def saved(path: Path, remarks: tuple[str, ...] = ()) -> SavedModel:
+def free_path(folder: Path, filename: str, overwrite: bool) -> Path:
+    """Where a model called `filename` may be written. Raises ValueError, see `save_restorer`."""
+    path = folder / checked_name(filename)
+    _check_free(path, overwrite)
+    return path
+
+
+def saved(path: Path) -> SavedModel:
     """What there is to tell about a file that was just written."""
-    return SavedModel(path, path.stat().st_size, _sha256(path), remarks)
+    return SavedModel(path, path.stat().st_size, _sha256(path), ())
 
 
-def check_free(path: Path, overwrite: bool) -> None:
-    """Raises ValueError where `path` is a folder, the copy of a pickle, or there already and not to be replaced."""
+def _check_free(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise ValueError(f"{path} is a folder: choose another filename")
     if not path.exists():

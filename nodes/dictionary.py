@@ -96,10 +96,9 @@ class BuildFaceDictionary(io.ComfyNode):
         from ..codeformer_core.dictionary.options import Options
         from ..codeformer_core.dictionary.renew import renew
         from ..codeformer_core.dictionary.spool import FACES_AT_ONCE
-        from ..codeformer_core.saving import check_free
+        from ..codeformer_core.saving import free_path
 
-        path = host.download_folder(RESTORER_FOLDERS[0]) / listed_name(filename)
-        check_free(path, overwrite)
+        path = free_path(host.download_folder(RESTORER_FOLDERS[0]), listed_name(filename), overwrite)
         managed = face_restore_model.restorer
         restorer = managed.restorer
         renewed = renew(
