@@ -111,8 +111,6 @@ def _build(args: argparse.Namespace, console: Console) -> None:
     extractor = from_state(read_state_dict(model), str(model), choose_device(args.device))
     output: Path = args.output
     work = output.with_name(output.name + _WORK_ENDING)
-    if work.is_dir():
-        console.complain(f"note: goes on with what is in {work}")
     try:
         built = build_dictionary(
             faces,
