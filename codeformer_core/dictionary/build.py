@@ -6,7 +6,7 @@ Shape legend: K atoms, C channels, n side of an atom.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -62,8 +62,8 @@ def build_dictionary(
     """work: a folder for this build alone; made here, and there to be removed once the result is written.
 
     on_progress: may raise to cancel; the same call then goes on, to the same numbers. Raises ImportError without
-    scikit-learn; ValueError for fewer faces than atoms and for a work folder of another build; OSError when the disk is
-    full.
+    scikit-learn; ValueError for fewer faces than atoms, and for a work folder with other faces or, once clustering
+    began, other options; OSError when the disk is full.
     """
     require_scikit_learn()
     options.check_faces(len(faces.names))
@@ -123,8 +123,11 @@ def _open(work: Path, plan: dict) -> None:
         write_whole(path, json.dumps(plan).encode())
         return
     begun = json.loads(path.read_text(encoding="utf-8"))
-    if begun != plan:
-        keys = sorted(key for key in begun.keys() | plan.keys() if begun.get(key) != plan.get(key))
+    keys = sorted(key for key in begun.keys() | plan.keys() if begun.get(key) != plan.get(key))
+    if keys and not any(work.glob("*.safetensors")) and {*keys} <= {field.name for field in fields(Options)}:
+        # The faces are measured alike whatever the options, and nothing was clustered yet.
+        write_whole(path, json.dumps(plan).encode())
+    elif keys:
         differences = ", ".join(f"{key} {begun.get(key)} there and {plan.get(key)} now" for key in keys)
         raise ValueError(
             f"{work} holds an interrupted build with other faces or options ({differences}). Cure: repeat those to go "
