@@ -29,8 +29,9 @@ NO_DETECTOR = ("parsing_", "alignment_")
 _TASKS = ("restoration", "colorization", "inpainting")
 _RESTORERS = tuple(entry for task in _TASKS for entry in CATALOG if entry.task == task)
 _LICENCES = "; ".join(
-    f"{', '.join(entry.filename for entry in _RESTORERS if entry.licence == licence)}: {licence}, {note}"
-    for licence, note in dict.fromkeys((entry.licence, entry.licence_note) for entry in _RESTORERS)
+    f"{', '.join(entry.filename for entry in _RESTORERS if (entry.licence, entry.licence_note) == terms)}: "
+    + ", ".join(terms)
+    for terms in dict.fromkeys((entry.licence, entry.licence_note) for entry in _RESTORERS)
 )
 _WITHOUT_FIDELITY = ", ".join(entry.filename for entry in _RESTORERS if not entry.uses_fidelity)
 MODEL_TOOLTIP = (
