@@ -257,8 +257,8 @@ def _networks(args: argparse.Namespace) -> tuple[Restorer, CodeFormer, VQAutoenc
         raise UsageError(f"{args.file} is an autoencoder (stage I): give a trained CodeFormer, and this as --teacher")
     if not isinstance(restorer.module, CodeFormer):
         raise UsageError(
-            f"{args.file} is no CodeFormer but of the kind {restorer.architecture}, whose codes nobody can measure: "
-            "give a trained CodeFormer"
+            f"{args.file} is of the kind {restorer.architecture}, and what is measured here are CodeFormers: give a "
+            "trained one"
         )
     if args.teacher is None:
         return restorer, restorer.module, None

@@ -87,7 +87,8 @@ def _trust(entry: CatalogEntry) -> str:
 
 def _place(entry: CatalogEntry, found: Path | None) -> str:
     if found is None:
-        return "not installed" if entry.by_hand is None else "not installed; no download, see the README"
+        by_hand = f"; by hand: `weights download {entry.name}` says how"
+        return "not installed" + (by_hand if entry.by_hand is not None else "")
     return f"{found} (comes with the package)" if found.parent == ASSETS_FOLDER else str(found)
 
 

@@ -157,7 +157,7 @@ def test_the_command_downloads_nothing_that_only_comes_by_hand(picture, tmp_path
     assert "dfdnet.safetensors can't be downloaded: its authors publish it in three pieces" in capsys.readouterr().err
     assert cli.main(["weights", "list"]) == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
-    assert rows["vqfr_v1"].endswith("not installed; no download, see the README")
+    assert rows["vqfr_v1"].endswith("not installed; by hand: `weights download vqfr_v1` says how")
     assert rows["vqfr_v2"].endswith("not installed") and "  unknown  " in rows["vqfr_v2"]
 
 
