@@ -151,10 +151,13 @@ def report_models() -> None:
 
     print("Models:")
     missing = []
-    for name in (*RESTORERS, "retinaface_resnet50", "parsenet", "starter_detector", "yunet"):
+    usual, *others = RESTORERS
+    for name in (usual, *others, "retinaface_resnet50", "parsenet", "starter_detector", "yunet"):
         entry = find_entry(name)
         assert entry is not None
         found = find_weights(entry, default_roots())
+        if name in others and not found:
+            continue
         print(f"  {name}: {found or 'not installed'}")
         missing += [] if found or entry.bundled else [name]
     if missing:

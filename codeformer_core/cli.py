@@ -107,7 +107,7 @@ def _build_parser(chosen: str | None):
     """The parser, and the chosen command's module (None when there is no such command)."""
     parser = argparse.ArgumentParser(
         prog="codeformer",
-        description="Face restoration by CodeFormer.",
+        description="Face restoration by CodeFormer and its relatives.",
         epilog=f"`VERB --help` explains a verb; {_DEBUG} with any of them shows where an error came from.",
     )
     verbs = parser.add_subparsers(dest="command", required=True, metavar="VERB")

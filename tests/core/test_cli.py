@@ -468,7 +468,7 @@ def test_the_best_installed_model_detector_and_mask_are_chosen_and_said(fakes, t
     models = tmp_path / "models" / "facedetection"
     models.mkdir(parents=True)
     sources, err, out = chosen()
-    assert sources == [RESTORERS[-1], best_installed_detector([])]
+    assert sources == [RESTORERS[0], best_installed_detector([])]
     assert f"detector {sources[1]}, because" in err and "--download fetches what is missing" in err
     assert "mask outline from landmarks, because parsenet is not installed" in err
     assert "mask: outline from landmarks (no face parser is at hand)" in out
@@ -477,7 +477,7 @@ def test_the_best_installed_model_detector_and_mask_are_chosen_and_said(fakes, t
     assert "mask soft box, because parsenet is not installed" in err and "mask: soft box (no face parser" in out
     # An explicit choice needs no explanation.
     assert "mask" not in chosen("--mask", "outline")[1] and "mask" not in chosen("--mask", "box")[1]
-    assert "model" not in chosen("--model", RESTORERS[-1])[1]
+    assert "model" not in chosen("--model", RESTORERS[0])[1]
     (models / "detection_mobilenet0.25_Final.pth").touch()
     (tmp_path / "models" / "codeformer").mkdir()
     (tmp_path / "models" / "codeformer" / "codeformer.pth").touch()
