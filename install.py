@@ -146,15 +146,18 @@ def check_facexlib() -> list[Finding]:
 
 def report_models() -> None:
     """Which of the files most people want are here."""
-    from codeformer_core.weights.catalog import find_entry
+    from codeformer_core.weights.catalog import RESTORERS, find_entry
     from codeformer_core.weights.folders import default_roots, find_weights
 
     print("Models:")
     missing = []
-    for name in ("codeformer", "codeformer_starter", "retinaface_resnet50", "parsenet", "starter_detector", "yunet"):
+    usual, *others = RESTORERS
+    for name in (usual, *others, "retinaface_resnet50", "parsenet", "starter_detector", "yunet"):
         entry = find_entry(name)
         assert entry is not None
         found = find_weights(entry, default_roots())
+        if name in others and not found:
+            continue
         print(f"  {name}: {found or 'not installed'}")
         missing += [] if found or entry.bundled else [name]
     if missing:

@@ -29,6 +29,7 @@ _COMMANDS = {
     "demo": (".commands.demo", "restore the example photo"),
     "weights": (".commands.weights", "list, download, convert and verify model files"),
     "train": (".commands.train", "train a model of your own, from photos to a file"),
+    "dictionary": (".commands.dictionary", "make a dictionary of your own faces for DFDNet"),
     "evaluate": (".commands.evaluate", "measure restored faces, or a model"),
 }
 
@@ -106,7 +107,7 @@ def _build_parser(chosen: str | None):
     """The parser, and the chosen command's module (None when there is no such command)."""
     parser = argparse.ArgumentParser(
         prog="codeformer",
-        description="Face restoration by CodeFormer.",
+        description="Face restoration by CodeFormer and its relatives.",
         epilog=f"`VERB --help` explains a verb; {_DEBUG} with any of them shows where an error came from.",
     )
     verbs = parser.add_subparsers(dest="command", required=True, metavar="VERB")

@@ -132,15 +132,20 @@ def locate(
     entry = find_entry(name) if path.parent == Path() else None
     if entry is None:
         raise WeightsError(unknown_name(name) if path.parent == Path() else f"{path}: there is no such file")
-    if not download:
+    if not download or entry.by_hand is not None:
         raise WeightsError(missing(entry, roots))
     return fetch(entry, download_folder(entry, roots), on_progress)
 
 
 def missing(entry: CatalogEntry, roots: Sequence[Path]) -> str:
     """Which file is missing, where it comes from and where to put it."""
-    if entry.url is None:
+    if entry.bundled and entry.url is None:
         return f"{entry.filename} is gone from {ASSETS_FOLDER}: {entry.how_to_get}"
+    if entry.by_hand is not None:
+        return (
+            f"{entry.filename} is not on this machine, and nothing can be downloaded for it: {entry.by_hand}. Put the "
+            f"file into {download_folder(entry, roots)} (licence: {entry.licence})"
+        )
     return (
         f"{entry.filename} is not on this machine. Fetch it with `python -m codeformer_core weights download "
         f"{entry.name}`, or from {entry.url} ({entry.expectation}; licence: {entry.licence}), and put it into "

@@ -25,7 +25,7 @@ from .faces.published import published_paste_matrix
 from .faces.selection import Selection, SkippedFace, Which, check_smallest_face, check_which, choose_faces
 from .faces.types import Face, FaceCrop
 from .progress import RESTORING, OnProgress, no_progress
-from .restorer import FaceRestorer, at_fidelity, check_fidelity, restore_faces
+from .restorer import FaceRestorer, at_fidelity, check_fidelity, fidelity_remark, restore_faces
 from .results import RestoredImages
 from .steps.detect import NO_FACE_SHAPE, detect_in_batches
 from .steps.paste import enlarged_face
@@ -110,6 +110,8 @@ def restore_images(
             choose_faces(entry, sizes.working, which=faces, smallest_face=smallest, parity=parity) for entry in found
         ]
     placements, skipped = _align(selections, source.rgb_BHW3)
+    if placements and (remark := fidelity_remark(restorer)):
+        remarks = [*remarks, remark]
     canvas_BHW3 = make_canvas(rgb_BHW3, background, sizes, parity)
     masks_BHW = torch.zeros(canvas_BHW3.shape[:3], device=canvas_BHW3.device)
     shapes_of, shape_words = choose_shapes(PasteShape(mask), parser, parity)

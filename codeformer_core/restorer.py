@@ -187,6 +187,12 @@ def at_fidelity(restorer: FaceRestorer, fidelity: float) -> str:
     return f" at fidelity {fidelity:g}" if getattr(restorer, "uses_fidelity", True) else ""
 
 
+def fidelity_remark(*restorers: FaceRestorer) -> str | None:
+    """A sentence for those who would wonder: which of these know no fidelity. None where all do."""
+    without = dict.fromkeys(restorer.name for restorer in restorers if not getattr(restorer, "uses_fidelity", True))
+    return f"fidelity does nothing with {', '.join(without)}" if without else None
+
+
 def check_fidelity(fidelity: float) -> None:
     if not 0 <= fidelity <= 1:  # NaN compares false
         raise ValueError(f"fidelity must be from 0 (best quality) to 1 (closest to the input), got {fidelity}")

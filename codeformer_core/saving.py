@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 
-from .networks.codeformer import CodeFormer
 from .restorer import Restorer
 from .weights.catalog import find_entry
 from .weights.kept import PICKLE_SUFFIXES, origin
 from .weights.save import save_network
+from .weights.save_others import save_other
 
 SUFFIX = ".safetensors"
 # Windows opens devices by these names, whatever ending they have.
@@ -49,9 +48,12 @@ def save_restorer(
     """
     path = folder / checked_name(filename)
     _check_free(path, overwrite)
-    is_codeformer = restorer.architecture == "codeformer"
-    config = cast(CodeFormer, restorer.module).codeformer_config if is_codeformer else restorer.module.config
-    save_network(path, restorer.module, config, restorer.task, dtype=dtype)
+    if restorer.architecture in ("codeformer", "vqgan"):
+        is_codeformer = restorer.architecture == "codeformer"
+        config = restorer.module.codeformer_config if is_codeformer else restorer.module.config
+        save_network(path, restorer.module, config, restorer.task, dtype=dtype)
+    else:
+        save_other(path, restorer.module, restorer.architecture, restorer.face_size, dtype=dtype)
     remarks = []
     if restorer.dtype.itemsize < dtype.itemsize:
         remarks.append(
@@ -88,6 +90,18 @@ def checked_name(filename: str) -> str:
             "choose another name"
         )
     return stem + SUFFIX
+
+
+def free_path(folder: Path, filename: str, overwrite: bool) -> Path:
+    """Where a model called `filename` may be written. Raises ValueError, see `save_restorer`."""
+    path = folder / checked_name(filename)
+    _check_free(path, overwrite)
+    return path
+
+
+def saved(path: Path) -> SavedModel:
+    """What there is to tell about a file that was just written."""
+    return SavedModel(path, path.stat().st_size, _sha256(path), ())
 
 
 def _check_free(path: Path, overwrite: bool) -> None:

@@ -9,6 +9,7 @@ from .colorize import ColorizeFaces, ColorizePhoto
 from .compare import CompareFidelity, CompareRestorers
 from .crops import CropFaces, PasteFaces, RestoreFaceCrops
 from .detect import DetectFaces, FacesFromLandmarks
+from .dictionary import BuildFaceDictionary
 from .inpaint import InpaintFaces, InpaintPhoto
 from .load import LoadFaceDetector, LoadFaceRestoreModel
 from .measure import DegradeFaces, MeasureFaces
@@ -36,6 +37,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     DegradeFaces,
     MeasureFaces,
     SaveFaceRestoreModel,
+    BuildFaceDictionary,
 )
 
 

@@ -23,20 +23,24 @@ FACE_FOLDERS = ("facedetection",)
 PARSER = "parsenet"
 WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".sft")
 # What other packs put into the same folders.
-NO_RESTORER = ("detection_", "parsing_", "yolov5", "gfpgan", "restoreformer", "gpen", "alignment_", "realesrgan")
+NO_RESTORER = ("detection_", "parsing_", "yolov5", "restoreformer++", "gpen", "alignment_", "realesrgan")
 NO_DETECTOR = ("parsing_", "alignment_")
 
 _TASKS = ("restoration", "colorization", "inpainting")
 _RESTORERS = tuple(entry for task in _TASKS for entry in CATALOG if entry.task == task)
 _LICENCES = "; ".join(
-    f"{', '.join(entry.filename for entry in _RESTORERS if entry.licence == licence)}: {licence}, {note}"
-    for licence, note in dict.fromkeys((entry.licence, entry.licence_note) for entry in _RESTORERS)
+    f"{', '.join(entry.filename for entry in _RESTORERS if (entry.licence, entry.licence_note) == terms)}: "
+    + ", ".join(terms)
+    for terms in dict.fromkeys((entry.licence, entry.licence_note) for entry in _RESTORERS)
 )
+_WITHOUT_FIDELITY = ", ".join(entry.filename for entry in _RESTORERS if not entry.uses_fidelity)
 MODEL_TOOLTIP = (
-    "A CodeFormer checkpoint from models/facerestore_models or models/codeformer. auto: the published codeformer.pth "
-    "if it is there, otherwise the small starter that comes with the pack; the report says which. An entry with "
-    "(download) is fetched when the node runs, with its hash checked, and stays valid afterwards. Licence of "
-    f"{_LICENCES}."
+    "A face restorer from models/facerestore_models or models/codeformer: CodeFormer, VQFR, DFDNet, GFPGAN or "
+    "RestoreFormer; what is in a file decides, not its name. auto: codeformer.pth, else the best of the others that "
+    "is there, at last the small starter that comes with the pack; the report says which, and nothing is downloaded "
+    "for it. An entry with (download) is fetched when the node runs, with its hash checked where one is known, and "
+    f"stays valid afterwards. Fidelity does nothing with {_WITHOUT_FIDELITY}. "
+    f"Licence of {_LICENCES}."
 )
 DETECTOR_TOOLTIP = (
     "Finds the faces. RetinaFace resnet50 finds the most and places them best (110 MB), mobile0.25 is small and quick, "
@@ -51,7 +55,10 @@ PARSER_TOOLTIP = (
 
 
 def restorers() -> list[str]:
-    """Files that may be face restorers, the catalog's first, then the one that comes with the pack, then downloads."""
+    """Files that may be face restorers, the catalog's first, then the one that comes with the pack, then downloads.
+
+    What the catalog has no address of is offered only where it is.
+    """
     files = [name for name in _weight_files(RESTORER_FOLDERS) if _may_be(name, NO_RESTORER)]
     known = [name for name in files if find_entry(name) in _RESTORERS]
     others = [name for name in files if name not in known]
@@ -90,7 +97,7 @@ def complaint(choice: str | None, choices: Sequence[str], folders: Sequence[str]
         return None
     name = choice.removesuffix(DOWNLOAD)
     entry = find_entry(name)
-    if _local(name, folders) is not None or (entry is not None and choice != name):
+    if _local(name, folders) is not None or (choice != name and _can_be_fetched(entry)):
         return None
     return _not_here(name, entry, folders)
 
@@ -106,7 +113,7 @@ def resolve(choice: str, folders: Sequence[str]) -> Path:
     if (path := _local(name, folders)) is not None:
         return path
     entry = find_entry(name)
-    if entry is None or choice == name:
+    if entry is None or choice == name or not _can_be_fetched(entry):
         raise ValueError(_not_here(name, entry, folders))
     return download(entry, host.download_folder(entry.folder), host.download_progress())
 
@@ -162,11 +169,18 @@ def _entry(name: str) -> CatalogEntry:
     return entry
 
 
+def _can_be_fetched(entry: CatalogEntry | None) -> bool:
+    return entry is not None and entry.by_hand is None
+
+
 def _offer(entry: CatalogEntry) -> str:
     return entry.name if _file_of(entry) else entry.name + DOWNLOAD
 
 
 def _not_here(name: str, entry: CatalogEntry | None, folders: Sequence[str]) -> str:
+    if entry is not None and entry.by_hand is not None:
+        folder = host.download_folder(entry.folder)
+        return f"{name!r} is not on this machine: {entry.by_hand}. Put the file into {folder}"
     if entry is not None and entry.url is None:
         return f"{name!r} is not on this machine: {entry.how_to_get}"
     cure = "choose another, or put it" if entry is None else f"choose {name + DOWNLOAD!r}, or put {entry.filename}"

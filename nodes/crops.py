@@ -82,7 +82,7 @@ class RestoreFaceCrops(io.ComfyNode):
     def execute(cls, image: Tensor, face_restore_model: FaceRestoreModel, fidelity: float) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for it.
         from ..codeformer_core.images import is_of_one_colour
-        from ..codeformer_core.restorer import at_fidelity
+        from ..codeformer_core.restorer import at_fidelity, fidelity_remark
         from ..codeformer_core.steps.crop import blank_remarks, resized_remark
 
         restorer = face_restore_model.restorer
@@ -90,8 +90,8 @@ class RestoreFaceCrops(io.ComfyNode):
         height, width = image.shape[1:3]
         blank = [index for index, crop_HWC in enumerate(image) if is_of_one_colour(crop_HWC)]
         count = len(image) - len(blank)
-        lines = [f"{count} restored by {restorer.name}{at_fidelity(restorer, fidelity)}", face_restore_model.remark]
-        lines += [*resized_remark(height, width), *blank_remarks(blank)]
+        lines = [f"{count} restored by {restorer.name}{at_fidelity(restorer, fidelity)}", fidelity_remark(restorer)]
+        lines += [face_restore_model.remark, *resized_remark(height, width), *blank_remarks(blank)]
         report = "\n".join(filter(None, lines))
         logger.info("Restore Face Crops: %s", report)
         (placed_NHWC,) = host.placed([restored_NHWC])

@@ -93,6 +93,11 @@ def download_folder(folder: str) -> Path:
     return Path(folder_paths.get_folder_paths(folder)[0])
 
 
+def temporary_folder() -> Path:
+    """For files of one run; the host empties it when it starts."""
+    return Path(folder_paths.get_temp_directory())
+
+
 def compute_device() -> torch.device:
     return management.get_torch_device()
 

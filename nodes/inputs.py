@@ -37,7 +37,8 @@ def fidelity_input() -> io.Input:
         "fidelity",
         0.5,
         "0: cleanest faces, invented where the picture says little. 1: closest to the picture and its faults. Around "
-        "0.5 suits most photos; go up when a face no longer looks like the person.",
+        "0.5 suits most photos; go up when a face no longer looks like the person. For CodeFormer and VQFR v2; other "
+        "restorers know none.",
     )
 
 

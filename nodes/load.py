@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ALIASES = ("codeformer", "face restore", "face fix", "gfpgan")
+ALIASES = ("codeformer", "face restore", "face fix", "gfpgan", "vqfr", "dfdnet", "restoreformer")
 DETECTOR_ALIASES = ("codeformer", "face detection", "retinaface", "yunet")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 DTYPE_TOOLTIP = (
@@ -37,7 +37,8 @@ class LoadFaceRestoreModel(io.ComfyNode):
             node_id="CodeFormerLoadModel",
             display_name="Load Face Restore Model",
             category="image/face restore",
-            description="Loads a CodeFormer checkpoint, with the face detector and parser to go with it.",
+            description="Loads a face restorer (CodeFormer, VQFR, DFDNet, GFPGAN or RestoreFormer), with the face "
+            "detector and parser to go with it.",
             inputs=[
                 io.Combo.Input("model", options=choices.restorers_or_auto(), tooltip=choices.MODEL_TOOLTIP),
                 host.advanced(io.Combo.Input("detector", options=detectors, tooltip=choices.DETECTOR_TOOLTIP)),

@@ -54,7 +54,7 @@ class SaveFaceRestoreModel(io.ComfyNode):
     def validate_inputs(cls, filename: str | None = None) -> bool | str:
         """filename is None when another node gives it."""
         try:
-            return True if filename is None else bool(_listed_name(filename))
+            return True if filename is None else bool(listed_name(filename))
         except ValueError as error:
             return str(error)
 
@@ -66,7 +66,7 @@ class SaveFaceRestoreModel(io.ComfyNode):
         saved = save_restorer(
             face_restore_model.restorer.restorer,
             host.download_folder(RESTORER_FOLDERS[0]),
-            _listed_name(filename),
+            listed_name(filename),
             dtype=DTYPES[dtype],
             overwrite=overwrite,
         )
@@ -74,7 +74,7 @@ class SaveFaceRestoreModel(io.ComfyNode):
         return io.NodeOutput(saved.summary())
 
 
-def _listed_name(filename: str) -> str:
+def listed_name(filename: str) -> str:
     """Raises ValueError for a name that can't be, and for one that the loader would not offer."""
     from ..codeformer_core.saving import checked_name
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from .console import Console
 from .errors import OK, UsageError
+from .values import FIDELITY
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from ..restorer import Restorer
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "images" / "example.jpg"
-FIDELITY = 0.5
 BOX_COLOUR = (64, 224, 96)
 
 

@@ -253,13 +253,21 @@ def _networks(args: argparse.Namespace) -> tuple[Restorer, CodeFormer, VQAutoenc
 
     chosen = _device(args)
     restorer = load_restorer(_weights_of(args.file), chosen)
-    if not isinstance(restorer.module, CodeFormer):
+    if restorer.architecture == "vqgan":
         raise UsageError(f"{args.file} is an autoencoder (stage I): give a trained CodeFormer, and this as --teacher")
+    if not isinstance(restorer.module, CodeFormer):
+        raise UsageError(
+            f"{args.file} is of the kind {restorer.architecture}, and what is measured here are CodeFormers: give a "
+            "trained one"
+        )
     if args.teacher is None:
         return restorer, restorer.module, None
     teacher = load_restorer(_weights_of(args.teacher), chosen)
-    if isinstance(teacher.module, CodeFormer):
-        raise UsageError(f"--teacher {args.teacher} is a CodeFormer: give the stage I autoencoder it was trained with")
+    if teacher.architecture != "vqgan":
+        raise UsageError(
+            f"--teacher {args.teacher} is of the kind {teacher.architecture}: give the stage I autoencoder it was "
+            "trained with"
+        )
     return restorer, restorer.module, teacher.module
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..progress import FINDING, RESTORING
 from .batch import OnStage, Verb, add_faces, add_files, add_running, refuse_useless_options, run_batch
 from .inputs import Job
-from .values import number
+from .values import FIDELITY, number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-w",
         "--fidelity",
         type=number(0, 1),
-        default=0.5,
-        help="0: prettiest, 1: closest to the input (default %(default)s)",
+        default=FIDELITY,
+        help="0: prettiest, 1: closest to the input (default %(default)s); for CodeFormer and VQFR v2",
     )
     parser.add_argument("--upscale", type=number(1), default=_FACE_OPTIONS["upscale"], help="enlarge by (default 1)")
     parser.add_argument(
@@ -39,8 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="auto",
         metavar="NAME|FILE",
-        help="auto (default: codeformer if it is installed or --download is given, else codeformer_starter, which "
-        "comes with the package), another name that `weights list` shows, or a file",
+        help="auto (default: the best that is installed, codeformer with --download, else codeformer_starter, which comes "
+        "with the package), a name that `weights list` shows (codeformer, vqfr_v2, gfpgan_1.4, ...), or a file of one "
+        "of these networks",
     )
     add_faces(parser, masks=("face", "outline", "box"))
     parser.add_argument("--only-center-face", action="store_true", help="restore the face nearest to the middle only")

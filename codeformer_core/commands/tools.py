@@ -14,11 +14,13 @@ import torch
 from ..faces.external import import_for_faces
 from ..faces.yunet import YuNetDetector
 from ..loading import load_detector, load_parser, load_restorer
+from ..restorer import fidelity_remark
 from ..weights.catalog import DETECTORS, RESTORERS, WITHOUT_FACEXLIB, find_entry
 from ..weights.folders import best_installed_detector, best_installed_restorer, default_roots, find_weights
 from ..weights.load import WeightsError
 from .console import Console
 from .errors import UsageError
+from .values import FIDELITY
 
 if TYPE_CHECKING:
     from ..faces.detection import FaceDetector
@@ -58,7 +60,7 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
     roots = default_roots()
 
     def load(loader: Callable[..., Loaded], source: str) -> Loaded:
-        missing = _is_missing(source, roots)
+        missing = _can_be_fetched(source, roots)
         if missing and args.download:
             _announce_download(source, console)
         progress = _shown_on(console, source)
@@ -73,8 +75,9 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
     model = args.model
     if model == "auto":
         model = choose_restorer(roots, args.download)
-        if remark := starter_remark(model):
-            notes.append(f"model {model}, because {RESTORERS[0]} is not installed; {remark}")
+        if model != RESTORERS[0]:
+            why = f"model {model}, because {RESTORERS[0]} is not installed"
+            notes.append("; ".join(filter(None, (why, starter_remark(model)))))
     restorer = load(partial(load_restorer, dtype=getattr(torch, args.dtype)), model)
     if restorer.task != task:
         # The pipeline would say so for every single picture.
@@ -83,8 +86,10 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
             f"--model {args.model}: {restorer.name} is a model for {restorer.task}; {doing} faces needs one for "
             f"{task}: --model {fitting}"
         )
+    wished = [] if getattr(args, "fidelity", FIDELITY) == FIDELITY else [fidelity_remark(restorer)]
+    said = tuple(note for note in wished if note)
     if args.aligned:
-        return Tools(restorer, None, None, "box", _with_cure(notes))
+        return Tools(restorer, None, None, "box", said + _with_cure(notes))
 
     detector_name = args.detector
     if detector_name == "auto":
@@ -108,7 +113,7 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
         if error.name == "cv2":  # nothing works without it
             raise
         raise ImportError(f"{error}. --detector {WITHOUT_FACEXLIB} --mask outline work without facexlib") from error
-    return Tools(restorer, detector, parser, mask, _with_cure(notes))
+    return Tools(restorer, detector, parser, mask, said + _with_cure(notes))
 
 
 def _with_cure(notes: list[str]) -> tuple[str, ...]:
@@ -135,7 +140,7 @@ def choose_detector(roots: list[Path], download: bool) -> str:
 
 def load_announced(model: str, roots: list[Path], console: Console) -> Restorer:
     """The restorer called `model` on the fastest device, fetched if it is missing, its licence said before."""
-    if _is_missing(model, roots):
+    if _can_be_fetched(model, roots):
         _announce_download(model, console)
     device = choose_device("auto")
     return load_restorer(model, device, roots=roots, download=True, on_progress=_shown_on(console, model))
@@ -165,6 +170,12 @@ def choose_device(wanted: str) -> torch.device:
 def _is_missing(source: str, roots: list[Path]) -> bool:
     """A catalog file that is not on this machine; a path, or a name nobody knows, is not missing but right or wrong."""
     return not Path(source).is_file() and find_entry(source) is not None and find_weights(source, roots) is None
+
+
+def _can_be_fetched(source: str, roots: list[Path]) -> bool:
+    """Missing, and not a file that only comes by hand."""
+    entry = find_entry(source)
+    return entry is not None and entry.by_hand is None and _is_missing(source, roots)
 
 
 def _announce_download(source: str, console: Console) -> None:

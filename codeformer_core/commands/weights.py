@@ -7,12 +7,19 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..weights.catalog import CATALOG, CatalogEntry, find_entry, unknown_name
 from ..weights.download import DownloadError, download, mismatch, sha256_of
 from ..weights.folders import ASSETS_FOLDER, default_roots, download_folder, find_weights, search_folders
 from ..weights.kept import copy_path, is_current, origin, write_safetensors
 from .errors import INTERRUPTED, Stopped
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..weights.detect import Layout
+    from ..weights.metadata import Said
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,9 +65,9 @@ def _list(roots: Sequence[Path]) -> int:
                 entry.name,
                 entry.task,
                 _size_text(entry.size) if entry.size else "unknown",
-                "confirmed" if entry.sha256_confirmed else "one source",
+                _trust(entry),
                 entry.licence,
-                _place(found),
+                _place(entry, found),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -72,9 +79,16 @@ def _list(roots: Sequence[Path]) -> int:
     return 0
 
 
-def _place(found: Path | None) -> str:
+def _trust(entry: CatalogEntry) -> str:
+    if entry.sha256 is None:
+        return "unknown"
+    return "confirmed" if entry.sha256_confirmed else "one source"
+
+
+def _place(entry: CatalogEntry, found: Path | None) -> str:
     if found is None:
-        return "not installed"
+        by_hand = f"; by hand: `weights download {entry.name}` says how"
+        return "not installed" + (by_hand if entry.by_hand is not None else "")
     return f"{found} (comes with the package)" if found.parent == ASSETS_FOLDER else str(found)
 
 
@@ -149,10 +163,8 @@ class _ProgressLine:
             print(file=sys.stderr)
 
 
-def _convert(file: Path, output: Path | None, layout: str) -> int:
+def _convert(file: Path, output: Path | None, layout: Layout) -> int:
     # Here and not above: these bring torch, which `list` and `download` don't need.
-    from ..weights.convert import from_published, to_published
-    from ..weights.detect import identify
     from ..weights.load import WeightsError, read_metadata, read_state_dict
 
     target = copy_path(file) if output is None else output
@@ -161,14 +173,10 @@ def _convert(file: Path, output: Path | None, layout: str) -> int:
     if target.exists():
         return _complain(f"{target} is there already; name another file with -o, or move it away")
     try:
-        state = read_state_dict(file, keep_safetensors=False)
         said = read_metadata(file)
-        identity = identify(state, str(file), said)
+        what, state = _laid_out(read_state_dict(file, keep_safetensors=False), file, said, layout)
     except WeightsError as error:
         return _complain(str(error))
-    if identity.layout != layout:
-        change = from_published if layout == "ours" else to_published
-        state = change(state, identity.config)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # What our own files say about themselves goes along.
@@ -176,8 +184,31 @@ def _convert(file: Path, output: Path | None, layout: str) -> int:
         write_safetensors(state, target, {"layout": layout, "converted_from": file.name, **header})
     except OSError as error:
         return _complain(f"{target} can't be written: {error.strerror or error}")
-    print(f"{target}: {identity.architecture} ({identity.task}), {len(state)} tensors, {layout} layout")
+    print(f"{target}: {what}, {len(state)} tensors, {layout} layout")
     return 0
+
+
+def _laid_out(state: dict[str, Tensor], file: Path, said: Said | None, layout: Layout) -> tuple[str, dict[str, Tensor]]:
+    """What it is in words, and the same in this layout. Raises WeightsError for what can't be laid out so."""
+    from ..weights import borrowed
+    from ..weights.convert import from_published, to_published
+    from ..weights.detect import identify
+    from ..weights.load import WeightsError
+    from ..weights.relatives import find_relative, in_layout
+
+    if architecture := borrowed.claims(state):
+        if layout == "ours":
+            raise WeightsError(f"{file}: a {architecture} is only known in its published layout; leave --layout out")
+        return f"{architecture} (restoration)", state
+    if relative := find_relative(state, str(file)):
+        try:
+            return f"{relative.architecture} (restoration)", in_layout(state, relative, layout)
+        except WeightsError as error:
+            raise WeightsError(f"{file}: {error}") from error
+    identity = identify(state, str(file), said)
+    if identity.layout != layout:
+        state = (from_published if layout == "ours" else to_published)(state, identity.config)
+    return f"{identity.architecture} ({identity.task})", state
 
 
 def _verify(files: Sequence[Path], roots: Sequence[Path]) -> int:
@@ -223,6 +254,9 @@ def _verify_one(path: Path, say: Callable[[str], None]) -> bool:
             say(f"UNKNOWN   {path}: sha256 {found}")
         else:
             say(f"GOOD      {path}: {twin.name}, told by its hash")
+        return True
+    if problem is None and entry.sha256 is None:
+        say(f"UNKNOWN   {path}: {entry.name} by its name, of which no hash is known; sha256 {sha256_of(path)}")
         return True
     if problem is None:
         say(f"GOOD      {path}: {entry.name}{'' if entry.sha256_confirmed else ' (hash from one source)'}")

@@ -14,7 +14,7 @@ from ..aligned import restore_aligned
 from ..faces.found import Faces
 from ..progress import OnProgress, no_progress
 from ..restore import check_restorer
-from ..restorer import FaceRestorer
+from ..restorer import FaceRestorer, fidelity_remark
 from .limits import FEWEST_STEPS, MOST_STEPS
 from .one_face import numbers, one_face, placeholder
 from .tiles import Box, draw_grid
@@ -75,4 +75,5 @@ def compare_fidelities(
     words = [f"w {fidelity:g}" for fidelity in fidelities]
     grid = draw_grid(["input", *words], torch.cat((face.crop_1SS3.to(faces_NSS3), faces_NSS3)))
     lines = [*face.lines, f"restored by {restorer.name}", *numbers(words, faces_NSS3, face.crop_1SS3)]
+    lines += filter(None, [fidelity_remark(restorer)])
     return ComparedFidelities(grid.image_HW3, faces_NSS3, fidelities, grid.boxes[1:], tuple(lines))

@@ -16,7 +16,7 @@ from ..aligned import restore_aligned
 from ..faces.found import Faces
 from ..progress import OnProgress, no_progress
 from ..restore import check_restorer
-from ..restorer import FaceRestorer, at_fidelity
+from ..restorer import FaceRestorer, at_fidelity, fidelity_remark
 from .one_face import numbers, one_face, placeholder
 from .tiles import draw_grid
 
@@ -70,8 +70,9 @@ def compare_restorers(
     words = [f"{restorer.name}{at_fidelity(restorer, fidelity)}" for restorer in restorers]
     labels = ["input", *(_short(restorer.name) for restorer in restorers)]
     grid = draw_grid(labels, torch.cat((face.crop_1SS3.to(faces_NSS3), faces_NSS3)))
-    lines = (*face.lines, *numbers(words, faces_NSS3, face.crop_1SS3))
-    return ComparedRestorers(grid.image_HW3, faces_NSS3, lines)
+    lines = [*face.lines, *numbers(words, faces_NSS3, face.crop_1SS3)]
+    lines += filter(None, [fidelity_remark(*restorers)])
+    return ComparedRestorers(grid.image_HW3, faces_NSS3, tuple(lines))
 
 
 def _short(name: str) -> str:

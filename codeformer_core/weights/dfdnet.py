@@ -9,7 +9,7 @@ deviation as a layer. There is no way back from that, so state dicts in our own 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from .dfdnet_names import (
     DICTIONARIES,
     RGB_KEYS,
     UNUSED,
+    Dictionary,
     links,
     our_keys,
     published_keys,
@@ -32,9 +33,11 @@ from .load import WeightsError
 # torchvision's mean and deviation of ImageNet, for networks saved without them.
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CURE = (
-    "Cure: join the published network, vgg19.pth and all 16 dictionaries again, from files downloaded whole; "
-    "or take the joined file again from where it came"
+    "Cure: join the published network, vgg19.pth and all 16 dictionaries again (`python -m codeformer_core dictionary "
+    "join`), from files downloaded whole; or take the joined file again from where it came"
 )
+# What no shape tells as long as a network has no dictionary.
+_PUBLISHED_PART_SIZES = (80, 80, 50, 110)
 
 
 def claims(state: Mapping[str, object]) -> bool:
@@ -57,7 +60,8 @@ def read_config(state: Mapping[str, Tensor]) -> DFDNetConfig:
     for key, tensor in state.items():
         if not tensor.is_floating_point():
             raise WeightsError(f"this DFDNet's {key} holds {tensor.dtype} instead of floats. {_CURE}")
-    config = _read_sizes(state, ours)
+    keys = {piece: piece.ours for piece in DICTIONARIES} if ours else _published_dictionaries()
+    config = _read_sizes(state, [names[0 if ours else 1] for names in vgg_names()], keys)
     for key, wanted in _expected_shapes(config, ours):
         if state[key].shape != wanted:
             raise WeightsError(
@@ -75,8 +79,7 @@ def join(
     own. dictionary: as `dfdnet_dictionary.read_dictionary` gives it, atoms (K, C, n, n) or (K, C*n*n) of each part and
     size. Raises WeightsError for a piece that is missing, unknown, misshapen or holds NaN among its atoms.
     """
-    constants = {key: torch.tensor(value).view(1, 3, 1, 1) for key, value in zip(RGB_KEYS, _IMAGENET, strict=True)}
-    pieces = {**constants, **(vgg or {}), **network, **dictionary}
+    pieces = {**_constants(), **(vgg or {}), **network, **dictionary}
     joined: dict[str, Tensor] = {}
     for key in published_keys():
         found = next((name for name in sources(key) if name in pieces), None)
@@ -94,19 +97,77 @@ def join(
 
 def from_published(state: Mapping[str, Tensor], config: DFDNetConfig) -> dict[str, Tensor]:
     """A joined state dict -> our keys. Raises WeightsError where a spectral norm can't be divided out."""
-    mean_3, deviation_3 = (state[key].flatten() for key in RGB_KEYS)
-    # ((x + 1) / 2 - mean) / deviation as a convolution.
-    converted = {
-        "features.normalize.weight": (0.5 / deviation_3).view(3, 1, 1, 1),
-        "features.normalize.bias": (0.5 - mean_3) / deviation_3,
-    }
+    converted = _normalize(state)
     for link in links():
         tensors = [_without_norm(state, name) if link.spectral else state[name] for name in link.published]
         converted[link.ours] = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+    return converted | _our_atoms(state, config)
+
+
+def with_dictionary(state: Mapping[str, Tensor], dictionary: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A whole DFDNet in either layout, its atoms replaced -> our keys.
+
+    dictionary: all 16, in the published names, atoms (K, C, n, n) or (K, C*n*n); their K and n may be others than
+    before. Raises WeightsError for a state that is not whole, and for atoms of other channels, counts or sides.
+    """
+    read_config(state)
+    if is_ours(state):
+        convolutions = [ours for ours, _ in vgg_names()]
+        config = _read_sizes({**state, **dictionary}, convolutions, _published_dictionaries())
+        return {**state, **_our_atoms(dictionary, config)}
+    replaced = {**state, **dictionary}
+    return from_published(replaced, read_config(replaced))
+
+
+def features_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The VGG of a DFDNet, whole in either layout or a published network by itself -> `networks.dfdnet.Features`' keys.
+
+    Raises WeightsError where it is missing.
+    """
+    prefix = "features."
+    if is_ours(state):
+        found = {key: state[key] for key in our_keys() if key.startswith(prefix) and key in state}
+    else:
+        given = {**_constants(), **state}
+        found = _normalize(given)
+        for link in links():
+            name = next((name for name in sources(link.published[0]) if name in given), None)
+            if link.ours.startswith(prefix) and name is not None:
+                found[link.ours] = given[name]
+    if missing := sorted(key for key in our_keys() if key.startswith(prefix) and key not in found):
+        raise WeightsError(
+            f"there is no whole VGG19 in it: {len(missing)} tensors are missing, the first: {missing[0]}. {_CURE}"
+        )
+    return {key.removeprefix(prefix): tensor for key, tensor in found.items()}
+
+
+def read_part_sizes(state: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """Sides of the atoms in pixels of the face; the published ones where a published network has no dictionary yet."""
+    if is_ours(state) or any(piece.published in state for piece in DICTIONARIES):
+        return read_config(state).part_sizes
+    return _PUBLISHED_PART_SIZES
+
+
+def _normalize(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """((x + 1) / 2 - mean) / deviation as a convolution."""
+    mean_3, deviation_3 = (state[key].flatten() for key in RGB_KEYS)
+    return {
+        "features.normalize.weight": (0.5 / deviation_3).view(3, 1, 1, 1),
+        "features.normalize.bias": (0.5 - mean_3) / deviation_3,
+    }
+
+
+def _constants() -> dict[str, Tensor]:
+    return {key: torch.tensor(value).view(1, 3, 1, 1) for key, value in zip(RGB_KEYS, _IMAGENET, strict=True)}
+
+
+def _our_atoms(dictionary: Mapping[str, Tensor], config: DFDNetConfig) -> dict[str, Tensor]:
+    """Atoms by their published names -> by ours, in no style."""
+    converted = {}
     for piece in DICTIONARIES:
         side = config.atom_side(piece.part, piece.scale)
         shape = (config.atoms, config.widths[1 + piece.scale], side, side)
-        converted[piece.ours] = _in_no_style(state[piece.published].reshape(shape))
+        converted[piece.ours] = _in_no_style(dictionary[piece.published].reshape(shape))
     return converted
 
 
@@ -135,14 +196,20 @@ def _refuse_other_keys(state: Mapping[str, Tensor], expected: set[str]) -> None:
         raise WeightsError(f"looks like a DFDNet, but has {'; '.join(problems)}. {_CURE}")
 
 
-def _read_sizes(state: Mapping[str, Tensor], ours: bool) -> DFDNetConfig:
+def _published_dictionaries() -> dict[Dictionary, str]:
+    return {piece: piece.published for piece in DICTIONARIES}
+
+
+def _read_sizes(
+    state: Mapping[str, Tensor], convolutions: Sequence[str], keys: Mapping[Dictionary, str]
+) -> DFDNetConfig:
+    """convolutions: the first of each of VGG's blocks; keys: of the atoms."""
     widths = []
-    for names in vgg_names():
-        key = f"{names[0 if ours else 1]}.weight"
+    for convolution in convolutions:
+        key = f"{convolution}.weight"
         if state[key].dim() != 4:
             raise WeightsError(f"this DFDNet's {key} has the shape {tuple(state[key].shape)}, not 4 axes. {_CURE}")
         widths.append(len(state[key]))
-    keys = {piece: piece.ours if ours else piece.published for piece in DICTIONARIES}
     found = {piece: _count_and_side(state, key, widths[1 + piece.scale]) for piece, key in keys.items()}
     first = DICTIONARIES[0]
     atoms = found[first][0]

@@ -1,4 +1,4 @@
-"""DFDNet's published dictionaries: 16 .npy files, four parts at four scales, K atoms in each.
+"""DFDNet's dictionaries, K atoms of four parts at four scales: published as 16 .npy files, built here as one file.
 
 Code in a file is never run: plain arrays hold none, and the pickles that numpy makes of arrays of objects pass only
 through a reader that knows nothing but arrays.
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .dfdnet_names import DICTIONARIES
-from .load import WeightsError
+from .load import WeightsError, read_state_dict
 
 # All that a pickled array imports, under the names before and since numpy 2, and its bytes as Python 2 wrote them.
 _REBUILD: Any = np.empty(0).__reduce__()[0]
@@ -29,12 +29,37 @@ _ALLOWED = {
 _FLOATS = (np.float16, np.float32, np.float64)
 
 
-def read_dictionary(folder: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The files left_eye_256_center.npy ... mouth_32_center.npy of `folder` -> {"dictionary.256.left_eye": atoms, ...},
-    float32 with K first, for `dfdnet.join`. Plain files are mapped, not read: don't write into the tensors.
+def read_dictionary(place: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """A folder with the files left_eye_256_center.npy ... mouth_32_center.npy, or one file with all of it ->
+    {"dictionary.256.left_eye": atoms, ...}, floats with K first, for `dfdnet.join` and `dfdnet.with_dictionary`.
 
-    Raises WeightsError that names the missing or unusable file.
+    Files are mapped where possible, not read: don't write into the tensors. Raises WeightsError that names the missing
+    or unusable file or tensor.
     """
+    return _read_one_file(Path(place)) if Path(place).is_file() else _read_folder(Path(place))
+
+
+def _read_one_file(path: Path) -> dict[str, Tensor]:
+    state = read_state_dict(path, keep_safetensors=False)
+    names = [piece.published for piece in DICTIONARIES]
+    if missing := [name for name in names if name not in state]:
+        raise WeightsError(
+            f"{path} lacks {len(missing)} of the {len(names)} dictionaries, the first: {', '.join(missing[:3])}. Cure: "
+            "give a file that `python -m codeformer_core dictionary build` has written, or the published folder"
+        )
+    for name in names:
+        atoms = state[name]
+        if not atoms.is_floating_point() or atoms.dim() < 2 or 0 in atoms.shape:
+            raise WeightsError(
+                f"{path}: {name} holds {atoms.dtype} of the shape {tuple(atoms.shape)}, where atoms are floats, K of "
+                "them. Cure: build it again"
+            )
+        if not torch.isfinite(atoms).all():
+            raise WeightsError(f"{path}: {name} holds numbers that are NaN or infinite. Cure: build it again")
+    return {name: state[name] for name in names}
+
+
+def _read_folder(folder: Path) -> dict[str, Tensor]:
     missing = [piece.filename for piece in DICTIONARIES if not (Path(folder) / piece.filename).is_file()]
     if missing:
         raise WeightsError(

@@ -74,13 +74,14 @@ def find_weights(wanted: CatalogEntry | str, roots: Sequence[Path]) -> Path | No
 
 def best_installed_detector(roots: Sequence[Path]) -> str:
     """The catalog name of the best face detector whose file is on this machine."""
-    return _best_installed(DETECTORS, roots)
+    # Where not even the shipped ones are here, loading the last says what to do.
+    return _best_installed(DETECTORS, roots) or DETECTORS[-1]
 
 
 def best_installed_restorer(roots: Sequence[Path]) -> str:
-    """The catalog name of the best face restorer whose file is on this machine, else of the last choice;
-    nothing is downloaded for it."""
-    return _best_installed(RESTORERS, roots)
+    """The catalog name of the best face restorer whose file is on this machine; where none is, of the best at all,
+    and loading it says what to do."""
+    return _best_installed(RESTORERS, roots) or RESTORERS[0]
 
 
 def search_folders(entry: CatalogEntry | None, roots: Iterable[Path]) -> list[Path]:
@@ -90,9 +91,8 @@ def search_folders(entry: CatalogEntry | None, roots: Iterable[Path]) -> list[Pa
     return [folder for root in roots for folder in (*(root / name for name in below), root)] + [ASSETS_FOLDER]
 
 
-def _best_installed(names: Sequence[str], roots: Sequence[Path]) -> str:
-    # Where none is here the last name is given, and loading it says what to do.
-    return next((name for name in names if find_weights(name, roots) is not None), names[-1])
+def _best_installed(names: Sequence[str], roots: Sequence[Path]) -> str | None:
+    return next((name for name in names if find_weights(name, roots) is not None), None)
 
 
 def _file_names(wanted: CatalogEntry | str, entry: CatalogEntry | None) -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..networks.blocks import Operations
 from ..networks.dfdnet import DFDNet, DFDNetConfig
 from . import dfdnet, vqfr
+from .detect import Layout
 from .load import WeightsError
 
 RelativeConfig = Any
@@ -36,6 +37,18 @@ def find_relative(state: Mapping[str, Tensor], source: str) -> Relative | None:
         except WeightsError as error:
             raise WeightsError(f"{source}: {error}") from error
     return None
+
+
+def in_layout(state: Mapping[str, Tensor], relative: Relative, layout: Layout) -> dict[str, Tensor]:
+    """`state` in the published names or in ours. Raises WeightsError where there is no way back."""
+    if relative.published == (layout == "published"):
+        return dict(state)
+    config = relative.config
+    if not isinstance(config, DFDNetConfig):
+        return (vqfr.from_published if relative.published else vqfr.to_published)(state, config)
+    if relative.published:
+        return dfdnet.from_published(state, config)
+    raise WeightsError("a DFDNet in our names has no way back to the published ones: take the file it was made of")
 
 
 def build_relative(

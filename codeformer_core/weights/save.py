@@ -58,12 +58,12 @@ def save_network(
     _check_state(path, state, config)
     said = _said(config, task, trained or {})
     header = said.to_header()
-    plain = {key: _plain(path, key, tensor, dtype) for key, tensor in state.items()}
-    written = to_published(plain, config) if layout == "published" else plain
+    given = {key: plain(path, key, tensor, dtype) for key, tensor in state.items()}
+    written = to_published(given, config) if layout == "published" else given
     _check_comes_back(path, written, config, said)
     for remark in _remarks(path, written, config, task, layout, as_pickle):
         log.warning("%s: %s", path, remark)
-    _write(path, written, None if as_pickle else header)
+    write(path, written, None if as_pickle else header)
 
 
 def is_pickle(path: Path, layout: Layout) -> bool:
@@ -113,7 +113,7 @@ def _said(config: NetworkConfig, task: str, trained: Mapping[str, str]) -> Said:
     )
 
 
-def _plain(path: Path, key: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+def plain(path: Path, key: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     """`tensor` on the CPU, contiguous, of the dtype asked for. Raises ValueError for numbers that get lost."""
     wanted = dtype or tensor.dtype
     if wanted not in DTYPES or not tensor.is_floating_point():
@@ -186,8 +186,8 @@ def _remarks(
     return remarks
 
 
-def _write(path: Path, state: dict[str, Tensor], header: dict[str, str] | None) -> None:
-    """header: None for a pickle."""
+def write(path: Path, state: dict[str, Tensor], header: dict[str, str] | None) -> None:
+    """Write `state` to `path`, whole or not at all. header: its metadata, None for a pickle. Raises OSError."""
     needed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

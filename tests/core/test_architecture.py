@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 CORE = "codeformer_core"
 PACKAGES = (CORE, "nodes")
 # Broken or absent on many machines, slow to import on the others: only inside the functions that use them.
-HEAVY = {"cv2", "facexlib", "torchvision", "basicsr", "numba", "scipy", "skimage", "safetensors"}
+HEAVY = {"cv2", "facexlib", "torchvision", "basicsr", "numba", "scipy", "skimage", "sklearn", "safetensors"}
 HEAVY |= {"lpips", "torchmetrics", "torch_fidelity", "matplotlib", "tensorboard", "yaml"}
 HOST = {"comfy", "folder_paths", "comfy_api", "comfy_execution", "comfy_extras", "server", "execution"}
 
@@ -146,6 +146,21 @@ ALLOWED = {
         f"{CORE}.results",
         f"{CORE}.restorer",
         f"{CORE}.progress",
+    ],
+    f"{CORE}.dictionary": [
+        f"{CORE}.dictionary",
+        f"{CORE}.networks",
+        f"{CORE}.weights",
+        f"{CORE}.faces",
+        f"{CORE}.files",
+        f"{CORE}.images",
+        f"{CORE}.memory",
+        f"{CORE}.atomic",
+        f"{CORE}.progress",
+        f"{CORE}.restorer",
+        f"{CORE}.saving",
+        f"{CORE}.study.tiles",
+        f"{CORE}.training.data.files",
     ],
     f"{CORE}.saving": [f"{CORE}.networks", f"{CORE}.restorer", f"{CORE}.weights"],
     f"{CORE}.study": [

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,8 @@ from codeformer_core.weights.catalog import (
 )
 from codeformer_core.weights.download import mismatch
 from codeformer_core.weights.folders import ASSETS_FOLDER, KNOWN_FOLDERS
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def test_catalog_has_what_the_pack_needs():
@@ -38,17 +41,38 @@ def test_entry_is_complete(entry):
     assert entry.name == entry.name.lower()
     addresses = [entry.url, *entry.mirrors] if entry.url else []
     assert all(url.startswith("https://") for url in addresses)
-    assert entry.bundled if entry.url is None else entry.url.endswith(f"/{entry.filename}")
-    assert (entry.url or "comes with this pack") in entry.how_to_get + entry.licence_note
-    assert re.fullmatch(r"[0-9a-f]{64}", entry.sha256)
+    assert entry.bundled or entry.by_hand if entry.url is None else entry.url.endswith(f"/{entry.filename}")
+    assert (entry.url or entry.by_hand or "comes with this pack") in entry.how_to_get + entry.licence_note
+    assert entry.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", entry.sha256)
     assert entry.folder in KNOWN_FOLDERS
     assert entry.licence and entry.licence_note
-    assert entry.sha256 in entry.expectation
+    assert (entry.sha256 or "hash are not known") in entry.expectation
+    assert entry.strengths or entry.task != "restoration"
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.zh.md"])
+def test_the_table_of_the_readme_has_every_file_with_its_size_and_licence(readme):
+    rows = [
+        [cell.strip() for cell in line.split("|")]
+        for line in (REPOSITORY / readme).read_text(encoding="utf-8").splitlines()
+        if line.startswith("|")
+    ]
+    for entry in CATALOG:
+        (row,) = [row for row in rows if entry.name in re.split(", |、", row[1]) and "MiB" in row[-3]]
+        # Brackets and what follows are translated.
+        assert re.split(r" \(| with ", entry.licence)[0] in row[-2], row
+        if entry.size is not None and entry.size > 2**21:
+            assert str(round(entry.size / 2**20)) in row[-3], row
+        if entry.task == "restoration":
+            assert row[3].startswith(("yes", "有")) == entry.uses_fidelity, row
+            assert row[3].startswith(("no", "无")) != entry.uses_fidelity, row
+            assert readme != "README.md" or entry.strengths.split(";")[0] in row[2], row
 
 
 def test_single_source_hashes_are_marked():
     unconfirmed = {entry.name for entry in CATALOG if not entry.sha256_confirmed}
-    assert unconfirmed == {"codeformer_colorization", "vqgan_code1024"}
+    assert unconfirmed == {"codeformer_colorization", "vqgan_code1024", "vqfr_v2", "vqfr_v1", "dfdnet"}
+    assert {entry.name for entry in CATALOG if entry.sha256 is None} == {"vqfr_v2", "vqfr_v1", "dfdnet"}
     assert "single source" in find_entry("vqgan_code1024").expectation
 
 
@@ -56,6 +80,13 @@ def test_codeformer_weights_name_their_non_commercial_licence():
     for entry in CATALOG:
         if entry.name.startswith(("codeformer", "vqgan")) and entry.url:
             assert entry.licence == "S-Lab License 1.0" and "non-commercial" in entry.licence_note
+
+
+def test_what_only_comes_by_hand_says_how():
+    by_hand = {entry.name: entry.how_to_get for entry in CATALOG if entry.by_hand}
+    assert set(by_hand) == {"vqfr_v1", "dfdnet"}
+    assert "https://drive.google.com/" in by_hand["vqfr_v1"]
+    assert "python -m codeformer_core dictionary join" in by_hand["dfdnet"]
 
 
 def test_what_comes_with_the_package():
@@ -79,6 +110,11 @@ def test_shipped_files_are_the_catalogs(name):
 def test_what_auto_chooses_from_ends_with_a_file_that_is_always_there(names, task):
     assert all(find_entry(name).task == task for name in names)
     assert find_entry(names[-1]).bundled
+
+
+def test_what_auto_restores_with():
+    assert RESTORERS[0] == "codeformer"
+    assert set(RESTORERS) == {entry.name for entry in CATALOG if entry.task == "restoration"}
 
 
 @pytest.mark.parametrize(
@@ -129,6 +165,7 @@ def test_nearest_name(typed, meant):
         {"filename": "../evil.pth"},
         {"aliases": ("a\\b.pth",)},
         {"url": None},
+        {"by_hand": "ask for it"},
     ],
 )
 def test_entry_refuses_nonsense(change):

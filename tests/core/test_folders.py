@@ -99,15 +99,20 @@ def test_the_best_that_is_installed(tmp_path):
     put(tmp_path / "facerestore_models" / "codeformer_inpainting.pth")
     put(tmp_path / "facerestore_models" / "mine.pth")
     assert best_installed_restorer([tmp_path]) == "codeformer_starter"
+    # Others only where there is no CodeFormer.
+    put(tmp_path / "facerestore_models" / "GFPGANv1.3.pth")
+    assert best_installed_restorer([tmp_path]) == "gfpgan_1.3"
+    put(tmp_path / "facerestore_models" / "GFPGANv1.4.safetensors")
+    assert best_installed_restorer([tmp_path]) == "gfpgan_1.4"
     put(tmp_path / "second" / "codeformer" / "codeformer-v0.1.0.pth")
     assert best_installed_restorer([tmp_path, tmp_path / "second"]) == "codeformer"
     put(tmp_path / "facedetection" / "detection_mobilenet0.25_Final.pth")
     assert best_installed_detector([tmp_path]) == "retinaface_mobile0.25"
 
 
-def test_where_even_the_shipped_files_are_gone_the_last_name_is_given(tmp_path, monkeypatch):
+def test_where_even_the_shipped_files_are_gone_a_name_is_given(tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "ASSETS_FOLDER", tmp_path / "gone")
-    assert best_installed_restorer([tmp_path]) == "codeformer_starter"
+    assert best_installed_restorer([tmp_path]) == "codeformer"
     assert best_installed_detector([tmp_path]) == DETECTORS[-1]
 
 

@@ -144,7 +144,7 @@ def test_a_saved_model_is_listed_and_restores_the_same(server: Server, restorers
     assert allowed.status == "success" and path.stat().st_size < 0.6 * int(lines[1].split()[0].replace(",", ""))
 
 
-@pytest.mark.parametrize("name", ["../copied", "codeformer", "gfpgan_like", ""])
+@pytest.mark.parametrize("name", ["../copied", "codeformer", "realesrgan_like", ""])
 def test_names_are_refused_before_anything_runs(server: Server, restorers: Path, name: str):
     before = sorted(restorers.iterdir())
     with pytest.raises(ServerFailed, match="filename"):

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from codeformer_core.weights.catalog import DETECTORS
+from codeformer_core.weights.catalog import DETECTORS, find_entry
 from codeformer_core.weights.folders import find_weights
 
 from .prompts import report, restore_prompt
 from .server import REPOSITORY, Server, ServerFailed
 from .workflow import load_workflow
 
+PUBLISHED = ("codeformer.pth", "codeformer_colorization.pth", "codeformer_inpainting.pth")
+OTHERS = ("VQFR_v2.pth", "GFPGANv1.4.pth", "GFPGANv1.3.pth", "GFPGANCleanv1-NoCE-C2.pth", "RestoreFormer.pth")
 # In the order in which auto prefers them; they are on every machine.
 SHIPPED_DETECTORS = [name for name in DETECTORS if find_weights(name, [])]
 
@@ -66,7 +68,9 @@ def test_search_words_where_the_host_knows_them(server: Server):
 
 def test_dropdowns_show_what_is_here_and_what_can_be_fetched(server: Server):
     # The detector that lies among the restorers is none of them; the user's own folder counts.
-    downloads = ["codeformer_colorization.pth (download)", "codeformer_inpainting.pth (download)"]
+    # Of those that only come by hand, nothing is offered.
+    assert find_entry("vqfr_v1").by_hand and find_entry("dfdnet").by_hand
+    downloads = [f"{name} (download)" for name in (*OTHERS, *PUBLISHED[1:])]
     models = ["auto", "codeformer.pth", "my_faces.pth", "painter.pth", "codeformer_starter.safetensors", *downloads]
     assert options(server, "CodeFormerLoadModel", "model") == models
     assert SHIPPED_DETECTORS
@@ -82,8 +86,8 @@ def test_auto_takes_the_published_model_and_without_it_the_one_that_comes_with_t
     assert "restored by codeformer." in (said := report(server.run(prompt))) and "starter" not in said
     with without_codeformer(server):
         models = options(server, "CodeFormerLoadModel", "model")
-        published = [f"codeformer{task}.pth (download)" for task in ("", "_colorization", "_inpainting")]
-        assert models[0] == "auto" and models[-4:] == ["codeformer_starter.safetensors", *published]
+        published = [f"{name} (download)" for name in (PUBLISHED[0], *OTHERS, *PUBLISHED[1:])]
+        assert models[0] == "auto" and models[-len(published) - 1 :] == ["codeformer_starter.safetensors", *published]
         begun = len(server.log)
         said = report(server.run(prompt))
         assert "1 face found, 1 restored\nrestored by codeformer_starter.safetensors" in said

@@ -19,7 +19,7 @@ from PIL import Image
 from .prompts import node, report, result_nodes
 from .server import REPOSITORY, Done, Prompt, Server
 from .test_restore import seen
-from .weights import save_small_inpainter
+from .weights import save_small_inpainter, save_small_other
 from .workflow import load_workflow, node_of, to_prompt
 
 TEMPLATES = {path.stem: path for path in sorted((REPOSITORY / "example_workflows").glob("*.json"))}
@@ -32,14 +32,18 @@ SMALLEST_HEIGHTS = {
     "CodeFormerDetectFaces": 558,
     "CodeFormerSelectFaces": 562,
     "CodeFormerCompareFidelity": 422,
+    "CodeFormerCompareRestorers": 422,
 }
 DOWNLOAD = " (download)"
 STAND_INS = {
     "codeformer_colorization.pth (download)": "painter.pth",
     "codeformer_inpainting.pth (download)": "filler.pth",
     "RealESRGAN_x2plus.pth": "double.pth",
+    # A GFPGAN has no small sizes.
+    "GFPGANv1.4.pth (download)": "dfdnet.safetensors",
     "video.mp4": "clip.mp4",
 }
+OTHERS = {"VQFR_v2.pth": "vqfr_v2", "RestoreFormer.pth": "restoreformer", "dfdnet.safetensors": "dfdnet"}
 # Of clip.mp4.
 FRAMES, FPS = 3, 12
 DIFFUSION = {"CheckpointLoaderSimple", "CLIPTextEncode", "EmptyLatentImage", "KSampler", "VAEDecode"}
@@ -49,9 +53,11 @@ SLIGHTLY = 0.2
 
 @pytest.fixture(scope="module")
 def equipped(server: Server) -> Iterator[Server]:
-    """The server with an inpainting model, pictures and a video; the model is taken away again."""
+    """The server with models of other kinds, pictures and a video; the models are taken away again."""
     folder = server.base / "models" / "facerestore_models"
     save_small_inpainter(folder / "filler.pth")
+    for name, kind in OTHERS.items():
+        save_small_other(folder / name, kind)
     group = Image.open(server.base / "input" / "group.png")
     # In three channels: hosts differ by a level in how they read one.
     server.put_picture("gray.png", group.convert("L").convert("RGB"))
@@ -62,8 +68,9 @@ def equipped(server: Server) -> Iterator[Server]:
     server.put_picture("marked.png", marked)
     _put_clip(server)
     yield server
-    for file in folder.glob("filler.*"):
-        file.unlink()
+    for name in ("filler.pth", *OTHERS):
+        for file in folder.glob(f"{name.split('.')[0]}.*"):
+            file.unlink()
 
 
 def _put_clip(server: Server) -> None:
@@ -266,6 +273,24 @@ def test_compare_fidelity(equipped: Server):
     assert np.array_equal(result(equipped, prompt, done), outcome.after)
     assert outcome.same_outside and not outcome.same
     assert "picture 1: 2 faces found, 2 restored" in report(done) and "w 0.25: L1 to the input" in texts(done)
+
+
+def test_compare_restorers(equipped: Server):
+    prompt = prepared(equipped, "compare_restorers")
+    prompt |= result_nodes(template_node(prompt, "CodeFormerFaceRestore"), [template_node(prompt, "LoadImage"), 0])
+    compare = template_node(prompt, "CodeFormerCompareRestorers")
+    prompt["compared"] = node("SaveImage", images=[compare, 1], filename_prefix="compared")
+
+    done = equipped.run(prompt)
+
+    faces = equipped.pictures(done, "compared")
+    assert len(faces) == 4 and not any(np.array_equal(faces[0], other) for other in faces[1:])
+    assert len(done.outputs[compare]["images"]) == 1
+    outcome = seen(equipped, done)
+    assert np.array_equal(result(equipped, prompt, done), outcome.after)
+    assert outcome.same_outside and not outcome.same
+    assert "picture 1: 2 faces found, 2 restored" in report(done)
+    assert "VQFR_v2." in texts(done) and "fidelity does nothing with dfdnet.safetensors, RestoreFormer." in texts(done)
 
 
 def test_video_frames(equipped: Server):

@@ -6,11 +6,14 @@ import dataclasses
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig
 from codeformer_core.weights.convert import to_published
+
+from ..core.others import small_state as small_other
 
 RESTORATION_SIZES = (32, 64)
 # The published colorization checkpoint is told apart by these.
@@ -53,6 +56,17 @@ def save_small_inpainter(path: Path) -> None:
     config = dataclasses.replace(config, autoencoder=dataclasses.replace(config.autoencoder, codebook_size=512))
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"params_ema": small_state(config)}, path)
+
+
+def save_small_other(path: Path, kind: str) -> None:
+    """A VQFR ("vqfr_v1", "vqfr_v2"), a DFDNet ("dfdnet") or a RestoreFormer ("restoreformer"), as a pickle or, where
+    the name says so, as safetensors."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = small_other(kind)
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save({"params_ema": state}, path)
 
 
 def save_small_upscaler(path: Path) -> None:

@@ -1,0 +1,149 @@
+"""From aligned faces to the 16 dictionaries, in a work folder in which an interrupted build goes on.
+
+Shape legend: K atoms, C channels, n side of an atom.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..atomic import replaced, write_whole
+from ..networks.dfdnet import PARTS
+from ..progress import OnProgress
+from ..weights.dfdnet_names import DICTIONARIES, Dictionary
+from ..weights.kept import separate, write_safetensors
+from .clusters import cluster, require_scikit_learn
+from .extractor import Extractor
+from .faces import AlignedFaces
+from .options import Options
+from .spool import Counted, Spool
+
+CLUSTERING = "clustering faces"
+# The entry in a file's header.
+ENTRY = "dfdnet_dictionary"
+FORMAT = 1
+_PLAN = "plan.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """dictionary: atoms_KCnn, float32, by their published names; mapped from files in the work folder, so to be written
+    before that goes. nearest: part -> of each atom of its finest scale, the face most like it. said: for the header."""
+
+    dictionary: dict[str, Tensor]
+    nearest: dict[str, list[int]]
+    counted: Counted
+    said: dict[str, str]
+
+    def remarks(self, side: int) -> tuple[str, ...]:
+        """What happened to the faces, in words. side: of a face in the network."""
+        counted = self.counted
+        lines = [f"{len(counted.kept)} faces"]
+        if counted.left_out:
+            lines.append(f"{len(counted.left_out)} pictures were left out, the first: {counted.left_out[0]}")
+        if counted.reduced:
+            lines.append(f"reduced to {side} pixels: {counted.reduced} faces")
+        if counted.enlarged:
+            lines.append(
+                f"enlarged to {side} pixels: {counted.enlarged} faces, which have less detail to give than restored "
+                "faces should get"
+            )
+        return tuple(lines)
+
+
+def build_dictionary(
+    faces: AlignedFaces, extractor: Extractor, options: Options, work: Path, on_progress: OnProgress
+) -> Built:
+    """work: a folder for this build alone; made here, and there to be removed once the result is written.
+
+    on_progress: may raise to cancel; the same call then goes on, to the same numbers. Raises ImportError without
+    scikit-learn; ValueError for fewer faces than atoms, and for a work folder with other faces or, once clustering
+    began, other options; OSError when the disk is full.
+    """
+    require_scikit_learn()
+    options.check_faces(len(faces.names))
+    plan = {
+        "format": FORMAT,
+        **asdict(options),
+        "pictures": len(faces.names),
+        "pictures_hash": faces.fingerprint,
+        "vgg_hash": extractor.fingerprint,
+        "widths": list(extractor.config.widths),
+        "part_sizes": list(extractor.config.part_sizes),
+    }
+    _open(work, plan)
+    spool = Spool(work, extractor)
+    counted = spool.fill(faces, on_progress)
+    options.check_faces(len(counted.kept), len(counted.left_out))
+    total = len(DICTIONARIES) * (options.passes + 1)
+    for number, piece in enumerate(DICTIONARIES):
+        begun = number * (options.passes + 1)
+        if not _result(work, piece).is_file():
+            atoms_KD, nearest_K = cluster(
+                spool.features_ND(piece, len(counted.kept)),
+                options,
+                number,
+                lambda done, begun=begun: on_progress(CLUSTERING, begun + done, total),
+            )
+            found = {
+                "atoms": torch.from_numpy(atoms_KD).view(-1, *extractor.shape(piece)),
+                "nearest": torch.from_numpy(nearest_K),
+            }
+            write_safetensors(found, _result(work, piece))
+        spool.path(piece).unlink(missing_ok=True)
+    on_progress(CLUSTERING, total, total)
+    return _collected(work, counted, plan)
+
+
+def write_dictionary(built: Built, path: Path) -> None:
+    """The 16 dictionaries as one safetensors file, the same bytes for the same numbers. Raises OSError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with replaced(path) as temporary:
+        try:
+            # With one entry in its header, since several would come in any order.
+            save_file(separate(built.dictionary), temporary, metadata=built.said)
+        except SafetensorError as error:
+            raise OSError(f"{path} could not be written as safetensors: {error}") from error
+
+
+def _open(work: Path, plan: dict) -> None:
+    """Raises ValueError where another build was begun in this folder."""
+    work.mkdir(parents=True, exist_ok=True)
+    path = work / _PLAN
+    if not path.is_file():
+        if any(work.iterdir()):
+            raise ValueError(f"{work} is there already, and no build was begun in it. Cure: name another output")
+        write_whole(path, json.dumps(plan).encode())
+        return
+    begun = json.loads(path.read_text(encoding="utf-8"))
+    keys = sorted(key for key in begun.keys() | plan.keys() if begun.get(key) != plan.get(key))
+    if keys and not any(work.glob("*.safetensors")) and {*keys} <= {field.name for field in fields(Options)}:
+        # The faces are measured alike whatever the options, and nothing was clustered yet.
+        write_whole(path, json.dumps(plan).encode())
+    elif keys:
+        differences = ", ".join(f"{key} {begun.get(key)} there and {plan.get(key)} now" for key in keys)
+        raise ValueError(
+            f"{work} holds an interrupted build with other faces or options ({differences}). Cure: repeat those to go "
+            "on with it, or delete the folder to begin anew"
+        )
+
+
+def _result(work: Path, piece: Dictionary) -> Path:
+    return work / f"{piece.published}.safetensors"
+
+
+def _collected(work: Path, counted: Counted, plan: dict) -> Built:
+    from safetensors.torch import load_file
+
+    found = {piece: load_file(_result(work, piece)) for piece in DICTIONARIES}
+    nearest = {part: [counted.kept[row] for row in found[Dictionary(part, 0)]["nearest"].tolist()] for part in PARTS}
+    dictionary = {piece.published: tensors["atoms"] for piece, tensors in found.items()}
+    said = {ENTRY: json.dumps({**plan, "faces": len(counted.kept)})}
+    return Built(dictionary, nearest, counted, said)

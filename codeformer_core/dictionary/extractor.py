@@ -1,0 +1,106 @@
+"""VGG's features of a face's parts, as DFDNet compares them with its atoms.
+
+Shape legend: B faces, C channels, H W height and width, S side of a face, n side of an atom, D = C*n*n.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..faces.geometry import CROP_SIZE, TEMPLATE_XY
+from ..faces.parts import boxes_from_five
+from ..networks.dfdnet import PARTS, STRIDES, VGG_CONVOLUTIONS, DFDNetConfig, Features
+from ..restorer import Restorer
+from ..weights.dfdnet import claims, features_of, read_part_sizes
+from ..weights.dfdnet_names import ASSUMED_IMAGE_SIZE, DICTIONARIES, Dictionary
+from ..weights.load import WeightsError
+
+
+@dataclass(frozen=True, eq=False)
+class Extractor:
+    """config: sizes of the DFDNet that the features are for; its number of atoms is of no account. fingerprint: of the
+    VGG. run: faces_B3SS, RGB [-1, 1], on the CPU -> features_BCHW of every scale, finest first, on any device."""
+
+    config: DFDNetConfig
+    fingerprint: str
+    run: Callable[[Tensor], list[Tensor]]
+
+    def shape(self, piece: Dictionary) -> tuple[int, int, int]:
+        """C, n, n of an atom."""
+        side = self.config.atom_side(piece.part, piece.scale)
+        return self.config.widths[1 + piece.scale], side, side
+
+    @property
+    def boxes(self) -> dict[str, tuple[int, ...]]:
+        """Of each part, in pixels of an aligned face: where the template that it was aligned to has them."""
+        side = self.config.image_size
+        boxes_44 = boxes_from_five(TEMPLATE_XY * (side / CROP_SIZE), side)
+        return {part: tuple(box.tolist()) for part, box in zip(PARTS, boxes_44, strict=True)}
+
+    @torch.no_grad()
+    def parts(self, faces_B3SS: Tensor) -> dict[Dictionary, Tensor]:
+        """-> features_BD of every part at every scale, float32 on the CPU, resized to the atoms' side as the network
+        does it, as they come out of VGG: in the face's own style."""
+        features = self.run(faces_B3SS)
+        found = {}
+        for piece in DICTIONARIES:
+            _, side, _ = self.shape(piece)
+            x0, y0, x1, y1 = (edge // STRIDES[piece.scale] for edge in self.boxes[piece.part])
+            crops_BCHW = features[piece.scale][:, :, y0:y1, x0:x1].float()
+            sized_BCnn = F.interpolate(crops_BCHW, (side, side), mode="bilinear", align_corners=False)
+            found[piece] = sized_BCnn.flatten(1).cpu()
+        return found
+
+
+def from_state(state: Mapping[str, Tensor], source: str, device: torch.device | str = "cpu") -> Extractor:
+    """The VGG of a DFDNet's file in either layout, or of the published network without its dictionaries; in float32.
+
+    Raises WeightsError, naming `source`, for anything else.
+    """
+    if not claims(state):
+        raise WeightsError(
+            f"{source} is no DFDNet, and only DFDNet has dictionaries. Cure: give DFDNet's file, published or joined"
+        )
+    try:
+        vgg, part_sizes = features_of(state), read_part_sizes(state)
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}") from error
+    widths = tuple(len(vgg[f"blocks.{block}.0.weight"]) for block in range(len(VGG_CONVOLUTIONS)))
+    network = Features(widths, device=device, dtype=torch.float32, operations=torch.nn)
+    network.load_state_dict(vgg)
+    network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+    def run(faces_B3SS: Tensor) -> list[Tensor]:
+        return network(faces_B3SS.to(device).contiguous(memory_format=torch.channels_last))
+
+    return Extractor(DFDNetConfig(ASSUMED_IMAGE_SIZE, widths, 1, part_sizes), _fingerprint(vgg), run)
+
+
+def from_restorer(restorer: Restorer, ready: Callable[[], torch.device]) -> Extractor:
+    """Of a loaded DFDNet. ready: puts it on its device, and says which, before every run.
+
+    Raises ValueError for another model. The fingerprint is its name.
+    """
+    if restorer.architecture != "dfdnet":
+        raise ValueError(
+            f"{restorer.name} is no DFDNet ({restorer.architecture}), and only DFDNet has dictionaries. Cure: load "
+            "DFDNet's file"
+        )
+
+    def run(faces_B3SS: Tensor) -> list[Tensor]:
+        return restorer.module.features(faces_B3SS.to(ready(), restorer.dtype))
+
+    return Extractor(restorer.module.config, restorer.name, run)
+
+
+def _fingerprint(vgg: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(vgg):
+        digest.update(key.encode() + vgg[key].float().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,35 @@
+"""What a dictionary is to be, checked before anything is begun."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LARGEST_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """atoms: K, of each part at each scale; the published dictionaries have 512. seed: which faces the clusters begin
+    with and the order in which faces come. passes: how often every face comes."""
+
+    atoms: int = 512
+    seed: int = 0
+    passes: int = 10
+
+    def __post_init__(self) -> None:
+        if self.atoms < 1:
+            raise ValueError(f"the number of atoms (k) must be 1 or more, got {self.atoms}")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise ValueError(f"seed must be from 0 to {LARGEST_SEED}, got {self.seed}")
+        if self.passes < 1:
+            raise ValueError(f"passes must be 1 or more, got {self.passes}")
+
+    def check_faces(self, faces: int, left_out: int = 0) -> None:
+        """Raises ValueError where there are fewer faces than atoms."""
+        if faces < self.atoms:
+            but = f" ({left_out} more were left out, the log says why)" if left_out else ""
+            fewer = f"ask for fewer atoms (k {faces} at most), or " if faces else ""
+            raise ValueError(
+                f"{self.atoms} atoms need {self.atoms} faces or more, and there are {faces}{but}. Cure: {fewer}give "
+                "more faces"
+            )

@@ -1,0 +1,69 @@
+"""A loaded DFDNet with a dictionary of given faces, written as a file that loads as any other.
+
+Shape legend: B pictures, H W height and width, C channels.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..progress import OnProgress
+from ..restorer import Restorer
+from ..saving import SavedModel, saved
+from ..weights.dfdnet import with_dictionary
+from ..weights.kept import write_safetensors
+from .build import build_dictionary
+from .extractor import from_restorer
+from .faces import BatchFaces
+from .options import Options
+from .sheet import draw_sheet
+
+
+@dataclass(frozen=True, eq=False)
+class Renewed:
+    """sheet_HW3: the atoms' nearest faces, RGB [0, 1]."""
+
+    model: SavedModel
+    sheet_HW3: Tensor
+    lines: tuple[str, ...]
+
+    def summary(self) -> str:
+        return "\n".join((*self.lines, self.model.summary()))
+
+
+@torch.no_grad()
+def renew(
+    restorer: Restorer,
+    images_BHWC: Tensor,
+    path: Path,
+    *,
+    options: Options,
+    ready: Callable[[], torch.device],
+    scratch: Path,
+    on_progress: OnProgress,
+) -> Renewed:
+    """Build a dictionary from aligned faces, and write the network with it as `path`, which is replaced if it is there.
+
+    images_BHWC: floats [0, 1], square, any size. ready: puts the restorer on its device, and says which. scratch: a
+    folder for the features, 3.1 MB a face at the published sizes; all is removed again, after an error too.
+    Raises ValueError for another model and for fewer faces than atoms, and what `build_dictionary` does.
+    """
+    extractor, faces = from_restorer(restorer, ready), BatchFaces(images_BHWC)
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as work:
+        built = build_dictionary(faces, extractor, options, Path(work), on_progress)
+        state = {key: tensor.detach().cpu() for key, tensor in restorer.module.state_dict().items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_safetensors(with_dictionary(state, built.dictionary), path, {"layout": "ours", **built.said})
+        sheet_HW3 = draw_sheet(faces, extractor, built.nearest)
+        lines = (
+            f"{options.atoms} atoms of each part and scale, seed {options.seed}",
+            *built.remarks(extractor.config.image_size),
+        )
+    return Renewed(saved(path), sheet_HW3, lines)

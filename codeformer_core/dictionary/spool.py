@@ -1,0 +1,132 @@
+"""Features of all faces, kept on the disk: they don't fit into memory, and VGG takes too long to do it twice.
+
+One file for each part at each scale, a row for each face, in half precision; 3.1 MB a face at the published sizes. The
+rows that count are told in a small file that is written after them, so that an interrupted run goes on where it was.
+
+Shape legend: N faces, B faces at a time, S side of a face, D numbers of an atom.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..atomic import flush, write_whole
+from ..images import to_network
+from ..progress import OnProgress
+from ..weights.dfdnet_names import DICTIONARIES, Dictionary
+from .extractor import Extractor
+from .faces import AlignedFaces, BrokenFace, fitted
+
+logger = logging.getLogger(__name__)
+
+MEASURING = "measuring faces"
+# One size whatever the device, so that a run that goes on makes the same batches.
+FACES_AT_ONCE = 4
+# Faces between two writings of what counts, a multiple of FACES_AT_ONCE.
+KEPT_EVERY = 32
+_BYTES = 2
+_COUNTED = "faces.json"
+
+
+@dataclass
+class Counted:
+    """seen: faces looked at, from the first on. kept: indices of those whose features are there, in the order of the
+    rows. left_out: why the others are not. enlarged, reduced: how many were resized, and which way."""
+
+    seen: int = 0
+    kept: list[int] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    enlarged: int = 0
+    reduced: int = 0
+
+
+@dataclass(frozen=True)
+class Spool:
+    """folder: exists, and holds nothing but this."""
+
+    folder: Path
+    extractor: Extractor
+
+    def path(self, piece: Dictionary) -> Path:
+        return self.folder / f"{piece.published}.features"
+
+    def read_counted(self) -> Counted:
+        path = self.folder / _COUNTED
+        return Counted(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else Counted()
+
+    def features_ND(self, piece: Dictionary, count: int) -> np.ndarray:
+        """float16, mapped, not read."""
+        return np.memmap(self.path(piece), np.float16, "r", shape=(count, self._numbers(piece)))
+
+    def fill(self, faces: AlignedFaces, on_progress: OnProgress) -> Counted:
+        """Measure the faces that have not been yet; those that can't be are logged and left out.
+
+        Raises OSError where the disk is too small, ValueError for features beyond half precision.
+        """
+        counted, total = self.read_counted(), len(faces.names)
+        if counted.seen == total:
+            return counted
+        self._check_disk(total - counted.seen)
+        for piece in DICTIONARIES:
+            self.path(piece).touch()
+            os.truncate(self.path(piece), len(counted.kept) * self._numbers(piece) * _BYTES)
+        while counted.seen < total:
+            on_progress(MEASURING, counted.seen, total)
+            self._measure(faces, range(counted.seen, min(counted.seen + FACES_AT_ONCE, total)), counted)
+            if counted.seen % KEPT_EVERY == 0 or counted.seen == total:
+                for piece in DICTIONARIES:
+                    flush(self.path(piece))
+                write_whole(self.folder / _COUNTED, json.dumps(asdict(counted)).encode())
+        on_progress(MEASURING, total, total)
+        return counted
+
+    def _measure(self, faces: AlignedFaces, indices: range, counted: Counted) -> None:
+        side = self.extractor.config.image_size
+        images, kept = [], []
+        for index in indices:
+            try:
+                image_HW3 = faces.read(index)
+            except BrokenFace as error:
+                logger.warning("left out: %s", error)
+                counted.left_out.append(str(error))
+                continue
+            counted.enlarged += len(image_HW3) < side
+            counted.reduced += len(image_HW3) > side
+            images.append(fitted(image_HW3, side))
+            kept.append(index)
+        if images:
+            self._append(torch.stack(images), [faces.names[index] for index in kept])
+        counted.kept += kept
+        counted.seen = indices.stop
+
+    def _append(self, images_BSS3: torch.Tensor, names: list[str]) -> None:
+        for piece, features_BD in self.extractor.parts(to_network(images_BSS3)).items():
+            rows_BD = features_BD.half()
+            if not torch.isfinite(rows_BD).all():
+                raise ValueError(
+                    f"the features of {names[0]} or a face behind it are no numbers, or beyond 65504 (up to "
+                    f"{float(features_BD.abs().max()):g}). Cure: give a DFDNet with its own VGG19, in float32"
+                )
+            with self.path(piece).open("ab") as file:
+                file.write(rows_BD.numpy().tobytes())
+
+    def _check_disk(self, faces: int) -> None:
+        needed = faces * sum(self._numbers(piece) for piece in DICTIONARIES) * _BYTES
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise OSError(
+                f"the features of {faces} faces take {needed / 1e9:.1f} GB, and {self.folder} has {free / 1e9:.1f} GB "
+                "free. Cure: name an output on a larger disk, or take fewer faces"
+            )
+
+    def _numbers(self, piece: Dictionary) -> int:
+        return math.prod(self.extractor.shape(piece))

@@ -1,0 +1,124 @@
+"""The node that gives DFDNet a dictionary of the user's own faces."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from .. import codeformer_core as core
+from . import host
+from .choices import RESTORER_FOLDERS
+from .managed import ManagedRestorer
+from .save import listed_name
+from .sockets import FaceRestoreModel, FaceRestoreModelType
+
+logger = logging.getLogger(__name__)
+
+ALIASES = ("codeformer", "dfdnet", "component dictionary", "k-means faces", "own dictionary")
+MOST_ATOMS = 4096
+# The widget's limit; what k-means takes.
+LARGEST_SEED = 2**32 - 1
+
+
+class BuildFaceDictionary(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        schema = io.Schema(
+            node_id="CodeFormerBuildDictionary",
+            display_name="Build Face Dictionary",
+            category="image/face restore",
+            description="Gives DFDNet a dictionary of your own faces: the eyes, noses and mouths that it restores "
+            "with. Needs scikit-learn.",
+            inputs=[
+                io.Image.Input(
+                    "image",
+                    tooltip="Sharp aligned faces, as Crop Faces makes them, at least as many as atoms; hundreds are "
+                    "better. Other sizes than 512 are resized. On a CPU each takes some seconds.",
+                ),
+                FaceRestoreModelType.Input(
+                    "face_restore_model", tooltip="A DFDNet from Load Face Restore Model; it measures the faces."
+                ),
+                io.Int.Input(
+                    "atoms",
+                    default=32,
+                    min=1,
+                    max=MOST_ATOMS,
+                    tooltip="Entries of each part at each scale, 6 MB each; the published dictionaries have 512. More "
+                    "keep more of what is particular to single faces, and make a larger file.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=LARGEST_SEED,
+                    tooltip="Which faces the search begins with. The same seed and faces give the same dictionary.",
+                ),
+                io.String.Input(
+                    "filename",
+                    default="my_dfdnet",
+                    tooltip="Name of the file in models/facerestore_models, without a folder; .safetensors is added.",
+                ),
+                io.Boolean.Input(
+                    "overwrite",
+                    default=False,
+                    tooltip="On: a file of this name is replaced. Off: it is an error, and nothing is built.",
+                ),
+            ],
+            outputs=[
+                FaceRestoreModelType.Output(
+                    display_name="FACE_RESTORE_MODEL", tooltip="The same DFDNet with the new dictionary."
+                ),
+                io.Image.Output(
+                    display_name="preview", tooltip="For each part, the faces that its atoms are nearest to."
+                ),
+                io.String.Output(display_name="report", tooltip="How many faces, what was left out, and the file."),
+            ],
+            is_output_node=True,
+        )
+        return host.aliased(schema, *ALIASES)
+
+    @classmethod
+    def validate_inputs(cls, filename: str | None = None) -> bool | str:
+        """filename is None when another node gives it."""
+        try:
+            return True if filename is None else bool(listed_name(filename))
+        except ValueError as error:
+            return str(error)
+
+    @classmethod
+    def execute(
+        cls, image: Tensor, face_restore_model: FaceRestoreModel, atoms: int, seed: int, filename: str, overwrite: bool
+    ) -> io.NodeOutput:
+        # Here and not above: the host's start is not to wait for it.
+        from ..codeformer_core.dictionary.options import Options
+        from ..codeformer_core.dictionary.renew import renew
+        from ..codeformer_core.dictionary.spool import FACES_AT_ONCE
+        from ..codeformer_core.saving import free_path
+
+        path = free_path(host.download_folder(RESTORER_FOLDERS[0]), listed_name(filename), overwrite)
+        managed = face_restore_model.restorer
+        restorer = managed.restorer
+        renewed = renew(
+            restorer,
+            image,
+            path,
+            options=Options(atoms, seed),
+            ready=lambda: host.load(
+                managed.patcher, FACES_AT_ONCE * restorer.bytes_per_face, streamable=restorer.casts_weights
+            ),
+            scratch=host.temporary_folder(),
+            on_progress=host.Progress(),
+        )
+        logger.info("Build Face Dictionary: %s", renewed.summary())
+        found = core.load_restorer(
+            path, device=host.offload_device(), dtype=restorer.dtype, operations=host.operations()
+        )
+        model = dataclasses.replace(
+            face_restore_model, restorer=ManagedRestorer(found, host.managed(found.module)), remark=None
+        )
+        (sheet_1HW3,) = host.placed((renewed.sheet_HW3[None],))
+        shown = {"images": host.preview_images(sheet_1HW3)}
+        return io.NodeOutput(model, sheet_1HW3, renewed.summary(), ui=shown)
