@@ -25,9 +25,10 @@ from .faces.published import published_paste_matrix
 from .faces.selection import Selection, SkippedFace, Which, check_smallest_face, check_which, choose_faces
 from .faces.types import Face, FaceCrop
 from .progress import RESTORING, OnProgress, no_progress
-from .restorer import FaceRestorer, at_fidelity, check_fidelity, restore_faces
+from .restorer import FaceRestorer, at_fidelity, check_fidelity, restore_faces, takes_parts
 from .results import RestoredImages
 from .steps.detect import NO_FACE_SHAPE, detect_in_batches
+from .steps.parts import FaceParts, boxes_of, face_parts, part_remarks, placed_by
 from .steps.paste import enlarged_face
 from .steps.shapes import MaskKind, PasteShape, ShapesOf, choose_shapes, landmarks_in_crop
 
@@ -115,8 +116,9 @@ def restore_images(
     shapes_of, shape_words = choose_shapes(PasteShape(mask), parser, parity)
     crops: list[FaceCrop] = []
     pasted: list[list[Face]] = [[] for _ in range(batch)]
+    located = [face_parts(at.picture, at.face, at.matrix) for at in placements] if takes_parts(restorer) else []
     for placement, crop_3HW, face_3HW, shape_HW in _restore(
-        rgb_BHW3, placements, restorer, shapes_of, fidelity, parity, batch_size, report
+        rgb_BHW3, placements, located, restorer, shapes_of, fidelity, parity, batch_size, report
     ):
         crop = FaceCrop(placement.picture, placement.face, placement.matrix, crop_3HW, face_3HW)
         if face_upscaler is not None and upscale > 1:
@@ -144,6 +146,12 @@ def restore_images(
     if parity:
         # The published result is truncated to 8 bits; the small number keeps whole levels, which float32 can miss.
         canvas_BHW3.mul_(255).add_(1e-3).floor_().div_(255)
+    made_with = (
+        f"{restorer.name}{at_fidelity(restorer, fidelity)}",
+        placed_by(located),
+        f"mask: {shape_words}",
+        "published recipe" if parity else "",
+    )
     return RestoredImages(
         images_BHWC=pictures.put_together(canvas_BHW3, source.alpha_BHW1),
         masks_BHW=masks_BHW,
@@ -154,9 +162,8 @@ def restore_images(
         ),
         crops=tuple(crops),
         finder=detector.name if not isinstance(detector, Faces) else None,
-        restorer=f"{restorer.name}{at_fidelity(restorer, fidelity)}, mask: {shape_words}"
-        + (", published recipe" if parity else ""),
-        remarks=tuple(remarks),
+        restorer=", ".join(filter(None, made_with)),
+        remarks=(*remarks, *part_remarks(located, 1 / sizes.enlarged)),
     )
 
 
@@ -205,6 +212,7 @@ def _align(selections: Sequence[Selection], source_BHW3: Tensor) -> tuple[list[P
 def _restore(
     rgb_BHW3: Tensor,
     placements: Sequence[Placement],
+    located: Sequence[FaceParts],
     restorer: FaceRestorer,
     shapes_of: ShapesOf | None,
     fidelity: float,
@@ -212,15 +220,19 @@ def _restore(
     batch_size: int | None,
     report: OnProgress,
 ) -> Iterator[tuple[Placement, Tensor, Tensor, Tensor | None]]:
-    """Per face: its crop and its restored face, (3, 512, 512) in [0, 1], and its shape mask (512, 512) if wanted."""
+    """Per face: its crop and its restored face, (3, 512, 512) in [0, 1], and its shape mask (512, 512) if wanted.
+
+    located: their parts, or none for a restorer that doesn't ask for them.
+    """
 
     def run(part: slice) -> tuple[Tensor, Tensor, Tensor | None]:
         chosen = placements[part]
         crops_N3HW = torch.stack(
             [crop_face(rgb_BHW3[placement.picture], placement.matrix, parity=parity) for placement in chosen]
         )
+        parts_N44 = boxes_of(located[part]) if located else None
+        network_N3HW = restore_faces(restorer, crops_N3HW * 2 - 1, fidelity, parts_N44)
         landmarks_N52 = np.stack([placement.landmarks_in_crop() for placement in chosen])
-        network_N3HW = restore_faces(restorer, crops_N3HW * 2 - 1, fidelity, torch.from_numpy(landmarks_N52))
         shapes_NHW = shapes_of(network_N3HW, landmarks_N52) if shapes_of else None
         faces_N3HW = (network_N3HW + 1) / 2
         if parity:
@@ -244,8 +256,4 @@ def _restore(
 
 
 def _scaled(face: Face, factor: float) -> Face:
-    if factor == 1:
-        return face
-    left, top, right, bottom = (value * factor for value in face.box_xyxy)
-    eye_left, eye_right, nose, mouth_left, mouth_right = ((x * factor, y * factor) for x, y in face.landmarks_xy)
-    return Face((left, top, right, bottom), (eye_left, eye_right, nose, mouth_left, mouth_right), face.score)
+    return face if factor == 1 else face.scaled(factor)

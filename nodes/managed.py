@@ -46,11 +46,11 @@ class ManagedRestorer:
         return self.restorer.uses_fidelity
 
     @property
-    def takes_landmarks(self) -> bool:
-        return self.restorer.takes_landmarks
+    def takes_parts(self) -> bool:
+        return self.restorer.takes_parts
 
-    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, landmarks_B52: Tensor | None = None) -> Tensor:
-        return self._on_device(len(faces_B3HW)).restore(faces_B3HW, fidelity, landmarks_B52)
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, parts_B44: Tensor | None = None) -> Tensor:
+        return self._on_device(len(faces_B3HW)).restore(faces_B3HW, fidelity, parts_B44)
 
     def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
         return self._on_device(len(faces_B3HW)).inpaint(faces_B3HW, mask_B1HW)
