@@ -6,9 +6,13 @@ import dataclasses
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
+from codeformer_core.networks.dfdnet import DFDNet, DFDNetConfig
+from codeformer_core.networks.vqfr_v1 import VQFRv1, VQFRv1Config
+from codeformer_core.networks.vqfr_v2 import VQFRv2, VQFRv2Config
 from codeformer_core.networks.vqgan import AutoencoderConfig
 from codeformer_core.weights.convert import to_published
 
@@ -53,6 +57,33 @@ def save_small_inpainter(path: Path) -> None:
     config = dataclasses.replace(config, autoencoder=dataclasses.replace(config.autoencoder, codebook_size=512))
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"params_ema": small_state(config)}, path)
+
+
+RELATIVES = ("vqfr_v1", "vqfr_v2", "dfdnet")
+
+
+def save_small_relatives(folder: Path) -> list[Path]:
+    """The restorers beside CodeFormer whose networks are this pack's own, for faces of 512 pixels."""
+    torch.manual_seed(7)
+    sizes = {
+        "image_size": 512,
+        "level_channels": (32,) * 6,
+        "encoder_blocks": 1,
+        "decoder_blocks": 1,
+        "codebook_size": 24,
+        "code_channels": 16,
+        "guide_channels": 8,
+        "deformable_groups": 4,
+    }
+    networks = (
+        VQFRv1(VQFRv1Config(**sizes)),
+        VQFRv2(VQFRv2Config(**sizes)),
+        DFDNet(DFDNetConfig(image_size=512, widths=(8, 16, 16, 24, 24), atoms=3, part_sizes=(80, 80, 50, 110))),
+    )
+    paths = [folder / f"{name}.safetensors" for name in RELATIVES]
+    for path, network in zip(paths, networks, strict=True):
+        save_file({key: tensor.contiguous() for key, tensor in network.state_dict().items()}, path)
+    return paths
 
 
 def save_small_upscaler(path: Path) -> None:
