@@ -1,6 +1,6 @@
 """Runs in a host's own Python, beside its modules, and prints what it measured as one line of JSON.
 
-Arguments: the host's folder, a base directory with the pack in `custom_nodes`, a checkpoint in the published layout, and
+Arguments: the host's folder, a base directory with the pack in `custom_nodes`, a checkpoint in the published layout,
 any number of files of other restorers.
 """
 
