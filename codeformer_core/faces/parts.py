@@ -15,6 +15,8 @@ from .geometry import CROP_SIZE, TEMPLATE_XY
 
 PARTS = ("left eye", "right eye", "nose", "mouth")
 FIVE = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
+# What a report calls the two sources of boxes.
+FROM_68, FROM_FIVE = "68 landmarks", "five landmarks"
 # The published half size that no box falls below, and what it makes of a box: x - 15 to x + 16.
 SMALLEST_HALF = 16
 SMALLEST = 2 * SMALLEST_HALF - 1
@@ -40,7 +42,7 @@ NOSE_TO_MOUTH = 0.2
 
 @dataclass(frozen=True, eq=False)
 class PartBoxes:
-    """boxes_44: int64, see above. source: "68 landmarks" or "five landmarks". remark: what was wrong with the landmarks
+    """boxes_44: int64, see above. source: FROM_68 or FROM_FIVE. remark: what was wrong with the landmarks
     and what was done about it, or None."""
 
     boxes_44: np.ndarray
@@ -55,14 +57,14 @@ def find_parts(landmarks_52: np.ndarray, landmarks_682: np.ndarray | None, size:
     """
     lost = () if landmarks_682 is None else _lost_parts(landmarks_682, size)
     if landmarks_682 is not None and not lost:
-        return PartBoxes(boxes_from_68(landmarks_682, size), "68 landmarks")
+        return PartBoxes(boxes_from_68(landmarks_682, size), FROM_68)
     remarks = []
     if lost:
         remarks.append(f"its 68 landmarks have no {' and no '.join(lost)} within the crop: the five place its parts")
     if outside := [name for name, inside in zip(FIVE, _are_inside(landmarks_52, size), strict=True) if not inside]:
         lie, take = ("lies", "takes") if len(outside) == 1 else ("lie", "take")
         remarks.append(f"its {' and '.join(outside)} {lie} outside the crop: a mean face's {take} over")
-    return PartBoxes(boxes_from_five(landmarks_52, size), "five landmarks", "; ".join(remarks) or None)
+    return PartBoxes(boxes_from_five(landmarks_52, size), FROM_FIVE, "; ".join(remarks) or None)
 
 
 def boxes_from_68(landmarks_682: np.ndarray, size: int = CROP_SIZE) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ..faces.found import Faces
 from ..faces.geometry import estimate_alignment
-from ..faces.parts import PartBoxes, find_parts
+from ..faces.parts import FROM_68, PartBoxes, find_parts
 from ..faces.types import Face
 from ..results import face_count
 from .shapes import landmarks_in_crop
@@ -26,6 +27,11 @@ class FaceParts:
     face: Face
     parts: PartBoxes
 
+    @property
+    def has_68(self) -> bool:
+        """Whether 68 landmarks placed them."""
+        return self.parts.source == FROM_68
+
 
 def face_parts(picture: int, face: Face, matrix: np.ndarray) -> FaceParts:
     """From the face's 68 landmarks, or from the five where they are missing or have lost a part.
@@ -38,6 +44,14 @@ def face_parts(picture: int, face: Face, matrix: np.ndarray) -> FaceParts:
         landmarks_682 = landmarks_in_crop(np.where(np.isfinite(landmarks_682), landmarks_682, np.nan), matrix)
     parts = find_parts(landmarks_in_crop(face.landmarks_array(), matrix), landmarks_682)
     return FaceParts(picture, face, parts)
+
+
+def looked_up(located: FaceParts, matrix: np.ndarray, landmarks_682: np.ndarray) -> FaceParts:
+    """The same face with 68 landmarks that were found in its crop, where its own did not place its parts."""
+    if located.has_68:
+        return located
+    five_52 = landmarks_in_crop(located.face.landmarks_array(), matrix)
+    return dataclasses.replace(located, parts=find_parts(five_52, landmarks_682))
 
 
 def parts_of_crops(faces: Faces, crops: int) -> list[FaceParts]:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
-Task = Literal["restoration", "colorization", "inpainting", "autoencoder", "detection", "parsing", "upscaling"]
+Task = Literal[
+    "restoration", "colorization", "inpainting", "autoencoder", "detection", "parsing", "alignment", "upscaling"
+]
 
 _CODEFORMER = "https://github.com/sczhou/CodeFormer/releases/download/v0.1.0"
 _FACEXLIB = "https://github.com/xinntao/facexlib/releases/download"
@@ -173,6 +175,19 @@ CATALOG: tuple[CatalogEntry, ...] = (
         folder="facedetection",
     ),
     CatalogEntry(
+        name="facexlib_alignment",
+        filename="alignment_WFLW_4HG.pth",
+        task="alignment",
+        url=f"{_FACEXLIB}/v0.1.0/alignment_WFLW_4HG.pth",
+        mirrors=(),
+        size=193_670_248,
+        sha256="bbfd137307a4c7debd5c283b9b0ce539466cee417ac0a155e184d857f9f2899c",
+        sha256_confirmed=True,
+        licence=_FACEXLIB_MIT,
+        licence_note="68 landmarks for DFDNet; the network comes from protossw512/AdaptiveWingLoss",
+        folder="facedetection",
+    ),
+    CatalogEntry(
         name="yunet",
         filename="face_detection_yunet_2023mar.onnx",
         task="detection",
@@ -231,6 +246,8 @@ CATALOG: tuple[CatalogEntry, ...] = (
 # Catalog names, best first.
 DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "starter_detector", "yunet")
 RESTORERS = ("codeformer",)
+# What finds 68 landmarks for a restorer that asks where the parts of a face lie.
+ALIGNER = "facexlib_alignment"
 # The detector for those whose facexlib is missing or broken.
 WITHOUT_FACEXLIB = "yunet"
 

@@ -34,15 +34,16 @@ class RecordingRestorer:
     name: str = "recording"
     task: str = "restoration"
     takes_parts: bool = True
-    uses_fidelity: bool = False
     told: list[Tensor] = field(default_factory=list)
 
     def faces_at_once(self) -> int:
         return 2
 
     def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, parts_B44: Tensor | None = None) -> Tensor:
-        assert parts_B44 is not None and len(parts_B44) == len(faces_B3HW)
-        self.told.extend(parts_B44)
+        assert (parts_B44 is not None) == self.takes_parts
+        if parts_B44 is not None:
+            assert len(parts_B44) == len(faces_B3HW)
+            self.told.extend(parts_B44)
         return faces_B3HW
 
     @property
@@ -83,10 +84,10 @@ def test_68_landmarks_of_the_picture_place_the_parts_in_the_crop(images_BHW3):
 
 def test_one_kind_of_landmarks_is_told_without_numbers(images_BHW3):
     result = restored(images_BHW3, [[], [face_with_68(300, 200)]], RecordingRestorer())
-    assert result.made_with().startswith("restored by recording, parts placed by 68 landmarks, mask: ")
+    assert result.made_with().startswith("restored by recording at fidelity 0.5, parts placed by 68 landmarks, mask: ")
     detector = GivenDetector(((placed_face(300, 200, 50),),))
     plain = cf.restore_images(images_BHW3, restorer=RecordingRestorer(), detector=detector, mask="outline")
-    assert "recording, parts placed by five landmarks, mask: " in plain.made_with()
+    assert "recording at fidelity 0.5, parts placed by five landmarks, mask: " in plain.made_with()
     other = restored(images_BHW3, [[], [face_with_68(300, 200)]], InvertingRestorer())
     assert "parts" not in other.summary()
 
