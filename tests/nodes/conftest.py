@@ -81,7 +81,7 @@ def measured_inside(host: Host, small_codeformer: Path, tmp_path_factory: pytest
     script = Path(__file__).with_name("inside.py")
     files = [small_codeformer, *save_small_relatives(base)]
     command = [str(environment_python(host)), str(script), str(host.root), str(base), *map(str, files)]
-    done = subprocess.run(command, env=host_environment(host), capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=host_environment(host), capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -38,6 +38,7 @@ def main(root: str, base: str, checkpoint: str, *others: str) -> dict[str, objec
         "imported": sorted(imported),
         "cancel_stops_downloads": cancel_stops_downloads(pack),
         "streaming": streaming,
+        "crops": crops_with_faces(pack, others[-1]),
         **cast,
     }
 
@@ -53,6 +54,25 @@ def cancel_stops_downloads(pack: str) -> bool:
     except management.InterruptProcessingException:
         return True
     return False
+
+
+def crops_with_faces(pack: str, dfdnet: str) -> str:
+    """The report of Restore Face Crops for two faces, of which one brings 68 landmarks."""
+    core, host = import_module(f"{pack}.codeformer_core"), import_module(f"{pack}.nodes.host")
+    sockets, managed = import_module(f"{pack}.nodes.sockets"), import_module(f"{pack}.nodes.managed")
+    restorer = core.load_restorer(dfdnet, operations=host.operations())
+    nothing = sockets.LoadedOnce(lambda: None)
+    model = sockets.FaceRestoreModel(
+        managed.ManagedRestorer(restorer, host.managed(restorer.module)), nothing, nothing, nothing, None
+    )
+    five = ((80.0, 80.0), (120.0, 80.0), (100.0, 103.0), (82.0, 121.0), (118.0, 121.0))
+    box = (60.0, 60.0, 140.0, 140.0)
+    many = tuple((70.0 + place % 10 * 6, 70.0 + place // 10 * 8) for place in range(68))
+    images_BHW3 = torch.rand(2, 200, 200, 3)
+    faces = core.Faces.of(images_BHW3, [[core.Face(box, five, 0.9)], [core.Face(box, five, 0.9, many)]])
+    crops = import_module(f"{pack}.nodes.crops")
+    cut = crops.CropFaces.execute(images_BHW3, faces)
+    return crops.RestoreFaceCrops.execute(cut.result[0], model, 0.5, cut.result[1]).result[1]
 
 
 def measure_streaming(pack: str, checkpoint: str) -> dict[str, object]:

@@ -51,6 +51,13 @@ def test_weights_left_behind_give_the_same_faces(measured_inside: dict[str, Any]
     assert measured["whole_difference"] < SAME_NETWORK
 
 
+def test_crops_with_their_faces_tell_what_placed_the_parts(measured_inside: dict[str, Any]):
+    assert measured_inside["crops"].splitlines()[:2] == [
+        "2 restored by dfdnet.safetensors",
+        "parts placed by five landmarks (1 face) and 68 landmarks (1 face)",
+    ]
+
+
 def test_bfloat16_weights_compute_in_float32_when_fed_with_it(measured_inside: dict[str, Any]):
     """The restorer's second try relies on it."""
     assert measured_inside["cast_dtype"] == "torch.float32"
