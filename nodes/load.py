@@ -11,10 +11,11 @@ from comfy_api.latest import io
 
 from .. import codeformer_core as core
 from . import choices, host
-from .managed import ManagedRestorer, managed_detector, managed_parser
+from .managed import ManagedRestorer, managed_aligner, managed_detector, managed_parser
 from .sockets import FaceDetectorType, FaceRestoreModel, FaceRestoreModelType, LoadedOnce
 
 if TYPE_CHECKING:
+    from ..codeformer_core.faces.aligner import FaceAligner
     from ..codeformer_core.faces.detection import FaceDetector
     from ..codeformer_core.faces.parsing import FaceParser
 
@@ -89,6 +90,7 @@ class LoadFaceRestoreModel(io.ComfyNode):
                 restorer=ManagedRestorer(restorer, host.managed(restorer.module)),
                 detector=LoadedOnce(lambda: load_detector(detector)),
                 parser=LoadedOnce(lambda: _load_parser(parser)),
+                aligner=LoadedOnce(lambda: _load_aligner() if restorer.takes_parts else None),
                 remark=remark,
             )
         )
@@ -136,6 +138,11 @@ def load_detector(choice: str) -> FaceDetector:
     """The detector of a dropdown's entry, downloaded if the entry says so."""
     path = choices.resolve(choices.best_local_detector() if choice == choices.AUTO else choice, choices.FACE_FOLDERS)
     return managed_detector(core.load_detector(path, device=host.offload_device()))
+
+
+def _load_aligner() -> FaceAligner | None:
+    path = choices.local_aligner()
+    return managed_aligner(core.load_aligner(path, device=host.offload_device())) if path else None
 
 
 def _load_parser(choice: str) -> FaceParser | None:

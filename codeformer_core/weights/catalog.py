@@ -19,6 +19,8 @@ RESTORERS = (
     "vqfr_v1",
     "dfdnet",
 )
+# What finds 68 landmarks for a restorer that asks where the parts of a face lie.
+ALIGNER = "facexlib_alignment"
 # The detector for those whose facexlib is missing or broken.
 WITHOUT_FACEXLIB = "yunet"
 

@@ -12,6 +12,7 @@ import pytest
 
 from .prompts import node, report, restore_prompt
 from .server import PACK, Server
+from .weights import RELATIVES
 
 LOADED = "Requested to load CodeFormer"
 NOT_AT_START = {"cv2", "facexlib", "torchvision", "basicsr", "numba", "scipy", "matplotlib"}
@@ -38,13 +39,23 @@ def test_import_brings_nothing_heavy(measured_inside: dict[str, Any]):
     assert not NOT_AT_START & set(measured_inside["imported"])
 
 
-def test_weights_left_behind_give_the_same_faces(measured_inside: dict[str, Any]):
+@pytest.mark.parametrize("file", ["codeformer.pth", *(f"{name}.safetensors" for name in RELATIVES)])
+def test_weights_left_behind_give_the_same_faces(measured_inside: dict[str, Any], file: str):
     """As when memory is short: the host keeps the weights and hands them over layer by layer."""
-    assert measured_inside["layers_with_weights"] > 50
-    assert measured_inside["streamable_layers"] == measured_inside["layers_with_weights"]
-    assert measured_inside["left_behind"] is True
-    assert measured_inside["streamed_difference"] < 1e-6
-    assert measured_inside["whole_difference"] < SAME_NETWORK
+    measured = measured_inside["streaming"][file]
+    assert measured["layers_with_weights"] > 50
+    assert measured["streamable_layers"] == measured["layers_with_weights"]
+    assert measured["left_behind"] is True
+    assert measured["spread"] > 0.005, "a face, not one colour"
+    assert measured["streamed_difference"] < 1e-6
+    assert measured["whole_difference"] < SAME_NETWORK
+
+
+def test_crops_with_their_faces_tell_what_placed_the_parts(measured_inside: dict[str, Any]):
+    assert measured_inside["crops"].splitlines()[:2] == [
+        "2 restored by dfdnet.safetensors",
+        "parts placed by five landmarks (1 face) and 68 landmarks (1 face)",
+    ]
 
 
 def test_bfloat16_weights_compute_in_float32_when_fed_with_it(measured_inside: dict[str, Any]):
