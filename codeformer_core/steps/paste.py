@@ -89,7 +89,7 @@ def paste_faces(
     source_BHW3 = source.rgb_BHW3.expand(batch, -1, -1, -1)
     alpha_BHW1 = None if source.alpha_BHW1 is None else source.alpha_BHW1.expand(batch, -1, -1, -1)
     canvas_BHW3 = source_BHW3.clone(memory_format=torch.contiguous_format)
-    masks_BHW = torch.zeros(canvas_BHW3.shape[:3], device=canvas_BHW3.device)
+    masks_BHW = memory.sparse_zeros(canvas_BHW3.shape[:3], canvas_BHW3.device)
     allowed = [None] * batch if allowed_BHW is None else pictures.fitted_masks(allowed_BHW, batch, (height, width))
     crops_N3SS, remarks = _square_crops(crops_NSSC, faces.count)
     remarks += unlike_pictures(faces, source.rgb_BHW3)
