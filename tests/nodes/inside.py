@@ -35,6 +35,7 @@ def main(root: str, base: str, checkpoint: str) -> dict[str, object]:
         "import_cpu_seconds": seconds,
         "imported": sorted(imported),
         "cancel_stops_downloads": cancel_stops_downloads(pack),
+        "faces_of_another_pack": faces_of_another_pack(pack),
         **streaming,
     }
 
@@ -50,6 +51,15 @@ def cancel_stops_downloads(pack: str) -> bool:
     except management.InterruptProcessingException:
         return True
     return False
+
+
+def faces_of_another_pack(pack: str) -> str:
+    """What is said of FACES that are another pack's."""
+    try:
+        import_module(f"{pack}.nodes.sockets").own_faces([{"bbox": [0, 0, 9, 9]}])
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def measure_streaming(pack: str, checkpoint: str) -> dict[str, object]:
