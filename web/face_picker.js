@@ -156,7 +156,8 @@ export function addFacePicker(node) {
   }
 
   onOutput(node, "codeformer_faces", (said, again) => {
-    pictures = structuredClone(said.pictures);
+    // A copy: what is kept changes with each press, and the output stays the editor's.
+    pictures = JSON.parse(JSON.stringify(said.pictures));
     total = said.total;
     if (again) keepStored();
     else if (said.changed.length) toast("warn", text("changed", { numbers: said.changed.join(", ") }));

@@ -222,7 +222,7 @@ export function onOutput(node, name, show) {
 function tell(listener, output, again = false) {
   const said = output?.[listener.name]?.[0];
   if (!said) return;
-  listener.told = true;
+  listener.told ||= !again;
   listener.empty = false;
   listener.show(said, again);
 }

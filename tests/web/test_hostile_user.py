@@ -61,6 +61,20 @@ def test_undo_and_redo_show_the_choice_they_bring_back(editor: Editor):
     assert len(picked(editor)["1"]) == 7 and pressed(editor) == [1, 2, 4, 6, 7, 8, 9]
 
 
+def test_on_the_way_back_from_another_tab_the_faces_are_there(editor: Editor):
+    load(editor, detecting())
+    editor.run()
+    editor.show(KIND)
+    editor.faces().first.click()
+    command = "async name => await window.app.extensionManager.command.execute(name)"
+    editor.page.evaluate(command, "Comfy.NewBlankWorkflow")
+    editor.page.wait_for_timeout(1000)
+    assert editor.page.locator(".codeformer-picker").count() == 0
+    editor.page.evaluate(command, "Workspace.PreviousOpenedWorkflow")
+    editor.page.wait_for_timeout(2000)
+    assert pressed(editor) == list(range(2, 10))
+
+
 def test_a_copied_node_keeps_the_choice_and_goes_its_own_way(editor: Editor):
     load(editor, detecting())
     editor.run()
