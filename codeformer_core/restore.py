@@ -117,7 +117,7 @@ def restore_images(
     if placements and (remark := fidelity_remark(restorer)):
         remarks = [*remarks, remark]
     canvas_BHW3 = make_canvas(rgb_BHW3, background, sizes, parity)
-    masks_BHW = torch.zeros(canvas_BHW3.shape[:3], device=canvas_BHW3.device)
+    masks_BHW = memory.sparse_zeros(canvas_BHW3.shape[:3], canvas_BHW3.device)
     shapes_of, shape_words = choose_shapes(PasteShape(mask), parser, parity)
     crops: list[FaceCrop] = []
     pasted: list[list[Face]] = [[] for _ in range(batch)]

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 ALIASES = ("codeformer", "face restore", "face fix", "gfpgan", "vqfr", "dfdnet", "restoreformer")
 DETECTOR_ALIASES = ("codeformer", "face detection", "retinaface", "yunet")
+USES_OF_MODEL = "For all nodes that restore, colorize, inpaint or compare faces."
+USES_OF_DETECTOR = "For Face Restore, Colorize Photo, Inpaint Photo and Detect Faces."
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 DTYPE_TOOLTIP = (
     "Precision of the restoration network. bfloat16 halves its memory and is faster on newer graphics cards, at "
@@ -46,7 +48,7 @@ class LoadFaceRestoreModel(io.ComfyNode):
                 host.advanced(io.Combo.Input("parser", options=parsers, tooltip=choices.PARSER_TOOLTIP)),
                 host.advanced(io.Combo.Input("dtype", options=list(DTYPES), tooltip=DTYPE_TOOLTIP)),
             ],
-            outputs=[FaceRestoreModelType.Output(display_name="FACE_RESTORE_MODEL", tooltip="For Face Restore.")],
+            outputs=[FaceRestoreModelType.Output(display_name="FACE_RESTORE_MODEL", tooltip=USES_OF_MODEL)],
         )
         return host.aliased(schema, *ALIASES)
 
@@ -105,7 +107,7 @@ class LoadFaceDetector(io.ComfyNode):
             category="image/face restore",
             description="Loads a face detector to be used instead of the one that Load Face Restore Model brings.",
             inputs=[io.Combo.Input("detector", options=choices.detectors(), tooltip=choices.DETECTOR_TOOLTIP)],
-            outputs=[FaceDetectorType.Output(display_name="FACE_DETECTOR", tooltip="For Face Restore.")],
+            outputs=[FaceDetectorType.Output(display_name="FACE_DETECTOR", tooltip=USES_OF_DETECTOR)],
         )
         return host.aliased(schema, *DETECTOR_ALIASES)
 

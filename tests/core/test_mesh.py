@@ -52,15 +52,24 @@ MEAN_BOXES = np.array([(144, 178, 236, 269), (277, 177, 368, 268), (228, 294, 28
 
 
 def mesh(x=200.0, y=150.0, size=10.0, points=478):
-    """The known points of an upright face, `size` pixels for each centimetre; all others in its middle."""
+    """What the host's node hands on for a face (tests/nodes/test_landmarks.py has it from the node itself): the known
+    points of an upright face, `size` pixels for each centimetre; all others in its middle."""
     landmarks = np.tile(np.array((x, y), np.float32), (points, 1))
     for number, (across, up) in CANONICAL_XY.items():
         landmarks[number] = x + size * across, y - size * up
-    return {"landmarks_xy": landmarks, "bbox_xyxy": np.zeros(4), "score": np.float32(0.8), "blendshapes": {}}
+    return {
+        "bbox_xyxy": np.concatenate((landmarks.min(0), landmarks.max(0))),
+        "blendshapes": {"_neutral": 0.5},
+        "landmarks_xy": landmarks,
+        "landmarks_3d": np.zeros((points, 3), np.float32),
+        "presence": 12.5,
+        "score": 0.8,
+        "transformation_matrix": np.eye(4, dtype=np.float32),
+    }
 
 
 def payload(*frames, size=SIZE):
-    return {"frames": list(frames), "image_size": size, "connection_sets": {}}
+    return {"frames": list(frames), "image_size": size, "connection_sets": {"face_oval": frozenset({(10, 338)})}}
 
 
 @pytest.mark.parametrize("points", [468, 478])

@@ -39,6 +39,7 @@ def main(root: str, base: str, checkpoint: str, *others: str) -> dict[str, objec
         "cancel_stops_downloads": cancel_stops_downloads(pack),
         "streaming": streaming,
         "crops": crops_with_faces(pack, others[-1]),
+        "faces_of_another_pack": faces_of_another_pack(pack),
         **cast,
     }
 
@@ -73,6 +74,15 @@ def crops_with_faces(pack: str, dfdnet: str) -> str:
     crops = import_module(f"{pack}.nodes.crops")
     cut = crops.CropFaces.execute(images_BHW3, faces)
     return crops.RestoreFaceCrops.execute(cut.result[0], model, 0.5, cut.result[1]).result[1]
+
+
+def faces_of_another_pack(pack: str) -> str:
+    """What is said of FACES that are another pack's."""
+    try:
+        import_module(f"{pack}.nodes.sockets").own_faces([{"bbox": [0, 0, 9, 9]}])
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def measure_streaming(pack: str, checkpoint: str) -> dict[str, object]:

@@ -128,6 +128,30 @@ def test_cancel_stops_a_download(measured_inside: dict[str, Any]):
     assert measured_inside["cancel_stops_downloads"] is True
 
 
+def test_faces_of_another_pack_are_refused_with_the_cure(measured_inside: dict[str, Any]):
+    """Other packs may call their sockets FACES, too."""
+    said = measured_inside["faces_of_another_pack"]
+    assert "these FACES (list) come from another node pack" in said and "Cure: connect Detect Faces" in said
+
+
+def test_faces_survive_the_hosts_cache(server: Server):
+    """Nodes that got them before have not changed them: the host hands the same ones out again."""
+    prompt = restore_prompt("group.png", fidelity=0.71, selected_faces=["detect", 0])
+    detect = {"detector": "yunet", "confidence": 0.0, "smallest_face": 1.0, "largest_face": 0.0}
+    prompt["detect"] = node("CodeFormerDetectFaces", image=["photo", 0], merge_duplicates=True, picked="", **detect)
+    first = server.run(prompt)
+    prompt["restore"]["inputs"]["fidelity"] = 0.72
+    assert server.run(prompt).status == "success"
+    prompt["restore"]["inputs"]["fidelity"] = 0.71
+    third = server.run(prompt)
+
+    cached = [data["nodes"] for kind, data in third.messages if kind == "execution_cached"]
+    assert "detect" in cached[0]
+    one, other = (server.pictures(done, "after")[0] for done in (first, third))
+    assert np.array_equal(one, other)
+    assert report(third).startswith("picture 1: 2 faces given, 2 restored")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_precision_that_the_device_lacks_is_replaced(server: Server, dtype: str):
     prompt = restore_prompt()
