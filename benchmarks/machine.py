@@ -43,6 +43,29 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def peak_bytes(run: Callable[[], object]) -> int | None:
+    """The most memory that one call takes, beyond what is taken before it: the GPU's where there is one, else that of
+    this process. None where the system doesn't tell: Linux does."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    resets = Path("/proc/self/clear_refs")
+    if not resets.exists():
+        return None
+    # "5" sets the highest size so far back to the present one.
+    resets.write_text("5")
+    before = _process_bytes("VmRSS")
+    run()
+    return _process_bytes("VmHWM") - before
+
+
+def _process_bytes(name: str) -> int:
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:")]
+    return int(line.split()[1]) * 1024
+
+
 def compare(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Times of each run, taken in turn so that a machine that slows down slows all of them; one warm-up first."""
     for run in runs.values():

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .edit.inpaint import inpaint_aligned, inpaint_photos
     from .faces.found import Faces
     from .faces.types import Face, FaceCrop
-    from .loading import load_detector, load_parser, load_restorer
+    from .loading import load_aligner, load_detector, load_parser, load_restorer
     from .restore import restore_images
     from .restorer import Restorer
     from .results import RestoredImages
@@ -40,6 +40,7 @@ _HOMES = {
     "find_faces": "steps.detect",
     "inpaint_aligned": "edit.inpaint",
     "inpaint_photos": "edit.inpaint",
+    "load_aligner": "loading",
     "load_detector": "loading",
     "load_parser": "loading",
     "load_restorer": "loading",
@@ -65,6 +66,7 @@ __all__ = [
     "find_faces",
     "inpaint_aligned",
     "inpaint_photos",
+    "load_aligner",
     "load_detector",
     "load_parser",
     "load_restorer",

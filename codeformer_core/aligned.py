@@ -13,7 +13,7 @@ from .canvas import plan_sizes, require_memory
 from .faces.gray import is_gray, match_gray
 from .progress import RESTORING, OnProgress, no_progress
 from .restore import check_restorer
-from .restorer import FaceRestorer
+from .restorer import FaceRestorer, restore_faces, takes_parts
 from .steps.network import through_network
 
 
@@ -23,13 +23,15 @@ def restore_aligned(
     *,
     restorer: FaceRestorer,
     fidelity: float = 0.5,
+    parts_N44: Tensor | None = None,
     batch_size: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Tensor:
     """Restore pictures that are aligned faces (FFHQ template, any size) -> images_BHWC of the same size, float32.
 
     images_BHWC: floats in [0, 1], gray, RGB or RGBA; alpha is kept. fidelity: 0 best quality .. 1 closest to the input.
-    A picture of one single colour shows no face and stays.
+    parts_N44: the boxes of each face's parts in pixels of a 512 crop (see `steps.parts`), for a restorer that takes
+    them; where the template has them if None. A picture of one single colour shows no face and stays.
     Raises ValueError naming the input and the cure.
     """
     check_restorer(restorer, fidelity, batch_size)
@@ -38,9 +40,12 @@ def restore_aligned(
     source = pictures.take_apart(images_BHWC)
     shown = [index for index, image_HW3 in enumerate(source.rgb_BHW3) if not pictures.is_of_one_colour(image_HW3)]
     restored_BHW3 = source.rgb_BHW3.clone(memory_format=torch.contiguous_format)
+    shown_N44 = parts_N44[shown] if parts_N44 is not None and takes_parts(restorer) else None
     restored_BHW3[shown] = through_network(
         source.rgb_BHW3[shown],
-        lambda faces_B3SS, _: restorer.restore(faces_B3SS, fidelity),
+        lambda faces_B3SS, part: restore_faces(
+            restorer, faces_B3SS, fidelity, None if shown_N44 is None else shown_N44[part]
+        ),
         batch_size or restorer.faces_at_once(),
         RESTORING,
         on_progress or no_progress,

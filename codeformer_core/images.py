@@ -84,8 +84,9 @@ def fitted_masks(masks_BHW: Tensor, batch: int, size_hw: tuple[int, int] | None,
     masks = masks_BHW[None] if isinstance(masks_BHW, Tensor) and masks_BHW.ndim == 2 else masks_BHW
     if not isinstance(masks, Tensor) or masks.ndim != 3 or len(masks) not in (1, batch) or masks.numel() == 0:
         found = tuple(masks.shape) if isinstance(masks, Tensor) else type(masks).__name__
+        count = "1" if batch == 1 else f"1 or {batch}"
         raise ValueError(
-            f"{what} must have the shape (1 or {batch}, height, width), got {found}. "
+            f"{what} must have the shape ({count}, height, width), got {found}. "
             "Cure: one mask for each picture, or one for all"
         )
     if not torch.isfinite(masks).all():

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from .faces.aligner import FaceAligner, build_aligner
 from .faces.detection import FaceDetector
 from .faces.parsing import FaceParser, build_parsenet
 from .faces.retinaface import build_retinaface
@@ -109,6 +110,19 @@ def load_parser(
     """A face parser from a catalog name ("parsenet") or a file."""
     path = locate(source, roots=roots, download=download, on_progress=on_progress)
     return _explained(path, lambda: build_parsenet(read_state_dict(path), device))
+
+
+def load_aligner(
+    source: str | os.PathLike[str] = "facexlib_alignment",
+    device: torch.device | str = "cpu",
+    *,
+    roots: Sequence[Path] | None = None,
+    download: bool = False,
+    on_progress: DownloadProgress | None = None,
+) -> FaceAligner:
+    """What finds 68 landmarks, from a catalog name ("facexlib_alignment") or a file."""
+    path = locate(source, roots=roots, download=download, on_progress=on_progress)
+    return _explained(path, lambda: build_aligner(read_state_dict(path), device))
 
 
 def locate(

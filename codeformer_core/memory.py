@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import psutil
 import torch
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,15 @@ def _cached_files(memory_stat: Path) -> int:
     """Bytes of files kept in memory, such as weights just read: counted as used, but given up on demand."""
     lines = (line.split() for line in memory_stat.read_text().splitlines())
     return sum(int(size) for name, size in lines if name in ("inactive_file", "active_file"))
+
+
+def sparse_zeros(shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+    """float32 zeros that on a CPU take memory only where they are written to: masks of many frames are mostly empty,
+    and often nobody looks at them."""
+    if torch.device(device).type != "cpu":
+        return torch.zeros(tuple(shape), device=device)
+    # numpy asks the system for pages that it clears at the first touch; torch clears them itself, and so touches all.
+    return torch.from_numpy(np.zeros(tuple(shape), np.float32))
 
 
 def require(bytes_needed: int, device: torch.device | str, what: str) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from . import images as pictures
 from . import memory
 from .canvas import Upscaler, as_published, check_background, make_canvas, plan_sizes, require_memory
+from .faces.aligner import FaceAligner
 from .faces.compositing import paste_face, paste_matrix
 from .faces.detection import FaceDetector
 from .faces.found import Faces, check_same_pictures, unlike_pictures
@@ -25,9 +26,10 @@ from .faces.published import published_paste_matrix
 from .faces.selection import Selection, SkippedFace, Which, check_smallest_face, check_which, choose_faces
 from .faces.types import Face, FaceCrop
 from .progress import RESTORING, OnProgress, no_progress
-from .restorer import FaceRestorer, at_fidelity, check_fidelity, fidelity_remark, restore_faces
+from .restorer import FaceRestorer, at_fidelity, check_fidelity, fidelity_remark, restore_faces, takes_parts
 from .results import RestoredImages
 from .steps.detect import NO_FACE_SHAPE, detect_in_batches
+from .steps.parts import FaceParts, boxes_of, face_parts, looked_up, part_remarks, placed_by
 from .steps.paste import enlarged_face
 from .steps.shapes import MaskKind, PasteShape, ShapesOf, choose_shapes, landmarks_in_crop
 
@@ -56,6 +58,7 @@ def restore_images(
     restorer: FaceRestorer,
     detector: FaceDetector | Faces,
     parser: FaceParser | None = None,
+    aligner: FaceAligner | None = None,
     fidelity: float = 0.5,
     upscale: float = 1.0,
     background: Tensor | Upscaler | None = None,
@@ -73,7 +76,8 @@ def restore_images(
     """Restore the faces of pictures; what is not a face stays as it is.
 
     images_BHWC: floats in [0, 1], gray, RGB or RGBA. detector: finds the faces; or the faces themselves, which are then
-    all restored, whatever the filters say. fidelity: 0 best quality .. 1 closest to the input. upscale: factor >= 1 of
+    all restored, whatever the filters say. aligner: finds 68 landmarks for a restorer that works part by part, in faces
+    that bring none. fidelity: 0 best quality .. 1 closest to the input. upscale: factor >= 1 of
     the result. background: the enlarged pictures, or what enlarges pictures_BHW3 (their size is made to fit); bicubic
     if None. face_upscaler: likewise for restored faces, when upscale > 1.
     confidence: detections below are no faces; the detector's default if None. smallest_face: shorter side in pixels.
@@ -113,12 +117,13 @@ def restore_images(
     if placements and (remark := fidelity_remark(restorer)):
         remarks = [*remarks, remark]
     canvas_BHW3 = make_canvas(rgb_BHW3, background, sizes, parity)
-    masks_BHW = torch.zeros(canvas_BHW3.shape[:3], device=canvas_BHW3.device)
+    masks_BHW = memory.sparse_zeros(canvas_BHW3.shape[:3], canvas_BHW3.device)
     shapes_of, shape_words = choose_shapes(PasteShape(mask), parser, parity)
     crops: list[FaceCrop] = []
     pasted: list[list[Face]] = [[] for _ in range(batch)]
+    located = [face_parts(at.picture, at.face, at.matrix) for at in placements] if takes_parts(restorer) else []
     for placement, crop_3HW, face_3HW, shape_HW in _restore(
-        rgb_BHW3, placements, restorer, shapes_of, fidelity, parity, batch_size, report
+        rgb_BHW3, placements, located, aligner, restorer, shapes_of, fidelity, parity, batch_size, report
     ):
         crop = FaceCrop(placement.picture, placement.face, placement.matrix, crop_3HW, face_3HW)
         if face_upscaler is not None and upscale > 1:
@@ -146,6 +151,12 @@ def restore_images(
     if parity:
         # The published result is truncated to 8 bits; the small number keeps whole levels, which float32 can miss.
         canvas_BHW3.mul_(255).add_(1e-3).floor_().div_(255)
+    made_with = (
+        f"{restorer.name}{at_fidelity(restorer, fidelity)}",
+        placed_by(located),
+        f"mask: {shape_words}",
+        "published recipe" if parity else "",
+    )
     return RestoredImages(
         images_BHWC=pictures.put_together(canvas_BHW3, source.alpha_BHW1),
         masks_BHW=masks_BHW,
@@ -156,9 +167,8 @@ def restore_images(
         ),
         crops=tuple(crops),
         finder=detector.name if not isinstance(detector, Faces) else None,
-        restorer=f"{restorer.name}{at_fidelity(restorer, fidelity)}, mask: {shape_words}"
-        + (", published recipe" if parity else ""),
-        remarks=tuple(remarks),
+        restorer=", ".join(filter(None, made_with)),
+        remarks=(*remarks, *part_remarks(located, 1 / sizes.enlarged)),
     )
 
 
@@ -207,6 +217,8 @@ def _align(selections: Sequence[Selection], source_BHW3: Tensor) -> tuple[list[P
 def _restore(
     rgb_BHW3: Tensor,
     placements: Sequence[Placement],
+    located: list[FaceParts],
+    aligner: FaceAligner | None,
     restorer: FaceRestorer,
     shapes_of: ShapesOf | None,
     fidelity: float,
@@ -214,15 +226,21 @@ def _restore(
     batch_size: int | None,
     report: OnProgress,
 ) -> Iterator[tuple[Placement, Tensor, Tensor, Tensor | None]]:
-    """Per face: its crop and its restored face, (3, 512, 512) in [0, 1], and its shape mask (512, 512) if wanted."""
+    """Per face: its crop and its restored face, (3, 512, 512) in [0, 1], and its shape mask (512, 512) if wanted.
+
+    located: their parts, or none for a restorer that doesn't ask for them; what `aligner` finds is written there.
+    """
 
     def run(part: slice) -> tuple[Tensor, Tensor, Tensor | None]:
         chosen = placements[part]
         crops_N3HW = torch.stack(
             [crop_face(rgb_BHW3[placement.picture], placement.matrix, parity=parity) for placement in chosen]
         )
+        if located and aligner is not None:
+            located[part] = _look_up(located[part], chosen, crops_N3HW, aligner)
+        parts_N44 = boxes_of(located[part]) if located else None
+        network_N3HW = restore_faces(restorer, crops_N3HW * 2 - 1, fidelity, parts_N44)
         landmarks_N52 = np.stack([placement.landmarks_in_crop() for placement in chosen])
-        network_N3HW = restore_faces(restorer, crops_N3HW * 2 - 1, fidelity, torch.from_numpy(landmarks_N52))
         shapes_NHW = shapes_of(network_N3HW, landmarks_N52) if shapes_of else None
         faces_N3HW = (network_N3HW + 1) / 2
         if parity:
@@ -245,9 +263,17 @@ def _restore(
         report(RESTORING, part.stop, total)
 
 
+def _look_up(
+    located: Sequence[FaceParts], placements: Sequence[Placement], crops_N3HW: Tensor, aligner: FaceAligner
+) -> list[FaceParts]:
+    if all(one.has_68 for one in located):
+        return list(located)
+    landmarks_N682 = aligner.find(crops_N3HW * 2 - 1)
+    return [
+        looked_up(one, placement.matrix, landmarks_682)
+        for one, placement, landmarks_682 in zip(located, placements, landmarks_N682, strict=True)
+    ]
+
+
 def _scaled(face: Face, factor: float) -> Face:
-    if factor == 1:
-        return face
-    left, top, right, bottom = (value * factor for value in face.box_xyxy)
-    eye_left, eye_right, nose, mouth_left, mouth_right = ((x * factor, y * factor) for x, y in face.landmarks_xy)
-    return Face((left, top, right, bottom), (eye_left, eye_right, nose, mouth_left, mouth_right), face.score)
+    return face if factor == 1 else face.scaled(factor)

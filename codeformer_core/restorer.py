@@ -80,9 +80,9 @@ class Restorer:
         return self._recipe.uses_fidelity(self.module)
 
     @property
-    def takes_landmarks(self) -> bool:
-        """Whether `restore` makes use of the faces' own landmarks."""
-        return self._recipe.takes_landmarks
+    def takes_parts(self) -> bool:
+        """Whether `restore` makes use of where the faces' parts lie."""
+        return self._recipe.takes_parts
 
     @property
     def bytes_per_face(self) -> int:
@@ -99,17 +99,17 @@ class Restorer:
         """The same module, its faces computed on `device`; whoever owns the module has moved it there."""
         return dataclasses.replace(self, device=torch.device(device))
 
-    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, landmarks_B52: Tensor | None = None) -> Tensor:
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, parts_B44: Tensor | None = None) -> Tensor:
         """-> restored_B3HW float32, RGB [-1, 1], clamped, on the faces' device.
 
         fidelity: 0 (best quality) .. 1 (closest to the input). Colorization checkpoints were published for 0,
-        inpainting ones for `inpaint`. landmarks_B52: the five points in pixels of each face, for networks that take
-        them; None: where the template has them.
+        inpainting ones for `inpaint`. parts_B44: the boxes of each face's parts in its pixels (see `faces.parts`), for
+        networks that take them; None: where the template has them.
         Raises ValueError for a fidelity outside [0, 1] and for faces of another size.
         """
         check_fidelity(fidelity)
         self._check_faces(faces_B3HW)
-        wish = Wish(self.task, fidelity, landmarks_B52)
+        wish = Wish(self.task, fidelity, parts_B44)
         return self._run(lambda network, faces: self._recipe.restore(network, faces, wish), faces_B3HW)
 
     def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
@@ -175,11 +175,16 @@ class Restorer:
         )
 
 
-def restore_faces(restorer: FaceRestorer, faces_B3HW: Tensor, fidelity: float, landmarks_B52: Tensor) -> Tensor:
-    """`restorer.restore`, with the landmarks for one that takes them."""
-    if getattr(restorer, "takes_landmarks", False):
-        return restorer.restore(faces_B3HW, fidelity, landmarks_B52)  # type: ignore[call-arg]
-    return restorer.restore(faces_B3HW, fidelity)
+def takes_parts(restorer: FaceRestorer) -> bool:
+    """Whether `restore_faces` should be told where the faces' parts lie."""
+    return getattr(restorer, "takes_parts", False)
+
+
+def restore_faces(restorer: FaceRestorer, faces_B3HW: Tensor, fidelity: float, parts_B44: Tensor | None) -> Tensor:
+    """`restorer.restore`, with the boxes for one that takes them."""
+    if parts_B44 is None:
+        return restorer.restore(faces_B3HW, fidelity)
+    return restorer.restore(faces_B3HW, fidelity, parts_B44)  # type: ignore[call-arg]
 
 
 def at_fidelity(restorer: FaceRestorer, fidelity: float) -> str:

@@ -37,10 +37,11 @@ class RestoredImages:
     def describe(self, index: int) -> list[str]:
         """What became of one picture: a line of numbers, then one for each skipped face."""
         restored, skipped = self.faces[index], self.skipped[index]
-        found = len(restored) + len(skipped)
-        if found == 0:
-            return ["no face found"]
-        return [f"{face_count(found)} found, {len(restored)} restored", *describe_skipped(skipped)]
+        came = len(restored) + len(skipped)
+        how = "found" if self.finder else "given"
+        if came == 0:
+            return [f"no face {how}"]
+        return [f"{face_count(came)} {how}, {len(restored)} restored", *describe_skipped(skipped)]
 
     def made_with(self) -> str:
         """Which detector looked and, if there was anything to restore, which model restored."""

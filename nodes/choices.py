@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from ..codeformer_core.weights.catalog import CATALOG, DETECTORS, CatalogEntry, find_entry
+from ..codeformer_core.weights.catalog import ALIGNER, CATALOG, DETECTORS, CatalogEntry, find_entry
 from ..codeformer_core.weights.download import download
 from ..codeformer_core.weights.folders import best_installed_detector, best_installed_restorer, find_weights
 from ..codeformer_core.weights.kept import origin
@@ -151,6 +151,10 @@ def best_local_detector() -> str:
 
 def local_parser() -> Path | None:
     return _file_of(_entry(PARSER))
+
+
+def local_aligner() -> Path | None:
+    return _file_of(_entry(ALIGNER))
 
 
 def _local(name: str, folders: Sequence[str]) -> Path | None:

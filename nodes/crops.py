@@ -69,6 +69,12 @@ class RestoreFaceCrops(io.ComfyNode):
                     "512 for the network and back.",
                 ),
                 FaceRestoreModelType.Input("face_restore_model", tooltip="From Load Face Restore Model."),
+                FacesType.Input(
+                    "faces",
+                    optional=True,
+                    tooltip="From the Crop Faces node that made the crops: tells a model that restores part by part "
+                    "(DFDNet) where eyes, nose and mouth lie. Others don't need it.",
+                ),
                 fidelity_input(),
             ],
             outputs=[
@@ -79,19 +85,30 @@ class RestoreFaceCrops(io.ComfyNode):
         return host.aliased(schema, "codeformer", "restore crops", "aligned faces")
 
     @classmethod
-    def execute(cls, image: Tensor, face_restore_model: FaceRestoreModel, fidelity: float) -> io.NodeOutput:
+    def execute(
+        cls, image: Tensor, face_restore_model: FaceRestoreModel, fidelity: float, faces: Faces | None = None
+    ) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for it.
         from ..codeformer_core.images import is_of_one_colour
-        from ..codeformer_core.restorer import at_fidelity, fidelity_remark
+        from ..codeformer_core.restorer import at_fidelity, fidelity_remark, takes_parts
         from ..codeformer_core.steps.crop import blank_remarks, resized_remark
+        from ..codeformer_core.steps.parts import boxes_of, part_remarks, parts_of_crops, placed_by
 
         restorer = face_restore_model.restorer
-        restored_NHWC = core.restore_aligned(image, restorer=restorer, fidelity=fidelity, on_progress=host.Progress())
+        located = parts_of_crops(own_faces(faces), len(image)) if faces is not None and takes_parts(restorer) else []
+        restored_NHWC = core.restore_aligned(
+            image,
+            restorer=restorer,
+            fidelity=fidelity,
+            parts_N44=boxes_of(located) if located else None,
+            on_progress=host.Progress(),
+        )
         height, width = image.shape[1:3]
         blank = [index for index, crop_HWC in enumerate(image) if is_of_one_colour(crop_HWC)]
         count = len(image) - len(blank)
         lines = [f"{count} restored by {restorer.name}{at_fidelity(restorer, fidelity)}", fidelity_remark(restorer)]
-        lines += [face_restore_model.remark, *resized_remark(height, width), *blank_remarks(blank)]
+        lines += [face_restore_model.remark, placed_by(located), *part_remarks(located)]
+        lines += [*resized_remark(height, width), *blank_remarks(blank)]
         report = "\n".join(filter(None, lines))
         logger.info("Restore Face Crops: %s", report)
         (placed_NHWC,) = host.placed([restored_NHWC])

@@ -83,7 +83,7 @@ class DetectFaces(io.ComfyNode):
             on_progress=host.Progress(),
         )
         picks = apply_picks(found.faces, picked)
-        report = "\n".join((found.summary(), *picks.remarks))
+        report = "\n".join(filter(None, (found.summary(), picks.summary())))
         logger.info("Detect Faces: %s", report)
         dropped = [
             [*(entry.face for entry in skipped), *(face for face, kept in zip(came, flags, strict=True) if not kept)]

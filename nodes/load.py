@@ -11,10 +11,11 @@ from comfy_api.latest import io
 
 from .. import codeformer_core as core
 from . import choices, host
-from .managed import ManagedRestorer, managed_detector, managed_parser
+from .managed import ManagedRestorer, managed_aligner, managed_detector, managed_parser
 from .sockets import FaceDetectorType, FaceRestoreModel, FaceRestoreModelType, LoadedOnce
 
 if TYPE_CHECKING:
+    from ..codeformer_core.faces.aligner import FaceAligner
     from ..codeformer_core.faces.detection import FaceDetector
     from ..codeformer_core.faces.parsing import FaceParser
 
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 ALIASES = ("codeformer", "face restore", "face fix", "gfpgan", "vqfr", "dfdnet", "restoreformer")
 DETECTOR_ALIASES = ("codeformer", "face detection", "retinaface", "yunet")
+USES_OF_MODEL = "For all nodes that restore, colorize, inpaint or compare faces."
+USES_OF_DETECTOR = "For Face Restore, Colorize Photo, Inpaint Photo and Detect Faces."
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 DTYPE_TOOLTIP = (
     "Precision of the restoration network. bfloat16 halves its memory and is faster on newer graphics cards, at "
@@ -45,7 +48,7 @@ class LoadFaceRestoreModel(io.ComfyNode):
                 host.advanced(io.Combo.Input("parser", options=parsers, tooltip=choices.PARSER_TOOLTIP)),
                 host.advanced(io.Combo.Input("dtype", options=list(DTYPES), tooltip=DTYPE_TOOLTIP)),
             ],
-            outputs=[FaceRestoreModelType.Output(display_name="FACE_RESTORE_MODEL", tooltip="For Face Restore.")],
+            outputs=[FaceRestoreModelType.Output(display_name="FACE_RESTORE_MODEL", tooltip=USES_OF_MODEL)],
         )
         return host.aliased(schema, *ALIASES)
 
@@ -89,6 +92,7 @@ class LoadFaceRestoreModel(io.ComfyNode):
                 restorer=ManagedRestorer(restorer, host.managed(restorer.module)),
                 detector=LoadedOnce(lambda: load_detector(detector)),
                 parser=LoadedOnce(lambda: _load_parser(parser)),
+                aligner=LoadedOnce(lambda: _load_aligner() if restorer.takes_parts else None),
                 remark=remark,
             )
         )
@@ -103,7 +107,7 @@ class LoadFaceDetector(io.ComfyNode):
             category="image/face restore",
             description="Loads a face detector to be used instead of the one that Load Face Restore Model brings.",
             inputs=[io.Combo.Input("detector", options=choices.detectors(), tooltip=choices.DETECTOR_TOOLTIP)],
-            outputs=[FaceDetectorType.Output(display_name="FACE_DETECTOR", tooltip="For Face Restore.")],
+            outputs=[FaceDetectorType.Output(display_name="FACE_DETECTOR", tooltip=USES_OF_DETECTOR)],
         )
         return host.aliased(schema, *DETECTOR_ALIASES)
 
@@ -136,6 +140,11 @@ def load_detector(choice: str) -> FaceDetector:
     """The detector of a dropdown's entry, downloaded if the entry says so."""
     path = choices.resolve(choices.best_local_detector() if choice == choices.AUTO else choice, choices.FACE_FOLDERS)
     return managed_detector(core.load_detector(path, device=host.offload_device()))
+
+
+def _load_aligner() -> FaceAligner | None:
+    path = choices.local_aligner()
+    return managed_aligner(core.load_aligner(path, device=host.offload_device())) if path else None
 
 
 def _load_parser(choice: str) -> FaceParser | None:

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from . import host
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from ..codeformer_core.faces.aligner import FaceAligner
     from ..codeformer_core.faces.detection import FaceDetector
     from ..codeformer_core.faces.parsing import FaceParser
     from ..codeformer_core.faces.types import Face
@@ -46,11 +49,11 @@ class ManagedRestorer:
         return self.restorer.uses_fidelity
 
     @property
-    def takes_landmarks(self) -> bool:
-        return self.restorer.takes_landmarks
+    def takes_parts(self) -> bool:
+        return self.restorer.takes_parts
 
-    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, landmarks_B52: Tensor | None = None) -> Tensor:
-        return self._on_device(len(faces_B3HW)).restore(faces_B3HW, fidelity, landmarks_B52)
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, parts_B44: Tensor | None = None) -> Tensor:
+        return self._on_device(len(faces_B3HW)).restore(faces_B3HW, fidelity, parts_B44)
 
     def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
         return self._on_device(len(faces_B3HW)).inpaint(faces_B3HW, mask_B1HW)
@@ -97,6 +100,23 @@ class ManagedParser:
         return self.parser.parse(faces_B3HW)
 
 
+@dataclass(frozen=True)
+class ManagedAligner:
+    """A FaceAligner; the wrapped one follows its module's device by itself."""
+
+    name: str
+    module: nn.Module
+    aligner: FaceAligner
+    patcher: host.Patcher
+
+    def bytes_for(self, faces_B3HW: Tensor) -> int:
+        return self.aligner.bytes_for(faces_B3HW)
+
+    def find(self, faces_B3HW: Tensor) -> np.ndarray:
+        host.load(self.patcher, memory_required=self.bytes_for(faces_B3HW))
+        return self.aligner.find(faces_B3HW)
+
+
 def managed_detector(detector: FaceDetector) -> FaceDetector:
     """Detectors without a module (OpenCV's) need no managing and come back as they are."""
     module = detector.module
@@ -107,3 +127,7 @@ def managed_detector(detector: FaceDetector) -> FaceDetector:
 
 def managed_parser(parser: FaceParser) -> FaceParser:
     return ManagedParser(parser.name, parser.module, parser, host.managed(parser.module))
+
+
+def managed_aligner(aligner: FaceAligner) -> FaceAligner:
+    return ManagedAligner(aligner.name, aligner.module, aligner, host.managed(aligner.module))

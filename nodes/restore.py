@@ -76,6 +76,7 @@ class FaceRestore(io.ComfyNode):
             restorer=face_restore_model.restorer,
             detector=finder(face_restore_model, detector, selected_faces, "selected_faces"),
             parser=parser,
+            aligner=face_restore_model.aligner.value,
             fidelity=fidelity,
             upscale=upscale,
             background=host.upscaler(upscale_model) if upscale_model is not None else None,

@@ -18,6 +18,7 @@ from comfy_api.latest import io
 from .managed import ManagedRestorer
 
 if TYPE_CHECKING:
+    from ..codeformer_core.faces.aligner import FaceAligner
     from ..codeformer_core.faces.detection import FaceDetector
     from ..codeformer_core.faces.found import Faces
     from ..codeformer_core.faces.parsing import FaceParser
@@ -59,12 +60,14 @@ class LoadedOnce(Generic[Loaded]):
 class FaceRestoreModel:
     """Payload of FACE_RESTORE_MODEL.
 
-    detector, parser: loaded when first used, so a detector from another node saves loading this one.
-    parser.value is None when there is no parser's file on this machine. remark: what the report adds about the
+    detector, parser, aligner: loaded when first used, so a detector from another node saves loading this one.
+    parser.value is None when there is no parser's file on this machine; aligner.value likewise, and for restorers that
+    don't ask where the parts of a face lie. remark: what the report adds about the
     restorer, or None.
     """
 
     restorer: ManagedRestorer
     detector: LoadedOnce[FaceDetector]
     parser: LoadedOnce[FaceParser | None]
+    aligner: LoadedOnce[FaceAligner | None]
     remark: str | None

@@ -6,10 +6,24 @@
  * number the boxes of the kept faces as parts of its width and height. A picture that is missing keeps all its faces.
  */
 
-import { addView, element, hiddenWidget, onLoaded, onOutput, pictureURL, proportions, text, toast } from "./shared.js";
+import {
+  addView,
+  element,
+  hiddenWidget,
+  noteChange,
+  onLoaded,
+  onOutput,
+  pictureURL,
+  proportions,
+  text,
+  toast,
+} from "./shared.js";
 
 /** @typedef {{ number: number, box: number[], score: number, kept: boolean, left_out: boolean }} ShownFace */
 /** @typedef {{ image: import("./shared.js").SavedPicture, width: number, height: number, faces: ShownFace[] }} ShownPicture */
+
+// As in the node (faces/picks.py).
+const SAME_FACE = 0.5;
 
 /** @param {any} node */
 export function addFacePicker(node) {
@@ -76,6 +90,8 @@ export function addFacePicker(node) {
     made.dataset.number = String(face.number);
     made.setAttribute("aria-pressed", String(face.kept));
     Object.assign(made.style, {
+      // A small face stays within reach where a larger box covers it.
+      zIndex: String(Math.round(1000 * (1 - (right - left) * (bottom - top)))),
       left: `${100 * left}%`,
       top: `${100 * top}%`,
       width: `${100 * (right - left)}%`,
@@ -112,15 +128,14 @@ export function addFacePicker(node) {
     if (faces.every((face) => face.kept)) delete picks[number];
     else picks[number] = faces.filter((face) => face.kept).map((face) => face.box);
     widget.value = Object.keys(picks).length ? JSON.stringify(picks) : "";
-    node.graph?.setDirtyCanvas?.(true, true);
-    node.graph?.change?.();
+    noteChange(node);
   }
 
   /** @returns {Record<string, number[][]>} */
   function stored() {
     try {
       const picks = JSON.parse(widget.value || "{}");
-      if (picks && typeof picks === "object" && !Array.isArray(picks)) return picks;
+      if (picks && !Array.isArray(picks) && Object.values(picks).every(Array.isArray)) return picks;
     } catch {
       // Told below: a workflow edited by hand.
     }
@@ -128,14 +143,40 @@ export function addFacePicker(node) {
     return {};
   }
 
-  onOutput(node, "codeformer_faces", (said) => {
-    pictures = said.pictures;
+  /** After undo or redo the widget's choice is another one than that of the run. */
+  function keepStored() {
+    const picks = stored();
+    pictures.forEach(({ faces }, index) => {
+      const boxes = picks[String(index + 1)];
+      const kept = faces.map((face) => !boxes || boxes.some((box) => overlap(box, face.box) > SAME_FACE));
+      // As the node does it: where none of the picked faces is there the picture has changed, and all are kept.
+      const changed = boxes?.length && !kept.includes(true);
+      faces.forEach((face, place) => (face.kept = changed || kept[place]));
+    });
+  }
+
+  onOutput(node, "codeformer_faces", (said, again) => {
+    // A copy: what is kept changes with each press, and the output stays the editor's.
+    pictures = JSON.parse(JSON.stringify(said.pictures));
     total = said.total;
-    if (said.changed.length) toast("warn", text("changed", { numbers: said.changed.join(", ") }));
+    if (again) keepStored();
+    else if (said.changed.length) toast("warn", text("changed", { numbers: said.changed.join(", ") }));
     draw();
   });
   onLoaded(node, draw);
   draw();
+}
+
+/**
+ * The common area of two boxes as a part of the area they cover together.
+ * @param {number[]} one
+ * @param {number[]} other
+ */
+function overlap([left, top, right, bottom], [otherLeft, otherTop, otherRight, otherBottom]) {
+  const across = Math.max(0, Math.min(right, otherRight) - Math.max(left, otherLeft));
+  const down = Math.max(0, Math.min(bottom, otherBottom) - Math.max(top, otherTop));
+  const both = (right - left) * (bottom - top) + (otherRight - otherLeft) * (otherBottom - otherTop);
+  return (across * down) / (both - across * down);
 }
 
 /**

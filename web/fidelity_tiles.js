@@ -1,7 +1,7 @@
 // @ts-check
 /** The grid of fidelities: a press on a tile sets that fidelity in the nodes that restore with it. */
 
-import { addView, element, onOutput, pictureURL, proportions, text, toast } from "./shared.js";
+import { addView, element, noteChange, onOutput, pictureURL, proportions, text, toast } from "./shared.js";
 
 /** @param {any} node */
 export function addFidelityTiles(node) {
@@ -50,8 +50,7 @@ function useFidelity(node, fidelity) {
     widget.value = fidelity;
     widget.callback?.(fidelity);
   }
-  node.graph?.setDirtyCanvas?.(true, true);
-  node.graph?.change?.();
+  noteChange(node);
   toast("success", text("fidelity_set", { fidelity, nodes: chosen.map((one) => one.node.title).join(", ") }));
 }
 

@@ -120,10 +120,14 @@ export function addView(node, name, root, height) {
   addStyle();
   root.classList.add("codeformer-view");
   root.dataset.nodeType = node.comfyClass;
-  // Otherwise a press would drag the node, and a key would reach the canvas's shortcuts.
+  // Otherwise a press would drag the node, and a key would reach the canvas's shortcuts. A key with Ctrl is for the
+  // editor: run, undo, save.
   for (const kind of ["pointerdown", "mousedown", "dblclick", "keydown"]) {
-    root.addEventListener(kind, (event) => event.stopPropagation());
+    root.addEventListener(kind, (/** @type {any} */ event) => {
+      if (!event.button && !event.ctrlKey && !event.metaKey) event.stopPropagation();
+    });
   }
+  moveCanvasFrom(root);
   const widget = node.addDOMWidget(name, name, root, {
     serialize: false,
     hideOnZoom: false,
@@ -135,6 +139,33 @@ export function addView(node, name, root, height) {
   const [width, tall] = node.size;
   node.setSize?.([Math.max(width, 320), Math.max(tall, node.computeSize()[1])]);
   return widget;
+}
+
+/**
+ * The wheel zooms and the middle button moves the canvas also where a view lies over it. In Nodes 2.0 it does not lie over
+ * it, and the editor sees these events itself.
+ * @param {HTMLElement} root
+ */
+function moveCanvasFrom(root) {
+  const handOn = (/** @type {Event} */ event, /** @type {string} */ to) => {
+    const { LiteGraph } = /** @type {any} */ (window);
+    if (!LiteGraph?.vueNodesMode) app.canvas?.[to]?.(event);
+  };
+  root.addEventListener("wheel", (event) => handOn(event, "processMouseWheel"), { passive: false });
+  root.addEventListener("pointerdown", (event) => event.button === 1 && handOn(event, "processMouseDown"));
+  root.addEventListener("pointermove", (event) => event.buttons & 4 && handOn(event, "processMouseMove"));
+  root.addEventListener("pointerup", (event) => event.button === 1 && handOn(event, "processMouseUp"));
+}
+
+/**
+ * Tells the editor that a widget has another value, so that undo takes back this change alone: what it sees of itself, a
+ * released button, comes before the press does its work.
+ * @param {any} node
+ */
+export function noteChange(node) {
+  node.graph?.setDirtyCanvas?.(true, true);
+  app.canvas?.emitBeforeChange?.();
+  app.canvas?.emitAfterChange?.();
 }
 
 /**
@@ -152,18 +183,25 @@ export function hiddenWidget(node, name) {
   return widget;
 }
 
-/** @type {Set<{ node: any, name: string, show: (said: any) => void, told: boolean }>} */
+/** @typedef {{ node: any, name: string, show: (said: any, again: boolean) => void, told: boolean, empty: boolean }} Listener */
+
+/** @type {Set<Listener>} */
 const LISTENERS = new Set();
 
 /**
- * Calls `show` with the node's `ui` output of this name, each time a workflow with it has run.
+ * Calls `show` with the node's `ui` output of this name, each time a workflow with it has run; and `again` when the node
+ * was made anew, by undo or on the way back from another tab, and the editor still has the output of the last run.
  * @param {any} node
  * @param {string} name
- * @param {(said: any) => void} show
+ * @param {(said: any, again: boolean) => void} show
  */
 export function onOutput(node, name, show) {
-  const listener = { node, name, show, told: false };
+  /** @type {Listener} */
+  const listener = { node, name, show, told: false, empty: true };
   LISTENERS.add(listener);
+  onLoaded(node, () => {
+    for (const pause of KEPT_AFTER_MILLISECONDS) setTimeout(() => showKept(listener), pause);
+  });
   const executed = node.onExecuted;
   node.onExecuted = function (/** @type {any} */ output) {
     executed?.apply(this, arguments);
@@ -177,14 +215,33 @@ export function onOutput(node, name, show) {
 }
 
 /**
- * @param {{ name: string, show: (said: any) => void, told: boolean }} listener
+ * @param {Listener} listener
  * @param {any} output
+ * @param {boolean} [again]
  */
-function tell(listener, output) {
+function tell(listener, output, again = false) {
   const said = output?.[listener.name]?.[0];
   if (!said) return;
-  listener.told = true;
-  listener.show(said);
+  listener.told ||= !again;
+  listener.empty = false;
+  listener.show(said, again);
+}
+
+// Undo leaves the outputs where they are; on the way back to a tab they come a while after its nodes.
+const KEPT_AFTER_MILLISECONDS = [0, 300, 1000];
+
+/** @param {Listener} listener */
+function showKept(listener) {
+  if (!listener.empty || !LISTENERS.has(listener) || !isInRoot(listener.node)) return;
+  tell(listener, app.nodeOutputs?.[listener.node.id], true);
+}
+
+/**
+ * Whether a node lies in the workflow itself and not in a subgraph, whose nodes may have the same ids.
+ * @param {any} node
+ */
+function isInRoot(node) {
+  return !node.graph || node.graph === (app.rootGraph ?? app.graph);
 }
 
 // Servers before 2026 keep quiet about nodes whose result they still had, which after a reload of the page are all: their
@@ -202,7 +259,7 @@ api.addEventListener("execution_success", async (/** @type {any} */ event) => {
   for (const listener of LISTENERS) {
     const own = String(listener.node.id);
     // In a subgraph the key is the way to the node: "12:3".
-    const found = outputs.find(([key]) => key === own || key.endsWith(`:${own}`));
+    const found = outputs.find(([key]) => (isInRoot(listener.node) ? key === own : key.endsWith(`:${own}`)));
     if (found && !listener.told) tell(listener, found[1]);
   }
 });

@@ -77,6 +77,7 @@ def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stag
         restorer=tools.restorer,
         detector=tools.detector,
         parser=tools.parser,
+        aligner=tools.aligner,
         fidelity=args.fidelity,
         upscale=args.upscale,
         confidence=args.confidence,

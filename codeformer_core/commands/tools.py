@@ -13,9 +13,9 @@ import torch
 
 from ..faces.external import import_for_faces
 from ..faces.yunet import YuNetDetector
-from ..loading import load_detector, load_parser, load_restorer
+from ..loading import load_aligner, load_detector, load_parser, load_restorer
 from ..restorer import fidelity_remark
-from ..weights.catalog import DETECTORS, RESTORERS, WITHOUT_FACEXLIB, find_entry
+from ..weights.catalog import ALIGNER, DETECTORS, RESTORERS, WITHOUT_FACEXLIB, find_entry
 from ..weights.folders import best_installed_detector, best_installed_restorer, default_roots, find_weights
 from ..weights.load import WeightsError
 from .console import Console
@@ -23,6 +23,7 @@ from .errors import UsageError
 from .values import FIDELITY
 
 if TYPE_CHECKING:
+    from ..faces.aligner import FaceAligner
     from ..faces.detection import FaceDetector
     from ..faces.parsing import FaceParser
     from ..restore import MaskKind
@@ -41,7 +42,8 @@ _TASKS = {
 
 @dataclass(frozen=True)
 class Tools:
-    """detector and parser are None for aligned faces; parser is None for masks that need none, too.
+    """detector and parser are None for aligned faces; parser is None for masks that need none, too. aligner: for a
+    restorer that asks where the parts of a face lie, if it is installed.
 
     notes: what was chosen for the user and why, one sentence each.
     """
@@ -51,6 +53,7 @@ class Tools:
     parser: FaceParser | None
     mask: MaskKind
     notes: tuple[str, ...]
+    aligner: FaceAligner | None = None
 
 
 def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
@@ -113,7 +116,9 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
         if error.name == "cv2":  # nothing works without it
             raise
         raise ImportError(f"{error}. --detector {WITHOUT_FACEXLIB} --mask outline work without facexlib") from error
-    return Tools(restorer, detector, parser, mask, said + _with_cure(notes))
+    has_aligner = restorer.takes_parts and not _is_missing(ALIGNER, roots)
+    aligner = load(load_aligner, ALIGNER) if has_aligner else None
+    return Tools(restorer, detector, parser, mask, said + _with_cure(notes), aligner)
 
 
 def _with_cure(notes: list[str]) -> tuple[str, ...]:

@@ -211,7 +211,9 @@ def _done_line(count: int, restorer: FaceInpainter) -> str:
 
 
 def _percent(share: float) -> str:
-    return "less than 1 %" if 0 < share < 0.005 else f"{share * 100:.0f} %"
+    if 0 < share < 0.005:
+        return "less than 1 %"
+    return "more than 99 %" if 0.995 <= share < 1 else f"{share * 100:.0f} %"
 
 
 def _place(center_xy: tuple[float, float]) -> str:

@@ -74,7 +74,7 @@ def check_same_pictures(faces: Faces, images_BHWC: Tensor) -> None:
     count, size = len(faces.per_picture), faces.picture_size_hw
     if len(images_BHWC) != count:
         raise ValueError(
-            f"the faces belong to {_pictures(count)}, but {_pictures(len(images_BHWC))} came with them. "
+            f"the faces belong to {picture_count(count)}, but {picture_count(len(images_BHWC))} came with them. "
             "Cure: connect the same pictures in which the faces were found"
         )
     if tuple(images_BHWC.shape[1:3]) != size:
@@ -98,5 +98,6 @@ def unlike_pictures(faces: Faces, images_BHWC: Tensor) -> list[str]:
     ]
 
 
-def _pictures(count: int) -> str:
+def picture_count(count: int) -> str:
+    """ "1 picture", "2 pictures" """
     return "1 picture" if count == 1 else f"{count} pictures"

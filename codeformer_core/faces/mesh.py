@@ -23,6 +23,15 @@ RIGHT_EYE = (362, 263)
 NOSE_TIP = 1
 LEFT_MOUTH_CORNER = 61
 RIGHT_MOUTH_CORNER = 291
+# The mesh's points for the usual 68, part by part in their order: of each contour those nearest to the mean of the
+# annotated 68 (the jaw's at about equal distances along the face's oval).
+JAW = (127, 234, 93, 132, 58, 172, 150, 176, 152, 400, 379, 397, 288, 361, 323, 454, 356)
+BROWS = (70, 63, 52, 65, 55, 285, 295, 282, 293, 300)
+NOSE = (6, 197, 5, NOSE_TIP, 98, 97, 2, 326, 327)
+EYES = (33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380)
+OUTER_LIPS = (LEFT_MOUTH_CORNER, 40, 37, 0, 267, 270, RIGHT_MOUTH_CORNER, 321, 314, 17, 84, 91)
+INNER_LIPS = (78, 82, 13, 312, 308, 317, 14, 87)
+POINTS_OF_68 = (*JAW, *BROWS, *NOSE, *EYES, *OUTER_LIPS, *INNER_LIPS)
 
 CURE = "Cure: connect the landmarks of Detect Face Landmarks (MediaPipe) for the same pictures"
 
@@ -30,8 +39,8 @@ CURE = "Cure: connect the landmarks of Detect Face Landmarks (MediaPipe) for the
 def faces_of_mesh(payload: Any, count: int, picture_size_hw: tuple[int, int]) -> list[list[Face]]:
     """The faces of `count` pictures of this size, one list per picture, in the order of the payload.
 
-    A face's box is the extent of its mesh, from the forehead to the chin. Raises ValueError for a payload of another
-    shape, with numbers that are none, or for other pictures.
+    A face's box is the extent of its mesh, from the forehead to the chin; it has the usual 68 landmarks, too.
+    Raises ValueError for a payload of another shape, with numbers that are none, or for other pictures.
     """
     frames, size = _parts(payload)
     if len(frames) != count:
@@ -76,7 +85,8 @@ def _face(entry: Any, place: str) -> Face:
         _point(points_N2[LEFT_MOUTH_CORNER]),
         _point(points_N2[RIGHT_MOUTH_CORNER]),
     )
-    return Face((left, top, right, bottom), landmarks, float(score))
+    landmarks_68 = tuple(_point(point_2) for point_2 in points_N2[list(POINTS_OF_68)])
+    return Face((left, top, right, bottom), landmarks, float(score), landmarks_68)
 
 
 def _points(entry: Any, place: str) -> np.ndarray:

@@ -7,11 +7,16 @@ and high, so that at a sixteenth of its size there is something left of it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from .geometry import CROP_SIZE, TEMPLATE_XY
 
 PARTS = ("left eye", "right eye", "nose", "mouth")
+FIVE = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
+# What a report calls the two sources of boxes.
+FROM_68, FROM_FIVE = "68 landmarks", "five landmarks"
 # The published half size that no box falls below, and what it makes of a box: x - 15 to x + 16.
 SMALLEST_HALF = 16
 SMALLEST = 2 * SMALLEST_HALF - 1
@@ -35,6 +40,33 @@ MOUTH_DOWN = 0.044
 NOSE_TO_MOUTH = 0.2
 
 
+@dataclass(frozen=True, eq=False)
+class PartBoxes:
+    """boxes_44: int64, see above. source: FROM_68 or FROM_FIVE. remark: what was wrong with the landmarks
+    and what was done about it, or None."""
+
+    boxes_44: np.ndarray
+    source: str
+    remark: str | None = None
+
+
+def find_parts(landmarks_52: np.ndarray, landmarks_682: np.ndarray | None, size: int = CROP_SIZE) -> PartBoxes:
+    """The boxes from the 68 landmarks, or from the five where there are none or a part is lost among them.
+
+    Both in pixels of an aligned crop of `size`. Raises ValueError only for five points that are NaN or infinite.
+    """
+    lost = () if landmarks_682 is None else _lost_parts(landmarks_682, size)
+    if landmarks_682 is not None and not lost:
+        return PartBoxes(boxes_from_68(landmarks_682, size), FROM_68)
+    remarks = []
+    if lost:
+        remarks.append(f"its 68 landmarks have no {' and no '.join(lost)} within the crop: the five place its parts")
+    if outside := [name for name, inside in zip(FIVE, _are_inside(landmarks_52, size), strict=True) if not inside]:
+        lie, take = ("lies", "takes") if len(outside) == 1 else ("lie", "take")
+        remarks.append(f"its {' and '.join(outside)} {lie} outside the crop: a mean face's {take} over")
+    return PartBoxes(boxes_from_five(landmarks_52, size), FROM_FIVE, "; ".join(remarks) or None)
+
+
 def boxes_from_68(landmarks_682: np.ndarray, size: int = CROP_SIZE) -> np.ndarray:
     """The 68 landmarks in pixels of a crop of `size` -> boxes_44, by the published rule: around the mean of a part's
     points, as far as half their larger extent, 16 pixels at least. What leaves the crop is cut off or moved back in.
@@ -42,21 +74,14 @@ def boxes_from_68(landmarks_682: np.ndarray, size: int = CROP_SIZE) -> np.ndarra
     Raises ValueError where points of a part are NaN or infinite, or their mean lies outside the crop: a detector that
     lost the part. Then `boxes_from_five` still tells where it should be.
     """
-    landmarks_682 = np.asarray(landmarks_682, dtype=np.float64)
-    if landmarks_682.shape != (68, 2):
-        raise ValueError(f"landmarks must be 68 points (x, y), got the shape {landmarks_682.shape}")
-    centers, halves = [], []
-    for part, indices in zip(PARTS, _POINTS_OF_68, strict=True):
-        points_N2 = landmarks_682[list(indices)]
-        center_2 = points_N2.mean(0)
-        if not (np.isfinite(center_2).all() and ((center_2 >= 0) & (center_2 < size)).all()):
-            raise ValueError(
-                f"the 68 landmarks have no {part} within the crop of {size} pixels (its middle: {center_2}). "
-                "Cure: take the boxes from the five points of the detector, or detect again in the aligned crop"
-            )
-        centers.append(center_2)
-        halves.append((points_N2.max(0) - points_N2.min(0)).max() / 2)
-    return _boxes(np.array(centers), np.array(halves), size)
+    if lost := _lost_parts(landmarks_682, size):
+        raise ValueError(
+            f"the 68 landmarks have no {' and no '.join(lost)} within the crop of {size} pixels. "
+            "Cure: take the boxes from the five points of the detector, or detect again in the aligned crop"
+        )
+    parts = [np.asarray(landmarks_682, dtype=np.float64)[list(indices)] for indices in _POINTS_OF_68]
+    halves_4 = np.array([(points_N2.max(0) - points_N2.min(0)).max() / 2 for points_N2 in parts])
+    return _boxes(np.array([points_N2.mean(0) for points_N2 in parts]), halves_4, size)
 
 
 def boxes_from_five(landmarks_52: np.ndarray, size: int = CROP_SIZE) -> np.ndarray:
@@ -75,7 +100,7 @@ def boxes_from_five(landmarks_52: np.ndarray, size: int = CROP_SIZE) -> np.ndarr
         raise ValueError(f"landmarks must be 5 points (x, y), got the shape {landmarks_52.shape}")
     if not np.isfinite(landmarks_52).all():
         raise ValueError("the five landmarks hold NaN or infinity. Cure: detect the face again, or leave it out")
-    is_inside_51 = ((landmarks_52 >= 0) & (landmarks_52 < size)).all(1, keepdims=True)
+    is_inside_51 = _are_inside(landmarks_52, size)[:, None]
     left_2, right_2, nose_2, *mouth = np.where(is_inside_51, landmarks_52, TEMPLATE_XY * (size / CROP_SIZE))
     mouth_2 = np.mean(mouth, axis=0)
     unit = _unit(left_2, right_2, mouth_2)
@@ -89,6 +114,20 @@ def boxes_from_five(landmarks_52: np.ndarray, size: int = CROP_SIZE) -> np.ndarr
     )
     mouth_half = np.abs(mouth[1] - mouth[0]).max() / 2
     return _boxes(centers_42, np.array((EYE_HALF * unit, EYE_HALF * unit, NOSE_HALF * unit, mouth_half)), size)
+
+
+def _lost_parts(landmarks_682: np.ndarray, size: int) -> tuple[str, ...]:
+    """The parts with points that are no numbers, or whose mean lies outside the crop."""
+    landmarks_682 = np.asarray(landmarks_682, dtype=np.float64)
+    if landmarks_682.shape != (68, 2):
+        raise ValueError(f"landmarks must be 68 points (x, y), got the shape {landmarks_682.shape}")
+    centers_42 = np.array([landmarks_682[list(indices)].mean(0) for indices in _POINTS_OF_68])
+    return tuple(part for part, inside in zip(PARTS, _are_inside(centers_42, size), strict=True) if not inside)
+
+
+def _are_inside(points_N2: np.ndarray, size: int) -> np.ndarray:
+    """For each point whether it lies in the crop; NaN lies nowhere."""
+    return np.asarray(((points_N2 >= 0) & (points_N2 < size)).all(1))
 
 
 def _unit(left_2: np.ndarray, right_2: np.ndarray, mouth_2: np.ndarray) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .found import Faces
+from .found import Faces, picture_count
 from .selection import box_iou
 from .shown import Box, box_fractions
 from .types import Face
@@ -36,6 +36,15 @@ class PickedFaces:
     changed: tuple[int, ...]
     remarks: tuple[str, ...]
 
+    def summary(self) -> str:
+        """Of each picture in which faces were dropped how many are kept, then the remarks."""
+        counts = [
+            f"picture {number}: {sum(flags)} of {len(flags)} faces picked"
+            for number, flags in enumerate(self.kept, 1)
+            if not all(flags)
+        ]
+        return "\n".join((*counts, *self.remarks))
+
 
 def apply_picks(faces: Faces, picked: str) -> PickedFaces:
     """Keeps the picked faces, in the order in which they came.
@@ -50,9 +59,7 @@ def apply_picks(faces: Faces, picked: str) -> PickedFaces:
         chosen = set(range(len(found)))
         if boxes is not None:
             chosen = _found_again(found, boxes, faces.picture_size_hw)
-            if not boxes:
-                remarks.append(f"picture {number}: none of its faces is picked")
-            elif not chosen:
+            if boxes and not chosen:
                 remarks.append(f"picture {number} has changed since its faces were picked; all are kept")
                 changed.append(number)
                 chosen = set(range(len(found)))
@@ -60,8 +67,8 @@ def apply_picks(faces: Faces, picked: str) -> PickedFaces:
                 remarks.append(f"picture {number}: {len(boxes) - len(chosen)} of {len(boxes)} picked faces are gone")
         kept.append(tuple(index in chosen for index in range(len(found))))
     if left_over := [number for number in sorted(picks) if number > len(kept)]:
-        came = "1 picture" if len(kept) == 1 else f"{len(kept)} pictures"
-        remarks.append(f"faces were picked in picture {', '.join(map(str, left_over))}, but only {came} came")
+        numbers = ", ".join(map(str, left_over))
+        remarks.append(f"faces were picked in picture {numbers}, but only {picture_count(len(kept))} came")
     chosen_faces = [
         [face for face, keep in zip(found, flags, strict=True) if keep]
         for found, flags in zip(faces.per_picture, kept, strict=True)

@@ -91,11 +91,18 @@ def _torchvision_operator() -> Any:
         from torchvision.ops import deform_conv2d
     # A torchvision of another torch's fails with a RuntimeError.
     except (ImportError, RuntimeError) as error:
-        raise RuntimeError(
-            f"VQFR needs torchvision, which can't be imported ({error}): install the torchvision that belongs to "
-            f"torch {torch.__version__}, see https://pytorch.org/get-started"
-        ) from error
+        raise RuntimeError(f"VQFR needs torchvision, which can't be imported ({error}): {_cure()}") from error
+    # One of another torch's may also be imported without the part of it that was compiled.
+    if not hasattr(torch.ops.torchvision, "deform_conv2d"):
+        raise RuntimeError(f"VQFR needs torchvision's deform_conv2d, and the installed torchvision has none: {_cure()}")
     return deform_conv2d
+
+
+def _cure() -> str:
+    return (
+        f"install the torchvision that belongs to torch {torch.__version__}, see https://pytorch.org/get-started, "
+        "or choose another model"
+    )
 
 
 class TextureWarp(nn.Module):

@@ -43,7 +43,7 @@ def face_masks(faces: Faces) -> Tensor:
     height, width = faces.picture_size_hw
     count = len(faces.per_picture)
     memory.require(count * height * width * 4, "cpu", f"masks of {count} x {width}x{height} pixels")
-    masks_BHW = torch.zeros(count, height, width)
+    masks_BHW = memory.sparse_zeros((count, height, width))
     for index, face in faces.in_order():
         _add_outline(masks_BHW[index], face)
     return masks_BHW

@@ -18,7 +18,7 @@ from .. import memory
 from ..canvas import Upscaler
 from ..faces.colour import ColourMatch, check_colour_match, match_colour
 from ..faces.compositing import paste_face, paste_matrix
-from ..faces.found import Faces, unlike_pictures
+from ..faces.found import Faces, picture_count, unlike_pictures
 from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_face, estimate_alignment, scale_of
 from ..faces.parsing import FaceParser
 from ..faces.selection import SkippedFace
@@ -89,7 +89,7 @@ def paste_faces(
     source_BHW3 = source.rgb_BHW3.expand(batch, -1, -1, -1)
     alpha_BHW1 = None if source.alpha_BHW1 is None else source.alpha_BHW1.expand(batch, -1, -1, -1)
     canvas_BHW3 = source_BHW3.clone(memory_format=torch.contiguous_format)
-    masks_BHW = torch.zeros(canvas_BHW3.shape[:3], device=canvas_BHW3.device)
+    masks_BHW = memory.sparse_zeros(canvas_BHW3.shape[:3], canvas_BHW3.device)
     allowed = [None] * batch if allowed_BHW is None else pictures.fitted_masks(allowed_BHW, batch, (height, width))
     crops_N3SS, remarks = _square_crops(crops_NSSC, faces.count)
     remarks += unlike_pictures(faces, source.rgb_BHW3)
@@ -220,7 +220,7 @@ def _check_background(background_BHWC: Tensor, faces: Faces) -> tuple[float, flo
     batch, (height, width) = len(faces.per_picture), faces.picture_size_hw
     if len(background_BHWC) not in (1, batch):
         raise ValueError(
-            f"the faces belong to {batch} pictures, but there are {len(background_BHWC)} backgrounds. "
+            f"the faces belong to {picture_count(batch)}, but there are {len(background_BHWC)} backgrounds. "
             "Cure: one background for each picture, or one for all"
         )
     across, down = background_BHWC.shape[2] / width, background_BHWC.shape[1] / height
@@ -242,7 +242,7 @@ def _square_crops(crops_NHWC: Tensor, count: int) -> tuple[list[Tensor], list[st
     pictures.check_images(crops_NHWC, "face crops")
     if len(crops_NHWC) != count:
         raise ValueError(
-            f"there are {face_count(count)} but {len(crops_NHWC)} crops. "
+            f"{face_count(count)} but {len(crops_NHWC)} crop{'s' * (len(crops_NHWC) != 1)} came. "
             "Cure: connect the FACES that came with these crops, and keep every crop in between"
         )
     height, width = crops_NHWC.shape[1:3]

@@ -95,9 +95,9 @@ def _outlines(faces_N3SS: Tensor, landmarks_N52: np.ndarray) -> Tensor:
     return outline_masks(landmarks_N52, faces_N3SS.shape[-1]).to(faces_N3SS.device)
 
 
-def landmarks_in_crop(landmarks_52: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """(5, 2): pixels of the picture -> pixels of the crop that `matrix` leads to."""
-    return landmarks_52 @ matrix[:, :2].T + matrix[:, 2]
+def landmarks_in_crop(landmarks_N2: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """(N, 2): pixels of the picture -> pixels of the crop that `matrix` leads to."""
+    return landmarks_N2 @ matrix[:, :2].T + matrix[:, 2]
 
 
 def changed_mask(crop_3SS: Tensor, untouched_3SS: Tensor) -> Tensor | None:

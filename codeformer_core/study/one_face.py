@@ -23,10 +23,12 @@ PLACEHOLDER_GRAY = 0.5
 
 @dataclass(frozen=True, eq=False)
 class OneFace:
-    """crop_1SS3: RGB [0, 1], None where there was no face. lines: which face it is."""
+    """crop_1SS3: RGB [0, 1], None where there was no face. lines: which face it is. faces: that face alone, where it
+    was cropped."""
 
     crop_1SS3: Tensor | None
     lines: tuple[str, ...]
+    faces: Faces | None = None
 
 
 def one_face(images_BHWC: Tensor, faces: Faces | None) -> OneFace:
@@ -76,5 +78,5 @@ def _first_crop(images_BHWC: Tensor, faces: Faces) -> OneFace:
         if len(cropped.crops_NHW3):
             number = faces.per_picture[index].index(face) + 1
             lines = (f"compared: face {number} of picture {index + 1}", *cropped.remarks)
-            return OneFace(cropped.crops_NHW3, lines)
+            return OneFace(cropped.crops_NHW3, lines, cropped.faces)
     return OneFace(None, ("nothing was compared: there is no face; the gray picture stands for it",))

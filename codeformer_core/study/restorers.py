@@ -16,7 +16,8 @@ from ..aligned import restore_aligned
 from ..faces.found import Faces
 from ..progress import OnProgress, no_progress
 from ..restore import check_restorer
-from ..restorer import FaceRestorer, at_fidelity, fidelity_remark
+from ..restorer import FaceRestorer, at_fidelity, fidelity_remark, takes_parts
+from ..steps.parts import boxes_of, part_remarks, parts_of_crops
 from .one_face import numbers, one_face, placeholder
 from .tiles import draw_grid
 
@@ -60,17 +61,19 @@ def compare_restorers(
     face = one_face(images_BHWC, faces)
     if face.crop_1SS3 is None:
         return ComparedRestorers(draw_grid(["no face"], placeholder()).image_HW3, placeholder(), face.lines)
+    located = parts_of_crops(face.faces, 1) if face.faces and any(map(takes_parts, restorers)) else []
+    parts_144 = boxes_of(located) if located else None
     report = on_progress or no_progress
     restored = []
     for done, restorer in enumerate(restorers):
         report(COMPARING, done, len(restorers))
-        restored.append(restore_aligned(face.crop_1SS3, restorer=restorer, fidelity=fidelity))
+        restored.append(restore_aligned(face.crop_1SS3, restorer=restorer, fidelity=fidelity, parts_N44=parts_144))
     report(COMPARING, len(restorers), len(restorers))
     faces_NSS3 = torch.cat(restored)
     words = [f"{restorer.name}{at_fidelity(restorer, fidelity)}" for restorer in restorers]
     labels = ["input", *(_short(restorer.name) for restorer in restorers)]
     grid = draw_grid(labels, torch.cat((face.crop_1SS3.to(faces_NSS3), faces_NSS3)))
-    lines = [*face.lines, *numbers(words, faces_NSS3, face.crop_1SS3)]
+    lines = [*face.lines, *part_remarks(located), *numbers(words, faces_NSS3, face.crop_1SS3)]
     lines += filter(None, [fidelity_remark(*restorers)])
     return ComparedRestorers(grid.image_HW3, faces_NSS3, tuple(lines))
 

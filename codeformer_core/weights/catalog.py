@@ -20,6 +20,8 @@ RESTORERS = (
     "dfdnet",
     "codeformer_starter",
 )
+# What finds 68 landmarks for a restorer that asks where the parts of a face lie.
+ALIGNER = "facexlib_alignment"
 # The detector for those whose facexlib is missing or broken.
 WITHOUT_FACEXLIB = "yunet"
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
-Task = Literal["restoration", "colorization", "inpainting", "autoencoder", "detection", "parsing", "upscaling"]
+Task = Literal[
+    "restoration", "colorization", "inpainting", "autoencoder", "detection", "parsing", "alignment", "upscaling"
+]
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ def test_catalog_has_what_the_pack_needs():
         "autoencoder",
         "detection",
         "parsing",
+        "alignment",
         "upscaling",
     }
     names = [entry.name for entry in CATALOG]

@@ -268,8 +268,8 @@ def test_nothing_to_paste_takes_any_crops(photo):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"crops_NSSC": torch.rand(3, 512, 512, 3)}, "2 faces but 3 crops"),
-        ({"background_BHWC": torch.rand(2, HEIGHT, WIDTH, 3)}, "belong to 1 pictures, but there are 2 backgrounds"),
+        ({"crops_NSSC": torch.rand(3, 512, 512, 3)}, "2 faces but 3 crops came"),
+        ({"background_BHWC": torch.rand(2, HEIGHT, WIDTH, 3)}, "belong to 1 picture, but there are 2 backgrounds"),
         ({"background_BHWC": torch.rand(1, WIDTH, HEIGHT, 3)}, "has other proportions"),
         ({"allowed_BHW": torch.rand(3, 5, 5)}, "one mask for each picture"),
         ({"allowed_BHW": torch.full((1, 5, 5), torch.nan)}, "the mask holds values that are NaN"),

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import codeformer_core as cf
 from codeformer_core.networks.dfdnet import PARTS, STRIDES, DFDNet, DFDNetConfig
 from codeformer_core.networks.dfdnet_parts import PartTransfer
 from codeformer_core.weights.dfdnet import claims, from_published, is_ours, join, read_config
@@ -97,16 +98,15 @@ def test_parity_and_bfloat16(manifest, fill, golden, astronaut):
     given = {key: torch.from_numpy(value) for key, value in fill.fill_state_dict(needed).items()}
     state = join(given, None, dictionary_of(PUBLISHED, fill))
     assert read_config(state) == PUBLISHED
-    network = DFDNet(PUBLISHED, device="meta")
-    network.load_state_dict(from_published(state, PUBLISHED), assign=True)
-    network.arrange(torch.channels_last)
+    restorer = cf.load_restorer(state)
+    assert (restorer.architecture, restorer.task, restorer.face_size) == ("dfdnet", "restoration", 512)
     face_B3HW = astronaut.permute(2, 0, 1)[None] * 2 - 1
     parts_B44 = recorded["part_locations"][None]
-    restored_B3HW = network.restore(face_B3HW, parts_B44)
+    restored_B3HW = restorer.restore(face_B3HW, 0.5, parts_B44)
     error = restored_B3HW[:, :, ::4, ::4] - recorded["output"]
     assert rms(error) < 1e-3 * recorded["output"].std()
     assert error.abs().max() < 0.01
-    rough_B3HW = network.to(torch.bfloat16).restore(face_B3HW.bfloat16(), parts_B44)
+    rough_B3HW = restorer.module.to(torch.bfloat16).restore(face_B3HW.bfloat16(), parts_B44)
     assert rough_B3HW.dtype == torch.bfloat16
     # Measured: 0.0076 of the deviation.
     assert rms(rough_B3HW - restored_B3HW) < 0.03 * restored_B3HW.std()

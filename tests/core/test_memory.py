@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 
+import psutil
 import pytest
 import torch
 
 from codeformer_core import memory
-from codeformer_core.memory import GIB, NotEnoughMemory, in_batches, require
+from codeformer_core.memory import GIB, NotEnoughMemory, in_batches, require, sparse_zeros
 
 CPU_ERROR = RuntimeError(
     "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9."
@@ -25,6 +26,21 @@ def test_free_memory_of_this_machine_is_told():
     free = memory.free_bytes("cpu")
     assert free is not None and GIB // 16 < free < 2**50
     assert memory.free_bytes("meta") is None
+
+
+def test_sparse_zeros_take_memory_only_where_they_are_written_to():
+    process = psutil.Process()
+    before = process.memory_info().rss
+    masks_BHW = sparse_zeros((40, 1000, 1000))
+    masks_BHW[7, 20:30, 40:50] = 1
+    assert masks_BHW.dtype == torch.float32 and masks_BHW.sum() == 100
+    # Pages of 2 MiB are the largest that come for one write.
+    assert process.memory_info().rss - before < masks_BHW.nbytes / 8
+
+
+def test_sparse_zeros_on_another_device():
+    made = sparse_zeros((2, 3), "meta")
+    assert made.shape == (2, 3) and made.device.type == "meta"
 
 
 def test_a_containers_limit_counts(monkeypatch, tmp_path):

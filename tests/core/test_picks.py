@@ -36,14 +36,14 @@ def test_nothing_picked_keeps_all():
     for text in ("", "  \n", "{}"):
         result = apply_picks(given, text)
         assert result.faces.per_picture == given.per_picture
-        assert (result.kept, result.changed, result.remarks) == (((True, True), ()), (), ())
+        assert (result.kept, result.changed, result.summary()) == (((True, True), ()), (), "")
 
 
 def test_picked_faces_stay_in_their_order_and_other_pictures_keep_all():
     result = apply_picks(faces([LEFT, MIDDLE, RIGHT], [LEFT, RIGHT]), picked(p1=[RIGHT, LEFT]))
     assert result.faces.per_picture == ((LEFT, RIGHT), (LEFT, RIGHT))
     assert result.kept == ((True, False, True), (True, True))
-    assert result.remarks == ()
+    assert result.remarks == () and result.summary() == "picture 1: 2 of 3 faces picked"
 
 
 def test_what_comes_in_is_not_changed_and_the_pictures_stay_known():
@@ -77,7 +77,7 @@ def test_a_picture_that_changed_keeps_all_and_says_so():
 def test_an_empty_list_keeps_none_and_says_so():
     result = apply_picks(faces([LEFT], [RIGHT]), picked(p1=[]))
     assert result.faces.per_picture == ((), (RIGHT,))
-    assert result.changed == () and result.remarks == ("picture 1: none of its faces is picked",)
+    assert result.changed == () and result.summary() == "picture 1: 0 of 1 faces picked"
 
 
 def test_picks_of_pictures_that_did_not_come_are_told():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import codeformer_core as cf
 from codeformer_core.networks.vqfr_blocks import KERNEL_TAPS, TextureWarp
 from codeformer_core.networks.vqfr_v1 import PUBLISHED_VQFR_V1, VQFRv1, VQFRv1Config
 from codeformer_core.networks.vqfr_v2 import PUBLISHED_VQFR_V2, VQFRv2, VQFRv2Config
@@ -76,8 +78,12 @@ def manifest(name: str) -> dict[str, list[int]]:
 
 
 def whole_network(fill, name: str) -> VQFRv1 | VQFRv2:
+    """What `load_restorer` makes of the published layout; it refuses what is missing and what is left over."""
     state = {key: torch.from_numpy(value) for key, value in fill.fill_state_dict(manifest(name)).items()}
-    return vqfr.build(state, vqfr.read_config(state))
+    restorer = cf.load_restorer(state)
+    assert (restorer.architecture, restorer.task, restorer.face_size) == ("vqfr", "restoration", 512)
+    assert restorer.uses_fidelity == (name == "vqfr_v2")
+    return restorer.module
 
 
 # --- the published networks ------------------------------------------------------------------------------------------
@@ -234,9 +240,22 @@ def test_an_impossible_shift_is_no_read_of_foreign_memory(shift):
     assert torch.allclose(warped_BCHW, sound_BCHW)
 
 
+CURE = "install the torchvision that belongs to torch .*, or choose another model"
+
+
 def test_without_torchvision_the_error_says_so(network, faces_B3HW, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision.ops", None)
-    with pytest.raises(RuntimeError, match=r"needs torchvision, which can't be imported .*: install the torchvision"):
+    with pytest.raises(RuntimeError, match=rf"needs torchvision, which can't be imported .*: {CURE}"):
+        network.restore(faces_B3HW, 1.0)
+
+
+def test_a_torchvision_without_the_operator_is_named_with_the_cure(network, faces_B3HW, monkeypatch):
+    with monkeypatch.context() as older:
+        older.delattr("torchvision.ops.deform_conv2d")
+        with pytest.raises(RuntimeError, match=rf"can't be imported \(cannot import name 'deform_conv2d'.*: {CURE}"):
+            network.restore(faces_B3HW, 1.0)
+    monkeypatch.setattr(torch.ops, "torchvision", SimpleNamespace())
+    with pytest.raises(RuntimeError, match=rf"torchvision's deform_conv2d, and the installed .* has none: {CURE}"):
         network.restore(faces_B3HW, 1.0)
 
 

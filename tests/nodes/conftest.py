@@ -15,7 +15,7 @@ from PIL import Image
 
 from .hosts import Host, NoHost, cloned_host, environment_python, found_hosts, host_environment
 from .server import Server
-from .weights import COLORIZATION_SIZES, save_small_codeformer, save_small_upscaler
+from .weights import COLORIZATION_SIZES, save_small_codeformer, save_small_relatives, save_small_upscaler
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 try:
@@ -79,8 +79,9 @@ def measured_inside(host: Host, small_codeformer: Path, tmp_path_factory: pytest
     base = tmp_path_factory.mktemp("inside")
     Server(host, base)  # makes the folders and links the pack; nothing is started
     script = Path(__file__).with_name("inside.py")
-    command = [str(environment_python(host)), str(script), str(host.root), str(base), str(small_codeformer)]
-    done = subprocess.run(command, env=host_environment(host), capture_output=True, text=True, timeout=300, check=False)
+    files = [small_codeformer, *save_small_relatives(base)]
+    command = [str(environment_python(host)), str(script), str(host.root), str(base), *map(str, files)]
+    done = subprocess.run(command, env=host_environment(host), capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])
 

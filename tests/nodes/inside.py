@@ -1,6 +1,7 @@
 """Runs in a host's own Python, beside its modules, and prints what it measured as one line of JSON.
 
-Arguments: the host's folder, a base directory with the pack in `custom_nodes`, a checkpoint in the published layout.
+Arguments: the host's folder, a base directory with the pack in `custom_nodes`, a checkpoint in the published layout,
+any number of files of other restorers.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from importlib import import_module
 import torch
 
 
-def main(root: str, base: str, checkpoint: str) -> dict[str, object]:
+def main(root: str, base: str, checkpoint: str, *others: str) -> dict[str, object]:
     os.chdir(root)
     sys.path.insert(0, root)
     sys.argv = ["main.py", "--cpu", "--base-directory", base]
@@ -29,13 +30,17 @@ def main(root: str, base: str, checkpoint: str) -> dict[str, object]:
     seconds = time.process_time() - started
     imported = {name.split(".")[0] for name in set(sys.modules) - before if not name.startswith(pack)}
     with torch.inference_mode():
-        streaming = measure_streaming(pack, checkpoint)
+        cast = measure_cast(pack, checkpoint)
+        streaming = {os.path.basename(path): measure_streaming(pack, path) for path in (checkpoint, *others)}
     return {
         "loaded": loaded,
         "import_cpu_seconds": seconds,
         "imported": sorted(imported),
         "cancel_stops_downloads": cancel_stops_downloads(pack),
-        **streaming,
+        "streaming": streaming,
+        "crops": crops_with_faces(pack, others[-1]),
+        "faces_of_another_pack": faces_of_another_pack(pack),
+        **cast,
     }
 
 
@@ -52,6 +57,34 @@ def cancel_stops_downloads(pack: str) -> bool:
     return False
 
 
+def crops_with_faces(pack: str, dfdnet: str) -> str:
+    """The report of Restore Face Crops for two faces, of which one brings 68 landmarks."""
+    core, host = import_module(f"{pack}.codeformer_core"), import_module(f"{pack}.nodes.host")
+    sockets, managed = import_module(f"{pack}.nodes.sockets"), import_module(f"{pack}.nodes.managed")
+    restorer = core.load_restorer(dfdnet, operations=host.operations())
+    nothing = sockets.LoadedOnce(lambda: None)
+    model = sockets.FaceRestoreModel(
+        managed.ManagedRestorer(restorer, host.managed(restorer.module)), nothing, nothing, nothing, None
+    )
+    five = ((80.0, 80.0), (120.0, 80.0), (100.0, 103.0), (82.0, 121.0), (118.0, 121.0))
+    box = (60.0, 60.0, 140.0, 140.0)
+    many = tuple((70.0 + place % 10 * 6, 70.0 + place // 10 * 8) for place in range(68))
+    images_BHW3 = torch.rand(2, 200, 200, 3)
+    faces = core.Faces.of(images_BHW3, [[core.Face(box, five, 0.9)], [core.Face(box, five, 0.9, many)]])
+    crops = import_module(f"{pack}.nodes.crops")
+    cut = crops.CropFaces.execute(images_BHW3, faces)
+    return crops.RestoreFaceCrops.execute(cut.result[0], model, 0.5, cut.result[1]).result[1]
+
+
+def faces_of_another_pack(pack: str) -> str:
+    """What is said of FACES that are another pack's."""
+    try:
+        import_module(f"{pack}.nodes.sockets").own_faces([{"bbox": [0, 0, 9, 9]}])
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def measure_streaming(pack: str, checkpoint: str) -> dict[str, object]:
     """The network with its weights left behind by the memory manager, against the same network in plain torch."""
     load_restorer = import_module(f"{pack}.codeformer_core").load_restorer
@@ -64,23 +97,32 @@ def measure_streaming(pack: str, checkpoint: str) -> dict[str, object]:
     patcher = host.managed(hosted.module)
     owners = [module for module in hosted.module.modules() if any(True for _ in module.parameters(recurse=False))]
     cpu = torch.device("cpu")
-    patcher.load(cpu, lowvram_model_memory=200_000)
+    patcher.load(cpu, lowvram_model_memory=100_000)
     partly = hosted.restore(faces_B3HW)
     left_behind = bool(hosted.module.model_lowvram)
     patcher.detach()
     host.load(patcher, streamable=True)
     whole = hosted.restore(faces_B3HW)
-
-    # What the restorer does when bfloat16 gave no numbers: the same module, fed with float32.
-    rounded = load_restorer(checkpoint, dtype=torch.bfloat16, operations=host.operations())
-    cast = rounded.module.restore(faces_B3HW, 0.5)
-    reference = load_restorer(checkpoint, dtype=torch.bfloat16).module.float().restore(faces_B3HW, 0.5)
     return {
         "streamable_layers": sum(hasattr(module, "comfy_cast_weights") for module in owners),
         "layers_with_weights": len(owners),
         "left_behind": left_behind,
+        "spread": whole.std().item(),
         "streamed_difference": (partly - whole).abs().max().item(),
         "whole_difference": (whole - expected).abs().max().item(),
+    }
+
+
+def measure_cast(pack: str, checkpoint: str) -> dict[str, object]:
+    """What the restorer does when bfloat16 gave no numbers: the same module, fed with float32."""
+    load_restorer = import_module(f"{pack}.codeformer_core").load_restorer
+    host = import_module(f"{pack}.nodes.host")
+    torch.manual_seed(1)
+    faces_B3HW = torch.rand(1, 3, 512, 512) * 2 - 1
+    rounded = load_restorer(checkpoint, dtype=torch.bfloat16, operations=host.operations())
+    cast = rounded.module.restore(faces_B3HW, 0.5)
+    reference = load_restorer(checkpoint, dtype=torch.bfloat16).module.float().restore(faces_B3HW, 0.5)
+    return {
         "cast_dtype": str(cast.dtype),
         "cast_difference": (cast - reference).abs().max().item(),
     }

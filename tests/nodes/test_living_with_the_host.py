@@ -12,6 +12,7 @@ import pytest
 
 from .prompts import node, report, restore_prompt
 from .server import PACK, Server
+from .weights import RELATIVES
 
 LOADED = "Requested to load CodeFormer"
 NOT_AT_START = {"cv2", "facexlib", "torchvision", "basicsr", "numba", "scipy", "matplotlib"}
@@ -38,13 +39,23 @@ def test_import_brings_nothing_heavy(measured_inside: dict[str, Any]):
     assert not NOT_AT_START & set(measured_inside["imported"])
 
 
-def test_weights_left_behind_give_the_same_faces(measured_inside: dict[str, Any]):
+@pytest.mark.parametrize("file", ["codeformer.pth", *(f"{name}.safetensors" for name in RELATIVES)])
+def test_weights_left_behind_give_the_same_faces(measured_inside: dict[str, Any], file: str):
     """As when memory is short: the host keeps the weights and hands them over layer by layer."""
-    assert measured_inside["layers_with_weights"] > 50
-    assert measured_inside["streamable_layers"] == measured_inside["layers_with_weights"]
-    assert measured_inside["left_behind"] is True
-    assert measured_inside["streamed_difference"] < 1e-6
-    assert measured_inside["whole_difference"] < SAME_NETWORK
+    measured = measured_inside["streaming"][file]
+    assert measured["layers_with_weights"] > 50
+    assert measured["streamable_layers"] == measured["layers_with_weights"]
+    assert measured["left_behind"] is True
+    assert measured["spread"] > 0.005, "a face, not one colour"
+    assert measured["streamed_difference"] < 1e-6
+    assert measured["whole_difference"] < SAME_NETWORK
+
+
+def test_crops_with_their_faces_tell_what_placed_the_parts(measured_inside: dict[str, Any]):
+    assert measured_inside["crops"].splitlines()[:2] == [
+        "2 restored by dfdnet.safetensors",
+        "parts placed by five landmarks (1 face) and 68 landmarks (1 face)",
+    ]
 
 
 def test_bfloat16_weights_compute_in_float32_when_fed_with_it(measured_inside: dict[str, Any]):
@@ -115,6 +126,30 @@ def test_cancel_in_the_middle_leaves_the_server_working(server: Server):
 
 def test_cancel_stops_a_download(measured_inside: dict[str, Any]):
     assert measured_inside["cancel_stops_downloads"] is True
+
+
+def test_faces_of_another_pack_are_refused_with_the_cure(measured_inside: dict[str, Any]):
+    """Other packs may call their sockets FACES, too."""
+    said = measured_inside["faces_of_another_pack"]
+    assert "these FACES (list) come from another node pack" in said and "Cure: connect Detect Faces" in said
+
+
+def test_faces_survive_the_hosts_cache(server: Server):
+    """Nodes that got them before have not changed them: the host hands the same ones out again."""
+    prompt = restore_prompt("group.png", fidelity=0.71, selected_faces=["detect", 0])
+    detect = {"detector": "yunet", "confidence": 0.0, "smallest_face": 1.0, "largest_face": 0.0}
+    prompt["detect"] = node("CodeFormerDetectFaces", image=["photo", 0], merge_duplicates=True, picked="", **detect)
+    first = server.run(prompt)
+    prompt["restore"]["inputs"]["fidelity"] = 0.72
+    assert server.run(prompt).status == "success"
+    prompt["restore"]["inputs"]["fidelity"] = 0.71
+    third = server.run(prompt)
+
+    cached = [data["nodes"] for kind, data in third.messages if kind == "execution_cached"]
+    assert "detect" in cached[0]
+    one, other = (server.pictures(done, "after")[0] for done in (first, third))
+    assert np.array_equal(one, other)
+    assert report(third).startswith("picture 1: 2 faces given, 2 restored")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

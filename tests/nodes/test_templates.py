@@ -220,7 +220,7 @@ def test_pick_faces(equipped: Server):
     before, after = input_picture(equipped, "group.png"), result(equipped, prompt, done)
     assert np.array_equal(after[:, :512], before[:, :512]) and not np.array_equal(after[:, 512:], before[:, 512:])
     assert len(done.outputs[preview]["images"]) == 1
-    assert "picture 1: 1 face found, 1 restored" in texts(done)
+    assert "picture 1: 1 face given, 1 restored" in texts(done)
 
 
 def test_old_photo(equipped: Server):

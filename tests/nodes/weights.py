@@ -69,6 +69,17 @@ def save_small_other(path: Path, kind: str) -> None:
         torch.save({"params_ema": state}, path)
 
 
+# The restorers beside CodeFormer whose networks are this pack's own.
+RELATIVES = ("vqfr_v1", "vqfr_v2", "dfdnet")
+
+
+def save_small_relatives(folder: Path) -> list[Path]:
+    paths = [folder / f"{name}.safetensors" for name in RELATIVES]
+    for path, kind in zip(paths, RELATIVES, strict=True):
+        save_small_other(path, kind)
+    return paths
+
+
 def save_small_upscaler(path: Path) -> None:
     """A Real-ESRGAN compact network that doubles pictures, in its published layout."""
     path.parent.mkdir(parents=True, exist_ok=True)
