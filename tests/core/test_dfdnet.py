@@ -93,8 +93,7 @@ def faces_B3HW() -> Tensor:
 
 
 @torch.no_grad()
-def test_parity_and_bfloat16(manifest, fill, golden, astronaut):
-    """One test, so that the weights are made once."""
+def test_the_published_networks_face(manifest, fill, golden, astronaut):
     recorded = load_file(golden / "dfdnet" / "dfdnet.safetensors")
     needed = {key: shape for key, shape in manifest.items() if not UNUSED.fullmatch(key)}
     given = {key: torch.from_numpy(value) for key, value in fill.fill_state_dict(needed).items()}
@@ -108,10 +107,6 @@ def test_parity_and_bfloat16(manifest, fill, golden, astronaut):
     error = restored_B3HW[:, :, ::4, ::4] - recorded["output"]
     assert rms(error) < 1e-3 * recorded["output"].std()
     assert error.abs().max() < 0.01
-    rough_B3HW = restorer.module.to(torch.bfloat16).restore(face_B3HW.bfloat16(), parts_B44)
-    assert rough_B3HW.dtype == torch.bfloat16
-    # Measured: 0.0076 of the deviation.
-    assert rms(rough_B3HW - restored_B3HW) < 0.03 * restored_B3HW.std()
 
 
 def test_nothing_published_is_missing_or_left_over(manifest, fill):
