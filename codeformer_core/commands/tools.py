@@ -89,8 +89,9 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
             f"--model {args.model}: {restorer.name} is a model for {restorer.task}; {doing} faces needs one for "
             f"{task}: --model {fitting}"
         )
-    wished = [] if getattr(args, "fidelity", FIDELITY) == FIDELITY else [fidelity_remark(restorer)]
-    said = tuple(note for note in wished if note)
+    # Who didn't ask for a fidelity need not be told that it does nothing.
+    wished = getattr(args, "fidelity", FIDELITY) != FIDELITY
+    said = (remark,) if wished and (remark := fidelity_remark(restorer)) else ()
     if args.aligned:
         return Tools(restorer, None, None, "box", said + _with_cure(notes))
 
@@ -180,7 +181,7 @@ def _is_missing(source: str, roots: list[Path]) -> bool:
 def _can_be_fetched(source: str, roots: list[Path]) -> bool:
     """Missing, and not a file that only comes by hand."""
     entry = find_entry(source)
-    return entry is not None and entry.by_hand is None and _is_missing(source, roots)
+    return entry is not None and entry.can_be_fetched and _is_missing(source, roots)
 
 
 def _announce_download(source: str, console: Console) -> None:

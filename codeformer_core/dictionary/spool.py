@@ -22,9 +22,10 @@ import torch
 from ..atomic import flush, write_whole
 from ..images import to_network
 from ..progress import OnProgress
+from ..training.data.files import BrokenFace
 from ..weights.dfdnet_names import DICTIONARIES, Dictionary
 from .extractor import Extractor
-from .faces import AlignedFaces, BrokenFace, fitted
+from .faces import AlignedFaces, fitted
 
 logger = logging.getLogger(__name__)
 

@@ -36,7 +36,8 @@ def read_dictionary(place: str | os.PathLike[str]) -> dict[str, Tensor]:
     Files are mapped where possible, not read: don't write into the tensors. Raises WeightsError that names the missing
     or unusable file or tensor.
     """
-    return _read_one_file(Path(place)) if Path(place).is_file() else _read_folder(Path(place))
+    path = Path(place)
+    return _read_one_file(path) if path.is_file() else _read_folder(path)
 
 
 def _read_one_file(path: Path) -> dict[str, Tensor]:
@@ -60,13 +61,13 @@ def _read_one_file(path: Path) -> dict[str, Tensor]:
 
 
 def _read_folder(folder: Path) -> dict[str, Tensor]:
-    missing = [piece.filename for piece in DICTIONARIES if not (Path(folder) / piece.filename).is_file()]
+    missing = [piece.filename for piece in DICTIONARIES if not (folder / piece.filename).is_file()]
     if missing:
         raise WeightsError(
             f"{folder} lacks {len(missing)} of the {len(DICTIONARIES)} dictionaries, the first: "
             f"{', '.join(missing[:3])}. Cure: give the folder DictionaryCenter512, downloaded whole"
         )
-    return {piece.published: read_atoms(Path(folder) / piece.filename) for piece in DICTIONARIES}
+    return {piece.published: read_atoms(folder / piece.filename) for piece in DICTIONARIES}
 
 
 def read_atoms(path: str | os.PathLike[str]) -> Tensor:
