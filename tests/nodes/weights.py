@@ -89,16 +89,3 @@ def save_small_relatives(folder: Path) -> list[Path]:
     for path, kind in zip(paths, RELATIVES, strict=True):
         save_small_other(path, kind)
     return paths
-
-
-def save_small_upscaler(path: Path) -> None:
-    """A Real-ESRGAN compact network that doubles pictures, in its published layout."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(7)
-    channels = 16
-    layers: list[nn.Module] = [nn.Conv2d(3, channels, 3, padding=1), nn.PReLU(channels)]
-    for _ in range(2):
-        layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.PReLU(channels)]
-    layers.append(nn.Conv2d(channels, 3 * 2 * 2, 3, padding=1))
-    state = {f"body.{key}": value for key, value in nn.Sequential(*layers).state_dict().items()}
-    torch.save({"params": state}, path)
