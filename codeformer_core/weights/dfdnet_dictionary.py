@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 import tokenize
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ _MALFORMED = (
     OverflowError,
     RecursionError,
     SyntaxError,
+    struct.error,
     tokenize.TokenError,
 )
 

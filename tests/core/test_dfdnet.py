@@ -373,6 +373,15 @@ def test_pickles_of_wrong_sizes_are_refused(tmp_path, pickled, message):
         read_atoms(path)
 
 
+def test_a_pickle_that_ends_too_soon_is_refused(tmp_path):
+    path = tmp_path / "nose_64_center.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": (3,)})
+        file.write(b"\x80\x02J\x00")
+    with pytest.raises(WeightsError, match="is no readable array"):
+        read_atoms(path)
+
+
 def test_what_a_pickle_says_of_its_list_is_not_believed(tmp_path):
     path = tmp_path / "nose_64_center.npy"
     with path.open("wb") as file:

@@ -343,6 +343,17 @@ def test_a_missing_scikit_learn_is_told_before_anything_is_measured(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "change", [lambda weight: weight[:-1], torch.Tensor.flatten, torch.Tensor.sum, torch.Tensor.int]
+)
+def test_a_vgg_of_other_shapes_is_named(fill, change):
+    """A network without dictionaries is not looked at as a whole."""
+    state = published_state(fill)
+    key = next(key for key in state if key.startswith("VggExtract.") and state[key].dim() == 4)
+    with pytest.raises(WeightsError, match=r"latest\.pth: blocks\..* of its VGG19 holds torch\..*Cure: give DFDNet's"):
+        from_state({**state, key: change(state[key])}, "latest.pth")
+
+
 def test_a_full_disk_and_features_without_numbers_are_told(model_file, face_folder, tmp_path, monkeypatch):
     faces, state = FolderFaces.listed(face_folder), load_file(model_file)
     with monkeypatch.context() as patched:
