@@ -72,7 +72,7 @@ def from_state(state: Mapping[str, Tensor], source: str, device: torch.device | 
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from error
     firsts = [vgg[f"blocks.{block}.0.weight"] for block in range(len(VGG_CONVOLUTIONS))]
-    widths = tuple(first.shape[0] if first.dim() else 0 for first in firsts)
+    widths = tuple(first.shape[0] if first.dim() else 1 for first in firsts)
     expected = Features(widths, device="meta", dtype=torch.float32, operations=torch.nn).state_dict()
     for key, tensor in vgg.items():
         if tensor.shape != expected[key].shape or not tensor.is_floating_point():
