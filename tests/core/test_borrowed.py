@@ -101,6 +101,16 @@ def test_half_a_file_is_said_to_be_incomplete(gfpgan_state):
         cf.load_restorer(half)
 
 
+def test_whole_numbers_are_refused(restoreformer_state):
+    """torch would load them without a word."""
+    key = "decoder.conv_in.weight"
+    spoiled = {**restoreformer_state, key: restoreformer_state[key].int()}
+    with pytest.raises(
+        WeightsError, match=r"1 of its tensors hold whole numbers .* decoder\.conv_in\.weight\. .* again"
+    ):
+        cf.load_restorer(spoiled)
+
+
 def test_without_spandrel_the_cure_is_said(restoreformer_state, monkeypatch):
     monkeypatch.setitem(sys.modules, "spandrel", None)
     with pytest.raises(WeightsError, match=r"is a RestoreFormer.*pip install spandrel"):

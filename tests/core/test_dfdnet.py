@@ -338,6 +338,63 @@ def test_code_in_a_dictionary_is_not_run(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
+class Pickled:
+    """Pickled as an array of objects that claims `shape` and holds `atoms`."""
+
+    def __init__(self, shape: tuple[int, ...], atoms: list) -> None:
+        self.shape, self.atoms = shape, atoms
+
+    def __reduce__(self):
+        make, given, (version, _, kind, is_fortran, _) = np.empty(0, object).__reduce__()
+        return make, given, (version, self.shape, kind, is_fortran, self.atoms)
+
+
+@pytest.mark.parametrize(
+    ("pickled", "message"),
+    [
+        # numpy itself reads behind the list's end.
+        (Pickled((4000,), [1.0]), r"refused: it holds a float among its arrays"),
+        (Pickled((2,), [np.ones(3), np.ones(4)]), "no readable array .*same shape"),
+        (Pickled((1,), [np.ones(3, np.int64)]), "refused: it holds an array of i8, not of floats"),
+        (Pickled((9000,), [np.ones(3)] * 9000), "refused: its arrays are larger than the file"),
+        (Pickled((0,), []), "no readable array"),
+        ([1.0], "refused: it holds a list, no array"),
+    ],
+)
+def test_pickles_of_wrong_sizes_are_refused(tmp_path, pickled, message):
+    path = tmp_path / "nose_64_center.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": (3,)})
+        file.write(pickle.dumps(pickled, protocol=2))
+    with pytest.raises(WeightsError, match=rf"nose_64_center\.npy is .*{message}"):
+        read_atoms(path)
+
+
+def test_a_pickle_that_ends_too_soon_is_refused(tmp_path):
+    path = tmp_path / "nose_64_center.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": (3,)})
+        file.write(b"\x80\x02J\x00")
+    with pytest.raises(WeightsError, match="is no readable array"):
+        read_atoms(path)
+
+
+def test_what_a_pickle_says_of_its_list_is_not_believed(tmp_path):
+    path = tmp_path / "nose_64_center.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": (3,)})
+        file.write(pickle.dumps(Pickled((4000,), [np.ones(3, np.float32), np.zeros(3, np.float32)]), protocol=2))
+    assert read_atoms(path).tolist() == [[1, 1, 1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("header", ["{'descr': (", '"""abc', "  a\n b\n", f"{{'descr': '<f4', 'shape': ({10**30},)}}"])
+def test_headers_that_are_no_header_are_refused(tmp_path, header):
+    path = tmp_path / "nose_64_center.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(24))
+    with pytest.raises(WeightsError, match="is no readable array"):
+        read_atoms(path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

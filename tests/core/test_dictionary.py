@@ -341,16 +341,117 @@ def test_a_missing_scikit_learn_is_told_before_anything_is_measured(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "change", [lambda weight: weight[:-1], torch.Tensor.flatten, torch.Tensor.sum, torch.Tensor.int]
+)
+def test_a_vgg_of_other_shapes_is_named(fill, change):
+    """A network without dictionaries is not looked at as a whole."""
+    state = published_state(fill)
+    key = next(key for key in state if key.startswith("VggExtract.") and state[key].dim() == 4)
+    with pytest.raises(WeightsError, match=r"latest\.pth: blocks\..* of its VGG19 holds torch\..*Cure: give DFDNet's"):
+        from_state({**state, key: change(state[key])}, "latest.pth")
+
+
 def test_a_full_disk_and_features_without_numbers_are_told(model_file, face_folder, tmp_path, monkeypatch):
     faces, state = FolderFaces.listed(face_folder), load_file(model_file)
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
-        with pytest.raises(OSError, match=r"the features of 18 faces take .* GB.*Cure: name an output on a larger"):
+        with pytest.raises(OSError, match=r"full needs .* GB for features and atoms, .*Cure: name an output on a larg"):
             build_dictionary(faces, from_state(state, "model"), Options(2), tmp_path / "full", no_progress)
     key = "VggExtract.features.0.0.weight"
     loud = from_state({**state, key: state[key] * 1e6}, "model")
     with pytest.raises(ValueError, match=r"features of face00\.png .* beyond 65504 .*Cure: give a DFDNet with its own"):
         build_dictionary(faces, loud, Options(2), tmp_path / "loud", no_progress)
+
+
+@pytest.fixture
+def begun(model_file, tmp_path) -> tuple[Path, Callable[[], None]]:
+    """An interrupted build's folder, with one dictionary of the 16 done; and what goes on with it."""
+    folder, work = tmp_path / "four", tmp_path / "four.part"
+    folder.mkdir()
+    generator = np.random.default_rng(5)
+    for number in range(4):
+        coarse = Image.fromarray(generator.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+        coarse.resize((512, 512)).save(folder / f"{number}.png")
+    extractor = from_state(load_file(model_file), "model")
+
+    def go_on(until: int = 99) -> None:
+        def on_progress(stage: str, done: int, _total: int) -> None:
+            if stage == "clustering faces" and done >= until:
+                raise Killed
+
+        build_dictionary(FolderFaces.listed(folder), extractor, Options(2, 0, 1), work, on_progress)
+
+    with pytest.raises(Killed):
+        go_on(until=2)
+    return work, go_on
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("plan.json", lambda path: path.write_text("{"), r"plan\.json is damaged \(Expecting"),
+        ("plan.json", lambda path: path.write_text("[]"), r"plan\.json is damaged \(it holds a list"),
+        ("faces.json", lambda path: path.write_text('{"seen": 4'), r"faces\.json is damaged \(Expecting"),
+        ("faces.json", lambda path: path.write_text('{"seen": 4, "x": 1}'), r"faces\.json is damaged .*argument 'x'"),
+        (
+            "faces.json",
+            lambda path: path.write_text('{"seen": 4, "kept": [0, 1, 2, 99]}'),
+            r"faces\.json is damaged \(other faces than the first 4",
+        ),
+        (
+            "dictionary.128.nose.features",
+            lambda path: path.write_bytes(b"few"),
+            r"nose\.features is damaged \(it holds 0 faces instead of 4\)",
+        ),
+        ("dictionary.128.nose.features", Path.unlink, r"nose\.features is damaged \(it holds 0 faces instead of 4\)"),
+        (
+            "dictionary.256.left_eye.safetensors",
+            lambda path: path.write_bytes(path.read_bytes()[:50]),
+            r"dictionary\.256\.left_eye\.safetensors is damaged",
+        ),
+    ],
+)
+def test_damaged_work_is_named(begun, name, damage, message):
+    work, go_on = begun
+    damage(work / name)
+    with pytest.raises(ValueError, match=message + r".*Cure: delete the folder .*four\.part and build anew"):
+        go_on()
+
+
+def test_faces_that_were_counted_and_are_gone_are_not_made_up(begun):
+    """Zeros would stand for them."""
+    work, go_on = begun
+    (work / "faces.json").write_text('{"seen": 2, "kept": [0, 1]}')
+    for path in work.glob("*.features"):
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"features is damaged \(it holds 0 faces instead of 2\)"):
+        go_on()
+
+
+def test_one_build_at_a_time_and_never_over_its_own_input(model_file, face_folder, tmp_path, capsys):
+    from codeformer_core.weights.lock import locked
+
+    faces = shutil.copytree(face_folder, tmp_path / "faces with a face")
+    model = Path(shutil.copy(model_file, tmp_path / "model.safetensors"))
+    output = tmp_path / "mine.safetensors"
+    with locked(tmp_path / "mine.safetensors.lock", lambda: None):
+        assert build(faces, model, output, "-k", "2") == 1
+    assert "mine.safetensors is being built by another command. Cure: wait" in capsys.readouterr().err
+    before = {path: path.read_bytes() for path in (model, faces / "face00.png")}
+    assert build(faces, model, faces / "face00.safetensors", "-k", "2", "--overwrite") == 2
+    assert re.search(r"face00\.safetensors lies among the faces in .*name a file outside", capsys.readouterr().err)
+    assert build(faces, model, model, "-k", "2", "--overwrite") == 2
+    assert "model.safetensors is read by this command and would be lost" in capsys.readouterr().err
+    for given, to in ((model_file, model), (model, model)):
+        command = ["dictionary", "use", str(given), "--model", str(model), "-o", str(to), "--overwrite"]
+        assert main(command) == 2 and "would be lost" in capsys.readouterr().err
+    output.with_name("mine.safetensors.part").write_text("a letter")
+    assert build(faces, model, output, "-k", "2") == 1
+    assert "mine.safetensors.part is there already, and no build was begun in it" in capsys.readouterr().err
+    assert build(faces, model, model / "mine.safetensors", "-k", "2") == 1
+    assert re.search(r"model\.safetensors: can't be written to .*Cure: name a file in", capsys.readouterr().err)
+    assert all(path.read_bytes() == data for path, data in before.items())
 
 
 # --- use and join ----------------------------------------------------------------------------------------------------
