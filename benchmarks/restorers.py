@@ -22,14 +22,10 @@ from torch import Tensor
 
 import codeformer_core as cf
 from codeformer_core.networks.codeformer import PUBLISHED_CODEFORMER, CodeFormer
-from codeformer_core.networks.dfdnet import DFDNet, DFDNetConfig
+from codeformer_core.networks.dfdnet import PUBLISHED_DFDNET, DFDNet
 from codeformer_core.networks.vqfr_v1 import PUBLISHED_VQFR_V1, VQFRv1
 from codeformer_core.networks.vqfr_v2 import PUBLISHED_VQFR_V2, VQFRv2
 
-# The paper's dictionaries: 512 atoms of each part and scale.
-PUBLISHED_DFDNET = DFDNetConfig(
-    image_size=512, widths=(64, 128, 256, 512, 512), atoms=512, part_sizes=(80, 80, 50, 110)
-)
 MIB = 2**20
 
 

@@ -146,7 +146,7 @@ def locate(
     entry = find_entry(name) if path.parent == Path() else None
     if entry is None:
         raise WeightsError(unknown_name(name) if path.parent == Path() else f"{path}: there is no such file")
-    if not download or entry.by_hand is not None:
+    if not download or not entry.can_be_fetched:
         raise WeightsError(missing(entry, roots))
     return fetch(entry, download_folder(entry, roots), on_progress)
 

@@ -32,11 +32,12 @@ class Wish:
 
 @dataclass(frozen=True)
 class Recipe:
-    """title: what people call it. uses_fidelity: whether fidelity changes anything. takes_parts: whether the boxes of
-    the faces' parts do. floats_per_face: estimate of the activations at the widest point, in numbers.
-    restore: faces_B3SS -> restored_B3SS."""
+    """uses_fidelity: whether fidelity changes anything. takes_parts: whether the boxes of the faces' parts do.
 
-    title: str
+    face_size: side of its faces. floats_per_face: estimate of the activations at the widest point, in numbers;
+    benchmarks/restorers.py holds it against what is taken. restore: faces_B3SS -> restored_B3SS.
+    """
+
     uses_fidelity: Callable[[Network], bool]
     takes_parts: bool
     face_size: Callable[[Network], int]
@@ -100,7 +101,6 @@ _RECIPES = {
     # The published network takes 7 numbers per pixel and base channel on a CPU (460 MiB in float32); the rest is room
     # for a GPU's workspaces.
     "codeformer": Recipe(
-        "CodeFormer",
         uses_fidelity=_always,
         takes_parts=False,
         face_size=_configured_size,
@@ -108,7 +108,6 @@ _RECIPES = {
         restore=_codeformer,
     ),
     "vqfr": Recipe(
-        "VQFR",
         uses_fidelity=lambda network: network.uses_fidelity,
         takes_parts=False,
         face_size=_configured_size,
@@ -117,7 +116,6 @@ _RECIPES = {
         restore=_vqfr,
     ),
     "dfdnet": Recipe(
-        "DFDNet",
         uses_fidelity=_never,
         takes_parts=True,
         face_size=_configured_size,
@@ -125,7 +123,6 @@ _RECIPES = {
         restore=_dfdnet,
     ),
     "gfpgan": Recipe(
-        "GFPGAN",
         uses_fidelity=_never,
         takes_parts=False,
         face_size=_usual_size,
@@ -133,7 +130,6 @@ _RECIPES = {
         restore=_gfpgan,
     ),
     "restoreformer": Recipe(
-        "RestoreFormer",
         uses_fidelity=_never,
         takes_parts=False,
         face_size=_usual_size,

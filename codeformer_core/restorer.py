@@ -187,14 +187,19 @@ def restore_faces(restorer: FaceRestorer, faces_B3HW: Tensor, fidelity: float, p
     return restorer.restore(faces_B3HW, fidelity, parts_B44)  # type: ignore[call-arg]
 
 
+def uses_fidelity(restorer: FaceRestorer) -> bool:
+    """Whether the number changes anything."""
+    return getattr(restorer, "uses_fidelity", True)
+
+
 def at_fidelity(restorer: FaceRestorer, fidelity: float) -> str:
     """How a report says it: " at fidelity 0.5", or nothing for a network that knows none."""
-    return f" at fidelity {fidelity:g}" if getattr(restorer, "uses_fidelity", True) else ""
+    return f" at fidelity {fidelity:g}" if uses_fidelity(restorer) else ""
 
 
 def fidelity_remark(*restorers: FaceRestorer) -> str | None:
     """A sentence for those who would wonder: which of these know no fidelity. None where all do."""
-    without = dict.fromkeys(restorer.name for restorer in restorers if not getattr(restorer, "uses_fidelity", True))
+    without = dict.fromkeys(restorer.name for restorer in restorers if not uses_fidelity(restorer))
     return f"fidelity does nothing with {', '.join(without)}" if without else None
 
 

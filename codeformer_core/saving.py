@@ -46,8 +46,7 @@ def save_restorer(
     file of that name may be replaced; otherwise it is an error. The file says the network's task and sizes in its
     header. Raises ValueError naming the input and the cure, OSError when the disk is full or can't be written.
     """
-    path = folder / checked_name(filename)
-    _check_free(path, overwrite)
+    path = free_path(folder, filename, overwrite)
     if restorer.architecture in ("codeformer", "vqgan"):
         is_codeformer = restorer.architecture == "codeformer"
         config = restorer.module.codeformer_config if is_codeformer else restorer.module.config
@@ -60,7 +59,7 @@ def save_restorer(
             f"{restorer.name} was loaded in {_short(restorer.dtype)}, so the saved numbers are rounded to it though "
             f"they are stored in {_short(dtype)}: choose dtype {_short(dtype)} in Load Face Restore Model"
         )
-    return SavedModel(path, path.stat().st_size, _sha256(path), tuple(remarks))
+    return saved(path, *remarks)
 
 
 def checked_name(filename: str) -> str:
@@ -95,25 +94,21 @@ def checked_name(filename: str) -> str:
 def free_path(folder: Path, filename: str, overwrite: bool) -> Path:
     """Where a model called `filename` may be written. Raises ValueError, see `save_restorer`."""
     path = folder / checked_name(filename)
-    _check_free(path, overwrite)
-    return path
-
-
-def saved(path: Path) -> SavedModel:
-    """What there is to tell about a file that was just written."""
-    return SavedModel(path, path.stat().st_size, _sha256(path), ())
-
-
-def _check_free(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise ValueError(f"{path} is a folder: choose another filename")
     if not path.exists():
-        return
+        return path
     mark = origin(path)
     if mark is not None and path.with_name(mark["source_file"]).exists():
         raise ValueError(f"{path} is the copy that is kept of {mark['source_file']}: choose another filename")
     if not overwrite:
         raise ValueError(f"{path} is there already: choose another filename, or set overwrite")
+    return path
+
+
+def saved(path: Path, *remarks: str) -> SavedModel:
+    """What there is to tell about a file that was just written."""
+    return SavedModel(path, path.stat().st_size, _sha256(path), remarks)
 
 
 def _sha256(path: Path) -> str:

@@ -97,7 +97,7 @@ def complaint(choice: str | None, choices: Sequence[str], folders: Sequence[str]
         return None
     name = choice.removesuffix(DOWNLOAD)
     entry = find_entry(name)
-    if _local(name, folders) is not None or (choice != name and _can_be_fetched(entry)):
+    if _local(name, folders) is not None or (choice != name and entry is not None and entry.can_be_fetched):
         return None
     return _not_here(name, entry, folders)
 
@@ -113,7 +113,7 @@ def resolve(choice: str, folders: Sequence[str]) -> Path:
     if (path := _local(name, folders)) is not None:
         return path
     entry = find_entry(name)
-    if entry is None or choice == name or not _can_be_fetched(entry):
+    if entry is None or choice == name or not entry.can_be_fetched:
         raise ValueError(_not_here(name, entry, folders))
     return download(entry, host.download_folder(entry.folder), host.download_progress())
 
@@ -171,10 +171,6 @@ def _entry(name: str) -> CatalogEntry:
     entry = find_entry(name)
     assert entry is not None, name
     return entry
-
-
-def _can_be_fetched(entry: CatalogEntry | None) -> bool:
-    return entry is not None and entry.by_hand is None
 
 
 def _offer(entry: CatalogEntry) -> str:

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import codeformer_core as core
+from ..codeformer_core.dictionary.options import LARGEST_SEED, Options
 from . import host
 from .choices import RESTORER_FOLDERS
 from .managed import ManagedRestorer
@@ -19,8 +20,6 @@ logger = logging.getLogger(__name__)
 
 ALIASES = ("codeformer", "dfdnet", "component dictionary", "k-means faces", "own dictionary")
 MOST_ATOMS = 4096
-# The widget's limit; what k-means takes.
-LARGEST_SEED = 2**32 - 1
 
 
 class BuildFaceDictionary(io.ComfyNode):
@@ -93,7 +92,6 @@ class BuildFaceDictionary(io.ComfyNode):
         cls, image: Tensor, face_restore_model: FaceRestoreModel, atoms: int, seed: int, filename: str, overwrite: bool
     ) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for it.
-        from ..codeformer_core.dictionary.options import Options
         from ..codeformer_core.dictionary.renew import renew
         from ..codeformer_core.dictionary.spool import FACES_AT_ONCE
         from ..codeformer_core.saving import free_path

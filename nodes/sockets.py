@@ -62,8 +62,7 @@ class FaceRestoreModel:
 
     detector, parser, aligner: loaded when first used, so a detector from another node saves loading this one.
     parser.value is None when there is no parser's file on this machine; aligner.value likewise, and for restorers that
-    don't ask where the parts of a face lie. remark: what the report adds about the
-    restorer, or None.
+    don't ask where the parts of a face lie. remark: what the report adds about the restorer, or None.
     """
 
     restorer: ManagedRestorer

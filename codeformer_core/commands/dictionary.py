@@ -6,6 +6,8 @@ import argparse
 import logging
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,8 @@ _SUFFIX = ".safetensors"
 _PACKAGE = __package__.partition(".")[0] if __package__ else "codeformer_core"
 # Beside the output: what an interrupted build goes on with.
 _WORK_ENDING = ".part"
+# And what keeps a second build from working there.
+_LOCK_ENDING = ".lock"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,10 +86,42 @@ def run(args: argparse.Namespace) -> int:
         if path.is_dir() or (path.exists() and not args.overwrite):
             cure = "name another file with -o" if path.is_dir() else "--overwrite replaces it, or name another with -o"
             raise UsageError(f"{path} is there already; {cure}")
+    _refuse_inputs(args, written)
     console = Console(sys.stdout, sys.stderr)
     with console.showing_logs(logging.getLogger(_PACKAGE)):
         {"build": _build, "use": _use, "join": _join}[args.verb](args, console)
     return OK
+
+
+def _refuse_inputs(args: argparse.Namespace, written: list[Path]) -> None:
+    """--overwrite is for results, not for what they are made of."""
+    given = [Path(value) for name in ("model", "dictionary", "network", "vgg") if (value := getattr(args, name, None))]
+    for path in written:
+        if path.exists() and any(source.is_file() and source.samefile(path) for source in given):
+            raise UsageError(f"{path} is read by this command and would be lost; name another file with -o")
+    if args.verb == "build" and args.output.resolve().is_relative_to(args.faces.resolve()):
+        raise UsageError(
+            f"-o {args.output} lies among the faces in {args.faces}, where its picture would be one more of them; name "
+            "a file outside of it"
+        )
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Of two builds into one file each would add its faces to the other's."""
+    from ..weights.lock import locked
+
+    def refuse() -> None:
+        raise ValueError(f"{output} is being built by another command. Cure: wait for it, or name another file with -o")
+
+    with ExitStack() as held:
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(output.with_name(output.name + _LOCK_ENDING), refuse))
+        except OSError as error:
+            reason = f"can't be written to ({error.strerror}). Cure: name a file in another folder with -o"
+            raise OSError(error.errno, reason, str(output.parent)) from error
+        yield
 
 
 def _build(args: argparse.Namespace, console: Console) -> None:
@@ -111,24 +147,25 @@ def _build(args: argparse.Namespace, console: Console) -> None:
     extractor = from_state(read_state_dict(model), str(model), choose_device(args.device))
     output: Path = args.output
     work = output.with_name(output.name + _WORK_ENDING)
-    try:
-        built = build_dictionary(
-            faces,
-            extractor,
-            options,
-            work,
-            lambda stage, done, total: console.progress(done / total, f"{stage} {done}/{total}"),
-        )
-    except KeyboardInterrupt:
-        console.complain(f"note: what was done is kept in {work}; the same command goes on from there")
-        raise
-    write_dictionary(built, output)
-    sheet_HW3 = draw_sheet(faces, extractor, built.nearest)
-    write_picture(output.with_suffix(".png"), Picture(sheet_HW3), overwrite=True)
-    remarks = built.remarks(extractor.config.image_size)
-    # Its files are mapped into memory as long as this is there, which some systems don't delete.
-    del built
-    shutil.rmtree(work, ignore_errors=True)
+    with _alone(output):
+        try:
+            built = build_dictionary(
+                faces,
+                extractor,
+                options,
+                work,
+                lambda stage, done, total: console.progress(done / total, f"{stage} {done}/{total}"),
+            )
+            write_dictionary(built, output)
+            sheet_HW3 = draw_sheet(faces, extractor, built.nearest)
+            write_picture(output.with_suffix(".png"), Picture(sheet_HW3), overwrite=True)
+        except KeyboardInterrupt:
+            console.complain(f"note: what was done is kept in {work}; the same command goes on from there")
+            raise
+        remarks = built.remarks(extractor.config.image_size)
+        # Its files are mapped into memory as long as this is there, which some systems don't delete.
+        del built
+        shutil.rmtree(work, ignore_errors=True)
     console.line(f"{output}: {options.atoms} atoms of each part and scale, {output.stat().st_size:,} bytes")
     console.line(f"{output.with_suffix('.png')}: the faces that they are nearest to")
     for remark in remarks:

@@ -14,7 +14,7 @@ import torch
 from ..faces.external import import_for_faces
 from ..faces.yunet import YuNetDetector
 from ..loading import load_aligner, load_detector, load_parser, load_restorer
-from ..restorer import fidelity_remark
+from ..restorer import fidelity_remark, takes_parts
 from ..weights.catalog import ALIGNER, DETECTORS, RESTORERS, WITHOUT_FACEXLIB, find_entry
 from ..weights.folders import best_installed_detector, best_installed_restorer, default_roots, find_weights
 from ..weights.load import WeightsError
@@ -89,8 +89,9 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
             f"--model {args.model}: {restorer.name} is a model for {restorer.task}; {doing} faces needs one for "
             f"{task}: --model {fitting}"
         )
-    wished = [] if getattr(args, "fidelity", FIDELITY) == FIDELITY else [fidelity_remark(restorer)]
-    said = tuple(note for note in wished if note)
+    # Who didn't ask for a fidelity need not be told that it does nothing.
+    wished = getattr(args, "fidelity", FIDELITY) != FIDELITY
+    said = (remark,) if wished and (remark := fidelity_remark(restorer)) else ()
     if args.aligned:
         return Tools(restorer, None, None, "box", said + _with_cure(notes))
 
@@ -116,7 +117,7 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
         if error.name == "cv2":  # nothing works without it
             raise
         raise ImportError(f"{error}. --detector {WITHOUT_FACEXLIB} --mask outline work without facexlib") from error
-    has_aligner = restorer.takes_parts and not _is_missing(ALIGNER, roots)
+    has_aligner = takes_parts(restorer) and not _is_missing(ALIGNER, roots)
     aligner = load(load_aligner, ALIGNER) if has_aligner else None
     return Tools(restorer, detector, parser, mask, said + _with_cure(notes), aligner)
 
@@ -180,7 +181,7 @@ def _is_missing(source: str, roots: list[Path]) -> bool:
 def _can_be_fetched(source: str, roots: list[Path]) -> bool:
     """Missing, and not a file that only comes by hand."""
     entry = find_entry(source)
-    return entry is not None and entry.by_hand is None and _is_missing(source, roots)
+    return entry is not None and entry.can_be_fetched and _is_missing(source, roots)
 
 
 def _announce_download(source: str, console: Console) -> None:

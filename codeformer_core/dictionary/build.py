@@ -6,6 +6,7 @@ Shape legend: K atoms, C channels, n side of an atom.
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from .clusters import cluster, require_scikit_learn
 from .extractor import Extractor
 from .faces import AlignedFaces
 from .options import Options
-from .spool import Counted, Spool
+from .spool import Counted, SpoiledWork, Spool
 
 CLUSTERING = "clustering faces"
 # The entry in a file's header.
@@ -63,7 +64,7 @@ def build_dictionary(
 
     on_progress: may raise to cancel; the same call then goes on, to the same numbers. Raises ImportError without
     scikit-learn; ValueError for fewer faces than atoms, and for a work folder with other faces or, once clustering
-    began, other options; OSError when the disk is full.
+    began, other options, or with damaged files; OSError when the disk is full.
     """
     require_scikit_learn()
     options.check_faces(len(faces.names))
@@ -78,6 +79,7 @@ def build_dictionary(
     }
     _open(work, plan)
     spool = Spool(work, extractor)
+    _check_disk(work, spool.bytes_needed(len(faces.names), options.atoms))
     counted = spool.fill(faces, on_progress)
     options.check_faces(len(counted.kept), len(counted.left_out))
     total = len(DICTIONARIES) * (options.passes + 1)
@@ -115,14 +117,21 @@ def write_dictionary(built: Built, path: Path) -> None:
 
 def _open(work: Path, plan: dict) -> None:
     """Raises ValueError where another build was begun in this folder."""
-    work.mkdir(parents=True, exist_ok=True)
+    is_file = work.is_file()
+    if not is_file:
+        work.mkdir(parents=True, exist_ok=True)
     path = work / _PLAN
     if not path.is_file():
-        if any(work.iterdir()):
+        if is_file or any(work.iterdir()):
             raise ValueError(f"{work} is there already, and no build was begun in it. Cure: name another output")
         write_whole(path, json.dumps(plan).encode())
         return
-    begun = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        begun = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(begun, dict):
+            raise ValueError(f"it holds a {type(begun).__name__}")
+    except ValueError as error:
+        raise SpoiledWork(path, error) from error
     keys = sorted(key for key in begun.keys() | plan.keys() if begun.get(key) != plan.get(key))
     if keys and not any(work.glob("*.safetensors")) and {*keys} <= {field.name for field in fields(Options)}:
         # The faces are measured alike whatever the options, and nothing was clustered yet.
@@ -135,15 +144,34 @@ def _open(work: Path, plan: dict) -> None:
         )
 
 
+def _check_disk(work: Path, needed: int) -> None:
+    """Raises OSError before hours of work that would not fit."""
+    needed -= sum(path.stat().st_size for path in work.iterdir())
+    free = shutil.disk_usage(work).free
+    if free < needed:
+        raise OSError(
+            f"{work} needs {needed / 1e9:.1f} GB for features and atoms, and the disk has {free / 1e9:.1f} GB free. "
+            "Cure: name an output on a larger disk, or take fewer faces or atoms"
+        )
+
+
 def _result(work: Path, piece: Dictionary) -> Path:
     return work / f"{piece.published}.safetensors"
 
 
 def _collected(work: Path, counted: Counted, plan: dict) -> Built:
-    from safetensors.torch import load_file
-
-    found = {piece: load_file(_result(work, piece)) for piece in DICTIONARIES}
+    found = {piece: _read_result(_result(work, piece)) for piece in DICTIONARIES}
     nearest = {part: [counted.kept[row] for row in found[Dictionary(part, 0)]["nearest"].tolist()] for part in PARTS}
     dictionary = {piece.published: tensors["atoms"] for piece, tensors in found.items()}
     said = {ENTRY: json.dumps({**plan, "faces": len(counted.kept)})}
     return Built(dictionary, nearest, counted, said)
+
+
+def _read_result(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise SpoiledWork(path, error) from error

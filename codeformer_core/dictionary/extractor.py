@@ -71,7 +71,15 @@ def from_state(state: Mapping[str, Tensor], source: str, device: torch.device | 
         vgg, part_sizes = features_of(state), read_part_sizes(state)
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from error
-    widths = tuple(len(vgg[f"blocks.{block}.0.weight"]) for block in range(len(VGG_CONVOLUTIONS)))
+    firsts = [vgg[f"blocks.{block}.0.weight"] for block in range(len(VGG_CONVOLUTIONS))]
+    widths = tuple(first.shape[0] if first.dim() else 1 for first in firsts)
+    expected = Features(widths, device="meta", dtype=torch.float32, operations=torch.nn).state_dict()
+    for key, tensor in vgg.items():
+        if tensor.shape != expected[key].shape or not tensor.is_floating_point():
+            raise WeightsError(
+                f"{source}: {key} of its VGG19 holds {tensor.dtype} of the shape {tuple(tensor.shape)}, where floats "
+                f"of {tuple(expected[key].shape)} belong. Cure: give DFDNet's file, downloaded whole"
+            )
     network = Features(widths, device=device, dtype=torch.float32, operations=torch.nn)
     network.load_state_dict(vgg)
     network.eval().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -16,8 +16,6 @@ from ..files import read_picture
 from ..images import check_images, is_of_one_colour, resize, take_apart
 from ..training.data.files import BrokenFace, FaceFile, FileFaces, list_folder
 
-__all__ = ["AlignedFaces", "BatchFaces", "BrokenFace", "FolderFaces"]
-
 
 class AlignedFaces(Protocol):
     """Square pictures, each an aligned face, by number."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# What k-means takes.
 LARGEST_SEED = 2**32 - 1
 
 

@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import os
-import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -22,9 +21,10 @@ import torch
 from ..atomic import flush, write_whole
 from ..images import to_network
 from ..progress import OnProgress
+from ..training.data.files import BrokenFace
 from ..weights.dfdnet_names import DICTIONARIES, Dictionary
 from .extractor import Extractor
-from .faces import AlignedFaces, BrokenFace, fitted
+from .faces import AlignedFaces, fitted
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,18 @@ MEASURING = "measuring faces"
 FACES_AT_ONCE = 4
 # Faces between two writings of what counts, a multiple of FACES_AT_ONCE.
 KEPT_EVERY = 32
-_BYTES = 2
+_BYTES, _BYTES_OF_ATOMS = 2, 4
 _COUNTED = "faces.json"
+
+
+class SpoiledWork(ValueError):
+    """A file of an interrupted build that is no use any more."""
+
+    def __init__(self, path: Path, reason: object) -> None:
+        super().__init__(
+            f"{path} is damaged ({reason}), so the build can't go on from it. Cure: delete the folder {path.parent} "
+            "and build anew"
+        )
 
 
 @dataclass
@@ -59,24 +69,35 @@ class Spool:
     def path(self, piece: Dictionary) -> Path:
         return self.folder / f"{piece.published}.features"
 
-    def read_counted(self) -> Counted:
+    def read_counted(self, total: int) -> Counted:
+        """total: faces that there are. Raises SpoiledWork."""
         path = self.folder / _COUNTED
-        return Counted(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else Counted()
+        if not path.is_file():
+            return Counted()
+        try:
+            counted = Counted(**json.loads(path.read_text(encoding="utf-8")))
+            if not counted.kept == sorted({*counted.kept} & {*range(min(counted.seen, total))}):
+                raise ValueError(f"other faces than the first {total} are counted")
+        except (ValueError, TypeError) as error:
+            raise SpoiledWork(path, error) from error
+        return counted
 
     def features_ND(self, piece: Dictionary, count: int) -> np.ndarray:
-        """float16, mapped, not read."""
+        """float16, mapped, not read. Raises SpoiledWork where there are fewer."""
+        self._check_rows(piece, count)
         return np.memmap(self.path(piece), np.float16, "r", shape=(count, self._numbers(piece)))
 
     def fill(self, faces: AlignedFaces, on_progress: OnProgress) -> Counted:
         """Measure the faces that have not been yet; those that can't be are logged and left out.
 
-        Raises OSError where the disk is too small, ValueError for features beyond half precision.
+        Raises OSError where the disk is full, ValueError for features beyond half precision, SpoiledWork.
         """
-        counted, total = self.read_counted(), len(faces.names)
+        total = len(faces.names)
+        counted = self.read_counted(total)
         if counted.seen == total:
             return counted
-        self._check_disk(total - counted.seen)
         for piece in DICTIONARIES:
+            self._check_rows(piece, len(counted.kept))
             self.path(piece).touch()
             os.truncate(self.path(piece), len(counted.kept) * self._numbers(piece) * _BYTES)
         while counted.seen < total:
@@ -116,17 +137,25 @@ class Spool:
                     f"the features of {names[0]} or a face behind it are no numbers, or beyond 65504 (up to "
                     f"{float(features_BD.abs().max()):g}). Cure: give a DFDNet with its own VGG19, in float32"
                 )
-            with self.path(piece).open("ab") as file:
-                file.write(rows_BD.numpy().tobytes())
+            try:
+                with self.path(piece).open("ab") as file:
+                    file.write(rows_BD.numpy().tobytes())
+            except OSError as error:
+                raise OSError(
+                    error.errno,
+                    f"could not be written: {error.strerror}. Cure: free some of the disk; the same build then goes on",
+                    str(self.path(piece)),
+                ) from error
 
-    def _check_disk(self, faces: int) -> None:
-        needed = faces * sum(self._numbers(piece) for piece in DICTIONARIES) * _BYTES
-        free = shutil.disk_usage(self.folder).free
-        if free < needed:
-            raise OSError(
-                f"the features of {faces} faces take {needed / 1e9:.1f} GB, and {self.folder} has {free / 1e9:.1f} GB "
-                "free. Cure: name an output on a larger disk, or take fewer faces"
-            )
+    def bytes_needed(self, faces: int, atoms: int) -> int:
+        """What a build has on the disk at most: features first; in the end atoms, and their copy in the output."""
+        return max(faces * _BYTES, 2 * atoms * _BYTES_OF_ATOMS) * sum(map(self._numbers, DICTIONARIES))
+
+    def _check_rows(self, piece: Dictionary, count: int) -> None:
+        path = self.path(piece)
+        rows = path.stat().st_size // (self._numbers(piece) * _BYTES) if path.is_file() else 0
+        if rows < count:
+            raise SpoiledWork(path, f"it holds {rows} faces instead of {count}")
 
     def _numbers(self, piece: Dictionary) -> int:
         return math.prod(self.extractor.shape(piece))

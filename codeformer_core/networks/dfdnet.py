@@ -1,6 +1,7 @@
 """DFDNet: the parts of a face are brought back from dictionaries of sharp eyes, noses and mouths.
 
-Source: "Blind Face Restoration via Deep Multi-scale Component Dictionaries", arXiv 2008.00418.
+Source: "Blind Face Restoration via Deep Multi-scale Component Dictionaries", arXiv 2008.00418; sizes of the published
+checkpoint at the end.
 Shape legend: B faces, C channels, H W height and width.
 """
 
@@ -25,10 +26,10 @@ DILATIONS = (4, 3, 2, 1)
 
 @dataclass(frozen=True)
 class DFDNetConfig:
-    """widths: channels of VGG's five blocks, the published 64, 128, 256, 512, 512; the decoder has the same backwards.
+    """widths: channels of VGG's five blocks; the decoder has the same backwards.
 
-    atoms: K of every dictionary. part_sizes: side of the atoms in pixels of the face, in the order of PARTS (published
-    80, 80, 50, 110); at a scale of stride s an atom has part_size // s pixels.
+    atoms: K of every dictionary. part_sizes: side of the atoms in pixels of the face, in the order of PARTS; at a scale
+    of stride s an atom has part_size // s pixels.
     """
 
     image_size: int
@@ -178,12 +179,7 @@ class DFDNet(nn.Module):
             DecoderLevel(coarsest_first[i], coarsest_first[i + 1], **factory) for i in range(len(STRIDES))
         )
         self.tail = Tail(widths[0], **factory)
-        self.arrange(torch.channels_last)
-
-    def arrange(self, memory_format: torch.memory_format) -> None:
-        """Keep weights and features in this order."""
-        self.memory_format = memory_format
-        self.to(memory_format=memory_format)
+        self.to(memory_format=torch.channels_last)
 
     def restore(self, faces_B3HW: Tensor, parts_B44: Tensor) -> Tensor:
         """-> restored_B3HW in [-1, 1].
@@ -193,7 +189,7 @@ class DFDNet(nn.Module):
         Raises ValueError for faces of another size and for boxes that leave the face or are too small.
         """
         boxes = self._checked(faces_B3HW, parts_B44)
-        features = self.features(faces_B3HW.contiguous(memory_format=self.memory_format))
+        features = self.features(faces_B3HW.contiguous(memory_format=torch.channels_last))
         x_BCHW = self.context(features[-1])
         for level in self.decoder:
             scale = len(features) - 1
@@ -243,3 +239,8 @@ class DFDNet(nn.Module):
 def _shrunk(box: Box, stride: int) -> Box:
     x0, y0, x1, y1 = box
     return x0 // stride, y0 // stride, x1 // stride, y1 // stride
+
+
+PUBLISHED_DFDNET = DFDNetConfig(
+    image_size=512, widths=(64, 128, 256, 512, 512), atoms=512, part_sizes=(80, 80, 50, 110)
+)

@@ -55,8 +55,23 @@ def open_borrowed(
         raise WeightsError(
             f"{source}: looks like a {_TITLES[architecture]}, and spandrel takes it for {found.architecture.id}"
         )
+    if whole_numbers := _whole_numbers(found.model, _bare(state)):
+        # They would load without an error and make garbage of every face.
+        raise WeightsError(
+            f"{source}: looks like a {_TITLES[architecture]}, but {len(whole_numbers)} of its tensors hold whole "
+            f"numbers where floats belong, the first: {whole_numbers[0]}. The file is damaged; download it again."
+        )
     network = found.model.to(device, dtype)
     return network.eval().requires_grad_(False)
+
+
+def _whole_numbers(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    expected = network.state_dict()
+    return [
+        key
+        for key, tensor in state.items()
+        if key in expected and expected[key].is_floating_point() and not tensor.is_floating_point()
+    ]
 
 
 def _bare(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

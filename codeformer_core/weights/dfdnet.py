@@ -12,9 +12,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..networks.dfdnet import STRIDES, DFDNet, DFDNetConfig
+from ..networks.blocks import Operations
+from ..networks.dfdnet import PUBLISHED_DFDNET, STRIDES, DFDNet, DFDNetConfig
 from ..networks.dfdnet_parts import VARIANCE_EPSILON
 from .dfdnet_names import (
     ASSUMED_IMAGE_SIZE,
@@ -36,8 +37,6 @@ _CURE = (
     "Cure: join the published network, vgg19.pth and all 16 dictionaries again (`python -m codeformer_core dictionary "
     "join`), from files downloaded whole; or take the joined file again from where it came"
 )
-# What no shape tells as long as a network has no dictionary.
-_PUBLISHED_PART_SIZES = (80, 80, 50, 110)
 
 
 def claims(state: Mapping[str, object]) -> bool:
@@ -45,9 +44,9 @@ def claims(state: Mapping[str, object]) -> bool:
     return any(key.startswith(("MSDilate.", "dictionary.", "transfers.")) for key in state)
 
 
-def is_ours(state: Mapping[str, object]) -> bool:
-    """Whether a claimed state has our names, not the published ones."""
-    return any(key.startswith("transfers.") for key in state)
+def is_published(state: Mapping[str, object]) -> bool:
+    """Whether a claimed state is in the published layout, not in ours."""
+    return not any(key.startswith("transfers.") for key in state)
 
 
 def read_config(state: Mapping[str, Tensor]) -> DFDNetConfig:
@@ -55,14 +54,14 @@ def read_config(state: Mapping[str, Tensor]) -> DFDNetConfig:
 
     Raises WeightsError that names the first missing, unexpected or misshapen tensors: what passes can be loaded.
     """
-    ours = is_ours(state)
-    _refuse_other_keys(state, set(our_keys() if ours else published_keys()))
+    published = is_published(state)
+    _refuse_other_keys(state, set(published_keys() if published else our_keys()))
     for key, tensor in state.items():
         if not tensor.is_floating_point():
             raise WeightsError(f"this DFDNet's {key} holds {tensor.dtype} instead of floats. {_CURE}")
-    keys = {piece: piece.ours for piece in DICTIONARIES} if ours else _published_dictionaries()
-    config = _read_sizes(state, [names[0 if ours else 1] for names in vgg_names()], keys)
-    for key, wanted in _expected_shapes(config, ours):
+    keys = _published_dictionaries() if published else {piece: piece.ours for piece in DICTIONARIES}
+    config = _read_sizes(state, [names[1 if published else 0] for names in vgg_names()], keys)
+    for key, wanted in _expected_shapes(config, published):
         if state[key].shape != wanted:
             raise WeightsError(
                 f"this DFDNet's {key} has the shape {tuple(state[key].shape)} instead of {tuple(wanted)}. {_CURE}"
@@ -104,6 +103,16 @@ def from_published(state: Mapping[str, Tensor], config: DFDNetConfig) -> dict[st
     return converted | _our_atoms(state, config)
 
 
+def build(
+    state: Mapping[str, Tensor], config: DFDNetConfig, *, device=None, dtype=None, operations: Operations = nn
+) -> DFDNet:
+    """The network of `config` with the weights of `state` (either layout), in eval mode, gradients off."""
+    network = DFDNet(config, device=device, dtype=dtype, operations=operations)
+    ours = from_published(state, config) if is_published(state) else dict(state)
+    network.load_state_dict(ours, strict=True)
+    return network.eval().requires_grad_(False)
+
+
 def with_dictionary(state: Mapping[str, Tensor], dictionary: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A whole DFDNet in either layout, its atoms replaced -> our keys.
 
@@ -111,7 +120,7 @@ def with_dictionary(state: Mapping[str, Tensor], dictionary: Mapping[str, Tensor
     before. Raises WeightsError for a state that is not whole, and for atoms of other channels, counts or sides.
     """
     read_config(state)
-    if is_ours(state):
+    if not is_published(state):
         convolutions = [ours for ours, _ in vgg_names()]
         config = _read_sizes({**state, **dictionary}, convolutions, _published_dictionaries())
         return {**state, **_our_atoms(dictionary, config)}
@@ -125,7 +134,7 @@ def features_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises WeightsError where it is missing.
     """
     prefix = "features."
-    if is_ours(state):
+    if not is_published(state):
         found = {key: state[key] for key in our_keys() if key.startswith(prefix) and key in state}
     else:
         given = {**_constants(), **state}
@@ -142,10 +151,11 @@ def features_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_part_sizes(state: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """Sides of the atoms in pixels of the face; the published ones where a published network has no dictionary yet."""
-    if is_ours(state) or any(piece.published in state for piece in DICTIONARIES):
+    """Sides of the atoms in pixels of the face; the published ones where a published network has no dictionary yet: no
+    other tensor's shape tells them."""
+    if not is_published(state) or any(piece.published in state for piece in DICTIONARIES):
         return read_config(state).part_sizes
-    return _PUBLISHED_PART_SIZES
+    return PUBLISHED_DFDNET.part_sizes
 
 
 def _normalize(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -242,10 +252,10 @@ def _count_and_side(state: Mapping[str, Tensor], key: str, channels: int) -> tup
     return shape[0], side
 
 
-def _expected_shapes(config: DFDNetConfig, ours: bool) -> Iterator[tuple[str, torch.Size]]:
+def _expected_shapes(config: DFDNetConfig, published: bool) -> Iterator[tuple[str, torch.Size]]:
     """Of every tensor but the published dictionaries, whose shapes the config was read from."""
     expected = {key: tensor.shape for key, tensor in DFDNet(config, device="meta").state_dict().items()}
-    if ours:
+    if not published:
         yield from expected.items()
         return
     yield from ((key, torch.Size((1, 3, 1, 1))) for key in RGB_KEYS)

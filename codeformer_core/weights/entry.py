@@ -56,6 +56,11 @@ class CatalogEntry:
             )
 
     @property
+    def can_be_fetched(self) -> bool:
+        """Whether `download` may be asked for it, and not the user alone."""
+        return self.by_hand is None
+
+    @property
     def expectation(self) -> str:
         """Size and hash in words, for messages: what a good file looks like."""
         parts = []

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..networks.blocks import Operations
-from ..networks.dfdnet import DFDNet, DFDNetConfig
+from ..networks.dfdnet import DFDNetConfig
 from . import dfdnet, vqfr
 from .detect import Layout
 from .load import WeightsError
@@ -33,7 +33,7 @@ def find_relative(state: Mapping[str, Tensor], source: str) -> Relative | None:
         return Relative("vqfr", vqfr.is_published(state), vqfr.read_config(state, source))
     if dfdnet.claims(state):
         try:
-            return Relative("dfdnet", not dfdnet.is_ours(state), dfdnet.read_config(state))
+            return Relative("dfdnet", dfdnet.is_published(state), dfdnet.read_config(state))
         except WeightsError as error:
             raise WeightsError(f"{source}: {error}") from error
     return None
@@ -57,8 +57,5 @@ def build_relative(
     """The network with the weights of `state`, in eval mode, gradients off."""
     place = {"device": device, "dtype": dtype, "operations": operations}
     if isinstance(relative.config, DFDNetConfig):
-        ours = dfdnet.from_published(state, relative.config) if relative.published else dict(state)
-        network = DFDNet(relative.config, **place)
-        network.load_state_dict(ours, strict=True)
-        return network.eval().requires_grad_(False)
+        return dfdnet.build(state, relative.config, **place)
     return vqfr.build(state, relative.config, **place)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
 import sys
@@ -21,7 +20,7 @@ from torch.nn import functional as F
 
 import codeformer_core as cf
 from codeformer_core.cli import main
-from codeformer_core.dictionary.build import ENTRY, build_dictionary
+from codeformer_core.dictionary.build import ENTRY, build_dictionary, write_dictionary
 from codeformer_core.dictionary.clusters import cluster
 from codeformer_core.dictionary.extractor import from_state
 from codeformer_core.dictionary.faces import FolderFaces
@@ -29,8 +28,10 @@ from codeformer_core.dictionary.options import Options
 from codeformer_core.networks.dfdnet import STRIDES, DFDNet, DFDNetConfig
 from codeformer_core.progress import no_progress
 from codeformer_core.weights.dfdnet import with_dictionary
-from codeformer_core.weights.dfdnet_names import DICTIONARIES, links
+from codeformer_core.weights.dfdnet_names import DICTIONARIES, RGB_KEYS
 from codeformer_core.weights.load import WeightsError
+
+from .test_dfdnet import shapes_of
 
 SHARED_FACES = Path(__file__).parents[2].parent / "shared" / "faces" / "train"
 # The published proportions, so narrow that a face takes a tenth of a second.
@@ -38,15 +39,8 @@ NARROW = DFDNetConfig(image_size=512, widths=(4, 4, 6, 8, 8), atoms=3, part_size
 
 
 def published_state(fill) -> dict[str, Tensor]:
-    """A published network with its VGG, without dictionaries."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    ours = DFDNet(NARROW, device="meta").state_dict()
-    for link in links():
-        whole = ours[link.ours].shape
-        shape = (whole[0] // len(link.published), *whole[1:])
-        vectors = {"weight_u": shape[:1], "weight_v": (math.prod(shape[1:]),)}
-        for key in link.needed():
-            shapes[key] = vectors.get(key.rsplit(".", 1)[1], shape)
+    """A published network with its VGG, without dictionaries and ImageNet's constants."""
+    shapes = {key: shape for key, shape in shapes_of(NARROW).items() if key not in RGB_KEYS}
     return {key: torch.from_numpy(value) for key, value in fill.fill_state_dict(shapes).items()}
 
 
@@ -72,8 +66,8 @@ def network_file(fill, tmp_path_factory) -> Path:
 def model_file(fill, tmp_path_factory) -> Path:
     """A whole one, joined, in the published names."""
     path = tmp_path_factory.mktemp("joined") / "dfdnet.safetensors"
-    constants = {"RGB_mean": (0.485, 0.456, 0.406), "RGB_std": (0.229, 0.224, 0.225)}
-    rgb = {f"VggExtract.{key}": torch.tensor(value).view(1, 3, 1, 1) for key, value in constants.items()}
+    constants = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    rgb = {key: torch.tensor(value).view(1, 3, 1, 1) for key, value in zip(RGB_KEYS, constants, strict=True)}
     save_file(rgb | published_state(fill) | dictionary_of(NARROW), path)
     return path
 
@@ -155,14 +149,10 @@ def test_32_atoms_of_real_faces_restore_a_face(network_file, model_file, astrona
     faces.mkdir()
     for source in sorted(SHARED_FACES.iterdir())[:48]:
         (faces / source.name).symlink_to(source)
-    mine, again, whole = (tmp_path / f"{name}.safetensors" for name in ("mine", "again", "dfdnet_mine"))
+    mine, whole = (tmp_path / f"{name}.safetensors" for name in ("mine", "dfdnet_mine"))
     assert build(faces, network_file, mine, "-k", "32") == 0
     said = capsys.readouterr().out
     assert "mine.safetensors: 32 atoms of each part and scale" in said and "\n48 faces\n" in said
-    assert build(faces, network_file, again, "-k", "32") == 0
-    assert mine.read_bytes() == again.read_bytes(), "the same seed and faces"
-    assert build(faces, network_file, again, "-k", "32", "--seed", "1", "--overwrite") == 0
-    assert mine.read_bytes() != again.read_bytes()
     atoms = load_file(mine)
     assert {key: tuple(value.shape) for key, value in atoms.items()} == {
         piece.published: (32, NARROW.widths[1 + piece.scale], *[NARROW.atom_side(piece.part, piece.scale)] * 2)
@@ -192,8 +182,14 @@ def test_32_atoms_of_real_faces_restore_a_face(network_file, model_file, astrona
     few.mkdir()
     for path in sorted(faces.iterdir())[:4]:
         (few / path.name).symlink_to(path)
-    built = build_dictionary(FolderFaces.listed(few), extractor, Options(4), tmp_path / "work", no_progress)
+    listed = FolderFaces.listed(few)
+    built = build_dictionary(listed, extractor, Options(4), tmp_path / "work", no_progress)
     assert all(sorted(indices) == [0, 1, 2, 3] for indices in built.nearest.values())
+    seeded = [
+        build_dictionary(listed, extractor, Options(2, seed, 1), tmp_path / f"seed{seed}", no_progress).dictionary
+        for seed in (0, 1)
+    ]
+    assert any(not torch.equal(atoms, seeded[1][key]) for key, atoms in seeded[0].items()), "another seed, other atoms"
 
 
 class Killed(BaseException):
@@ -218,7 +214,7 @@ def test_an_interrupted_build_goes_on_to_the_same_bytes(model_file, face_folder,
         return on_progress
 
     faces, options = FolderFaces.listed(face_folder), Options(5, 1, 4)
-    straight = build_dictionary(faces, extractor, options, tmp_path / "straight", told(False)).dictionary
+    straight = build_dictionary(faces, extractor, options, tmp_path / "straight", told(False))
     once = sum(measured)
     assert once == 15
     work = tmp_path / "interrupted"
@@ -235,8 +231,10 @@ def test_an_interrupted_build_goes_on_to_the_same_bytes(model_file, face_folder,
             build_dictionary(faces, extractor, Options(6, 1, 4), work, told(True))
     resumed = build_dictionary(faces, extractor, options, work, told(False))
     assert sum(measured) == 2 * once, "no face was measured twice"
-    assert straight.keys() == resumed.dictionary.keys()
-    assert all(torch.equal(straight[key], resumed.dictionary[key]) for key in straight)
+    files = [tmp_path / f"{name}.safetensors" for name in ("straight", "resumed")]
+    for built, file in zip((straight, resumed), files, strict=True):
+        write_dictionary(built, file)
+    assert files[0].read_bytes() == files[1].read_bytes()
     assert not list(work.glob("*.features"))
 
 
@@ -343,16 +341,117 @@ def test_a_missing_scikit_learn_is_told_before_anything_is_measured(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "change", [lambda weight: weight[:-1], torch.Tensor.flatten, torch.Tensor.sum, torch.Tensor.int]
+)
+def test_a_vgg_of_other_shapes_is_named(fill, change):
+    """A network without dictionaries is not looked at as a whole."""
+    state = published_state(fill)
+    key = next(key for key in state if key.startswith("VggExtract.") and state[key].dim() == 4)
+    with pytest.raises(WeightsError, match=r"latest\.pth: blocks\..* of its VGG19 holds torch\..*Cure: give DFDNet's"):
+        from_state({**state, key: change(state[key])}, "latest.pth")
+
+
 def test_a_full_disk_and_features_without_numbers_are_told(model_file, face_folder, tmp_path, monkeypatch):
     faces, state = FolderFaces.listed(face_folder), load_file(model_file)
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
-        with pytest.raises(OSError, match=r"the features of 18 faces take .* GB.*Cure: name an output on a larger"):
+        with pytest.raises(OSError, match=r"full needs .* GB for features and atoms, .*Cure: name an output on a larg"):
             build_dictionary(faces, from_state(state, "model"), Options(2), tmp_path / "full", no_progress)
     key = "VggExtract.features.0.0.weight"
     loud = from_state({**state, key: state[key] * 1e6}, "model")
     with pytest.raises(ValueError, match=r"features of face00\.png .* beyond 65504 .*Cure: give a DFDNet with its own"):
         build_dictionary(faces, loud, Options(2), tmp_path / "loud", no_progress)
+
+
+@pytest.fixture
+def begun(model_file, tmp_path) -> tuple[Path, Callable[[], None]]:
+    """An interrupted build's folder, with one dictionary of the 16 done; and what goes on with it."""
+    folder, work = tmp_path / "four", tmp_path / "four.part"
+    folder.mkdir()
+    generator = np.random.default_rng(5)
+    for number in range(4):
+        coarse = Image.fromarray(generator.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+        coarse.resize((512, 512)).save(folder / f"{number}.png")
+    extractor = from_state(load_file(model_file), "model")
+
+    def go_on(until: int = 99) -> None:
+        def on_progress(stage: str, done: int, _total: int) -> None:
+            if stage == "clustering faces" and done >= until:
+                raise Killed
+
+        build_dictionary(FolderFaces.listed(folder), extractor, Options(2, 0, 1), work, on_progress)
+
+    with pytest.raises(Killed):
+        go_on(until=2)
+    return work, go_on
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("plan.json", lambda path: path.write_text("{"), r"plan\.json is damaged \(Expecting"),
+        ("plan.json", lambda path: path.write_text("[]"), r"plan\.json is damaged \(it holds a list"),
+        ("faces.json", lambda path: path.write_text('{"seen": 4'), r"faces\.json is damaged \(Expecting"),
+        ("faces.json", lambda path: path.write_text('{"seen": 4, "x": 1}'), r"faces\.json is damaged .*argument 'x'"),
+        (
+            "faces.json",
+            lambda path: path.write_text('{"seen": 4, "kept": [0, 1, 2, 99]}'),
+            r"faces\.json is damaged \(other faces than the first 4",
+        ),
+        (
+            "dictionary.128.nose.features",
+            lambda path: path.write_bytes(b"few"),
+            r"nose\.features is damaged \(it holds 0 faces instead of 4\)",
+        ),
+        ("dictionary.128.nose.features", Path.unlink, r"nose\.features is damaged \(it holds 0 faces instead of 4\)"),
+        (
+            "dictionary.256.left_eye.safetensors",
+            lambda path: path.write_bytes(path.read_bytes()[:50]),
+            r"dictionary\.256\.left_eye\.safetensors is damaged",
+        ),
+    ],
+)
+def test_damaged_work_is_named(begun, name, damage, message):
+    work, go_on = begun
+    damage(work / name)
+    with pytest.raises(ValueError, match=message + r".*Cure: delete the folder .*four\.part and build anew"):
+        go_on()
+
+
+def test_faces_that_were_counted_and_are_gone_are_not_made_up(begun):
+    """Zeros would stand for them."""
+    work, go_on = begun
+    (work / "faces.json").write_text('{"seen": 2, "kept": [0, 1]}')
+    for path in work.glob("*.features"):
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"features is damaged \(it holds 0 faces instead of 2\)"):
+        go_on()
+
+
+def test_one_build_at_a_time_and_never_over_its_own_input(model_file, face_folder, tmp_path, capsys):
+    from codeformer_core.weights.lock import locked
+
+    faces = shutil.copytree(face_folder, tmp_path / "faces with a face")
+    model = Path(shutil.copy(model_file, tmp_path / "model.safetensors"))
+    output = tmp_path / "mine.safetensors"
+    with locked(tmp_path / "mine.safetensors.lock", lambda: None):
+        assert build(faces, model, output, "-k", "2") == 1
+    assert "mine.safetensors is being built by another command. Cure: wait" in capsys.readouterr().err
+    before = {path: path.read_bytes() for path in (model, faces / "face00.png")}
+    assert build(faces, model, faces / "face00.safetensors", "-k", "2", "--overwrite") == 2
+    assert re.search(r"face00\.safetensors lies among the faces in .*name a file outside", capsys.readouterr().err)
+    assert build(faces, model, model, "-k", "2", "--overwrite") == 2
+    assert "model.safetensors is read by this command and would be lost" in capsys.readouterr().err
+    for given, to in ((model_file, model), (model, model)):
+        command = ["dictionary", "use", str(given), "--model", str(model), "-o", str(to), "--overwrite"]
+        assert main(command) == 2 and "would be lost" in capsys.readouterr().err
+    output.with_name("mine.safetensors.part").write_text("a letter")
+    assert build(faces, model, output, "-k", "2") == 1
+    assert "mine.safetensors.part is there already, and no build was begun in it" in capsys.readouterr().err
+    assert build(faces, model, model / "mine.safetensors", "-k", "2") == 1
+    assert re.search(r"model\.safetensors: can't be written to .*Cure: name a file in", capsys.readouterr().err)
+    assert all(path.read_bytes() == data for path, data in before.items())
 
 
 # --- use and join ----------------------------------------------------------------------------------------------------

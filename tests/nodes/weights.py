@@ -18,6 +18,8 @@ from ..core.others import small_state as small_other
 RESTORATION_SIZES = (32, 64)
 # The published colorization checkpoint is told apart by these.
 COLORIZATION_SIZES = (32, 64, 128)
+# The restorers beside CodeFormer whose networks are this pack's own.
+RELATIVES = ("vqfr_v1", "vqfr_v2", "dfdnet")
 
 
 def small_config(fuse_sizes: tuple[int, ...] = RESTORATION_SIZES) -> CodeFormerConfig:
@@ -69,17 +71,6 @@ def save_small_other(path: Path, kind: str) -> None:
         torch.save({"params_ema": state}, path)
 
 
-# The restorers beside CodeFormer whose networks are this pack's own.
-RELATIVES = ("vqfr_v1", "vqfr_v2", "dfdnet")
-
-
-def save_small_relatives(folder: Path) -> list[Path]:
-    paths = [folder / f"{name}.safetensors" for name in RELATIVES]
-    for path, kind in zip(paths, RELATIVES, strict=True):
-        save_small_other(path, kind)
-    return paths
-
-
 def save_small_upscaler(path: Path) -> None:
     """A Real-ESRGAN compact network that doubles pictures, in its published layout."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,3 +82,10 @@ def save_small_upscaler(path: Path) -> None:
     layers.append(nn.Conv2d(channels, 3 * 2 * 2, 3, padding=1))
     state = {f"body.{key}": value for key, value in nn.Sequential(*layers).state_dict().items()}
     torch.save({"params": state}, path)
+
+
+def save_small_relatives(folder: Path) -> list[Path]:
+    paths = [folder / f"{name}.safetensors" for name in RELATIVES]
+    for path, kind in zip(paths, RELATIVES, strict=True):
+        save_small_other(path, kind)
+    return paths
