@@ -83,6 +83,7 @@ def _restore(
 ) -> int:
     from ..files import write_picture
     from ..restore import restore_images
+    from ..study.tiles import draw_grid
     from .batch import side_by_side
     from .tools import installed_parser, starter_remark
     from .trial import try_restorer
@@ -98,12 +99,15 @@ def _restore(
     )
     console.clear()
     pair_HWC = side_by_side(picture.image_HWC, result.images_BHWC[0])
-    for name, image_HWC in (("restored", result.images_BHWC[0]), ("compare", pair_HWC)):
+    trial = try_restorer(picture.image_HWC, result.faces[0], restorer, FIDELITY)
+    made = {"restored": result.images_BHWC[0], "compare": pair_HWC}
+    if trial:
+        made["trial"] = draw_grid(("the photo", "made worse", "restored from that"), trial.shown_3SS3).image_HW3
+    for name, image_HWC in made.items():
         path = args.output / f"{args.photo.stem}_{name}.png"
         write_picture(path, replace(picture, image_HWC=image_HWC), overwrite=True)
         console.line(f"wrote {path}")
     console.line(result.summary())
-    trial = try_restorer(picture.image_HWC, result.faces[0], restorer, FIDELITY)
     console.line(trial.in_words() if trial else "no face is large enough to put the restorer to the test")
     if remark := starter_remark(args.model):
         console.line(f"{remark}: make demo MODEL=codeformer")

@@ -6,7 +6,7 @@ Shape legend: N faces, H W height and width of the photo, S side of an aligned c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -30,11 +30,15 @@ MOST_FACES = 4
 
 @dataclass(frozen=True)
 class Trial:
-    """How near the faces are to the photo, PSNR in dB inside their outline: made worse, and made worse and restored."""
+    """How near the faces are to the photo, PSNR in dB inside their outline: made worse, and made worse and restored.
+
+    shown_3SS3: the largest face as it is, made worse, and restored from that; RGB in [0, 1].
+    """
 
     faces: int
     degraded: float
     restored: float
+    shown_3SS3: Tensor = field(repr=False)
 
     def in_words(self) -> str:
         """Two lines, which say it when the restorer does harm."""
@@ -71,7 +75,8 @@ def try_restorer(image_HWC: Tensor, faces: Sequence[Face], restorer: FaceRestore
     restored_NSS3 = restore_aligned(degraded_NSS3, restorer=restorer, fidelity=fidelity)
     masks_NSS = outline_masks(np.stack(landmarks))
     degraded, restored = (_psnr(images, clean_NSS3, masks_NSS) for images in (degraded_NSS3, restored_NSS3))
-    return Trial(len(crops), degraded, restored)
+    shown_3SS3 = torch.stack((clean_NSS3[0], degraded_NSS3[0], restored_NSS3[0]))
+    return Trial(len(crops), degraded, restored, shown_3SS3)
 
 
 def _damaged(crop_SS3: Tensor) -> Tensor:

@@ -39,6 +39,9 @@ def test_a_restorer_that_knows_the_photo_one_that_does_nothing_and_one_that_does
     same = try_restorer(astronaut, [astronaut_face], nothing, 0.5)
     worst = try_restorer(astronaut, [astronaut_face], InvertingRestorer(), 0.5)
     assert 15 < best.degraded < 25 and best.restored > 60
+    photo_SS3, worse_SS3, restored_SS3 = worst.shown_3SS3
+    assert torch.allclose(photo_SS3.permute(2, 0, 1), clean_3SS, atol=1e-6)
+    assert torch.allclose(restored_SS3, 1 - worse_SS3, atol=1e-5) and not torch.equal(photo_SS3, worse_SS3)
     assert same.degraded == same.restored == worst.degraded == best.degraded
     assert worst.restored < worst.degraded - 3
     # The damage is the same at every run.
@@ -51,7 +54,7 @@ def test_a_restorer_that_knows_the_photo_one_that_does_nothing_and_one_that_does
     [(24.26, "2.3 dB nearer to the photo"), (22.01, "no nearer to the photo"), (20.0, "2.0 dB WORSE than leaving it")],
 )
 def test_the_verdict(restored, words):
-    text = Trial(1, 22.0, restored).in_words()
+    text = Trial(1, 22.0, restored, torch.zeros(3, 4, 4, 3)).in_words()
     assert words in text and "on 1 face made worse" in text and f"PSNR 22.0 dB, restored {restored:.1f} dB" in text
 
 
