@@ -139,8 +139,9 @@ def starter_remark(restorer: Path) -> str | None:
         return None
     best = _RESTORERS[0]
     return (
-        f"{entry.filename} is the small starter that comes with the pack; {best.filename} gives better faces "
-        f"({best.licence}, {best.licence_note}): choose it in Load Face Restore Model"
+        f"{entry.filename} is the small starter that comes with the pack, best at fidelity 0.5 to 1; "
+        f"{best.filename} gives better faces ({best.licence}, {best.licence_note}): choose it in "
+        "Load Face Restore Model"
     )
 
 

@@ -110,7 +110,7 @@ def _restore(
     console.line(result.summary())
     console.line(trial.in_words() if trial else "no face is large enough to put the restorer to the test")
     if remark := starter_remark(args.model):
-        console.line(f"{remark}: make demo MODEL=codeformer")
+        console.line(f"{remark}. With the published one: make demo MODEL=codeformer")
     return OK
 
 

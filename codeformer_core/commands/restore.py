@@ -39,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="auto",
         metavar="NAME|FILE",
-        help="auto (default: the best that is installed, codeformer with --download, else codeformer_starter, which comes "
-        "with the package), a name that `weights list` shows (codeformer, vqfr_v2, gfpgan_1.4, ...), or a file of one "
-        "of these networks",
+        help="auto (default: the best that is installed, codeformer with --download, else codeformer_starter, which "
+        "comes with the package), a name that `weights list` shows (codeformer, vqfr_v2, gfpgan_1.4, ...), or a file "
+        "of one of these networks",
     )
     add_faces(parser, masks=("face", "outline", "box"))
     parser.add_argument("--only-center-face", action="store_true", help="restore the face nearest to the middle only")

@@ -136,7 +136,10 @@ def starter_remark(model: str) -> str | None:
     entry = find_entry(model)
     if entry is None or not entry.bundled:
         return None
-    return f"the published {RESTORERS[0]} gives better faces, and may not be used commercially"
+    return (
+        f"the published {RESTORERS[0]} gives better faces, and may not be used commercially; "
+        "the starter is best at fidelity 0.5 to 1"
+    )
 
 
 def choose_detector(roots: list[Path], download: bool) -> str:
