@@ -111,8 +111,8 @@ _RECIPES = {
         uses_fidelity=lambda network: network.uses_fidelity,
         takes_parts=False,
         face_size=_configured_size,
-        # Its deformable convolution unfolds the features nine times; version 1 takes 22 numbers (2880 MiB) on a CPU.
-        floats_per_face=lambda network: _pixels(network) * network.config.base_channels * 24,
+        # Its deformable convolution unfolds the features nine times: on a CPU 22 numbers in version 1, 28 in version 2.
+        floats_per_face=lambda network: _pixels(network) * network.config.base_channels * 32,
         restore=_vqfr,
     ),
     "dfdnet": Recipe(
