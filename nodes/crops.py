@@ -106,8 +106,8 @@ class RestoreFaceCrops(io.ComfyNode):
         height, width = image.shape[1:3]
         blank = [index for index, crop_HWC in enumerate(image) if is_of_one_colour(crop_HWC)]
         count = len(image) - len(blank)
-        lines = [f"{count} restored by {restorer.name}{at_fidelity(restorer, fidelity)}", fidelity_remark(restorer)]
-        lines += [face_restore_model.remark, placed_by(located), *part_remarks(located)]
+        lines = [f"{count} restored by {restorer.name}{at_fidelity(restorer, fidelity)}", placed_by(located)]
+        lines += [*part_remarks(located), fidelity_remark(restorer), face_restore_model.remark]
         lines += [*resized_remark(height, width), *blank_remarks(blank)]
         report = "\n".join(filter(None, lines))
         logger.info("Restore Face Crops: %s", report)
