@@ -272,7 +272,7 @@ def test_compare_fidelity(equipped: Server):
     outcome = seen(equipped, done)
     assert np.array_equal(result(equipped, prompt, done), outcome.after)
     assert outcome.same_outside and not outcome.same
-    assert "picture 1: 2 faces found, 2 restored" in report(done) and "w 0.25: L1 to the input" in texts(done)
+    assert "picture 1: 2 faces given, 2 restored" in report(done) and "w 0.25: L1 to the input" in texts(done)
 
 
 def test_compare_restorers(equipped: Server):
@@ -289,7 +289,7 @@ def test_compare_restorers(equipped: Server):
     outcome = seen(equipped, done)
     assert np.array_equal(result(equipped, prompt, done), outcome.after)
     assert outcome.same_outside and not outcome.same
-    assert "picture 1: 2 faces found, 2 restored" in report(done)
+    assert "picture 1: 2 faces given, 2 restored" in report(done)
     assert "VQFR_v2." in texts(done) and "fidelity does nothing with dfdnet.safetensors, RestoreFormer." in texts(done)
 
 

@@ -311,7 +311,7 @@ def test_what_the_command_refuses(place, tmp_path):
         run(*model, tmp_path / "out", "--degradation", "x4", "x5")
     with pytest.raises(UsageError, match="is an autoencoder"):
         run("model", teacher, "--faces", faces, "-o", tmp_path / "out", "--device", "cpu")
-    with pytest.raises(UsageError, match=r"--teacher .*network\.safetensors is a CodeFormer"):
+    with pytest.raises(UsageError, match=r"--teacher .*network\.safetensors is of the kind codeformer"):
         run(*model, tmp_path / "out", "--teacher", network)
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match=r"-o .*file: name a folder"):
