@@ -13,7 +13,7 @@ from ..codeformer_core.dictionary.options import LARGEST_SEED, Options
 from . import host
 from .choices import RESTORER_FOLDERS
 from .managed import ManagedRestorer
-from .save import listed_name
+from .save import listed_name, name_verdict
 from .sockets import FaceRestoreModel, FaceRestoreModelType
 
 logger = logging.getLogger(__name__)
@@ -81,11 +81,7 @@ class BuildFaceDictionary(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, filename: str | None = None) -> bool | str:
-        """filename is None when another node gives it."""
-        try:
-            return True if filename is None else bool(listed_name(filename))
-        except ValueError as error:
-            return str(error)
+        return name_verdict(filename)
 
     @classmethod
     def execute(
@@ -104,9 +100,7 @@ class BuildFaceDictionary(io.ComfyNode):
             image,
             path,
             options=Options(atoms, seed),
-            ready=lambda: host.load(
-                managed.patcher, FACES_AT_ONCE * restorer.bytes_per_face, streamable=restorer.casts_weights
-            ),
+            ready=lambda: managed.loaded(FACES_AT_ONCE).device,
             scratch=host.temporary_folder(),
             on_progress=host.Progress(),
         )

@@ -42,7 +42,7 @@ class ManagedRestorer:
 
     def faces_at_once(self) -> int:
         """Asked after the host has made room: memory that another model holds now counts as free."""
-        return self._on_device(FACES_WANTED).faces_at_once()
+        return self.loaded(FACES_WANTED).faces_at_once()
 
     @property
     def uses_fidelity(self) -> bool:
@@ -53,12 +53,13 @@ class ManagedRestorer:
         return self.restorer.takes_parts
 
     def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, parts_B44: Tensor | None = None) -> Tensor:
-        return self._on_device(len(faces_B3HW)).restore(faces_B3HW, fidelity, parts_B44)
+        return self.loaded(len(faces_B3HW)).restore(faces_B3HW, fidelity, parts_B44)
 
     def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
-        return self._on_device(len(faces_B3HW)).inpaint(faces_B3HW, mask_B1HW)
+        return self.loaded(len(faces_B3HW)).inpaint(faces_B3HW, mask_B1HW)
 
-    def _on_device(self, faces: int) -> Restorer:
+    def loaded(self, faces: int) -> Restorer:
+        """The restorer on the device where the host now has it, with room for so many faces at a time."""
         memory = faces * self.restorer.bytes_per_face
         # Only the host's own layers can have their weights brought one by one.
         streamable = self.restorer.casts_weights

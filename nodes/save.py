@@ -52,11 +52,7 @@ class SaveFaceRestoreModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, filename: str | None = None) -> bool | str:
-        """filename is None when another node gives it."""
-        try:
-            return True if filename is None else bool(listed_name(filename))
-        except ValueError as error:
-            return str(error)
+        return name_verdict(filename)
 
     @classmethod
     def execute(cls, face_restore_model: FaceRestoreModel, filename: str, dtype: str, overwrite: bool) -> io.NodeOutput:
@@ -72,6 +68,14 @@ class SaveFaceRestoreModel(io.ComfyNode):
         )
         logger.info("Save Face Restore Model: %s", saved.summary())
         return io.NodeOutput(saved.summary())
+
+
+def name_verdict(filename: str | None) -> bool | str:
+    """For validate_inputs: True, or what is wrong. filename is None when another node gives it."""
+    try:
+        return True if filename is None else bool(listed_name(filename))
+    except ValueError as error:
+        return str(error)
 
 
 def listed_name(filename: str) -> str:
