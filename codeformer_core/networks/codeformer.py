@@ -7,12 +7,14 @@ Shape legend: B faces, C channels, H W height and width, T tokens, W transformer
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .blocks import Operations, ResidualBlock
+from .pixel_path import PixelPath, PixelPathConfig
 from .vqgan import AutoencoderConfig, VQAutoencoder
 
 
@@ -24,6 +26,7 @@ class CodeFormerConfig:
     heads: int
     mlp_width: int
     fuse_sizes: tuple[int, ...]
+    pixel_path: PixelPathConfig | None = None  # none in the published network
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -31,6 +34,11 @@ class CodeFormerConfig:
         unknown = set(self.fuse_sizes) - set(self.autoencoder.level_sizes)
         if unknown:
             raise ValueError(f"fuse_sizes {sorted(unknown)} are not among the levels {self.autoencoder.level_sizes}")
+        if self.pixel_path is not None and self.autoencoder.image_size not in self.fuse_sizes:
+            raise ValueError(
+                f"pixel_path needs the features fused at the faces' own size: add {self.autoencoder.image_size} to "
+                f"fuse_sizes {list(self.fuse_sizes)}, or leave pixel_path out"
+            )
 
 
 class TransformerLayer(nn.Module):
@@ -84,6 +92,13 @@ class ControllableFusion(nn.Module):
         return torch.add(decoder_BCHW, residual_BCHW, alpha=fidelity)
 
 
+class Generated(NamedTuple):
+    """made_B3HW: from codes and fused features. output_B3HW: the answer, the same where there is no pixel path."""
+
+    made_B3HW: Tensor
+    output_B3HW: Tensor
+
+
 class CodeFormer(VQAutoencoder):
     """Blind face restoration. Faces are RGB in [-1, 1], aligned, image_size square; any batch size."""
 
@@ -104,6 +119,11 @@ class CodeFormer(VQAutoencoder):
                 str(size): ControllableFusion(config.autoencoder.channels_at(size), **factory)
                 for size in config.fuse_sizes
             }
+        )
+        self.pixel_path = (
+            None
+            if config.pixel_path is None
+            else PixelPath(config.pixel_path, config.autoencoder.channels_at(config.autoencoder.image_size), **factory)
         )
         self.arrange(torch.channels_last)
 
@@ -134,22 +154,32 @@ class CodeFormer(VQAutoencoder):
         quantised_BDHW = self.look_up(self.predict_codes(latent_BDHW)).to(latent_BDHW.dtype)
         if adain:
             quantised_BDHW = match_statistics(quantised_BDHW, latent_BDHW)
-        return self.generate(quantised_BDHW, taps, fidelity)
+        return self.generate(quantised_BDHW, taps, fidelity, faces_B3HW).output_B3HW
 
     def encode_with_taps(self, faces_B3HW: Tensor, fidelity: float) -> tuple[Tensor, dict[int, Tensor]]:
         """-> latent_BDHW, and the features that `generate` fuses (none at fidelity 0)."""
         taps_wanted = frozenset(self.codeformer_config.fuse_sizes) if fidelity > 0 else frozenset()
         return self.encoder(faces_B3HW.contiguous(memory_format=self.memory_format), taps_wanted)
 
-    def generate(self, quantised_BDHW: Tensor, taps: dict[int, Tensor], fidelity: float) -> Tensor:
-        """-> restored_B3HW of looked-up codes, fused with the taps, which leave the dict as they are used."""
+    def generate(
+        self, quantised_BDHW: Tensor, taps: dict[int, Tensor], fidelity: float, faces_B3HW: Tensor
+    ) -> Generated:
+        """Looked-up codes -> a face, fused with the taps, which leave the dict as they are used, and with the input's
+        own pixels where there is a pixel path. No fidelity, no fusion and no path."""
+        finest_BCHW: list[Tensor] = []
 
         def fuse(size: int, features_BCHW: Tensor) -> Tensor:
             if size not in taps:
                 return features_BCHW
-            return self.fusions[str(size)](taps.pop(size), features_BCHW, fidelity)
+            fused_BCHW = self.fusions[str(size)](taps.pop(size), features_BCHW, fidelity)
+            if self.pixel_path is not None and size == self.config.image_size:
+                finest_BCHW.append(fused_BCHW)
+            return fused_BCHW
 
-        return self.generator(quantised_BDHW, fuse)
+        made_B3HW = self.generator(quantised_BDHW, fuse)
+        if self.pixel_path is None or not finest_BCHW:
+            return Generated(made_B3HW, made_B3HW)
+        return Generated(made_B3HW, self.pixel_path(finest_BCHW[0], faces_B3HW, made_B3HW, fidelity))
 
     def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
         """-> faces_B3HW with the masked pixels (1 = fill) made new and all others exactly as they came.

@@ -90,10 +90,7 @@ def begin_from_codes(source: Path, teacher: VQAutoencoder, config: CodeFormerCon
     start = read_network(source)
     if not isinstance(start.config, CodeFormerConfig):
         raise ValueError(f"--from {source}: this is an autoencoder (stage I); name a trained stage II")
-    _require_same(f"--from {source}", start.config.autoencoder, config.autoencoder)
-    _require_same(
-        f"--from {source}", dataclasses.replace(start.config, fuse_sizes=()), dataclasses.replace(config, fuse_sizes=())
-    )
+    _require_same_codes(source, start.config, config)
     given = start.network.state_dict()
     if not all(torch.equal(given[name], tensor) for name, tensor in teacher.state_dict().items() if _is_fixed(name)):
         raise ValueError(
@@ -101,14 +98,38 @@ def begin_from_codes(source: Path, teacher: VQAutoencoder, config: CodeFormerCon
             f"({fixed_fingerprint(start.network)}) than the teacher's ({fixed_fingerprint(teacher)}); name the teacher "
             "it was trained with"
         )
+    return _continued(start.network, config, seed)
+
+
+def begin_from_restorer(source: Path, config: CodeFormerConfig, seed: int) -> CodeFormer:
+    """A trained CodeFormer whose codes stay as they are: no teacher is needed. Fusion blocks and a pixel path that it
+    doesn't have are new.
+
+    Raises ValueError for stage I's network and for other sizes.
+    """
+    start = read_network(source)
+    if not isinstance(start.config, CodeFormerConfig):
+        raise ValueError(f"--from {source}: this is an autoencoder (stage I); name a trained CodeFormer")
+    _require_same_codes(source, start.config, config)
+    return _continued(start.network, config, seed)
+
+
+def _require_same_codes(source: Path, found: CodeFormerConfig, wanted: CodeFormerConfig) -> None:
+    """Everything but which sizes are fused, and whether there is a pixel path."""
+    _require_same(f"--from {source}", found.autoencoder, wanted.autoencoder)
+    bare_found, bare_wanted = (
+        dataclasses.replace(config, fuse_sizes=(), pixel_path=None) for config in (found, wanted)
+    )
+    _require_same(f"--from {source}", bare_found, bare_wanted)
+    if found.pixel_path is not None and wanted.pixel_path is not None:
+        _require_same(f"--from {source}: pixel_path", found.pixel_path, wanted.pixel_path)
+
+
+def _continued(start: VQAutoencoder, config: CodeFormerConfig, seed: int) -> CodeFormer:
     network = CodeFormer(config)
     initialise(network, seed)
-    known = set(config.fuse_sizes)
-    state = {
-        name: tensor
-        for name, tensor in given.items()
-        if not name.startswith("fusions.") or int(name.split(".")[1]) in known
-    }
+    expected = network.state_dict()
+    state = {name: tensor for name, tensor in start.state_dict().items() if name in expected}
     network.load_state_dict(state, strict=False)
     return network
 

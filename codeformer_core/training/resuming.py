@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import RunConfig
-from .config.reading import as_mapping
+from .config.reading import as_mapping, build
 from .data.files import FaceSource
 from .engine.checkpoint import Checkpoints, read_meta
 from .engine.trainer import Trainer
@@ -33,10 +33,12 @@ def resume_from(newest: Path, checkpoints: Checkpoints, trainer: Trainer, name: 
     meta = read_meta(newest)
     if meta.stage != name:
         raise ValueError(f"{newest} is of {meta.stage}, this is {name}; name another folder with -o")
-    if differences := _differences(_learned(meta.about["config"], name), _learned(said["config"], name)):
+    # Built and written again, because an older run doesn't name what was added since.
+    there = as_mapping(build(RunConfig, meta.about["config"], f"{newest}: its configuration"))
+    if differences := _differences(_learned(there, name), _learned(said["config"], name)):
         shown = "; ".join(f"{key} is {before!r} there and {now!r} here" for key, before, now in differences[:5])
         raise ValueError(f"{newest} was made with another configuration: {shown}. Use the same, or another folder (-o)")
-    for key, before, now in _differences(_pace(meta.about["config"], name), _pace(said["config"], name)):
+    for key, before, now in _differences(_pace(there, name), _pace(said["config"], name)):
         logger.warning("going on with %s %r; up to here it was %r", key, now, before)
     if meta.about["teacher"] != said["teacher"]:
         raise ValueError(f"{newest} has the teacher {meta.about['teacher']}, this run {said['teacher']}; name the same")

@@ -42,6 +42,7 @@ from .setup import (
     RunFiles,
     build_adversary,
     build_examples,
+    build_losses,
     build_stage,
     find_section,
     recipe_of,
@@ -94,7 +95,7 @@ def _train(
     perceptual = choose_perceptual(config.lpips_backbone, device)
     if section.losses.perceptual > 0:
         logger.info("perceptual loss: %s", perceptual.name)
-    stage = build_stage(config, section, files, perceptual).to(device)
+    stage = build_stage(config, section, files, build_losses(section, perceptual, device)).to(device)
     if device.type == "cpu":
         stage.network.arrange(torch.contiguous_format)
     freeze_all_but(stage.network, section.train)

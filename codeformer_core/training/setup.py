@@ -12,14 +12,21 @@ from ..networks.discriminator import Discriminator, DiscriminatorConfig, score_s
 from ..networks.vqgan import VQAutoencoder
 from .config import RunConfig, StageSection
 from .config.reading import nearest
-from .data.draws import Recipe
+from .data.draws import Recipe, share_of
 from .data.sources import open_faces
 from .engine.adversary import Adversary
 from .engine.freezing import initialise
 from .engine.processes import Processes
 from .engine.validation import Examples, gather_examples
+from .losses.image import ImageLosses
 from .losses.perceptual import Perceptual
-from .networks import begin_from_autoencoder, begin_from_codes, begin_from_teacher, read_teacher
+from .networks import (
+    begin_from_autoencoder,
+    begin_from_codes,
+    begin_from_restorer,
+    begin_from_teacher,
+    read_teacher,
+)
 from .stages.autoencoder import AutoencoderStage
 from .stages.codes import CodesStage
 from .stages.fusion import FusionStage
@@ -47,7 +54,18 @@ def find_section(config: RunConfig, name: str) -> StageSection:
     return config.stages[name]
 
 
-def build_stage(config: RunConfig, section: StageSection, files: RunFiles, perceptual: Perceptual) -> Stage:
+def build_losses(section: StageSection, perceptual: Perceptual, device: torch.device) -> ImageLosses:
+    """Only what has a weight is computed."""
+    weights = section.losses
+    identity = None
+    if weights.identity > 0:
+        from .losses.identity import load_identity_loss
+
+        identity = load_identity_loss(device)
+    return ImageLosses(perceptual.measure if weights.perceptual > 0 else None, identity)
+
+
+def build_stage(config: RunConfig, section: StageSection, files: RunFiles, losses: ImageLosses) -> Stage:
     if section.kind == "autoencoder":
         _refuse(files.teacher, "--teacher", "stage I has no teacher")
         if files.start is not None:
@@ -55,27 +73,30 @@ def build_stage(config: RunConfig, section: StageSection, files: RunFiles, perce
         else:
             network = VQAutoencoder(config.network.autoencoder())
             initialise(network, config.engine.seed)
-        return AutoencoderStage(network, perceptual, section.losses.beta)
+        return AutoencoderStage(network, losses, section.losses.beta)
+    # Stage II trains no fusion blocks, so its network has none: w has no effect on it.
+    wanted = config.network.codeformer(() if section.kind == "codes" else section.fuse_sizes)
+    if section.kind == "fusion" and not wanted.fuse_sizes:
+        raise ValueError("fuse_sizes is empty: a fusion stage needs at least one size, such as [32, 64, 128, 256]")
+    if files.start is None and section.starts_from == "codes":
+        raise ValueError(
+            "--from is missing: this stage continues from a trained stage II; name its folder (`train stage2`)"
+        )
+    if files.teacher is None and not section.needs_teacher:
+        assert files.start is not None
+        return FusionStage(begin_from_restorer(files.start, wanted, config.engine.seed), None, losses, section.adain)
     if files.teacher is None:
         raise ValueError(
             "--teacher is missing: this stage learns from a trained stage I; name its folder (`train stage1` makes one)"
         )
-    # Stage II trains no fusion blocks, so its network has none: w has no effect on it.
-    wanted = config.network.codeformer(() if section.kind == "codes" else section.fuse_sizes)
     teacher = read_teacher(files.teacher, wanted.autoencoder).network
     if files.start is not None:
         network = begin_from_codes(files.start, teacher, wanted, config.engine.seed)
-    elif section.starts_from == "codes":
-        raise ValueError(
-            "--from is missing: this stage goes on from a trained stage II; name its folder (`train stage2`)"
-        )
     else:
         network = begin_from_teacher(teacher, wanted, config.engine.seed)
     if section.kind == "codes":
         return CodesStage(network, Teacher(teacher))
-    if not wanted.fuse_sizes:
-        raise ValueError("fuse_sizes is empty: a fusion stage needs at least one size, such as [32, 64, 128, 256]")
-    return FusionStage(network, Teacher(teacher), perceptual)
+    return FusionStage(network, Teacher(teacher), losses, section.adain)
 
 
 def teacher_of(stage: Stage, option: str) -> Teacher:
@@ -109,7 +130,10 @@ def recipe_of(config: RunConfig, section: StageSection, step: int) -> Recipe:
     if section.kind == "autoencoder":
         return Recipe(None, None)
     entry = section.step_at(step)
-    return Recipe(config.degradation(entry.degradation), entry.fidelity)
+    fidelity = entry.fidelity
+    if fidelity is not None and entry.fidelity_to is not None:
+        fidelity += (entry.fidelity_to - fidelity) * share_of(config.engine.seed, step)
+    return Recipe(config.degradation(entry.degradation), fidelity)
 
 
 def build_examples(config: RunConfig, section: StageSection) -> Examples | None:

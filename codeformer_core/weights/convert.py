@@ -65,6 +65,10 @@ def links(config: NetworkConfig) -> Iterator[Link]:
         yield from _transformer_links(config)
         for size in config.fuse_sizes:
             yield from _fusion_links(f"fusions.{size}", f"fuse_convs_dict.{size}")
+        if config.pixel_path is not None:
+            # No published network has one: the names stay, so that nothing is lost on the way.
+            for name in ("gate_in", "gate_middle", "gate_out"):
+                yield from _layer(f"pixel_path.{name}", f"pixel_path.{name}")
 
 
 def _renamed(ours: str, published: str) -> Link:

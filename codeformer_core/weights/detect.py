@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..networks.codeformer import PUBLISHED_CODEFORMER, CodeFormer, CodeFormerConfig
+from ..networks.pixel_path import PixelPathConfig
 from ..networks.vqgan import AutoencoderConfig, VQAutoencoder
 from .convert import NetworkConfig, from_published, links, to_published
 from .load import WeightsError
@@ -41,6 +42,7 @@ _SILENT = Said()
 # The keys that make a state dict worth a closer look.
 _PUBLISHED_SIGNATURE = ("encoder.blocks.0.weight", "quantize.embedding.weight")
 _OUR_SIGNATURE = ("encoder.conv_in.weight", "codebook.weight")
+_PIXEL_PATH_SIGNATURE = "pixel_path.gate_out.weight"
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ def _read_ours(state: dict[str, Tensor], said: Said) -> NetworkConfig:
         heads=_heads(width, said),
         mlp_width=state["layers.0.mlp_in.weight"].shape[0],
         fuse_sizes=_fuse_sizes(state, r"fusions\.(\d+)\."),
+        pixel_path=_pixel_path(state, said),
     )
 
 
@@ -247,6 +250,22 @@ def _heads(width: int, said: Said) -> int:
     if width % said.heads:
         raise _ContradictionError("heads", str(said.heads), f"its width {width} can't be divided into so many")
     return said.heads
+
+
+def _pixel_path(state: dict[str, Tensor], said: Said) -> PixelPathConfig | None:
+    """The gate's shapes tell how many bands there are; only the file's word tells where they are cut."""
+    gate = state.get(_PIXEL_PATH_SIGNATURE)
+    if gate is None:
+        return None
+    bands, width = gate.shape[:2]
+    if "pixel_path" in said.unusable:
+        raise _ContradictionError(
+            "pixel_path", said.unusable["pixel_path"], "a list of sigmas in pixels is needed here"
+        )
+    if said.pixel_path is None or len(said.pixel_path) + 1 != bands:
+        value = "nothing" if said.pixel_path is None else str(list(said.pixel_path))
+        raise _ContradictionError("pixel_path", value, f"its gate has {bands} bands, which {bands - 1} sigmas cut")
+    return PixelPathConfig(said.pixel_path, width)
 
 
 def _published_kind(state: dict[str, Tensor], prefix: str) -> str:

@@ -1,14 +1,16 @@
 """What our files say about themselves in their safetensors header, where shapes are silent.
 
-One entry, "codeformer", holds JSON: {"version": 1, "architecture", "task", "image_size", "heads", "trained"}. It is as
-trustworthy as the file it came in, so it is read with limits and never decides alone: `detect.identify` holds it
-against the shapes. Nothing here raises for a bad header; importing this module needs no torch.
+One entry, "codeformer", holds JSON: {"version": 1, "architecture", "task", "image_size", "heads", "pixel_path",
+"trained"}. It is as trustworthy as the file it came in, so it is read with limits and never decides alone:
+`detect.identify` holds it against the shapes. Nothing here raises for a bad header; importing this module needs no
+torch.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,8 @@ class Said:
     """architecture: "codeformer" or "vqgan"; task: what the network was trained for; image_size: its faces' side in
     pixels; heads: of the transformer's attention. None: nothing usable is said about it.
 
+    pixel_path: sigmas in pixels that cut the pixel path's bands, finest first.
+
     trained: free text about the training. unusable: numbers that are none: their key -> what was found instead.
     """
 
@@ -37,6 +41,7 @@ class Said:
     task: str | None = None
     image_size: int | None = None
     heads: int | None = None
+    pixel_path: tuple[float, ...] | None = None
     trained: Mapping[str, str] = field(default_factory=dict)
     unusable: Mapping[str, str] = field(default_factory=dict)
 
@@ -51,6 +56,7 @@ class Said:
             "task": self.task,
             "image_size": self.image_size,
             "heads": self.heads,
+            "pixel_path": self.pixel_path,
             "trained": dict(self.trained),
         }
         text = json.dumps({key: value for key, value in content.items() if value is not None})
@@ -84,13 +90,18 @@ class Said:
             )
         numbers = {key: content.get(key) for key in ("image_size", "heads")}
         usable = {key: value for key, value in numbers.items() if _is_count(value)}
+        unusable = {key: quoted(value) for key, value in numbers.items() if value is not None and key not in usable}
+        sigmas = content.get("pixel_path")
+        if sigmas is not None and not _are_sizes(sigmas):
+            unusable["pixel_path"] = quoted(sigmas)
         return cls(
             architecture=_text(content, "architecture", path),
             task=_text(content, "task", path),
             image_size=usable.get("image_size"),
             heads=usable.get("heads"),
+            pixel_path=tuple(map(float, sigmas)) if sigmas is not None and "pixel_path" not in unusable else None,
             trained=_trained(content, path),
-            unusable={key: quoted(value) for key, value in numbers.items() if value is not None and key not in usable},
+            unusable=unusable,
         )
 
 
@@ -124,6 +135,13 @@ def _parse(entry: object, path: Path) -> dict | None:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _are_sizes(value: object) -> bool:
+    """A list of numbers above 0."""
+    if not isinstance(value, list) or not value:
+        return False
+    return all(isinstance(size, int | float) and not isinstance(size, bool) and 0 < size < math.inf for size in value)
 
 
 def _text(content: dict, key: str, path: Path) -> str | None:

@@ -56,6 +56,11 @@ def save_network(
     as_pickle = is_pickle(path, layout)
     state = dict(network) if isinstance(network, Mapping) else network.state_dict()
     _check_state(path, state, config)
+    if layout == "published" and isinstance(config, CodeFormerConfig) and config.pixel_path is not None:
+        raise ValueError(
+            f"{path}: the published layout has no place for this network's pixel path, and other programs would ignore "
+            "it; save in our layout"
+        )
     said = _said(config, task, trained or {})
     header = said.to_header()
     given = {key: plain(path, key, tensor, dtype) for key, tensor in state.items()}
@@ -109,6 +114,7 @@ def _said(config: NetworkConfig, task: str, trained: Mapping[str, str]) -> Said:
         task=task,
         image_size=config.autoencoder.image_size if is_codeformer else config.image_size,
         heads=config.heads if is_codeformer else None,
+        pixel_path=config.pixel_path.sigmas if is_codeformer and config.pixel_path is not None else None,
         trained=trained,
     )
 

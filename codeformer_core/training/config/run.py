@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...networks.codeformer import CodeFormerConfig
+from ...networks.pixel_path import PixelPathConfig
 from ...networks.vqgan import AutoencoderConfig
 from ..data.config import DataConfig
 from ..degradation import PRESETS as DEGRADATIONS
@@ -19,18 +20,18 @@ from ..degradation import Degradation
 
 KINDS = ("autoencoder", "codes", "fusion")
 # The parts that a stage trains or leaves as they are; see `engine.freezing` for the modules behind the names.
-PARTS = ("encoder", "codebook", "generator", "transformer", "head", "fusion")
+PARTS = ("encoder", "codebook", "generator", "transformer", "head", "fusion", "pixel_path")
 _TRAINABLE = {
     "autoencoder": ("encoder", "codebook", "generator"),
     "codes": ("encoder", "transformer", "head"),
-    "fusion": ("encoder", "transformer", "head", "fusion"),
+    "fusion": ("encoder", "transformer", "head", "fusion", "pixel_path"),
 }
 TASKS = ("autoencoder", "restoration", "colorization", "inpainting")
 
 
 @dataclass(frozen=True)
 class NetworkSection:
-    """Sizes of the network; the first seven are the autoencoder's."""
+    """Sizes of the network; the first seven are the autoencoder's. pixel_path: None as published."""
 
     image_size: int
     base_channels: int
@@ -44,9 +45,12 @@ class NetworkSection:
     heads: int
     mlp_width: int
     fuse_sizes: tuple[int, ...]
+    pixel_path: PixelPathConfig | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
+            if name == "pixel_path":
+                continue
             for number in value if isinstance(value, tuple) else (value,):
                 _at_least(name, number, 1)
         if not self.channel_multipliers:
@@ -64,14 +68,16 @@ class NetworkSection:
         )
 
     def codeformer(self, fuse_sizes: tuple[int, ...] | None = None) -> CodeFormerConfig:
-        """fuse_sizes: a stage's own, or None for the network's."""
+        """fuse_sizes: a stage's own, or None for the network's. Without any there is no pixel path either."""
+        sizes = self.fuse_sizes if fuse_sizes is None else fuse_sizes
         return CodeFormerConfig(
             autoencoder=self.autoencoder(),
             width=self.width,
             layers=self.layers,
             heads=self.heads,
             mlp_width=self.mlp_width,
-            fuse_sizes=self.fuse_sizes if fuse_sizes is None else fuse_sizes,
+            fuse_sizes=sizes,
+            pixel_path=self.pixel_path if sizes else None,
         )
 
 
@@ -105,7 +111,11 @@ class Schedule:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """0 leaves a loss out. beta stands on the codebook term of the codebook loss (see `losses.codes`)."""
+    """0 leaves a loss out. beta stands on the codebook term of the codebook loss (see `losses.codes`).
+
+    identity: squared distance of face descriptors. pixel_before_path: L1 of what a network with a pixel path makes
+    without it, so that codes and fusion learn, too.
+    """
 
     pixel: float
     perceptual: float
@@ -113,6 +123,8 @@ class LossWeights:
     beta: float
     features: float
     codes: float
+    identity: float = 0.0
+    pixel_before_path: float = 0.0
 
     def __post_init__(self) -> None:
         for name, weight in vars(self).items():
@@ -133,16 +145,22 @@ class Adversarial:
 
 @dataclass(frozen=True)
 class Step:
-    """`steps` training steps with one degradation. fidelity None: codes only, no picture is made."""
+    """`steps` training steps with one degradation. fidelity None: codes only, no picture is made. fidelity_to: each
+    step draws its fidelity evenly between `fidelity` and this."""
 
     degradation: str
     fidelity: float | None
     steps: int
+    fidelity_to: float | None = None
 
     def __post_init__(self) -> None:
         _at_least("steps", self.steps, 1)
         if self.fidelity is not None and not 0 < self.fidelity <= 2:
             raise ValueError(f"fidelity must be above 0 and at most 2, or null for codes only; got {self.fidelity}")
+        if self.fidelity_to is not None and (self.fidelity is None or not self.fidelity <= self.fidelity_to <= 2):
+            raise ValueError(
+                f"fidelity_to must be at least fidelity ({self.fidelity}) and at most 2, got {self.fidelity_to}"
+            )
 
 
 @dataclass(frozen=True)
@@ -163,7 +181,8 @@ class StageSection:
     bit. starts_from: "nothing", "teacher" (stage I's weights) or "codes" (a trained stage II).
     mixture: which degradation and fidelity at which step; () for the autoencoder. revive_codes_every: after as many
     steps codes that nobody used become latents of the current faces, until step `revive_codes_until` (0: never, as
-    published)."""
+    published). adain: stage III matches the codes' statistics to the encoder's as restoring does (published: not while
+    training). clip: largest norm of a step's gradient, 0: no limit."""
 
     kind: str
     task: str
@@ -181,6 +200,8 @@ class StageSection:
     mixture: tuple[Phase, ...]
     revive_codes_every: int
     revive_codes_until: int
+    adain: bool = False
+    clip: float = 0.0
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, KINDS)
@@ -194,6 +215,8 @@ class StageSection:
             raise ValueError(f"ema must be from 0 to below 1, got {self.ema}")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if self.clip < 0:
+            raise ValueError(f"clip must be 0 (no limit) or more, got {self.clip}")
         self._check_kind()
         if any(not 0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must be from 0 to below 1, got {list(self.betas)}")
@@ -201,10 +224,10 @@ class StageSection:
             raise ValueError(
                 f"schedule.final {self.schedule.final:g} must be from 0 to learning_rate {self.learning_rate:g}"
             )
-        has_image_loss = self.losses.pixel > 0 or self.losses.perceptual > 0
+        has_image_loss = self.losses.pixel > 0 or self.losses.perceptual > 0 or self.losses.identity > 0
         if self.uses_discriminator and self.adversarial.adaptive_scale > 0 and not has_image_loss:
             raise ValueError(
-                "adversarial.adaptive_scale weighs against losses.pixel and losses.perceptual, which are both 0; "
+                "adversarial.adaptive_scale weighs against losses.pixel, perceptual and identity, which are all 0; "
                 "set it to 0 too, or give one of them a weight"
             )
         ends = [phase.until for phase in self.mixture]
@@ -230,6 +253,12 @@ class StageSection:
             raise ValueError(f"train: {', '.join(sorted(new))} must learn where starts_from is teacher, which has none")
         if self.kind == "codes" and any(entry.fidelity is not None for phase in self.mixture for entry in phase.cycle):
             raise ValueError("mixture: fidelity must be null for kind codes, which makes no pictures")
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether stage I's codes of clean faces are part of its losses, or its network of the start."""
+        learns_codes = self.losses.features > 0 or self.losses.codes > 0
+        return self.kind != "autoencoder" and (self.starts_from == "teacher" or learns_codes)
 
     @property
     def uses_discriminator(self) -> bool:

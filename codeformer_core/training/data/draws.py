@@ -14,7 +14,7 @@ import torch
 
 from ..degradation import Degradation
 
-_EPOCH, _DRAW = b"epoch", b"draw"
+_EPOCH, _DRAW, _STEP = b"epoch", b"draw", b"step"
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,11 @@ class Order:
 def generator_of(seed: int, number: int) -> torch.Generator:
     """The source of all that is random about draw `number`: its flip first, then its degradation."""
     return torch.Generator().manual_seed(_hash(_DRAW, seed, number) >> 1)
+
+
+def share_of(seed: int, step: int) -> float:
+    """Evenly from 0 to below 1: what is random about a whole step."""
+    return _hash(_STEP, seed, step) / 2**64
 
 
 def positions_of(batch_size: int, accumulate: int, place: Place, micro_step: int) -> range:

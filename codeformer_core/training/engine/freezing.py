@@ -16,7 +16,11 @@ MODULES = {
     "transformer": ("token_in", "position", "layers"),
     "head": ("norm_out", "code_head"),
     "fusion": ("fusions",),
+    "pixel_path": ("pixel_path",),
 }
+
+# A gate of sigmoid(-1) = 0.27: open enough for a gradient, shut enough to let little damage through.
+GATE_BIAS = -1.0
 
 
 def freeze_all_but(network: VQAutoencoder, parts: tuple[str, ...]) -> None:
@@ -24,7 +28,7 @@ def freeze_all_but(network: VQAutoencoder, parts: tuple[str, ...]) -> None:
     network.requires_grad_(False)
     for part in parts:
         for name in MODULES[part]:
-            if not hasattr(network, name):
+            if getattr(network, name, None) is None:
                 raise ValueError(f"train: a {type(network).__name__} has no {part}; leave it out for this stage")
             getattr(network, name).requires_grad_(True)
 
@@ -35,7 +39,7 @@ def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
 
 def initialise(network: VQAutoencoder, seed: int) -> None:
     """Weights before training: torch's own for all layers; the codebook uniform in +-1/K; the position embedding 0, and
-    the fusion's last convolutions, so that it begins by changing nothing.
+    the fusion's last convolutions, so that it begins by changing nothing; the pixel path's gates nearly shut.
 
     Drawn after seeding, so that every process begins with the same.
     """
@@ -51,3 +55,6 @@ def initialise(network: VQAutoencoder, seed: int) -> None:
             for layer in (fusion.scale_out, fusion.shift_out):  # pyright: ignore[reportAttributeAccessIssue]
                 nn.init.zeros_(layer.weight)  # pyright: ignore[reportArgumentType]
                 nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
+        if network.pixel_path is not None:
+            nn.init.zeros_(network.pixel_path.gate_out.weight)
+            nn.init.constant_(network.pixel_path.gate_out.bias, GATE_BIAS)

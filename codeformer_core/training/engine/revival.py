@@ -36,6 +36,7 @@ class CodeRevival:
         if not self.every or step >= self.until:
             return None
         for output in outputs:
+            assert output.codes_BT is not None  # stage I's own
             self.uses_K += self.processes.sum(count_codes(output.codes_BT, len(codebook)))
         if (step + 1) % self.every:
             return None

@@ -153,6 +153,8 @@ class Trainer:
         rate = rate_at(step, self.section.learning_rate, self.section.schedule, self.section.iterations)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        if self.section.clip > 0:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.section.clip, norm)
         self.optimizer.step()
         self.log.add({"learning_rate": torch.tensor(rate), "loss": total, "gradient": norm})
         if self.adversary is not None and self.adversary.is_on(step) and pairs:
@@ -197,7 +199,7 @@ class Trainer:
             loss = loss + added
             self.log.add(shown)
         self.log.add(output.terms)
-        if self.revival is None:
+        if self.revival is None and output.codes_BT is not None:
             self.log.add({"code_accuracy": code_accuracy(output.predicted_BT, output.codes_BT)})
         self.log.count(count_codes(output.predicted_BT, self.stage.network.config.codebook_size))
         return loss

@@ -71,26 +71,25 @@ def validate(
     device: torch.device,
     batch_size: int,
 ) -> dict[str, float]:
-    """PSNR in dB, code accuracy, codebook use. fuses: also at fidelities above 0. adain: as at inference."""
+    """PSNR in dB, code accuracy where there is a teacher, codebook use. fuses: also at fidelities above 0. adain: as at
+    inference."""
     if not isinstance(network, CodeFormer):
         return _validate_autoencoder(network, examples, device, batch_size)
-    assert teacher is not None
     values: dict[str, list[Tensor]] = {}
     for name, degraded_N3HW in examples.degraded.items():
         for clean_B3HW, degraded_B3HW in _batches(device, batch_size, examples.clean_N3HW, degraded_N3HW):
-            latent_BDHW, _ = network.encode_with_taps(degraded_B3HW, fidelity=0)
-            codes_BT = teacher.codes(clean_B3HW)
-            _add(values, f"{name}/code_accuracy", code_accuracy(network.predict_codes(latent_BDHW), codes_BT), codes_BT)
-            _add(
-                values,
-                f"{name}/nearest_accuracy",
-                code_accuracy(network.nearest_codes(latent_BDHW), codes_BT),
-                codes_BT,
-            )
-            _add(values, f"{name}/psnr_degraded", psnr(degraded_B3HW, clean_B3HW).mean(), codes_BT)
+            if teacher is not None:
+                latent_BDHW, _ = network.encode_with_taps(degraded_B3HW, fidelity=0)
+                codes_BT = teacher.codes(clean_B3HW)
+                for key, found_BT in (
+                    ("code_accuracy", network.predict_codes(latent_BDHW)),
+                    ("nearest_accuracy", network.nearest_codes(latent_BDHW)),
+                ):
+                    _add(values, f"{name}/{key}", code_accuracy(found_BT, codes_BT), clean_B3HW)
+            _add(values, f"{name}/psnr_degraded", psnr(degraded_B3HW, clean_B3HW).mean(), clean_B3HW)
             for fidelity in FIDELITIES if fuses else FIDELITIES[:1]:
                 restored_B3HW = network.restore(degraded_B3HW, fidelity, adain)
-                _add(values, f"{name}/psnr_w{fidelity:g}", psnr(restored_B3HW, clean_B3HW).mean(), codes_BT)
+                _add(values, f"{name}/psnr_w{fidelity:g}", psnr(restored_B3HW, clean_B3HW).mean(), clean_B3HW)
     return _means(values)
 
 
@@ -123,14 +122,11 @@ def show(
     if not isinstance(network, CodeFormer):
         yield "faces", picture_grid({"clean": clean_B3HW, "reconstruction": network.reconstruct(clean_B3HW)})
         return
-    assert teacher is not None
     for name, degraded_N3HW in examples.degraded.items():
         degraded_B3HW = from_levels(degraded_N3HW[:rows].to(device))
-        columns = {
-            "clean": clean_B3HW,
-            f"degraded: {name}": degraded_B3HW,
-            "reconstruction": teacher.network.reconstruct(clean_B3HW),
-        }
+        columns = {"clean": clean_B3HW, f"degraded: {name}": degraded_B3HW}
+        if teacher is not None:
+            columns["reconstruction"] = teacher.network.reconstruct(clean_B3HW)
         for fidelity in FIDELITIES if fuses else FIDELITIES[:1]:
             columns[f"w = {fidelity:g}"] = network.restore(degraded_B3HW, fidelity, adain)
         yield name, picture_grid(columns)

@@ -6,20 +6,19 @@ Shape legend: B faces, H W their side, T tokens, D channels of a code.
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from ...networks.vqgan import VQAutoencoder
 from ..losses.codes import codebook_loss, straight_through
-from ..losses.perceptual import Perceptual
+from ..losses.image import ImageLosses
 from .stage import Faces, Output, Stage
 
 
 class AutoencoderStage(Stage):
-    def __init__(self, network: VQAutoencoder, perceptual: Perceptual, beta: float) -> None:
+    def __init__(self, network: VQAutoencoder, losses: ImageLosses, beta: float) -> None:
         super().__init__()
         self.network = network
         self.teacher = None
-        self.perceptual = perceptual
+        self.losses = losses
         self.beta = beta
 
     def forward(self, faces: Faces) -> Output:
@@ -28,8 +27,7 @@ class AutoencoderStage(Stage):
         quantised_BDHW = self.network.look_up(codes_BT)
         made_B3HW = self.network.generator(straight_through(latent_BDHW.float(), quantised_BDHW))
         terms = {
-            "pixel": F.l1_loss(made_B3HW.float(), faces.clean_B3HW),
-            "perceptual": self.perceptual.measure(made_B3HW, faces.clean_B3HW),
+            **self.losses.terms(made_B3HW, faces.clean_B3HW),
             "codebook": codebook_loss(latent_BDHW, quantised_BDHW, self.beta),
         }
         return Output(terms, made_B3HW, codes_BT, codes_BT, latent_BDHW.detach())

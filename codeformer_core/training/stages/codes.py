@@ -16,9 +16,8 @@ from .stage import Faces, Output, Stage, Teacher
 
 class CodesStage(Stage):
     network: CodeFormer
-    teacher: Teacher
 
-    def __init__(self, network: CodeFormer, teacher: Teacher) -> None:
+    def __init__(self, network: CodeFormer, teacher: Teacher | None) -> None:
         super().__init__()
         self.network = network
         self.teacher = teacher
@@ -30,6 +29,7 @@ class CodesStage(Stage):
 
     def compare(self, faces: Faces, latent_BDHW: Tensor) -> Output:
         """The two losses of this stage; stage III has them too."""
+        assert self.teacher is not None
         codes_BT = self.teacher.codes(faces.clean_B3HW) if faces.codes_BT is None else faces.codes_BT
         logits_BTK = self.network.predict_logits(latent_BDHW)
         terms = {

@@ -1,43 +1,55 @@
-"""Stage III: the controllable fusion learns to bring the input's own features back, while stage II's losses go on.
+"""Stage III: the controllable fusion, and the pixel path where there is one, learn to bring the input's own features
+back, while stage II's losses continue.
 
-Codes and taps are cut off from the image losses, which therefore reach the fusion blocks only. Inpainting is this
-stage with another degradation and other parts trained.
+Codes and skip features are cut off from the image losses, which therefore reach the fusion blocks and the pixel path
+only. Inpainting is this stage with another degradation and other parts trained.
 Shape legend: B faces, H W their side, T tokens, D channels of a code.
 """
 
 from __future__ import annotations
 
-import dataclasses
-
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...networks.codeformer import CodeFormer
-from ..losses.perceptual import Perceptual
+from ...networks.codeformer import CodeFormer, match_statistics
+from ..losses.image import ImageLosses
 from .codes import CodesStage
 from .stage import Faces, Output, Teacher
 
 
 class FusionStage(CodesStage):
-    def __init__(self, network: CodeFormer, teacher: Teacher, perceptual: Perceptual) -> None:
+    """teacher None: no code losses, the codes stay as they are. adain: as restoring does it."""
+
+    teacher: Teacher | None
+
+    def __init__(self, network: CodeFormer, teacher: Teacher | None, losses: ImageLosses, adain: bool) -> None:
         super().__init__(network, teacher)
-        self.perceptual = perceptual
+        self.losses = losses
+        self.adain = adain
 
     def forward(self, faces: Faces) -> Output:
         assert faces.degraded_B3HW is not None
-        latent_BDHW, taps = self.network.encode_with_taps(faces.degraded_B3HW, faces.fidelity or 0)
-        output = self.compare(faces, latent_BDHW)
-        if faces.fidelity is None:
-            return output
-        quantised_BDHW = self.network.look_up(output.predicted_BT).detach()
+        fidelity = faces.fidelity
+        latent_BDHW, taps = self.network.encode_with_taps(faces.degraded_B3HW, fidelity or 0)
+        terms: dict[str, Tensor] = {}
+        codes_BT: Tensor | None = None
+        if self.teacher is not None:
+            coded = self.compare(faces, latent_BDHW)
+            predicted_BT, codes_BT, terms = coded.predicted_BT, coded.codes_BT, coded.terms
+        else:
+            predicted_BT = self.network.predict_codes(latent_BDHW)
+        latent_BDHW = latent_BDHW.detach()
+        if fidelity is None:
+            return Output(terms, None, predicted_BT, codes_BT, latent_BDHW)
+        quantised_BDHW = self.network.look_up(predicted_BT).detach()
+        if self.adain:
+            quantised_BDHW = match_statistics(quantised_BDHW.float(), latent_BDHW.float())
         detached = {size: features_BCHW.detach() for size, features_BCHW in taps.items()}
-        made_B3HW = self.network.generate(quantised_BDHW, detached, faces.fidelity)
-        terms = {
-            **output.terms,
-            "pixel": F.l1_loss(made_B3HW.float(), faces.clean_B3HW),
-            "perceptual": self.perceptual.measure(made_B3HW, faces.clean_B3HW),
-        }
-        return dataclasses.replace(output, terms=terms, made_B3HW=made_B3HW)
+        generated = self.network.generate(quantised_BDHW, detached, fidelity, faces.degraded_B3HW)
+        terms = terms | self.losses.terms(generated.output_B3HW, faces.clean_B3HW)
+        if self.network.pixel_path is not None:
+            terms["pixel_before_path"] = F.l1_loss(generated.made_B3HW.float(), faces.clean_B3HW)
+        return Output(terms, generated.output_B3HW, predicted_BT, codes_BT, latent_BDHW)
 
     @property
     def last_layer(self) -> Tensor:

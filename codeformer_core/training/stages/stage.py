@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...networks.vqgan import VQAutoencoder
 
 # The losses of pictures; the adversarial one is weighed against their sum.
-IMAGE_TERMS = ("pixel", "perceptual")
+IMAGE_TERMS = ("pixel", "perceptual", "identity", "pixel_before_path")
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,13 @@ class Faces:
 @dataclass(frozen=True)
 class Output:
     """terms: losses by the names of `LossWeights`, not yet weighed. made_B3HW: the picture, where one was made.
-    predicted_BT: the codes used; codes_BT: the right ones (the same thing for the autoencoder)."""
+    predicted_BT: the codes used; codes_BT: the right ones (the same thing for the autoencoder; None: nobody asked for
+    them)."""
 
     terms: dict[str, Tensor]
     made_B3HW: Tensor | None
     predicted_BT: Tensor
-    codes_BT: Tensor
+    codes_BT: Tensor | None
     latent_BDHW: Tensor
 
 

@@ -20,8 +20,8 @@ def parameters(network: torch.nn.Module) -> float:
     return sum(parameter.numel() for parameter in network.parameters()) / 1e6
 
 
-def test_there_are_the_five_presets():
-    assert PRESETS == ("paper", "published", "small", "smoke", "starter")
+def test_there_are_the_six_presets():
+    assert PRESETS == ("paper", "published", "refine", "small", "smoke", "starter")
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -12,7 +12,8 @@ from codeformer_core.training.engine.adversary import Adversary
 from codeformer_core.training.engine.freezing import MODULES, freeze_all_but, initialise
 from codeformer_core.training.engine.processes import Processes
 from codeformer_core.training.engine.revival import CodeRevival
-from codeformer_core.training.losses.perceptual import choose_perceptual
+from codeformer_core.training.losses.image import ImageLosses
+from codeformer_core.training.losses.perceptual import gradient_loss
 from codeformer_core.training.networks import read_network
 from codeformer_core.training.stages.autoencoder import AutoencoderStage
 from codeformer_core.training.stages.codes import CodesStage
@@ -20,19 +21,20 @@ from codeformer_core.training.stages.fusion import FusionStage
 from codeformer_core.training.stages.stage import Faces, Output, Teacher
 
 ALONE = Processes(0, 1, torch.device("cpu"))
-PERCEPTUAL = choose_perceptual(None, torch.device("cpu"))
+LOSSES = ImageLosses(gradient_loss, None)
 
 
 @pytest.fixture
 def networks(tiny):
     """A CodeFormer whose every part does something, and its teacher."""
-    sizes = tiny().network
+    sizes = tiny("network.fuse_sizes=[8, 32]", "network.pixel_path={sigmas: [1, 2], width: 4}").network
     teacher = VQAutoencoder(sizes.autoencoder())
     initialise(teacher, 0)
     torch.nn.init.normal_(teacher.codebook.weight)
     network = CodeFormer(sizes.codeformer())
     initialise(network, 1)
     network.load_state_dict(teacher.state_dict(), strict=False)
+    torch.nn.init.normal_(network.pixel_path.gate_out.weight)
     return network, Teacher(teacher)
 
 
@@ -54,7 +56,7 @@ def parts_with_gradients(network) -> set[str]:
 
 def test_stage1_reaches_everything(networks, faces):
     network = networks[1].network.requires_grad_(True)
-    output = AutoencoderStage(network, PERCEPTUAL, 0.25)(faces())
+    output = AutoencoderStage(network, LOSSES, 0.25)(faces())
     output.terms["pixel"].backward(retain_graph=True)
     # Straight through: the picture's loss reaches the encoder, but not the codebook.
     assert parts_with_gradients(network) == {"encoder", "generator"}
@@ -93,24 +95,31 @@ def test_stage2_features_train_the_encoder_and_codes_the_transformer(networks, f
     assert parts_with_gradients(network) == {"encoder", *MODULES["transformer"], *MODULES["head"]}
 
 
-@pytest.mark.parametrize("term", ["pixel", "perceptual"])
-def test_image_losses_of_stage3_reach_only_the_fusion_blocks(networks, faces, term):
+@pytest.mark.parametrize(
+    ("term", "reached"),
+    [
+        ("pixel", {"fusions", "pixel_path"}),
+        ("perceptual", {"fusions", "pixel_path"}),
+        ("pixel_before_path", {"fusions"}),
+    ],
+)
+def test_image_losses_of_stage3_reach_only_fusion_and_pixel_path(networks, faces, term, reached):
     network, teacher = networks
     # Everything may learn here, so that whatever is reached shows.
     network.requires_grad_(True)
-    stage = FusionStage(network, teacher, PERCEPTUAL)
+    stage = FusionStage(network, teacher, LOSSES, adain=False)
     output = stage(faces(fidelity=1.0))
     output.terms[term].backward(retain_graph=True)
-    assert parts_with_gradients(network) - {"generator"} == {"fusions"}
+    assert parts_with_gradients(network) - {"generator"} == reached
     network.zero_grad()
     (output.terms["features"] + output.terms["codes"]).backward()
-    assert "fusions" not in parts_with_gradients(network)
+    assert parts_with_gradients(network).isdisjoint({"fusions", "pixel_path"})
 
 
 def test_the_adversarial_loss_of_stage3_reaches_only_the_fusion_blocks(networks, faces):
     network, teacher = networks
-    freeze_all_but(network, ("encoder", "transformer", "head", "fusion"))
-    stage = FusionStage(network, teacher, PERCEPTUAL)
+    freeze_all_but(network, ("encoder", "transformer", "head", "fusion", "pixel_path"))
+    stage = FusionStage(network, teacher, LOSSES, adain=False)
     discriminator = Discriminator(DiscriminatorConfig(8, 2, "group"))
     config = tiny_adversarial(scale=0.1)
     adversary = Adversary(discriminator, config, (0.9, 0.99), ALONE, matches_features=True)
@@ -118,17 +127,17 @@ def test_the_adversarial_loss_of_stage3_reaches_only_the_fusion_blocks(networks,
     assert output.made_B3HW is not None
     added, shown = adversary.terms(output.made_B3HW, faces().clean_B3HW, output.terms["pixel"], 1.0, stage.last_layer)
     added.backward()
-    assert parts_with_gradients(network) == {"fusions"}
+    assert parts_with_gradients(network) == {"fusions", "pixel_path"}
     assert all(parameter.grad is None for parameter in discriminator.parameters())
     assert 0 <= float(shown["adversarial_weight"]) <= 0.1 + 1e-6
-    largest = network.fusions["16"]
+    largest = network.fusions["32"]
     assert stage.last_layer is largest.shift_out.weight
 
 
 def test_the_adaptive_weight_is_the_ratio_of_gradients_at_the_last_layer(networks, faces):
     network, teacher = networks
     freeze_all_but(network, ("fusion",))
-    stage = FusionStage(network, teacher, PERCEPTUAL)
+    stage = FusionStage(network, teacher, LOSSES, adain=False)
     discriminator = Discriminator(DiscriminatorConfig(8, 2, "group"))
     adversary = Adversary(discriminator, tiny_adversarial(scale=0.1), (0.9, 0.99), ALONE, matches_features=False)
     output = stage(faces(fidelity=1.0))
@@ -142,14 +151,17 @@ def test_the_adaptive_weight_is_the_ratio_of_gradients_at_the_last_layer(network
 
 
 def test_codes_only_makes_no_picture(networks, faces):
-    output = FusionStage(*networks, PERCEPTUAL)(faces(fidelity=None))
+    output = FusionStage(*networks, LOSSES, adain=False)(faces(fidelity=None))
     assert output.made_B3HW is None and set(output.terms) == {"features", "codes"}
 
 
-def test_stage3_makes_what_the_network_restores(networks, faces):
+@pytest.mark.parametrize("adain", [False, True])
+@pytest.mark.parametrize("taught", [False, True])
+def test_stage3_makes_what_the_network_restores(networks, faces, adain, taught):
     network, teacher = networks
-    output = FusionStage(network, teacher, PERCEPTUAL)(faces(fidelity=1.0))
-    restored = network.restore(faces().degraded_B3HW, 1.0, adain=False)
+    output = FusionStage(network, teacher if taught else None, LOSSES, adain)(faces(fidelity=0.7))
+    restored = network.restore(faces().degraded_B3HW, 0.7, adain)
+    assert (output.codes_BT is not None) == taught == ("codes" in output.terms)
     torch.testing.assert_close(output.made_B3HW, restored, rtol=0, atol=1e-5)
 
 

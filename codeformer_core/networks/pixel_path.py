@@ -1,0 +1,96 @@
+"""The pixel path: frequency bands of the input, let through to the output by a learned gate.
+
+Not part of the published CodeFormer, which makes every output pixel from codes and fused features. A small network
+can't paint a sharp photo's own detail; with this path it needn't.
+Shape legend: B faces, C channels, H W height and width, N frequency bands.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .blocks import Operations
+
+# A Gaussian's weights beyond so many sigmas are left out.
+_REACH_IN_SIGMAS = 3
+
+
+@dataclass(frozen=True)
+class PixelPathConfig:
+    """sigmas: pixels, ascending; Gaussians that cut the difference into len + 1 bands, finest first. width: channels
+    of the gate's hidden layers."""
+
+    sigmas: tuple[float, ...]
+    width: int
+
+    def __post_init__(self) -> None:
+        ascends = all(low < high for low, high in zip(self.sigmas, self.sigmas[1:], strict=False))
+        if not self.sigmas or self.sigmas[0] <= 0 or not ascends:
+            raise ValueError(f"pixel_path: sigmas must be above 0 and ascend, got {list(self.sigmas)}")
+        if self.width < 1:
+            raise ValueError(f"pixel_path: width must be at least 1, got {self.width}")
+
+    @property
+    def bands(self) -> int:
+        return len(self.sigmas) + 1
+
+
+class PixelPath(nn.Module):
+    """made + fidelity * sum over bands of gate * band(input - made); gates lie between 0 and 1.
+
+    A gate of 0 leaves what the network made, 1 takes the input's own band. The gate sees the finest features, the
+    input and what was made.
+    """
+
+    def __init__(
+        self, config: PixelPathConfig, feature_channels: int, *, device, dtype, operations: Operations
+    ) -> None:
+        super().__init__()
+        options = {"device": device, "dtype": dtype}
+        self.config = config
+        self.gate_in = operations.Conv2d(feature_channels + 6, config.width, 3, padding=1, **options)
+        # Dilated: telling grain from skin takes more than a few pixels.
+        self.gate_middle = operations.Conv2d(config.width, config.width, 3, padding=3, dilation=3, **options)
+        self.gate_out = operations.Conv2d(config.width, config.bands, 3, padding=1, **options)
+
+    def forward(self, features_BCHW: Tensor, input_B3HW: Tensor, made_B3HW: Tensor, fidelity: float) -> Tensor:
+        gates_BNHW = self.gates(features_BCHW, input_B3HW, made_B3HW)
+        bands = split_bands(input_B3HW.float() - made_B3HW.float(), self.config.sigmas)
+        added_B3HW = sum(gates_BNHW[:, band : band + 1].float() * bands[band] for band in range(len(bands)))
+        return (made_B3HW.float() + fidelity * added_B3HW).to(made_B3HW.dtype)
+
+    def gates(self, features_BCHW: Tensor, input_B3HW: Tensor, made_B3HW: Tensor) -> Tensor:
+        """-> gates_BNHW in [0, 1], the finest band first."""
+        seen_BCHW = torch.cat((features_BCHW, input_B3HW.to(features_BCHW), made_B3HW.to(features_BCHW)), dim=1)
+        hidden_BCHW = F.silu(self.gate_in(seen_BCHW))
+        return torch.sigmoid(self.gate_out(F.silu(self.gate_middle(hidden_BCHW))))
+
+
+def split_bands(picture_BCHW: Tensor, sigmas: tuple[float, ...]) -> list[Tensor]:
+    """-> len(sigmas) + 1 pictures, finest first, whose sum is `picture_BCHW`."""
+    bands: list[Tensor] = []
+    for sigma in sigmas:
+        smooth_BCHW = gaussian_blur(picture_BCHW, sigma)
+        bands.append(picture_BCHW - smooth_BCHW)
+        picture_BCHW = smooth_BCHW
+    return [*bands, picture_BCHW]
+
+
+def gaussian_blur(picture_BCHW: Tensor, sigma: float) -> Tensor:
+    """float32 in and out, the border repeated. Never under autocast, whose depthwise convolutions take minutes on a
+    CPU."""
+    batch, channels, height, width = picture_BCHW.shape
+    reach = max(1, math.ceil(_REACH_IN_SIGMAS * sigma))
+    places_K = torch.arange(-reach, reach + 1, device=picture_BCHW.device, dtype=torch.float32)
+    weights_K = torch.exp(-0.5 * (places_K / sigma) ** 2)
+    weights_K = weights_K / weights_K.sum()
+    with torch.autocast(picture_BCHW.device.type, enabled=False):
+        planes = picture_BCHW.float().reshape(batch * channels, 1, height, width)
+        planes = F.conv2d(F.pad(planes, (reach, reach, 0, 0), mode="replicate"), weights_K.view(1, 1, 1, -1))
+        planes = F.conv2d(F.pad(planes, (0, 0, reach, reach), mode="replicate"), weights_K.view(1, 1, -1, 1))
+    return planes.reshape(batch, channels, height, width)
