@@ -116,7 +116,13 @@ ALLOWED = {
         f"{CORE}.pictures",
     ],
     f"{CORE}.training.degradation": [f"{CORE}.training.degradation"],
-    f"{CORE}.training.metrics": [f"{CORE}.training.metrics", f"{CORE}.weights", f"{CORE}.faces", f"{CORE}.images"],
+    f"{CORE}.training.metrics": [
+        f"{CORE}.training.metrics",
+        f"{CORE}.networks",
+        f"{CORE}.weights",
+        f"{CORE}.faces",
+        f"{CORE}.images",
+    ],
     f"{CORE}.training.data": [
         f"{CORE}.training.data",
         f"{CORE}.training.degradation",
@@ -124,7 +130,11 @@ ALLOWED = {
         f"{CORE}.memory",
         f"{CORE}.weights.lock",
     ],
-    f"{CORE}.training.losses": [f"{CORE}.training.losses", f"{CORE}.training.metrics"],
+    f"{CORE}.training.losses": [
+        f"{CORE}.training.losses",
+        f"{CORE}.training.metrics",
+        f"{CORE}.weights",
+    ],
     f"{CORE}.restore": [
         f"{CORE}.faces",
         f"{CORE}.images",
