@@ -71,7 +71,8 @@ def warnings_of(caplog) -> list[str]:
         SAID,
         Said("vqgan", "autoencoder", 256),
         Said(),
-        Said("codeformer", "inpainting", 512, 8, {"stage": "III", "Gesichter": 'schöne 😀 " \\ \n'}),
+        Said("codeformer", "restoration", 512, 8, pixel_path=(1.5, 5.0)),
+        Said("codeformer", "inpainting", 512, 8, trained={"stage": "III", "Gesichter": 'schöne 😀 " \\ \n'}),
     ],
 )
 def test_what_is_written_is_read(write, said):

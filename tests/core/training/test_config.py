@@ -154,7 +154,7 @@ def test_a_file_begins_from_a_preset_and_changes_what_it_names(tmp_path):
         ("stages.stage1.train=[]", ["train", "encoder, codebook, generator"]),
         ("stages.stage1.task=restoration", ["stage1", "restoration", "autoencoder"]),
         ("stages.stage1.losses.pixel=-1", ["pixel", "0 or more"]),
-        ("stages.stage1.losses={pixel: 0, perceptual: 0}", ["adaptive_scale", "losses.pixel", "both 0"]),
+        ("stages.stage1.losses={pixel: 0, perceptual: 0}", ["adaptive_scale", "losses.pixel", "all 0"]),
         ("stages.stage1.schedule.final=1", ["schedule.final", "learning_rate"]),
         ("stages.stage2.train=[encoder, transformer, head, fusion]", ["stage2", "train", "fusion"]),
         ("stages.stage2.starts_from=nothing", ["starts_from", "nothing"]),
