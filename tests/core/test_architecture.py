@@ -96,7 +96,14 @@ ALLOWED = {
     f"{CORE}.networks": [f"{CORE}.networks"],
     f"{CORE}.weights": [f"{CORE}.weights", f"{CORE}.networks", f"{CORE}.atomic"],
     f"{CORE}.atomic": [],
-    f"{CORE}.faces": [f"{CORE}.faces", f"{CORE}.images", f"{CORE}.memory"],
+    f"{CORE}.faces": [
+        f"{CORE}.faces",
+        f"{CORE}.images",
+        f"{CORE}.memory",
+        # identity.py alone
+        f"{CORE}.networks.face_recognition",
+        f"{CORE}.weights.face_recognition",
+    ],
     f"{CORE}.images": [],
     f"{CORE}.memory": [],
     f"{CORE}.pictures": [f"{CORE}.pictures"],
@@ -134,6 +141,7 @@ ALLOWED = {
         f"{CORE}.training.losses",
         f"{CORE}.training.metrics",
         f"{CORE}.weights",
+        f"{CORE}.faces.identity",
     ],
     f"{CORE}.restore": [
         f"{CORE}.faces",
