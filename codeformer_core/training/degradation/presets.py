@@ -117,7 +117,7 @@ _PHOTO = Degradation(
         brightness=(0.85, 1.15),
         contrast=(0.75, 1.1),
         saturation=(0.7, 1.1),
-        hue=0.01,
+        hue=0,
         jitter_share=0.2,
         gray_share=0,
     ),
