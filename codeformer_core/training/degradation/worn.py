@@ -41,7 +41,7 @@ def wear(levels_B3HW: Tensor, drawn: Sequence[Drawn]) -> Tensor:
         ("scan_sigma", _blurred),
     )
     for name, step in steps:
-        numbers = [getattr(each, name) for each in drawn]
+        numbers = _numbers(drawn, name)
         worn = [place for place, each in enumerate(numbers) if each]
         if len(worn) == len(drawn):
             levels_B3HW = step(levels_B3HW, numbers)
@@ -50,6 +50,10 @@ def wear(levels_B3HW: Tensor, drawn: Sequence[Drawn]) -> Tensor:
             changed = step(levels_B3HW[index], [numbers[place] for place in worn])
             levels_B3HW = levels_B3HW.index_copy(0, index, changed)
     return levels_B3HW
+
+
+def _numbers(drawn: Sequence[Drawn], name: str) -> list[Any]:
+    return [getattr(each, name) for each in drawn]
 
 
 def _with_grain(levels_B3HW: Tensor, grains: list[DrawnGrain]) -> Tensor:
