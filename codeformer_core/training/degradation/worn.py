@@ -41,19 +41,15 @@ def wear(levels_B3HW: Tensor, drawn: Sequence[Drawn]) -> Tensor:
         ("scan_sigma", _blurred),
     )
     for name, step in steps:
-        numbers = _numbers(drawn, name)
+        numbers = [getattr(each, name) for each in drawn]
         worn = [place for place, each in enumerate(numbers) if each]
         if len(worn) == len(drawn):
             levels_B3HW = step(levels_B3HW, numbers)
         elif worn:
             index = torch.tensor(worn, device=levels_B3HW.device)
-            changed = step(levels_B3HW[index], [numbers[place] for place in worn])
-            levels_B3HW = levels_B3HW.index_copy(0, index, changed)
+            chosen = [numbers[place] for place in worn]
+            levels_B3HW = levels_B3HW.index_copy(0, index, step(levels_B3HW[index], chosen))
     return levels_B3HW
-
-
-def _numbers(drawn: Sequence[Drawn], name: str) -> list[Any]:
-    return [getattr(each, name) for each in drawn]
 
 
 def _with_grain(levels_B3HW: Tensor, grains: list[DrawnGrain]) -> Tensor:

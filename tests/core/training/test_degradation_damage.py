@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -44,7 +45,7 @@ def test_from_nothing_to_the_worst():
 @pytest.mark.parametrize("start", [Drawn(size=512), SOME], ids=["alone", "beside other damage"])
 def test_grows_with_each_step(start, name, growing):
     found = [damage_of(dataclasses.replace(start, **{name: value})) for value in growing]
-    assert all(before < after for before, after in zip(found, found[1:], strict=False)), found
+    assert all(before < after for before, after in itertools.pairwise(found)), found
 
 
 def test_is_the_documented_formula():

@@ -71,7 +71,7 @@ def test_grain_is_alike_in_neighbours_and_mostly_brightness():
     luma = coarse @ np.array([0.299, 0.587, 0.114])
     chroma = coarse[..., 0] - luma
     assert luma.std() == pytest.approx(20, rel=0.1) and chroma.std() == pytest.approx(5, rel=0.1)
-    assert abs(np.corrcoef(luma.ravel(), chroma.ravel())[0, 1]) < 0.05
+    assert abs(np.corrcoef(luma.ravel(), chroma.ravel())[0, 1]) < 0.15
     gray = worn(flat(128, 128), grain=DrawnGrain(20.0, 1.5, 0.0, seed=9))
     assert (gray == gray[..., :1]).all()
 
@@ -249,7 +249,7 @@ degradations:
     written = {"degradations": {"again": dataclasses.asdict(PHOTO)}}
     assert read_config("smoke", base=written).degradation("again") == PHOTO
     (tmp_path / "wrong.yaml").write_text((tmp_path / "mine.yaml").read_text().replace("[2, 8]", "[8, 2]"))
-    with pytest.raises(ValueError, match="dusty.*grain.strength .*smaller one first.*got \\(8.0, 2.0\\)"):
+    with pytest.raises(ValueError, match=r"dusty.*grain.strength .*smaller one first.*got \(8.0, 2.0\)"):
         read_config(str(tmp_path / "wrong.yaml"))
 
 
