@@ -85,10 +85,13 @@ class ControllableFusion(nn.Module):
         self.scale_out = operations.Conv2d(channels, channels, 3, padding=1, **options)
         self.shift_out = operations.Conv2d(channels, channels, 3, padding=1, **options)
 
-    def forward(self, encoder_BCHW: Tensor, decoder_BCHW: Tensor, fidelity: float) -> Tensor:
+    def forward(self, encoder_BCHW: Tensor, decoder_BCHW: Tensor, fidelity: float | Tensor) -> Tensor:
+        """fidelity: a tensor of one number while training, since compiled code would be made anew for each float."""
         merged_BCHW = self.merge(torch.cat((encoder_BCHW, decoder_BCHW), dim=1))
         scale_BCHW, shift_BCHW = F.leaky_relu(self.scale_shift_in(merged_BCHW), 0.2).chunk(2, dim=1)
         residual_BCHW = torch.addcmul(self.shift_out(shift_BCHW), decoder_BCHW, self.scale_out(scale_BCHW))
+        if isinstance(fidelity, Tensor):
+            return torch.addcmul(decoder_BCHW, residual_BCHW, fidelity.to(residual_BCHW.dtype))
         return torch.add(decoder_BCHW, residual_BCHW, alpha=fidelity)
 
 
@@ -162,7 +165,7 @@ class CodeFormer(VQAutoencoder):
         return self.encoder(faces_B3HW.contiguous(memory_format=self.memory_format), taps_wanted)
 
     def generate(
-        self, quantised_BDHW: Tensor, taps: dict[int, Tensor], fidelity: float, faces_B3HW: Tensor
+        self, quantised_BDHW: Tensor, taps: dict[int, Tensor], fidelity: float | Tensor, faces_B3HW: Tensor
     ) -> Generated:
         """Looked-up codes -> a face, fused with the taps, which leave the dict as they are used, and with the input's
         own pixels where there is a pixel path. No fidelity, no fusion and no path."""

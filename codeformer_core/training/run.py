@@ -96,7 +96,7 @@ def _train(
     if section.losses.perceptual > 0:
         logger.info("perceptual loss: %s", perceptual.name)
     stage = build_stage(config, section, files, build_losses(section, perceptual, device)).to(device)
-    if device.type == "cpu":
+    if device.type == "cpu" and not config.engine.compile:
         stage.network.arrange(torch.contiguous_format)
     freeze_all_but(stage.network, section.train)
     codes_N2T = None

@@ -41,7 +41,7 @@ class DrawnGrain:
 
 @dataclass(frozen=True)
 class DrawnHalftone:
-    """screens: for red, green and blue two waves, of which the screen is the mean. strength: 0..1."""
+    """screens: one for all colours, or three for red, green and blue; each the mean of two waves. strength: 0..1."""
 
     screens: tuple[tuple[Wave, Wave], ...]
     strength: float
@@ -83,7 +83,7 @@ def draw_halftone(halftone: Halftone, size: int, dice: Dice) -> DrawnHalftone | 
     between_waves = 0.0 if dice.share() < halftone.lines else math.pi / 2
     if between_waves == 0:
         phases = phases[:1] * 2
-    turns = ROSETTE if dice.share() < halftone.rosette else (0.0,) * 3
+    turns = ROSETTE if dice.share() < halftone.rosette else (0.0,)
     screens = []
     for turn in turns:
         first, second = (

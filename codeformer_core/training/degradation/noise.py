@@ -56,10 +56,23 @@ def hashes_of(seed: int, count: int) -> np.ndarray:
 
 def hashes_batch(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
     """`hashes_of` each seed -> (B, count) int64 on the device."""
-    if device.type == "cpu":  # numpy wraps around in 32 bits, which takes a fraction of the time
+    if device.type == "cpu":  # numpy computes modulo 2^32, in a fifth of the time
         return torch.from_numpy(np.stack([hashes_of(seed, count) for seed in seeds]).astype(np.int64))
     keys_2B1 = torch.tensor([_keys(seed) for seed in seeds], device=device).T[..., None]
     return _hash(torch.arange(count, device=device), keys_2B1[0], keys_2B1[1])
+
+
+def bytes_batch(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
+    """The four bytes of `hashes_of` each seed -> (B, 4, count) uint8 on the device, the lowest byte first."""
+    if device.type == "cpu":
+        bytes_BN4 = np.stack([hashes_of(seed, count).astype("<u4").view(np.uint8).reshape(-1, 4) for seed in seeds])
+        return torch.from_numpy(bytes_BN4).transpose(1, 2)
+    return bytes_of(hashes_batch(seeds, count, device))
+
+
+def bytes_of(hashes_BN: Tensor) -> Tensor:
+    """int64 in 0..2^32-1 -> (B, 4, N) uint8, the lowest byte first."""
+    return torch.stack([(hashes_BN >> shift & 255).to(torch.uint8) for shift in (0, 8, 16, 24)], dim=1)
 
 
 def _keys(seed: int) -> tuple[int, int]:

@@ -81,6 +81,8 @@ class Trainer:
             torch._functorch.config.donated_buffer = False
             stage.network.encoder.compile()
             stage.network.generator.compile()
+            if getattr(stage.network, "pixel_path", None) is not None:
+                stage.network.pixel_path.compile()
         self.parallel = self._in_parallel()
         self.log = _Means(processes)
 

@@ -8,6 +8,7 @@ Shape legend: B faces, H W their side, T tokens, D channels of a code.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -45,7 +46,8 @@ class FusionStage(CodesStage):
         if self.adain:
             quantised_BDHW = match_statistics(quantised_BDHW.float(), latent_BDHW.float())
         detached = {size: features_BCHW.detach() for size, features_BCHW in taps.items()}
-        generated = self.network.generate(quantised_BDHW, detached, fidelity, faces.degraded_B3HW)
+        fidelity_1 = torch.full((), fidelity, device=latent_BDHW.device)
+        generated = self.network.generate(quantised_BDHW, detached, fidelity_1, faces.degraded_B3HW)
         terms = terms | self.losses.terms(generated.output_B3HW, faces.clean_B3HW)
         if self.network.pixel_path is not None:
             terms["pixel_before_path"] = F.l1_loss(generated.made_B3HW.float(), faces.clean_B3HW)
