@@ -7,7 +7,15 @@ from pathlib import PurePath
 from typing import Literal
 
 Task = Literal[
-    "restoration", "colorization", "inpainting", "autoencoder", "detection", "parsing", "alignment", "upscaling"
+    "restoration",
+    "colorization",
+    "inpainting",
+    "autoencoder",
+    "detection",
+    "parsing",
+    "alignment",
+    "upscaling",
+    "evaluation",
 ]
 
 

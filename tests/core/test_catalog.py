@@ -31,6 +31,7 @@ def test_catalog_has_what_the_pack_needs():
         "parsing",
         "alignment",
         "upscaling",
+        "evaluation",
     }
     names = [entry.name for entry in CATALOG]
     files = [file for entry in CATALOG for file in (entry.filename, *entry.aliases)]
@@ -91,7 +92,12 @@ def test_what_only_comes_by_hand_says_how():
 
 
 def test_what_comes_with_the_package():
-    assert {entry.name for entry in CATALOG if entry.bundled} == {"codeformer_starter", "starter_detector", "yunet"}
+    assert {entry.name for entry in CATALOG if entry.bundled} == {
+        "codeformer_starter",
+        "starter_detector",
+        "yunet",
+        "niqe",
+    }
     assert all(entry.licence == "Apache-2.0" for entry in CATALOG if entry.bundled)
     weights = {path.name for path in ASSETS_FOLDER.iterdir() if path.suffix != ".md"}
     assert weights <= {entry.filename for entry in CATALOG if entry.bundled}

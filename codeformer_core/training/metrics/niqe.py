@@ -17,9 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...weights.folders import ASSETS_FOLDER
 from ...weights.load import WeightsError
 from .kinds import Better, check_pair
 
+# BasicSR's, which comes with this package; see assets/README.md.
+PARAMETERS_FILE = ASSETS_FOLDER / "niqe_pris_params.npz"
 BLOCK = 96
 FEATURES = 36
 # Window of the local mean and deviation, and the constant that keeps flat places from dividing by zero (paper, eq. 1).
@@ -50,10 +53,10 @@ class PristineModel:
             raise ValueError("NIQE's pristine model holds values that are NaN or infinite")
 
 
-def read_pristine_model(path: str | os.PathLike[str]) -> PristineModel:
-    """The model in basicsr's niqe_pris_params.npz (mu_pris_param, cov_pris_param).
+def read_pristine_model(path: str | os.PathLike[str] = PARAMETERS_FILE) -> PristineModel:
+    """The model in a file like BasicSR's niqe_pris_params.npz (mu_pris_param, cov_pris_param).
 
-    Raises WeightsError naming the file.
+    path: .npz; default: the file that comes with this package. Raises WeightsError naming the file.
     """
     path = Path(path)
     keys = ("mu_pris_param", "cov_pris_param")
