@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from .brush import brush_mask
 from .cpu import degrade_on_cpu
+from .damage import damage_of
 from .device import degrade_batch
 from .draw import Drawn, draw
 from .presets import LEVELS, PRESETS, Brush, ColorJitter, Degradation
+from .wear import Fading, Grain, Halftone, Scan, Scratches
 
 __all__ = [
     "LEVELS",
@@ -15,7 +17,13 @@ __all__ = [
     "ColorJitter",
     "Degradation",
     "Drawn",
+    "Fading",
+    "Grain",
+    "Halftone",
+    "Scan",
+    "Scratches",
     "brush_mask",
+    "damage_of",
     "degrade_batch",
     "degrade_on_cpu",
     "draw",

@@ -23,6 +23,8 @@ def change_colors(levels_3HW: Tensor, colors: Colors) -> Tensor:
         shift_311 = torch.tensor(colors.shift_rgb, device=image_3HW.device)[:, None, None] / 255
         image_3HW = (image_3HW + shift_311).clamp(0, 1)
     for name, value in colors.adjustments:
+        if name == "hue" and value == 0:
+            continue  # changes nothing, and would take longer than all other steps together
         image_3HW = adjust[name](image_3HW, value)
     if colors.gray:
         image_3HW = functional.rgb_to_grayscale(image_3HW, num_output_channels=3)

@@ -10,6 +10,7 @@ from .color import change_colors
 from .draw import Drawn
 from .kernels import gaussian_kernels, kernel_side
 from .noise import normals
+from .worn import wear
 
 
 def degrade_on_cpu(clean_HW3: np.ndarray, drawn: Drawn, *, bicubic: bool = False) -> np.ndarray:
@@ -30,6 +31,9 @@ def degrade_on_cpu(clean_HW3: np.ndarray, drawn: Drawn, *, bicubic: bool = False
     if drawn.blur is not None:
         kernel_KK = gaussian_kernels([drawn.blur], kernel_side(drawn.size))[0]
         levels = cv2.filter2D(levels, -1, kernel_KK, borderType=cv2.BORDER_REFLECT_101)
+    if drawn.is_worn:
+        batch_13HW = torch.from_numpy(levels).permute(2, 0, 1)[None].contiguous()
+        levels = np.ascontiguousarray(wear(batch_13HW, [drawn])[0].permute(1, 2, 0).numpy())
     if drawn.low_size is not None:
         levels = _resized(levels, drawn.low_size, cv2.INTER_LINEAR)
     if drawn.noise_sigma is not None:

@@ -19,6 +19,7 @@ from .jpeg import jpeg_round_trip
 from .kernels import gaussian_kernels, kernel_side
 from .noise import normals_batch
 from .resize import resize_batch
+from .worn import wear
 
 MIDDLE = 127.5  # taken off before the Fourier transform, whose rounding grows with the numbers
 ANY_QUALITY = 100  # for faces without JPEG, whose result isn't used
@@ -61,6 +62,7 @@ def _degrade_group(levels: Tensor, drawn: Sequence[Drawn]) -> Tensor:
     if any(each.blur for each in drawn):
         kernels_BKK = gaussian_kernels([each.blur for each in drawn], kernel_side(levels.shape[-1]))
         levels = blur_batch(levels, torch.from_numpy(kernels_BKK).to(levels.device))
+    levels = wear(levels, drawn)
     low_sizes, sizes = [each.smallest for each in drawn], [each.size for each in drawn]
     if low_sizes != sizes:
         levels = resize_batch(levels, sizes, low_sizes)

@@ -7,12 +7,24 @@ from dataclasses import dataclass
 
 import torch
 
-from .presets import REFERENCE_SIZE, Brush, ColorJitter, Degradation
+from .dice import Dice
+from .draw_wear import (
+    DrawnFading,
+    DrawnGrain,
+    DrawnHalftone,
+    Mark,
+    draw_fading,
+    draw_grain,
+    draw_halftone,
+    draw_marks,
+)
+from .presets import Brush, ColorJitter, Degradation
+from .ranges import REFERENCE_SIZE
+from .wear import Scan
 
 # A stroke is a walk: each step turns by up to this angle and is this long (shares of the face's side).
 TURN = 0.75 * math.pi
 STEP_LENGTH = (0.05, 0.25)
-NOISE_SEEDS = 2**62
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,8 @@ class Drawn:
     """What happens to one face of `size` x `size` pixels; None where a step is left out.
 
     strokes: white, on the clean face. low_size: side after the downscale. noise_sigma: of 255; the noise itself comes
-    from `noise_seed` (see noise.py). jpeg_quality: 1..100.
+    from `noise_seed` (see noise.py). jpeg_quality: 1..100. marks: scratches and specks. scan_sigma: pixels, of a round
+    blur.
     """
 
     size: int
@@ -57,32 +70,21 @@ class Drawn:
     noise_seed: int = 0
     jpeg_quality: int | None = None
     colors: Colors | None = None
+    grain: DrawnGrain | None = None
+    halftone: DrawnHalftone | None = None
+    fading: DrawnFading | None = None
+    marks: tuple[Mark, ...] = ()
+    scan_sigma: float | None = None
+
+    @property
+    def is_worn(self) -> bool:
+        """Whether any of the steps of worn.py happens to the face."""
+        return bool(self.grain or self.halftone or self.fading or self.marks or self.scan_sigma)
 
     @property
     def smallest(self) -> int:
         """Side of the picture that gets noise and JPEG."""
         return self.size if self.low_size is None else self.low_size
-
-
-class _Dice:
-    """Numbers from a torch.Generator as plain Python values, in double precision."""
-
-    def __init__(self, generator: torch.Generator) -> None:
-        self.generator = generator
-
-    def share(self) -> float:
-        return float(torch.rand((), generator=self.generator, dtype=torch.float64))
-
-    def between(self, ends: tuple[float, float]) -> float:
-        low, high = ends
-        return low + (high - low) * self.share()
-
-    def whole(self, ends: tuple[int, int]) -> int:
-        low, high = ends
-        return int(torch.randint(low, high + 1, (), generator=self.generator))
-
-    def order(self, count: int) -> list[int]:
-        return torch.randperm(count, generator=self.generator).tolist()
 
 
 def draw(degradation: Degradation, size: int, generator: torch.Generator) -> Drawn:
@@ -92,15 +94,18 @@ def draw(degradation: Degradation, size: int, generator: torch.Generator) -> Dra
     """
     if size < 2:
         raise ValueError(f"a face must be at least 2 pixels wide to be degraded, got {size}")
-    dice = _Dice(generator)
+    dice = Dice(generator)
+    if degradation.clean_share is not None and dice.share() < degradation.clean_share:
+        return Drawn(size=size)
     strokes = () if degradation.brush is None else _draw_strokes(degradation.brush, size, dice)
     blur = None if degradation.blur_sigma is None else _draw_blur(degradation.blur_sigma, size, dice)
     low_size = None if degradation.downscale is None else max(1, int(size // dice.between(degradation.downscale)))
     noise_sigma, noise_seed = None, 0
     if degradation.noise is not None:
-        noise_sigma, noise_seed = dice.between(degradation.noise), dice.whole((0, NOISE_SEEDS - 1))
+        noise_sigma, noise_seed = dice.between(degradation.noise), dice.noise_seed()
     quality = None if degradation.jpeg_quality is None else dice.whole(degradation.jpeg_quality)
     colors = None if degradation.color is None else _draw_colors(degradation.color, dice)
+    # Drawn last, so that degradations without them draw the numbers they always drew.
     return Drawn(
         size=size,
         strokes=strokes,
@@ -110,10 +115,15 @@ def draw(degradation: Degradation, size: int, generator: torch.Generator) -> Dra
         noise_seed=noise_seed,
         jpeg_quality=quality,
         colors=colors,
+        grain=None if degradation.grain is None else draw_grain(degradation.grain, size, dice),
+        halftone=None if degradation.halftone is None else draw_halftone(degradation.halftone, size, dice),
+        fading=None if degradation.fading is None else draw_fading(degradation.fading, size, dice),
+        marks=() if degradation.scratches is None else draw_marks(degradation.scratches, size, dice),
+        scan_sigma=None if degradation.scan is None else _draw_scan(degradation.scan, size, dice),
     )
 
 
-def _draw_blur(sigma: tuple[float, float], size: int, dice: _Dice) -> Blur:
+def _draw_blur(sigma: tuple[float, float], size: int, dice: Dice) -> Blur:
     """Half of the blurs are round; the others have two sigmas, at any angle."""
     scale = size / REFERENCE_SIZE
     sigma_x = dice.between(sigma) * scale
@@ -122,7 +132,11 @@ def _draw_blur(sigma: tuple[float, float], size: int, dice: _Dice) -> Blur:
     return Blur(sigma_x, dice.between(sigma) * scale, dice.between((-math.pi, math.pi)))
 
 
-def _draw_colors(color: ColorJitter, dice: _Dice) -> Colors:
+def _draw_scan(scan: Scan, size: int, dice: Dice) -> float | None:
+    return dice.between(scan.sigma) * size / REFERENCE_SIZE if dice.share() < scan.share else None
+
+
+def _draw_colors(color: ColorJitter, dice: Dice) -> Colors:
     shift = None
     if dice.share() < color.shift_share:
         ends = (-color.shift, color.shift)
@@ -139,11 +153,11 @@ def _draw_colors(color: ColorJitter, dice: _Dice) -> Colors:
     return Colors(shift, tuple(adjustments), gray=dice.share() < color.gray_share)
 
 
-def _draw_strokes(brush: Brush, size: int, dice: _Dice) -> tuple[Stroke, ...]:
+def _draw_strokes(brush: Brush, size: int, dice: Dice) -> tuple[Stroke, ...]:
     return tuple(_draw_stroke(brush, size, dice) for _ in range(dice.whole(brush.strokes)))
 
 
-def _draw_stroke(brush: Brush, size: int, dice: _Dice) -> Stroke:
+def _draw_stroke(brush: Brush, size: int, dice: Dice) -> Stroke:
     """A random walk that stops at the borders; length and turns are ours, the paper gives none."""
     x, y = dice.between((0, size)), dice.between((0, size))
     heading = dice.between((-math.pi, math.pi))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .draw import Blur
-from .presets import REFERENCE_SIZE
+from .ranges import REFERENCE_SIZE
 
 HALF_SIDE = 20  # of a face of REFERENCE_SIZE pixels
 

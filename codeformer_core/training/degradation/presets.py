@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-# The size in whose pixels sigmas and brush widths are given; other faces get them scaled.
-REFERENCE_SIZE = 512
+from .ranges import check_range, check_share
+from .wear import Fading, Grain, Halftone, Scan, Scratches
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class ColorJitter:
     gray_share: float
 
     def __post_init__(self) -> None:
-        _check_range("color.shift", (self.shift, self.shift), 0, 255)
+        check_range("color.shift", (self.shift, self.shift), 0, 255)
         for name in ("brightness", "contrast", "saturation"):
-            _check_range(f"color.{name}", getattr(self, name), 0, math.inf)
-        _check_range("color.hue", (self.hue, self.hue), 0, 0.5)
+            check_range(f"color.{name}", getattr(self, name), 0, math.inf)
+        check_range("color.hue", (self.hue, self.hue), 0, 0.5)
         for name in ("shift_share", "jitter_share", "gray_share"):
-            _check_range(f"color.{name}", (getattr(self, name),) * 2, 0, 1)
+            check_range(f"color.{name}", (getattr(self, name),) * 2, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,24 @@ class Brush:
     width: tuple[float, float]
 
     def __post_init__(self) -> None:
-        _check_range("brush.strokes", self.strokes, 0, math.inf, whole=True)
-        _check_range("brush.vertices", self.vertices, 1, math.inf, whole=True)
-        _check_range("brush.width", self.width, 0, math.inf)
+        check_range("brush.strokes", self.strokes, 0, math.inf, whole=True)
+        check_range("brush.vertices", self.vertices, 1, math.inf, whole=True)
+        check_range("brush.width", self.width, 0, math.inf)
 
 
 @dataclass(frozen=True)
 class Degradation:
     """A range for each number, drawn uniformly; None leaves the step out. In the order of the steps:
 
-    brush: white strokes. blur_sigma: Gaussian, in pixels of a 512 face. downscale: r, the face shrinks to int(size//r)
-    pixels. noise: standard deviation of Gaussian noise, of 255. jpeg_quality: 1..100, both ends included. Then the face
-    is enlarged again. color: last. Raises ValueError for a range that is reversed or outside of what its step can do.
+    clean_share: 0..1, of the faces. Nothing at all happens to these.
+    brush: white strokes.
+    blur_sigma: pixels of a 512 face. Gaussian.
+    grain, halftone, fading, scratches, scan: wear of a print and its scan.
+    downscale: r. The face shrinks to int(size // r) pixels.
+    noise: levels of 255. Standard deviation of Gaussian noise.
+    jpeg_quality: 1..100, both ends included. Then the face is enlarged again.
+    color: colours of the result.
+    Raises ValueError for a range that is reversed or outside of what its step can do.
     """
 
     blur_sigma: tuple[float, float] | None
@@ -67,28 +73,24 @@ class Degradation:
     jpeg_quality: tuple[int, int] | None
     color: ColorJitter | None = None
     brush: Brush | None = None
+    clean_share: float | None = None
+    grain: Grain | None = None
+    halftone: Halftone | None = None
+    fading: Fading | None = None
+    scratches: Scratches | None = None
+    scan: Scan | None = None
 
     def __post_init__(self) -> None:
         if self.blur_sigma is not None:
-            _check_range("blur_sigma", self.blur_sigma, 0.01, math.inf)
+            check_range("blur_sigma", self.blur_sigma, 0.01, math.inf)
         if self.downscale is not None:
-            _check_range("downscale", self.downscale, 1, math.inf)
+            check_range("downscale", self.downscale, 1, math.inf)
         if self.noise is not None:
-            _check_range("noise", self.noise, 0, 255)
+            check_range("noise", self.noise, 0, 255)
         if self.jpeg_quality is not None:
-            _check_range("jpeg_quality", self.jpeg_quality, 1, 100, whole=True)
-
-
-def _check_range(name: str, ends: tuple[float, float], least: float, most: float, whole: bool = False) -> None:
-    """Raises ValueError unless least <= ends[0] <= ends[1] <= most."""
-    valid = len(ends) == 2 and least <= ends[0] <= ends[1] <= most and not any(math.isinf(end) for end in ends)
-    if not valid or (whole and not all(isinstance(end, int) for end in ends)):
-        kind = "two whole numbers" if whole else "two numbers"
-        bounds = f"at least {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
-        raise ValueError(
-            f"the degradation's {name} must be {kind} {bounds}, the smaller one first (the same one twice for a fixed "
-            f"strength), got {ends}"
-        )
+            check_range("jpeg_quality", self.jpeg_quality, 1, 100, whole=True)
+        if self.clean_share is not None:
+            check_share("clean_share", self.clean_share)
 
 
 # CodeFormer's published option files (sczhou/CodeFormer at b33cc7d) and its paper, arXiv 2206.11253, section 4.1.
@@ -102,6 +104,29 @@ _COLOR = ColorJitter(
     hue=0.1,
     jitter_share=0.3,
     gray_share=0.01,
+)
+# Sharp or nearly sharp: prints, scans, pictures from phones and the net. Ours; each face gets one or two kinds of wear.
+_PHOTO = Degradation(
+    blur_sigma=(0.01, 2),
+    downscale=(1, 3),
+    noise=(0, 10),
+    jpeg_quality=(60, 95),
+    color=ColorJitter(
+        shift=12,
+        shift_share=0.15,
+        brightness=(0.85, 1.15),
+        contrast=(0.75, 1.1),
+        saturation=(0.7, 1.1),
+        hue=0,
+        jitter_share=0.2,
+        gray_share=0,
+    ),
+    clean_share=0.15,
+    grain=Grain(share=0.4, strength=(3, 14), sigma=(0.5, 1.5), chroma=(0, 0.3)),
+    halftone=Halftone(share=0.08, period=(3, 8), strength=(0.1, 0.45), lines=0.25, rosette=0.4),
+    fading=Fading(share=0.2, strength=(0.1, 0.45), toward=(70, 235), cycles=(0.1, 1)),
+    scratches=Scratches(share=0.2, lines=(0, 6), specks=(0, 30), width=(0.6, 2.5), opacity=(0.2, 0.9)),
+    scan=Scan(share=0.25, sigma=(0.3, 0.9)),
 )
 
 PRESETS: Mapping[str, Degradation] = MappingProxyType(
@@ -124,6 +149,8 @@ PRESETS: Mapping[str, Degradation] = MappingProxyType(
             jpeg_quality=None,
             brush=Brush(strokes=(1, 3), vertices=(8, 27), width=(30, 70)),
         ),
+        "photo": _PHOTO,
+        "clean": Degradation(blur_sigma=None, downscale=None, noise=None, jpeg_quality=None),
     }
 )
 
