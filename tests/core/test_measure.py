@@ -11,8 +11,8 @@ from torch import Tensor
 
 from codeformer_core.images import resize
 from codeformer_core.study.measure import GRADIENTS, IDENTITY, L1, MEASURING, PSNR, SSIM, measure_pictures
-from codeformer_core.training.metrics.similarity import psnr, ssim
 from codeformer_core.training.metrics import pixels
+from codeformer_core.training.metrics.similarity import psnr, ssim
 from codeformer_core.weights.load import WeightsError
 
 

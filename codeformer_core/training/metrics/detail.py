@@ -33,8 +33,15 @@ class Edges:
     @torch.no_grad()
     def measure(self, restored_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:
         check_pair(restored_B3HW, clean_B3HW)
-        restored_B, clean_B = (_edges(faces_B3HW) for faces_B3HW in (restored_B3HW, clean_B3HW))
-        return torch.where(clean_B > FLAT, restored_B / clean_B, torch.nan).cpu().double()
+        return self.measure_to(restored_B3HW, self.reference(clean_B3HW))
+
+    @torch.no_grad()
+    def reference(self, clean_B3HW: Tensor) -> Tensor:
+        return _edges(clean_B3HW)
+
+    @torch.no_grad()
+    def measure_to(self, restored_B3HW: Tensor, reference: Tensor) -> Tensor:
+        return torch.where(reference > FLAT, _edges(restored_B3HW) / reference, torch.nan).cpu().double()
 
 
 class BandEnergy:
@@ -57,8 +64,16 @@ class BandEnergy:
     @torch.no_grad()
     def measure(self, restored_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:
         check_pair(restored_B3HW, clean_B3HW)
-        restored_B, clean_B = (self._energy(faces_B3HW) for faces_B3HW in (restored_B3HW, clean_B3HW))
-        return torch.where(clean_B > NO_ENERGY, restored_B / clean_B, torch.nan).cpu().double()
+        return self.measure_to(restored_B3HW, self.reference(clean_B3HW))
+
+    @torch.no_grad()
+    def reference(self, clean_B3HW: Tensor) -> Tensor:
+        return self._energy(clean_B3HW)
+
+    @torch.no_grad()
+    def measure_to(self, restored_B3HW: Tensor, reference: Tensor) -> Tensor:
+        restored_B = self._energy(restored_B3HW)
+        return torch.where(reference > NO_ENERGY, restored_B / reference, torch.nan).cpu().double()
 
     def _energy(self, faces_B3HW: Tensor) -> Tensor:
         """-> energy_B, mean over pixels (Parseval); 0 where the face's pixels can't hold the whole band."""
