@@ -24,6 +24,7 @@ from codeformer_core.training.evaluation.folders import evaluate_folders
 from codeformer_core.training.evaluation.results import Column, Group, Mean, Row, best_of, means_of
 from codeformer_core.training.evaluation.tables import summary_lines
 from codeformer_core.training.metrics.frechet import Fid
+from codeformer_core.training.metrics.kinds import Better
 from codeformer_core.training.metrics.pixels import Psnr
 
 CONFIG = CodeFormerConfig(
@@ -301,7 +302,8 @@ def test_a_clean_face_has_an_infinite_psnr_and_rows_all_the_same(network):
 class CountedMetric:
     """The difference of means, which counts how often the clean side was looked at."""
 
-    name, better = "difference", "lower"
+    name = "difference"
+    better: Better = "lower"
 
     def __init__(self) -> None:
         self.looks = 0
@@ -318,7 +320,9 @@ class CountedMetric:
 
 
 class Halved:
-    name, better, source = "halved", "lower", "difference"
+    name = "halved"
+    better: Better = "lower"
+    source = "difference"
 
     def derive(self, values_B):
         return values_B / 2

@@ -14,11 +14,12 @@ def evaluation() -> Evaluation:
     rows = []
     for degradation, psnr in (("clean", math.inf), ("small", 20.0)):
         rows += [
-            Row("a", Group(degradation, "degraded", None), {"PSNR": psnr, "dlib distance": 0.25, "landmarks": 1.0}),
-            Row("a", Group(degradation, "unsharp mask", None), {"PSNR": 19.0, "dlib distance": 0.5, "landmarks": 1.0}),
-            Row(
-                "a", Group(degradation, "restored", 0.5), {"PSNR": 21.256, "dlib distance": math.nan, "landmarks": 1.0}
-            ),
+            Row("a", Group(degradation, method, fidelity), {"PSNR": value, "dlib distance": apart, "landmarks": 1.0})
+            for method, fidelity, value, apart in (
+                ("degraded", None, psnr, 0.25),
+                ("unsharp mask", None, 19.0, 0.5),
+                ("restored", 0.5, 21.256, math.nan),
+            )
         ]
     return Evaluation(
         # The card has an order of its own, and no landmarks.
