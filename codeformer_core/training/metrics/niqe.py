@@ -8,6 +8,7 @@ Shape legend: N blocks, H W height and width, F = 36 features, B faces.
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,12 +199,20 @@ def _deviation(values_NM: np.ndarray, wanted_NM: np.ndarray) -> np.ndarray:
 
 def _nearest_shape(ratio_N: np.ndarray) -> np.ndarray:
     """The one of SHAPES whose ratio E|x|^2 / E x^2 is nearest; the ratio grows with the shape."""
-    from scipy.special import gamma
-
-    ratios = gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))
+    ratios = _ratios()
     above_N = np.clip(np.searchsorted(ratios, np.nan_to_num(ratio_N)), 1, len(SHAPES) - 1)
     nearer_below_N = ratio_N - ratios[above_N - 1] <= ratios[above_N] - ratio_N
     return SHAPES[above_N - nearer_below_N]
+
+
+@functools.cache
+def _ratios() -> np.ndarray:
+    """E|x|^2 / E x^2 of every one of SHAPES."""
+    from scipy.special import gamma
+
+    ratios = gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))
+    ratios.setflags(write=False)
+    return ratios
 
 
 def _width_over_deviation(shape_N: np.ndarray) -> np.ndarray:
