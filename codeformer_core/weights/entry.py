@@ -14,6 +14,7 @@ Task = Literal[
     "detection",
     "parsing",
     "alignment",
+    "identity",
     "upscaling",
     "evaluation",
 ]

@@ -96,7 +96,14 @@ ALLOWED = {
     f"{CORE}.networks": [f"{CORE}.networks"],
     f"{CORE}.weights": [f"{CORE}.weights", f"{CORE}.networks", f"{CORE}.atomic"],
     f"{CORE}.atomic": [],
-    f"{CORE}.faces": [f"{CORE}.faces", f"{CORE}.images", f"{CORE}.memory"],
+    f"{CORE}.faces": [
+        f"{CORE}.faces",
+        f"{CORE}.images",
+        f"{CORE}.memory",
+        # identity.py alone
+        f"{CORE}.networks.face_recognition",
+        f"{CORE}.weights.face_recognition",
+    ],
     f"{CORE}.images": [],
     f"{CORE}.memory": [],
     f"{CORE}.pictures": [f"{CORE}.pictures"],
@@ -116,7 +123,13 @@ ALLOWED = {
         f"{CORE}.pictures",
     ],
     f"{CORE}.training.degradation": [f"{CORE}.training.degradation"],
-    f"{CORE}.training.metrics": [f"{CORE}.training.metrics", f"{CORE}.weights", f"{CORE}.faces", f"{CORE}.images"],
+    f"{CORE}.training.metrics": [
+        f"{CORE}.training.metrics",
+        f"{CORE}.networks",
+        f"{CORE}.weights",
+        f"{CORE}.faces",
+        f"{CORE}.images",
+    ],
     f"{CORE}.training.data": [
         f"{CORE}.training.data",
         f"{CORE}.training.degradation",
@@ -124,7 +137,12 @@ ALLOWED = {
         f"{CORE}.memory",
         f"{CORE}.weights.lock",
     ],
-    f"{CORE}.training.losses": [f"{CORE}.training.losses", f"{CORE}.training.metrics"],
+    f"{CORE}.training.losses": [
+        f"{CORE}.training.losses",
+        f"{CORE}.training.metrics",
+        f"{CORE}.weights",
+        f"{CORE}.faces.identity",
+    ],
     f"{CORE}.restore": [
         f"{CORE}.faces",
         f"{CORE}.images",

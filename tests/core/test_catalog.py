@@ -30,6 +30,7 @@ def test_catalog_has_what_the_pack_needs():
         "detection",
         "parsing",
         "alignment",
+        "identity",
         "upscaling",
         "evaluation",
     }
@@ -92,13 +93,13 @@ def test_what_only_comes_by_hand_says_how():
 
 
 def test_what_comes_with_the_package():
-    assert {entry.name for entry in CATALOG if entry.bundled} == {
-        "codeformer_starter",
-        "starter_detector",
-        "yunet",
-        "niqe",
+    assert {entry.name: entry.licence for entry in CATALOG if entry.bundled} == {
+        "codeformer_starter": "Apache-2.0",
+        "starter_detector": "Apache-2.0",
+        "face_recognition": "MIT",
+        "yunet": "Apache-2.0",
+        "niqe": "Apache-2.0",
     }
-    assert all(entry.licence == "Apache-2.0" for entry in CATALOG if entry.bundled)
     weights = {path.name for path in ASSETS_FOLDER.iterdir() if path.suffix != ".md"}
     assert weights <= {entry.filename for entry in CATALOG if entry.bundled}
 

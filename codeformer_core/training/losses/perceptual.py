@@ -1,12 +1,13 @@
-"""How different two faces look: LPIPS when VGG16's weights are at hand, otherwise a stated replacement.
+"""How different two faces look: by LPIPS, by EfficientNet-lite0's features, or by a stated replacement.
 
-The replacement needs no download: differences of picture gradients at several scales, and while the GAN runs the
-discriminator's own features. It is no LPIPS; `name` says which one a run used.
+LPIPS needs VGG16's weights, lite0 an installed package. The replacement needs neither: differences of image gradients
+at several scales, and while the GAN runs the discriminator's own features. `name` says which one a run used.
 Shape legend: B faces, 3 colours, H W height and width, RGB in [-1, 1].
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...weights.feature_network import INSTALL, PACKAGE
+from ..metrics.features import load_feature_distance
 from ..metrics.lpips import load_lpips
+
+log = logging.getLogger(__name__)
 
 SCALES = 4
 
@@ -29,12 +34,31 @@ class Perceptual:
 
 
 def choose_perceptual(lpips_backbone: str | None, device: torch.device) -> Perceptual:
-    """LPIPS with the backbone of the given file, or without one the replacement. Raises WeightsError for a file that
-    isn't VGG16's."""
-    if lpips_backbone is None:
-        return Perceptual("gradients and discriminator features", gradient_loss, True)
-    distance = load_lpips(lpips_backbone, device)
-    return Perceptual("LPIPS-VGG", lambda restored, clean: distance(restored, clean).mean(), False)
+    """The best perceptual loss that can run here.
+
+    lpips_backbone: a file of VGG16's weights, for LPIPS. None: EfficientNet-lite0 from its package, or without the
+        package the replacement, with a warning that says how to install it.
+    device: where it runs.
+    Raises WeightsError for a file that isn't VGG16's, and for a damaged package.
+    """
+    if lpips_backbone is not None:
+        distance = load_lpips(lpips_backbone, device)
+        return Perceptual("LPIPS-VGG", lambda restored, clean: distance(restored, clean).mean(), False)
+    features = load_feature_distance(device)
+    if features is not None:
+        name = "EfficientNet-lite0 features"
+        return Perceptual(name, lambda restored, clean: features(restored, clean).mean(), False)
+    log.warning(
+        "%s is not installed: the perceptual loss is replaced by image gradients, which paint less detail. Install: %s",
+        PACKAGE,
+        INSTALL,
+    )
+    return gradient_replacement()
+
+
+def gradient_replacement() -> Perceptual:
+    """What needs neither weights nor a package."""
+    return Perceptual("gradients and discriminator features", gradient_loss, True)
 
 
 def gradient_loss(restored_B3HW: Tensor, clean_B3HW: Tensor, scales: int = SCALES) -> Tensor:

