@@ -30,7 +30,7 @@ class Psnr:
     @torch.no_grad()
     def measure(self, restored_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:
         check_pair(restored_B3HW, clean_B3HW)
-        return psnr(restored_B3HW, clean_B3HW).cpu()
+        return psnr(restored_B3HW, clean_B3HW)
 
 
 class Ssim:
@@ -46,7 +46,7 @@ class Ssim:
     @torch.no_grad()
     def measure(self, restored_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:
         check_pair(restored_B3HW, clean_B3HW)
-        return ssim(restored_B3HW, clean_B3HW).cpu()
+        return ssim(restored_B3HW, clean_B3HW)
 
 
 class GradientSimilarity:

@@ -17,15 +17,16 @@ CONTRAST_CONSTANT = 0.03**2
 
 
 def psnr(made_B3HW: Tensor, reference_B3HW: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB -> values_B float64; infinite for equal pictures. Both: RGB [0, 1]."""
-    error_B = (made_B3HW.float() - reference_B3HW.float()).square().mean((1, 2, 3), dtype=torch.float64)
-    return -10 * error_B.log10()
+    """Peak signal-to-noise ratio in dB -> values_B float64 on the CPU, infinite for equal pictures. Both: RGB [0, 1]."""
+    error_B = (made_B3HW.float() - reference_B3HW.float()).square().mean((1, 2, 3))
+    # Not every device has float64.
+    return -10 * error_B.cpu().double().log10()
 
 
 def ssim(made_B3HW: Tensor, reference_B3HW: Tensor) -> Tensor:
-    """Structural similarity, mean over pixels and colours -> values_B float64; 1 for equal pictures. Both: RGB [0, 1].
+    """Structural similarity, mean over pixels and colours -> values_B float64 on the CPU. Both: RGB [0, 1].
 
-    The border is mirrored. Raises ValueError for pictures smaller than the window.
+    1 for equal pictures. The border is mirrored. Raises ValueError for pictures smaller than the window.
     """
     height, width = made_B3HW.shape[2:]
     if min(height, width) < WINDOW:
@@ -35,11 +36,11 @@ def ssim(made_B3HW: Tensor, reference_B3HW: Tensor) -> Tensor:
     # Plane after plane: five smoothed copies of a whole batch would be a lot of memory.
     pairs = zip(made_B3HW.flatten(0, 1), reference_B3HW.flatten(0, 1), strict=True)
     planes = [_ssim(made_HW.float(), reference_HW.float()) for made_HW, reference_HW in pairs]
-    return torch.stack(planes).unflatten(0, (-1, made_B3HW.shape[1])).mean(1)
+    return torch.stack(planes).unflatten(0, (-1, made_B3HW.shape[1])).mean(1).cpu().double()
 
 
 def _ssim(made_HW: Tensor, reference_HW: Tensor) -> Tensor:
-    """Of one plane, a single float64."""
+    """Of one plane, a single value."""
     parts = (made_HW, reference_HW, made_HW.square(), reference_HW.square(), made_HW * reference_HW)
     made_mean, reference_mean, made_square, reference_square, product = _smoothed(torch.stack(parts))
     made_variance = (made_square - made_mean.square()).clamp_min(0)
@@ -49,7 +50,7 @@ def _ssim(made_HW: Tensor, reference_HW: Tensor) -> Tensor:
         made_mean.square() + reference_mean.square() + LUMINANCE_CONSTANT
     )
     contrast = (2 * covariance + CONTRAST_CONSTANT) / (made_variance + reference_variance + CONTRAST_CONSTANT)
-    return (luminance * contrast).double().mean()
+    return (luminance * contrast).mean()
 
 
 def _smoothed(planes_NHW: Tensor) -> Tensor:
