@@ -32,9 +32,10 @@ _REPORT_FILES = ("report.html", "summary.csv", "faces.csv", "codes.csv")
 _ABLATION_FILES = ("ablation.csv", "ablation.png", "ablation.svg")
 # Bytes; more than a full disk has left.
 _TRIAL_SIZE = 2**16
+_NO_DETECTOR = "none"
 # What a network was trained for -> what it is measured with unless told otherwise: degradations, fidelities.
 _USUAL = {
-    "restoration": (("small", "large"), (0.0, 0.5, 1.0)),
+    "restoration": (("clean", "photo", "small", "large"), (0.0, 0.5, 1.0)),
     "colorization": (("colorization",), (0.0,)),
     "inpainting": (("inpainting",), (1.0,)),
 }
@@ -56,13 +57,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--degradation",
         nargs="+",
         metavar="NAME",
-        help="default: what the network was trained for (small large); of a run's folder also its own",
+        help="default: by what the network was trained for (restoration: clean photo small large); of a run's folder "
+        "also its own",
     )
     model.add_argument(
         "--fidelity", nargs="+", type=number(0), metavar="W", help="default 0 0.5 1 (colorization 0, inpainting 1)"
     )
     model.add_argument(
-        "--no-baseline", action="store_true", help="leave out bicubic enlarging and non-local means, which is slow"
+        "--no-baseline",
+        action="store_true",
+        help="leave out the classical filters: bicubic enlarging with non-local means, which is slow, and unsharp mask",
     )
     _add_metrics(model)
     _add_output(model)
@@ -99,9 +103,18 @@ def _add_metrics(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--lpips-backbone", metavar="FILE", help="VGG16 in torchvision's layout, for LPIPS")
     files.add_argument("--inception", metavar="FILE", help="torch-fidelity's Inception v3, for FID")
     files.add_argument("--fid-reference", metavar="FILE", help="mu and sigma (.npz) instead of the clean faces' own")
-    files.add_argument("--niqe-parameters", metavar="FILE", help="niqe_pris_params.npz (default: basicsr's own)")
+    files.add_argument(
+        "--niqe-parameters",
+        metavar="FILE",
+        help="another niqe_pris_params.npz than the package's own",
+    )
     files.add_argument("--identity", metavar="FILE", help="an ArcFace-like network (.onnx)")
-    files.add_argument("--detector", default="yunet", metavar="NAME|FILE", help="for landmarks (default %(default)s)")
+    files.add_argument(
+        "--detector",
+        default=_NO_DETECTOR,
+        metavar="NAME|FILE",
+        help="for the distance of landmarks, such as yunet (default %(default)s: not measured)",
+    )
     parser.add_argument("--pictures", type=_whole(0), default=8, metavar="N", help="faces shown (default %(default)s)")
 
 
@@ -142,6 +155,7 @@ def _folders(args: argparse.Namespace, console: Console) -> int:
 
 def _model(args: argparse.Namespace, console: Console) -> int:
     from ..training.degradation import LEVELS, PRESETS
+    from ..training.evaluation.classical import BASELINES
     from ..training.evaluation.evaluate import check_teacher, evaluate_model
 
     known = {**PRESETS, **LEVELS, **_own_degradations(args.file)}
@@ -170,7 +184,7 @@ def _model(args: argparse.Namespace, console: Console) -> int:
         batch_size=args.batch_size,
         count=args.count,
         samples=args.pictures,
-        baseline=not args.no_baseline,
+        baselines=() if args.no_baseline else BASELINES,
         on_progress=_shown_on(console),
     )
     facts = {
@@ -303,7 +317,6 @@ def _faces(place: str, manifest: str | None, image_size: int) -> FaceSource:
 
 def _metrics(args: argparse.Namespace) -> Metrics:
     from ..loading import load_detector
-    from ..training.basicsr import find_niqe_parameters
     from ..training.evaluation.choose import MetricFiles, choose_metrics
 
     chosen = _device(args)
@@ -311,10 +324,11 @@ def _metrics(args: argparse.Namespace) -> Metrics:
         lpips_backbone=args.lpips_backbone,
         inception=args.inception,
         fid_reference=args.fid_reference,
-        niqe_parameters=args.niqe_parameters or find_niqe_parameters(),
+        niqe_parameters=args.niqe_parameters,
         identity=args.identity,
     )
-    return choose_metrics(files, chosen, load_detector(args.detector, chosen))
+    detector = None if args.detector == _NO_DETECTOR else load_detector(args.detector, chosen)
+    return choose_metrics(files, chosen, detector)
 
 
 def _shown_on(console: Console):

@@ -18,7 +18,7 @@ from .. import memory
 from ..progress import OnProgress, no_progress
 from ..training.metrics.identity import Identity
 from ..training.metrics.pixels import GradientSimilarity
-from .similarity import psnr, ssim
+from ..training.metrics.similarity import psnr, ssim
 
 MEASURING = "measuring"
 PSNR, SSIM, GRADIENTS, L1, IDENTITY = "PSNR dB", "SSIM", "gradients", "L1 of 255", "identity"

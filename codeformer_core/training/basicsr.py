@@ -1,11 +1,10 @@
-"""The one door to BasicSR: its parameters for NIQE, and option files of the published CodeFormer trainer.
+"""The one door to BasicSR: option files of the published CodeFormer trainer.
 
 Nothing of it is imported: option files are plain YAML, and its package doesn't import beside torchvision 0.17 or newer.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -70,16 +69,6 @@ class OptionFile:
     stage: str
     config: Mapping[str, Any]
     not_understood: tuple[str, ...]
-
-
-def find_niqe_parameters() -> Path | None:
-    """basicsr's niqe_pris_params.npz where the package is installed, whether or not it imports; else None."""
-    spec = importlib.util.find_spec("basicsr")
-    for folder in (spec.submodule_search_locations or []) if spec is not None else []:
-        path = Path(folder) / "metrics" / "niqe_pris_params.npz"
-        if path.is_file():
-            return path
-    return None
 
 
 def read_option_file(path: str | os.PathLike[str]) -> OptionFile:

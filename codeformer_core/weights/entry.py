@@ -16,6 +16,7 @@ Task = Literal[
     "alignment",
     "identity",
     "upscaling",
+    "evaluation",
 ]
 
 

@@ -32,6 +32,7 @@ def test_catalog_has_what_the_pack_needs():
         "alignment",
         "identity",
         "upscaling",
+        "evaluation",
     }
     names = [entry.name for entry in CATALOG]
     files = [file for entry in CATALOG for file in (entry.filename, *entry.aliases)]
@@ -97,6 +98,7 @@ def test_what_comes_with_the_package():
         "starter_detector": "Apache-2.0",
         "face_recognition": "MIT",
         "yunet": "Apache-2.0",
+        "niqe": "Apache-2.0",
     }
     weights = {path.name for path in ASSETS_FOLDER.iterdir() if path.suffix != ".md"}
     assert weights <= {entry.filename for entry in CATALOG if entry.bundled}

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from codeformer_core.images import resize
 from codeformer_core.study.measure import GRADIENTS, IDENTITY, L1, MEASURING, PSNR, SSIM, measure_pictures
-from codeformer_core.study.similarity import psnr, ssim
 from codeformer_core.training.metrics import pixels
+from codeformer_core.training.metrics.similarity import psnr, ssim
 from codeformer_core.weights.load import WeightsError
 
 
@@ -35,12 +35,17 @@ def noisy(images: Tensor, strength: float = 0.1) -> Tensor:
 
 
 @pytest.mark.parametrize("strength", [0.0, 1e-3, 0.1, 0.5])
-def test_psnr_and_ssim_are_those_of_evaluations(strength):
+def test_psnr_and_ssim_are_those_of_torchmetrics(strength):
+    from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
     reference, made = pictures(3), noisy(pictures(3), strength)
     pair = made.permute(0, 3, 1, 2), reference.permute(0, 3, 1, 2)
     # Equal pictures: the other program's variances are a rounding apart from each other.
-    assert torch.allclose(ssim(*pair), pixels.Ssim().measure(*pair), atol=2e-6)
-    assert torch.allclose(psnr(*pair), pixels.Psnr().measure(*pair), atol=1e-4)
+    expected_B = structural_similarity_index_measure(*pair, sigma=1.5, kernel_size=11, data_range=1.0, reduction="none")
+    assert isinstance(expected_B, Tensor)
+    assert torch.allclose(ssim(*pair), expected_B.double(), atol=2e-6)
+    expected_B = peak_signal_noise_ratio(*pair, data_range=1.0, reduction="none", dim=(1, 2, 3))
+    assert torch.allclose(psnr(*pair), expected_B.double(), atol=1e-4)
 
 
 def test_a_table_of_all_pictures_and_the_means():

@@ -9,11 +9,17 @@ from dataclasses import dataclass
 import torch
 
 from ...faces.detection import FaceDetector
+from ...weights.feature_network import INSTALL, PACKAGE, find_feature_weights
 from ..metrics import frechet, identity, lpips
-from ..metrics.kinds import FaceMetric, SetMetric, Skipped
+from ..metrics.colours import ColorShift
+from ..metrics.descriptors import DlibIdentity
+from ..metrics.detail import FINE_BAND, MIDDLE_BAND, BandEnergy, Edges
+from ..metrics.features import PerceptualDistance
+from ..metrics.kinds import DerivedMetric, FaceMetric, SetMetric, Skipped
 from ..metrics.landmarks import LandmarkDistance
-from ..metrics.niqe import Niqe, read_pristine_model
-from ..metrics.pixels import GradientSimilarity, Psnr, Sharpness, Ssim
+from ..metrics.niqe import PARAMETERS_FILE, Niqe, read_pristine_model
+from ..metrics.person import SamePerson
+from ..metrics.pixels import GradientSimilarity, Psnr, Ssim
 
 File = str | os.PathLike[str]
 
@@ -23,7 +29,8 @@ class MetricFiles:
     """Files that metrics need, each None when it isn't given.
 
     lpips_backbone: torchvision's VGG16. inception: torch-fidelity's Inception v3. fid_reference: mu and sigma of
-    another set than the clean faces. niqe_parameters: basicsr's niqe_pris_params.npz. identity: an ArcFace-like ONNX.
+    another set than the clean faces. niqe_parameters: a niqe_pris_params.npz; None: the one that
+    comes with the package. identity: an ArcFace-like ONNX.
     """
 
     lpips_backbone: File | None = None
@@ -40,6 +47,7 @@ class Metrics:
     per_face: tuple[FaceMetric, ...]
     per_set: tuple[SetMetric, ...]
     skipped: tuple[Skipped, ...]
+    derived: tuple[DerivedMetric, ...] = ()
 
     @property
     def all(self) -> tuple[FaceMetric | SetMetric, ...]:
@@ -51,9 +59,21 @@ def choose_metrics(files: MetricFiles, device: torch.device | str, detector: Fac
 
     Raises WeightsError for a file that is given and isn't what its metric needs.
     """
-    per_face: list[FaceMetric] = [Psnr(), Ssim(), GradientSimilarity(), Sharpness()]
+    per_face: list[FaceMetric] = [Psnr(), Ssim(), GradientSimilarity()]
     per_set: list[SetMetric] = []
     skipped: list[Skipped] = []
+    per_face.append(DlibIdentity(device))
+    if find_feature_weights() is None:
+        skipped.append(Skipped("lite0", f"skipped: the package {PACKAGE} is not installed; {INSTALL}"))
+    else:
+        per_face.append(PerceptualDistance(device))
+    per_face += [Edges(), BandEnergy(*MIDDLE_BAND), BandEnergy(*FINE_BAND)]
+    pristine = read_pristine_model(PARAMETERS_FILE if files.niqe_parameters is None else files.niqe_parameters)
+    if _installed("scipy"):
+        per_face.append(Niqe(pristine))
+    else:
+        skipped.append(Skipped("NIQE", "skipped: the package scipy is not installed; pip install scipy"))
+    per_face.append(ColorShift())
     if files.lpips_backbone is None:
         skipped.append(Skipped("LPIPS", f"skipped: VGG16 backbone file; {lpips.CURE} with --lpips-backbone"))
     elif not _installed("lpips"):
@@ -65,19 +85,9 @@ def choose_metrics(files: MetricFiles, device: torch.device | str, detector: Fac
     else:
         per_face.append(identity.Identity(files.identity))
     if detector is None:
-        skipped.append(Skipped("landmarks", "skipped: a face detector; give one with --detector"))
+        skipped.append(Skipped("landmarks", "skipped: a face detector; give one with --detector, such as yunet"))
     else:
         per_face.append(LandmarkDistance(detector))
-    if files.niqe_parameters is None:
-        skipped.append(
-            Skipped(
-                "NIQE",
-                "skipped: niqe_pris_params.npz; pip install basicsr (where it installs), or give the file with "
-                "--niqe-parameters",
-            )
-        )
-    else:
-        per_face.append(Niqe(read_pristine_model(files.niqe_parameters)))
     # Read even where FID is skipped: a wrong file shouldn't be found out another day.
     reference = None if files.fid_reference is None else frechet.read_statistics(files.fid_reference)
     if files.inception is None:
@@ -86,7 +96,7 @@ def choose_metrics(files: MetricFiles, device: torch.device | str, detector: Fac
         skipped.append(Skipped("FID", f"skipped: the package torch-fidelity is not installed; {frechet.CURE_PACKAGE}"))
     else:
         per_set.append(frechet.Fid(frechet.load_inception(files.inception, device), device, reference))
-    return Metrics(tuple(per_face), tuple(per_set), tuple(skipped))
+    return Metrics(tuple(per_face), tuple(per_set), tuple(skipped), (SamePerson(),))
 
 
 def _installed(package: str) -> bool:

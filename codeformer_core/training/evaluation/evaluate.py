@@ -15,11 +15,11 @@ from ...networks.vqgan import VQAutoencoder
 from ..data.files import FaceSource
 from ..degradation import Degradation
 from .choose import Metrics
-from .classical import bicubic_denoised
+from .classical import BASELINES, Baseline
 from .faces import CleanBatch, clean_batches, degraded, spread, to_unit
 from .folders import OnProgress, to_levels
 from .measuring import Gatherer
-from .results import BASELINE, DEGRADED, RESTORED, CodeAccuracy, Evaluation, Group, Sample, columns_of, means_of
+from .results import DEGRADED, RESTORED, CodeAccuracy, Evaluation, Group, Sample, columns_of, means_of
 
 # Codebooks that differ by more than rounding to a half-precision file are not the same.
 _SAME_CODEBOOK = 1e-2
@@ -39,16 +39,16 @@ def evaluate_model(
     batch_size: int = 4,
     count: int | None = None,
     samples: int = 8,
-    baseline: bool = True,
+    baselines: Sequence[Baseline] = BASELINES,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Every face clean against degraded, filtered without learning, and restored at every fidelity.
 
     network, teacher: on `device`, in float32. teacher: the stage I autoencoder, for the code accuracy. fidelities: at
     least one, 0 or more. task: "inpainting" restores without adain, all others with it, as published. count: so many
-    faces, evenly spread; None: all. samples: of so many faces the pictures are kept. baseline: measure the filtered
-    face too, about a second for one of 512 pixels. Restored faces are rounded to 8 bits before they are measured, as
-    their files would be.
+    faces, evenly spread; None: all. samples: of so many faces the pictures are kept. baselines: what else
+    is made of the degraded faces, a row each; non-local means take about a second for a face of 512 pixels. Restored
+    faces are rounded to 8 bits before they are measured, as their files would be.
 
     Raises ValueError: no faces, no fidelity, faces of another size than the network's, a teacher of another codebook.
     """
@@ -63,7 +63,7 @@ def evaluate_model(
     if teacher is not None:
         check_teacher(network, teacher)
     shown = {faces.names[indices[place]] for place in spread(samples, len(indices))}
-    run = _Run(network.eval(), teacher, degradations, fidelities, metrics, task, seed, device, shown, baseline)
+    run = _Run(network.eval(), teacher, degradations, fidelities, metrics, task, seed, device, shown, tuple(baselines))
     done, total = 0, len(indices) * len(degradations)
     with torch.no_grad():
         for start, batch in enumerate(clean_batches(faces, indices, batch_size)):
@@ -108,7 +108,7 @@ class _Run:
         seed: int,
         device: torch.device,
         shown: set[str],
-        baseline: bool,
+        baselines: tuple[Baseline, ...],
     ) -> None:
         self._network = network
         self._teacher = None if teacher is None else teacher.eval()
@@ -119,7 +119,7 @@ class _Run:
         self._seed = seed
         self._device = device
         self._shown = shown
-        self._baseline = baseline
+        self._baselines = baselines
         self._gatherer = Gatherer(metrics)
         self._samples: list[Sample] = []
         self._left_out: list[str] = []
@@ -152,9 +152,9 @@ class _Run:
         made: list[tuple[Group, Tensor]] = []
         degraded_B3HW = to_unit(degraded(batch, name, degradation, self._seed), self._device)
         made.append((Group(name, DEGRADED, None), degraded_B3HW))
-        if self._baseline:
-            filtered_BHW3 = bicubic_denoised(batch, name, degradation, self._seed)
-            made.append((Group(name, BASELINE, None), to_unit(filtered_BHW3, self._device)))
+        for baseline in self._baselines:
+            filtered_BHW3 = baseline.make(batch, name, degradation, self._seed)
+            made.append((Group(name, baseline.name, None), to_unit(filtered_BHW3, self._device)))
         inputs_B3HW = degraded_B3HW * 2 - 1
         for fidelity in self._fidelities:
             restored_B3HW = self._network.restore(inputs_B3HW, fidelity, self._adain)
@@ -178,7 +178,7 @@ class _Run:
         if not rows:
             raise ValueError(f"none of the faces can be read; the first one: {self._left_out[0]}")
         return Evaluation(
-            columns=columns_of(self._metrics.per_face, self._metrics.per_set, to_input=True),
+            columns=columns_of(self._metrics, to_input=True),
             rows=tuple(rows),
             means=means_of(rows, self._gatherer.set_distances()),
             accuracies=tuple(

@@ -62,8 +62,8 @@ def evaluate_folders(
     done = 0
     for batch, restored_B3HW, clean_B3HW in _batches(pairs, batch_size):
         restored_B3HW, clean_B3HW = restored_B3HW.to(device), clean_B3HW.to(device)
-        gatherer.add(group, [pair.name for pair in batch], restored_B3HW, clean_B3HW)
         gatherer.add_clean(clean_B3HW)
+        gatherer.add(group, [pair.name for pair in batch], restored_B3HW, clean_B3HW)
         for index, pair in enumerate(batch):
             if done + index in shown:
                 pictures = (("clean", to_levels(clean_B3HW[index])), (RESTORED, to_levels(restored_B3HW[index])))
@@ -72,7 +72,7 @@ def evaluate_folders(
         if on_progress is not None:
             on_progress(done, len(pairs), batch[-1].name)
     return Evaluation(
-        columns=columns_of(metrics.per_face, metrics.per_set, to_input=False),
+        columns=columns_of(metrics, to_input=False),
         rows=tuple(gatherer.rows),
         means=means_of(gatherer.rows, gatherer.set_distances()),
         accuracies=(),

@@ -100,7 +100,8 @@ def _means(evaluation: Evaluation) -> list[str]:
             parts.append(f"<h3>{escape(degradation)}</h3>")
         parts.append(_table(["", "faces", *map(tables.heading, evaluation.columns)], rows, marked))
     parts.append(
-        "<p>↑: more is better, ↓: less is better; the best of a table is marked. (n): only so many faces have a value. "
+        "<p>↑: more is better, ↓: less is better; the best of a table is marked. (n): over so many faces, "
+        "the others have no value or, PSNR of untouched faces, an infinite one. "
         "FID depends on the number of faces: compare it only between networks measured on the same faces.</p>"
     )
     return parts

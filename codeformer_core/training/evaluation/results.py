@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..metrics.kinds import Better, FaceMetric, SetMetric, Skipped
+from ..metrics.kinds import Better, Skipped
+from .choose import Metrics
 
-# What was done to the face that a row is about.
-DEGRADED, BASELINE, RESTORED = "degraded", "bicubic + NLM", "restored"
-# The column that says how far the degraded face was left behind: mean absolute difference of all values, of 255. Not a
-# PSNR, whose mean one face without any change makes infinite.
+# What was done to the face that a row is about; baselines have names of their own, see `classical`.
+DEGRADED, RESTORED = "degraded", "restored"
+# The column that says how far the degraded face was left behind: mean absolute difference of all values, of 255.
 TO_INPUT = "L1 to input"
 
 
@@ -53,7 +53,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Mean:
-    """A group's values: over `faces` faces; counts: how many of them have a value of that metric."""
+    """A group's values: over `faces` faces; counts: how many of them the mean of that metric is over."""
 
     group: Group
     faces: int
@@ -95,17 +95,26 @@ class Evaluation:
     left_out: tuple[str, ...]
 
 
-def columns_of(per_face: Sequence[FaceMetric], per_set: Sequence[SetMetric], *, to_input: bool) -> tuple[Column, ...]:
-    """to_input: whether the degraded faces are known, so that rows have a value of TO_INPUT."""
-    return (
-        *(Column(metric.name, metric.better, False) for metric in per_face),
-        *([Column(TO_INPUT, "neither", False)] if to_input else []),
-        *(Column(metric.name, metric.better, True) for metric in per_set),
-    )
+def columns_of(metrics: Metrics, *, to_input: bool) -> tuple[Column, ...]:
+    """A derived metric follows its source.
+
+    to_input: whether the degraded faces are known, so that rows have a value of TO_INPUT.
+    """
+    columns: list[Column] = []
+    for metric in metrics.per_face:
+        columns.append(Column(metric.name, metric.better, False))
+        columns += [Column(one.name, one.better, False) for one in metrics.derived if one.source == metric.name]
+    if to_input:
+        columns.append(Column(TO_INPUT, "neither", False))
+    return (*columns, *(Column(metric.name, metric.better, True) for metric in metrics.per_set))
 
 
 def means_of(rows: Sequence[Row], of_sets: Mapping[Group, Mapping[str, float]]) -> tuple[Mean, ...]:
-    """Per group, in the order in which the groups first appear, over the values that aren't NaN."""
+    """Per group, in the order in which the groups first appear, over the values that are finite.
+
+    A group without finite values has the mean of those that aren't NaN: the PSNR of faces nothing was done to is
+    infinite. A single such face among others is left out of their mean, as the count then says.
+    """
     grouped: dict[Group, list[Row]] = {}
     for row in rows:
         grouped.setdefault(row.group, []).append(row)
@@ -117,6 +126,7 @@ def _mean(group: Group, rows: Sequence[Row], of_set: Mapping[str, float]) -> Mea
     counts: dict[str, int] = {}
     for name in rows[0].values:
         known = [row.values[name] for row in rows if not math.isnan(row.values[name])]
+        known = [value for value in known if math.isfinite(value)] or known
         values[name] = math.fsum(known) / len(known) if known else math.nan
         counts[name] = len(known)
     for name, value in of_set.items():

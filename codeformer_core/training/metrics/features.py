@@ -115,5 +115,12 @@ class PerceptualDistance:
     @torch.no_grad()
     def measure(self, restored_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:
         check_pair(restored_B3HW, clean_B3HW)
-        restored_B3HW, clean_B3HW = (faces.to(self._device) * 2 - 1 for faces in (restored_B3HW, clean_B3HW))
-        return self._distance(restored_B3HW, clean_B3HW).cpu().double()
+        return self.measure_to(restored_B3HW, self.reference(clean_B3HW))
+
+    @torch.no_grad()
+    def reference(self, clean_B3HW: Tensor) -> list[Tensor]:
+        return self._distance.features(clean_B3HW.to(self._device) * 2 - 1)
+
+    @torch.no_grad()
+    def measure_to(self, restored_B3HW: Tensor, reference: list[Tensor]) -> Tensor:
+        return self._distance.to_features(restored_B3HW.to(self._device) * 2 - 1, reference).cpu().double()

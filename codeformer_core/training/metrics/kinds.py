@@ -6,7 +6,7 @@ Shape legend: B faces, 3 colours RGB, H W height and width, F features of one pi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -38,6 +38,38 @@ class FaceMetric(Protocol):
 
         Raises ValueError for inputs that `check_pair` refuses.
         """
+        ...
+
+
+@runtime_checkable
+class ReferenceMetric(Protocol):
+    """A metric for every face that can keep what it computes from the clean side, for many restored faces."""
+
+    def reference(self, clean_B3HW: Tensor) -> Any:
+        """-> what `measure_to` needs of the clean faces. clean: RGB float in [0, 1]."""
+        ...
+
+    def measure_to(self, restored_B3HW: Tensor, reference: Any) -> Tensor:
+        """-> values_B, the same as `measure` with the faces that `reference` was made from."""
+        ...
+
+
+class DerivedMetric(Protocol):
+    """A number for every face that follows from another metric's."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def better(self) -> Better: ...
+
+    @property
+    def source(self) -> str:
+        """The name of the other metric; without it this one isn't there either."""
+        ...
+
+    def derive(self, values_B: Tensor) -> Tensor:
+        """values_B of the other metric, float64 -> this one's, NaN where that one has no value."""
         ...
 
 

