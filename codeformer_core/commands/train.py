@@ -8,6 +8,7 @@ from types import ModuleType
 
 # step -> (module with add_arguments(parser) and run(args), what it does)
 _STEPS = {
+    "all": (".train_all", "everything: align, all stages, export, evaluation, in the time that is given"),
     "align": (".align", "photos -> aligned faces with a manifest"),
     "stage1": (".train_stage", "stage I: the autoencoder with its codebook, from clean faces"),
     "codes": (".train_codes", "the faces' codes, computed once by stage I (optional)"),
@@ -23,7 +24,7 @@ _STEPS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` a sub-parser for each step; `run` takes what it parsed."""
     parser.epilog = (
-        "In this order: align, stage1, (codes,) stage2, stage3, export. On several GPUs: "
+        "One by one, in this order: align, stage1, (codes,) stage2, stage3, export. On several GPUs: "
         "torchrun --standalone --nproc-per-node N -m codeformer_core train ..."
     )
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")

@@ -59,14 +59,14 @@ def run(args: argparse.Namespace) -> int:
         with joined(config.engine.device) as processes:
             if not processes.is_first:
                 logger.setLevel(logging.ERROR)
-            watch = _Watch(console, args.step) if processes.is_first else None
+            watch = Watch(console, args.step) if processes.is_first else None
             result = train(config, args.step, files, processes, watch.show if watch else lambda progress: None)
     if processes.is_first:
         console.line(_in_words(args.step, result))
     return OK if result.stopped_by is None else 128 + result.stopped_by
 
 
-class _Watch:
+class Watch:
     """The progress bar in a terminal; lines where there is none."""
 
     def __init__(self, console: Console, step_name: str) -> None:

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def add_configuration(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--faces", metavar="PLACE", help="aligned faces: a folder, one .tar or a pattern like faces-*.tar"
-    )
+def add_configuration(parser: argparse.ArgumentParser, *, faces: bool = True) -> None:
+    """faces: with --faces; `train all` takes them as its argument."""
+    if faces:
+        parser.add_argument(
+            "--faces", metavar="PLACE", help="aligned faces: a folder, one .tar or a pattern like faces-*.tar"
+        )
     parser.add_argument("--validation", metavar="PLACE", help="faces to measure with, of people not in --faces")
     parser.add_argument(
         "--manifest", metavar="CSV", help="a list that says train or val for each face, as `train align` writes"
@@ -28,8 +30,9 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="NAME|FILE",
-        help="small (default: 8 million parameters, one GPU), published (the official sizes and schedules), paper, "
-        "smoke (a minute or two a stage on a CPU), or a YAML or JSON file that begins from one of them",
+        help="small (default on a GPU: 8 million parameters), starter (a CPU's), published (the official sizes and "
+        "schedules), paper, refine (a finished model's fusion and pixel path), smoke (a minute or two a stage on a "
+        "CPU), or a YAML or JSON file that begins from one of them",
     )
     parser.add_argument(
         "--set",

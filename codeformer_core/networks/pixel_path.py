@@ -58,9 +58,7 @@ class PixelPath(nn.Module):
         self.gate_middle = operations.Conv2d(config.width, config.width, 3, padding=3, dilation=3, **options)
         self.gate_out = operations.Conv2d(config.width, config.bands, 3, padding=1, **options)
 
-    def forward(
-        self, features_BCHW: Tensor, input_B3HW: Tensor, made_B3HW: Tensor, fidelity: float | Tensor
-    ) -> Tensor:
+    def forward(self, features_BCHW: Tensor, input_B3HW: Tensor, made_B3HW: Tensor, fidelity: float | Tensor) -> Tensor:
         gates_BNHW = self.gates(features_BCHW, input_B3HW, made_B3HW)
         bands = split_bands(input_B3HW.float() - made_B3HW.float(), self.config.sigmas)
         added_B3HW = sum(gates_BNHW[:, band : band + 1].float() * bands[band] for band in range(len(bands)))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..atomic import write_whole
 from ..memory import NotEnoughMemory, is_out_of_memory
@@ -26,6 +27,7 @@ from .config import RunConfig, StageSection
 from .config.reading import as_mapping
 from .data.draws import Place
 from .data.feed import Feed
+from .data.files import FaceSource
 from .data.sources import open_faces
 from .engine.board import Board
 from .engine.checkpoint import Checkpoints, Meta
@@ -85,11 +87,56 @@ def _train(
     processes: Processes,
     on_progress: Callable[[Progress], None],
 ) -> Result:
-    section = find_section(config, name)
     checkpoints = Checkpoints(
         files.folder / "checkpoints", config.engine.keep, processes, config.engine.checkpoint_file_mib
     )
     newest = check_folder(files, config.data, checkpoints)
+    ready = prepare(config, name, files, processes)
+    trainer, section = ready.trainer, ready.section
+    said = about_run(config, trainer.stage, ready.source)
+    checkpoints.require_space(trainer.state.bytes_in_checkpoint())
+    # Those of the optimisers, which come later, are as large as the parameters.
+    checkpoints.require_pieces(trainer.state.tensors())
+    start = 0
+    if newest is not None:
+        start = resume_from(newest, checkpoints, trainer, name, said)
+    examples = build_examples(config, section) if processes.is_first else None
+    feed = ready.feed_from(start)
+    run = _Run(config, name, section, files, trainer, checkpoints, said, examples, on_progress)
+    with claimed(files.folder, newest, checkpoints, processes), contextlib.closing(feed), run:
+        return run.go(feed, start)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A stage that could make its first step: its trainer and its faces."""
+
+    config: RunConfig
+    section: StageSection
+    source: FaceSource
+    trainer: Trainer
+    codes_N2T: Tensor | None
+
+    def feed_from(self, step: int) -> Feed:
+        """Batches from `step` on; to be closed."""
+        processes = self.trainer.processes
+        return Feed(
+            self.source,
+            config=self.config.data,
+            recipe_at=lambda step: recipe_of(self.config, self.section, step),
+            seed=self.config.engine.seed,
+            batch_size=self.section.batch_size,
+            accumulate=self.config.engine.accumulate,
+            place=Place(processes.rank, processes.count),
+            start_step=step,
+            device=processes.device,
+            codes_N2T=self.codes_N2T,
+        )
+
+
+def prepare(config: RunConfig, name: str, files: RunFiles, processes: Processes) -> Ready:
+    """Everything a stage needs, checked. Raises ValueError for what doesn't fit together."""
+    section = find_section(config, name)
     device = processes.device
     source = open_faces(config.data, "train", config.network.image_size, least=section.batch_size)
     perceptual = choose_perceptual(config.lpips_backbone, device)
@@ -108,29 +155,7 @@ def _train(
             )
         codes_N2T = read_codes(files.codes, teacher_of(stage, "--codes").network, source)
     trainer = Trainer(stage, section, config.engine, processes, build_adversary(config, section, perceptual, processes))
-    said = about_run(config, stage, source)
-    checkpoints.require_space(trainer.state.bytes_in_checkpoint())
-    # Those of the optimisers, which come later, are as large as the parameters.
-    checkpoints.require_pieces(trainer.state.tensors())
-    start = 0
-    if newest is not None:
-        start = resume_from(newest, checkpoints, trainer, name, said)
-    examples = build_examples(config, section) if processes.is_first else None
-    feed = Feed(
-        source,
-        config=config.data,
-        recipe_at=lambda step: recipe_of(config, section, step),
-        seed=config.engine.seed,
-        batch_size=section.batch_size,
-        accumulate=config.engine.accumulate,
-        place=Place(processes.rank, processes.count),
-        start_step=start,
-        device=device,
-        codes_N2T=codes_N2T,
-    )
-    run = _Run(config, name, section, files, trainer, checkpoints, said, examples, on_progress)
-    with claimed(files.folder, newest, checkpoints, processes), contextlib.closing(feed), run:
-        return run.go(feed, start)
+    return Ready(config, section, source, trainer, codes_N2T)
 
 
 class _Run:

@@ -251,7 +251,15 @@ class StageSection:
         new = {"transformer", "head"} - set(self.train)
         if self.starts_from == "teacher" and new:
             raise ValueError(f"train: {', '.join(sorted(new))} must learn where starts_from is teacher, which has none")
-        if self.kind == "codes" and any(entry.fidelity is not None for phase in self.mixture for entry in phase.cycle):
+        entries = [entry for phase in self.mixture for entry in phase.cycle]
+        if any(entry.fidelity is None for entry in entries) and not {"encoder", "transformer", "head"} & set(
+            self.train
+        ):
+            raise ValueError(
+                "mixture: a step with fidelity null trains encoder, transformer and head, of which train names none; "
+                "give it a fidelity"
+            )
+        if self.kind == "codes" and any(entry.fidelity is not None for entry in entries):
             raise ValueError("mixture: fidelity must be null for kind codes, which makes no pictures")
 
     @property
@@ -319,9 +327,25 @@ class Engine:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """How `train all` divides its time: shares of a sum, 0 leaves a part out. half_size: stage I on faces of half the
+    side, which cost a quarter."""
+
+    half_size: float
+    stage1: float
+    stage2: float
+    stage3: float
+
+    def __post_init__(self) -> None:
+        for name, share in vars(self).items():
+            if share < 0 or (share == 0 and name != "half_size"):
+                raise ValueError(f"budget.{name} must be above 0 (half_size: 0 or more), got {share:g}")
+
+
+@dataclass(frozen=True)
 class RunConfig:
-    """Everything. lpips_backbone: VGG16's weights for LPIPS; None: the replacement of `losses.perceptual`.
-    degradations: a user's own, by name, beside `degradation.PRESETS`."""
+    """Everything. lpips_backbone: VGG16's weights for LPIPS; None: see `losses.perceptual`. degradations: a user's own,
+    by name, beside `degradation.PRESETS`. budget: for `train all`; None: it can't run."""
 
     network: NetworkSection
     discriminator: DiscriminatorSection
@@ -330,6 +354,7 @@ class RunConfig:
     lpips_backbone: str | None
     degradations: Mapping[str, Degradation]
     stages: Mapping[str, StageSection]
+    budget: Budget | None = None
 
     def __post_init__(self) -> None:
         known = {*DEGRADATIONS, *self.degradations}

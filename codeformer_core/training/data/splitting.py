@@ -1,0 +1,87 @@
+"""What a folder is to `train all`: faces that are split already, faces to be split, or photos to be aligned."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from ...atomic import write_whole
+from ...pictures.suffixes import READABLE
+from .files import BAD_DATA
+
+MANIFEST_NAME = "manifest.csv"
+# One face in so many is kept for measuring.
+VALIDATION_EVERY = 10
+# So many files are looked at to tell faces from photos.
+_LOOKED_AT = 200
+
+
+@dataclass(frozen=True)
+class FacePlace:
+    """As in DataConfig. All None: the folder holds photos, which have to be aligned first."""
+
+    faces: str | None = None
+    validation: str | None = None
+    manifest: str | None = None
+
+    @property
+    def has_faces(self) -> bool:
+        return self.faces is not None or self.manifest is not None
+
+
+def look_at(folder: Path, image_size: int, run: Path) -> FacePlace:
+    """Tell what `folder` is.
+
+    With folders train/ and val/, or with a manifest.csv that has a column `split`, it says itself how it is split. If
+    all pictures are square and at least image_size wide, they are faces: a tenth of them, chosen by their names, is for
+    validation, which is written into `run`/manifest.csv. Anything else is photos.
+    Raises ValueError where there is no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder; name a folder of photos or of aligned faces")
+    if (folder / "train").is_dir() and (folder / "val").is_dir():
+        return FacePlace(str(folder / "train"), str(folder / "val"))
+    if _is_split(folder / MANIFEST_NAME):
+        return FacePlace(manifest=str(folder / MANIFEST_NAME))
+    pictures = sorted(path for path in folder.rglob("*") if path.suffix.lower() in READABLE and path.is_file())
+    if not pictures:
+        raise ValueError(f"{folder}: there is no picture in it; name a folder of photos or of aligned faces")
+    step = max(1, len(pictures) // _LOOKED_AT)
+    if not all(_is_face(path, image_size) for path in pictures[::step]):
+        return FacePlace()
+    return FacePlace(manifest=str(_split(pictures, folder, run)))
+
+
+def _is_split(manifest: Path) -> bool:
+    try:
+        with manifest.open(encoding="utf-8-sig", newline="") as stream:
+            return {"file", "split"} <= set(csv.DictReader(stream).fieldnames or ())
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return False
+
+
+def _is_face(path: Path, image_size: int) -> bool:
+    try:
+        with Image.open(path) as image:
+            return image.width == image.height >= image_size
+    except (OSError, *BAD_DATA):
+        return True  # said by name when it is read
+
+
+def _split(pictures: list[Path], folder: Path, run: Path) -> Path:
+    """At least one face on either side, whatever the hashes say."""
+    by_hash = sorted(pictures, key=lambda path: hashlib.sha256(path.relative_to(folder).as_posix().encode()).digest())
+    validation = set(by_hash[: max(1, len(by_hash) // VALIDATION_EVERY)])
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("file", "split"))
+    rows.writerows((path.resolve(), "val" if path in validation else "train") for path in pictures)
+    run.mkdir(parents=True, exist_ok=True)
+    path = run / MANIFEST_NAME
+    write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    return path

@@ -1,0 +1,283 @@
+"""`train all`: the time divided, what a folder is, and a run that is killed and comes to the same end."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import codeformer_core as cf
+from codeformer_core.cli import main
+from codeformer_core.training import all_stages
+from codeformer_core.training.config import read_config
+from codeformer_core.training.config.reading import as_mapping
+from codeformer_core.training.data.splitting import FacePlace, look_at
+from codeformer_core.training.engine.processes import joined
+from codeformer_core.training.plan import (
+    PLAN_NAME,
+    Part,
+    make_plan,
+    parts_of,
+    read_plan,
+    scaled,
+    sized_for,
+)
+from codeformer_core.training.speed import measure_speed
+
+ROOT = Path(__file__).parents[3]
+# A minute then has 17 steps for each part, whatever the machine.
+FACES_PER_SECOND = 10.0
+
+
+@pytest.fixture(scope="module")
+def speeds():
+    return {part: speed for part, speed in zip(parts_of(read_config("small")), (80.0, 20.0, 10.0, 5.0), strict=True)}
+
+
+@pytest.fixture(scope="module")
+def split_faces(made_up_faces, tmp_path_factory) -> Path:
+    """train/ with 18 and val/ with 6 of the made-up faces."""
+    folder = tmp_path_factory.mktemp("split_faces")
+    for number, path in enumerate(sorted(made_up_faces.iterdir())):
+        side = folder / ("val" if number % 4 == 0 else "train")
+        side.mkdir(exist_ok=True)
+        shutil.copy(path, side / path.name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config_file(tiny, tmp_path_factory) -> Path:
+    """The tiny configuration, with everything that a short run may have: both sizes, a discriminator, a pixel path."""
+    config = as_mapping(
+        tiny(
+            "network.fuse_sizes=[8, 32]",
+            "network.pixel_path={sigmas: [1, 2], width: 4}",
+            "stages.inpainting.fuse_sizes=null",
+            "stages.stage3.train=[encoder, transformer, head, fusion, pixel_path]",
+            "engine.validation_faces=2",
+            "engine.pictures=1",
+        )
+    )
+    config["data"]["faces"] = ""
+    path = tmp_path_factory.mktemp("config") / "tiny.json"
+    path.write_text(json.dumps(config))
+    return path
+
+
+@pytest.fixture(scope="module")
+def words(split_faces, config_file):
+    return lambda out, minutes="1": [
+        "train", "all", str(split_faces), "-o", str(out), "--minutes", minutes, "--config", str(config_file),
+        "--device", "cpu",
+    ]  # fmt: skip
+
+
+# --- the time --------------------------------------------------------------------------------------------------------
+
+
+def test_time_is_divided_by_the_budget(speeds):
+    config = read_config("small")
+    plan = make_plan(config, 100.0, 6000.0, speeds, faces=1000)
+    seconds = [
+        planned.iterations * config.stages[planned.part.stage].batch_size / speeds[planned.part]
+        for planned in plan.parts
+    ]
+    assert [planned.part.name for planned in plan.parts] == ["stage1-half", "stage1", "stage2", "stage3"]
+    assert seconds == pytest.approx([2160, 1080, 1080, 1080], rel=0.02)
+    assert sum(seconds) < 6000
+    for planned in plan.parts:
+        assert 1 <= planned.save_every <= planned.iterations and planned.iterations // planned.validate_every >= 8
+
+
+def test_too_little_time_names_what_is_enough(speeds):
+    config = read_config("small")
+    with pytest.raises(
+        ValueError, match=r"--minutes 10: too short.* 1000 faces.* it takes ([0-9.]+) minutes"
+    ) as caught:
+        make_plan(config, 10.0, 590.0, speeds, faces=1000)
+    needed = float(str(caught.value).split("it takes ")[1].split()[0])
+    assert 15 < needed < 60
+    make_plan(config, needed, needed * 60 - 10, speeds, faces=1000)
+    with pytest.raises(ValueError, match="too short"):
+        make_plan(config, needed - 1, (needed - 1) * 60 - 10, speeds, faces=1000)
+
+
+def test_what_happens_at_a_step_moves_with_the_length():
+    section = read_config("small").stages["stage3"]
+    half = scaled(section, section.iterations // 2)
+    assert half.adversarial.starts_after == section.adversarial.starts_after // 2
+    assert [phase.until for phase in half.mixture] == [750, None]
+    stage1 = read_config("small").stages["stage1"]
+    assert scaled(stage1, 120).revive_codes_until == 90
+
+
+def test_a_part_of_half_the_size_is_the_same_network(speeds):
+    config = read_config("small")
+    half = sized_for(config, Part("stage1-half", "stage1", half_size=True)).network
+    assert (half.image_size, half.attention_sizes, half.fuse_sizes) == (256, (8,), (16, 32, 64, 128))
+    assert (
+        dataclasses.replace(half.autoencoder(), image_size=512, attention_sizes=(16,)) == config.network.autoencoder()
+    )
+
+
+# --- what a folder is ------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_split(split_faces, tmp_path):
+    assert look_at(split_faces, 32, tmp_path) == FacePlace(str(split_faces / "train"), str(split_faces / "val"))
+
+
+def test_faces_are_split_by_their_names(made_up_faces, tmp_path):
+    place = look_at(made_up_faces, 32, tmp_path / "run")
+    lines = Path(place.manifest).read_text().splitlines()[1:]
+    validation = [line for line in lines if line.endswith(",val")]
+    assert len(lines) == 24 and len(validation) == 2
+    assert look_at(made_up_faces, 32, tmp_path / "run") == place
+    assert Path(place.manifest).read_text().splitlines()[1:] == lines
+
+
+def test_pictures_that_are_not_square_or_too_small_are_photos(made_up_faces, tmp_path):
+    assert not look_at(made_up_faces, 64, tmp_path / "run").has_faces
+    Image.new("RGB", (40, 32)).save(tmp_path / "wide.png")
+    assert not look_at(tmp_path, 32, tmp_path / "run").has_faces
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_manifest_with_a_split_is_taken(tmp_path):
+    (tmp_path / "manifest.csv").write_text("file,split\na.png,train\n")
+    assert look_at(tmp_path, 32, tmp_path / "run") == FacePlace(manifest=str(tmp_path / "manifest.csv"))
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()])
+def test_no_pictures(tmp_path, make):
+    make(tmp_path / "faces")
+    with pytest.raises(ValueError, match=r"faces: there is no .*name a folder"):
+        look_at(tmp_path / "faces", 32, tmp_path / "run")
+
+
+# --- a run -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_speed():
+    """Otherwise how long these tests take would depend on how busy the machine is when they begin."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(all_stages, "measure_speed", lambda *args: FACES_PER_SECOND)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(words, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("all") / "run"
+    assert main(words(folder)) == 0
+    return folder
+
+
+def test_a_run_leaves_a_model_its_numbers_and_its_card(finished):
+    restorer = cf.load_restorer(finished / "model.safetensors", device="cpu")
+    assert (restorer.task, restorer.face_size) == ("restoration", 32)
+    assert restorer.module.pixel_path is not None
+    assert {tensor.dtype for tensor in load_file(finished / "model.safetensors").values()} == {torch.float16}
+    card = (finished / "README.md").read_text()
+    plan = read_plan(finished)
+    assert plan is not None
+    for planned in plan.parts:
+        assert f"{planned.part.name} {planned.iterations} steps" in card
+    for damage in ("clean", "photo", "small", "large"):
+        assert f"| {damage} |" in card
+    assert (finished / "evaluation" / "summary.csv").is_file()
+
+
+def test_a_finished_run_is_not_trained_again(finished, words, capsys):
+    before = (finished / "stage3" / "scalars.csv").read_bytes()
+    assert main(words(finished)) == 0
+    assert (finished / "stage3" / "scalars.csv").read_bytes() == before
+    assert "stage3 " not in capsys.readouterr().out
+
+
+def test_another_time_or_configuration_is_refused(finished, words, capsys):
+    assert main(words(finished, "2")) == 1
+    assert "planned for 1 minutes" in capsys.readouterr().err
+    assert main([*words(finished), "--set", "stages.stage1.batch_size=4"]) == 1
+    assert "another configuration (stages)" in capsys.readouterr().err
+
+
+def test_killed_twice_it_comes_to_the_same_end(finished, words, tmp_path):
+    """SIGKILL at random points of the run; the same command each time."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    # The plan of the other run, since no two measure the same speed; saving often, so that there is something to lose.
+    plan = json.loads((finished / PLAN_NAME).read_text())
+    for part in plan["parts"]:
+        assert part["iterations"] >= 12
+        part["save_every"] = 2
+    (folder / PLAN_NAME).write_text(json.dumps(plan))
+    command = [sys.executable, "-m", "codeformer_core", *words(folder)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    chance = random.Random(7)
+    for _ in range(2):
+        before = _steps_done(folder)
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        wanted = before + chance.randint(1, 12)
+        while process.poll() is None and _steps_done(folder) < wanted:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, process.stderr.read().decode()
+        process.stderr.close()
+        assert not (folder / "model.safetensors").exists()
+    assert main(words(folder)) == 0
+    expected, found = (load_file(place / "model.safetensors") for place in (finished, folder))
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), name
+
+
+def _steps_done(folder: Path) -> int:
+    """Of all parts together, as their checkpoints say."""
+    steps = [
+        max((int(path.name[5:]) for path in part.glob("checkpoints/step-*")), default=0)
+        for part in folder.glob("stage*")
+    ]
+    return sum(steps)
+
+
+def test_a_stopped_run_says_how_to_continue(words, tmp_path, capsys, monkeypatch):
+    real = all_stages.train
+
+    def stopped(*args):
+        result = real(*args)
+        return dataclasses.replace(result, stopped_by=int(signal.SIGTERM))
+
+    monkeypatch.setattr(all_stages, "train", stopped)
+    assert main(words(tmp_path / "run")) == 128 + signal.SIGTERM
+    assert "SIGTERM, saved; the same command continues" in capsys.readouterr().out
+
+
+def test_too_little_time_makes_no_step(words, tmp_path, capsys):
+    assert main(words(tmp_path / "run", "0.05")) == 1
+    assert "too short" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "plan.json").exists()
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2", "stage3"])
+def test_speed_is_measured_by_real_steps(tiny, stage):
+    with joined("cpu") as processes:
+        assert 0.1 < measure_speed(tiny(), stage, processes, seconds=0.0) < 10_000
+
+
+def test_a_damaged_plan_is_named(words, tmp_path, capsys):
+    (tmp_path / "plan.json").write_text('{"minutes": 1')
+    assert main(words(tmp_path)) == 1
+    assert "plan.json: can't be read" in capsys.readouterr().err
