@@ -90,9 +90,9 @@ class ControllableFusion(nn.Module):
         merged_BCHW = self.merge(torch.cat((encoder_BCHW, decoder_BCHW), dim=1))
         scale_BCHW, shift_BCHW = F.leaky_relu(self.scale_shift_in(merged_BCHW), 0.2).chunk(2, dim=1)
         residual_BCHW = torch.addcmul(self.shift_out(shift_BCHW), decoder_BCHW, self.scale_out(scale_BCHW))
-        if isinstance(fidelity, Tensor):
-            return torch.addcmul(decoder_BCHW, residual_BCHW, fidelity.to(residual_BCHW.dtype))
-        return torch.add(decoder_BCHW, residual_BCHW, alpha=fidelity)
+        if isinstance(fidelity, float | int):
+            return torch.add(decoder_BCHW, residual_BCHW, alpha=fidelity)
+        return torch.addcmul(decoder_BCHW, residual_BCHW, fidelity.to(residual_BCHW.dtype))
 
 
 class Generated(NamedTuple):
