@@ -28,7 +28,8 @@ EPSILON = 1e-8
 class FeatureDistance(nn.Module):
     """`module(restored_B3HW, clean_B3HW)` -> distance_B >= 0, float32; gradients reach the restored faces only.
 
-    Always float32, also under autocast: depthwise convolutions in bfloat16 are slow on a CPU. The weights are frozen.
+    Always float32, also under autocast: bfloat16 saves a sixth of the time on a CPU, and bends the gradient (its cosine
+    with the right one was 0.82 for slightly blurred faces). The weights are frozen.
     """
 
     def __init__(self, network: nn.Module) -> None:
