@@ -37,10 +37,11 @@ class DegradeFaces(io.ComfyNode):
                 io.Combo.Input(
                     "kind",
                     options=list(KINDS),
-                    tooltip="What is done. small: mild faults as in faces that are a little too small. large: strong "
-                    "ones. paper: the ranges of CodeFormer's paper. colorization: large, and colours that have gone "
-                    "wrong. inpainting: white brush strokes alone. x2 to x30: fixed strengths; the face is shrunk so "
-                    "many times, and blur, noise and compression grow with it.",
+                    tooltip="What is done. photo: what prints, scans and phones leave: grain, scratches, fading, a "
+                    "little blur; some faces stay clean. small: mild faults as in faces that are a little too small. "
+                    "large: strong ones. paper: the ranges of CodeFormer's paper. colorization: large, and colours "
+                    "that have gone wrong. inpainting: white brush strokes alone. x2 to x30: fixed strengths; the face "
+                    "is shrunk so many times, and blur, noise and compression grow with it.",
                 ),
                 io.Int.Input(
                     "seed",

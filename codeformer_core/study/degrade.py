@@ -84,6 +84,7 @@ def describe(drawn: Drawn) -> str:
         else:
             shape += " px"
         words.append(f"blur of sigma {shape}")
+    words += _wear(drawn)
     if drawn.low_size is not None:
         words.append(f"shrunk {drawn.size / drawn.low_size:.1f} times to {drawn.low_size} px")
     if drawn.noise_sigma is not None:
@@ -96,6 +97,28 @@ def describe(drawn: Drawn) -> str:
         words += [f"{name} {value:.2f}" for name, value in colors.adjustments]
         words += ["gray"] if colors.gray else []
     return ", ".join(words) or "nothing"
+
+
+def _wear(drawn: Drawn) -> list[str]:
+    """What an old print and its scan suffer."""
+    words = []
+    if drawn.lens_sigma is not None:
+        words.append(f"lens blur of sigma {drawn.lens_sigma:.1f} px")
+    if (grain := drawn.grain) is not None:
+        words.append(f"grain of sigma {grain.strength:.1f} of 255, {grain.sigma:.1f} px wide")
+    if (halftone := drawn.halftone) is not None:
+        first, second = halftone.screens[0]
+        kind = "lines" if first == second else "dots"
+        period = 1 / math.hypot(first.along_x, first.along_y)
+        words.append(f"a screen of {kind} {period:.1f} px apart, strength {halftone.strength:.2f}")
+    if (fading := drawn.fading) is not None:
+        words.append(f"parts faded by {fading.strength:.2f} toward {fading.toward:.0f}")
+    if drawn.marks:
+        lines = sum(len(mark.points) > 1 for mark in drawn.marks)
+        words.append(f"{lines} scratches and {len(drawn.marks) - lines} specks")
+    if drawn.scan_sigma is not None:
+        words.append(f"scanner blur of sigma {drawn.scan_sigma:.1f} px")
+    return words
 
 
 def _degraded(levels_HW3: np.ndarray, drawn: Drawn) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 # How many fidelities are compared.
 FEWEST_STEPS, MOST_STEPS = 2, 21
-# The presets of training under the names of what they are for, without the one that is another's twin; then the fixed
-# strengths of evaluations.
-KINDS = ("small", "large", "paper", "colorization", "inpainting", "x2", "x4", "x8", "x16", "x30")
+# The presets of training under the names of what they are for, without the one that is another's twin and the one that
+# does nothing; then the fixed strengths of evaluations.
+KINDS = ("small", "large", "photo", "paper", "colorization", "inpainting", "x2", "x4", "x8", "x16", "x30")
 LARGEST_SEED = 2**64 - 1

@@ -8,7 +8,7 @@ from .damage import damage_of
 from .device import degrade_batch
 from .draw import Drawn, draw
 from .presets import LEVELS, PRESETS, Brush, ColorJitter, Degradation
-from .wear import Fading, Grain, Halftone, Scan, Scratches
+from .wear import Fading, Grain, Halftone, RoundBlur, Scratches
 
 __all__ = [
     "LEVELS",
@@ -20,7 +20,7 @@ __all__ = [
     "Fading",
     "Grain",
     "Halftone",
-    "Scan",
+    "RoundBlur",
     "Scratches",
     "brush_mask",
     "damage_of",

@@ -21,10 +21,10 @@ def damage_of(drawn: Drawn) -> float:
         damage = 0.8 log(spread) / log(worst spread) + 0.1 noise / 20 + 0.1 (100 - quality) / 70, each part at most
         its factor
 
-    spread is the effective sigma in pixels of a 512 face: sqrt(1 + blur^2 + scan^2 + (r^2 - 1) / 4), with r = size /
-    low_size and blur^2 the mean over both axes. noise is that of sensor and grain together. Grows with blur, downscale
-    and noise, and as the quality falls. White strokes, scratches, screens, fading and colours don't count: they leave
-    the detail beside them, or under them, as it is.
+    spread is the effective sigma in pixels of a 512 face: sqrt(1 + blur^2 + lens^2 + scan^2 + (r^2 - 1) / 4), with
+    r = size / low_size and blur^2 the mean over both axes. noise is that of sensor and grain together. So damage grows
+    with blur, downscale and noise, and as the quality falls. White strokes, scratches, screens, fading and colours
+    don't count: they leave the detail beside them, or under them, as it is.
 
     drawn: what happens to the face.
     Returns a number in [0, 1].
@@ -33,10 +33,9 @@ def damage_of(drawn: Drawn) -> float:
     blur = 0.0
     if drawn.blur is not None:
         blur = (drawn.blur.sigma_x**2 + drawn.blur.sigma_y**2) / 2 * scale**2
-    scan = (drawn.scan_sigma or 0.0) * scale
-    resolution = math.log(_spread(blur + scan**2, drawn.size / drawn.smallest)) / math.log(
-        _spread(WORST_SIGMA**2, WORST_DOWNSCALE)
-    )
+    blur += sum(((sigma or 0.0) * scale) ** 2 for sigma in (drawn.lens_sigma, drawn.scan_sigma))
+    spread = _spread(blur, drawn.size / drawn.smallest)
+    resolution = math.log(spread) / math.log(_spread(WORST_SIGMA**2, WORST_DOWNSCALE))
     grain = 0.0 if drawn.grain is None else drawn.grain.strength
     noise = math.hypot(drawn.noise_sigma or 0.0, grain) / WORST_NOISE
     quality = 100 if drawn.jpeg_quality is None else drawn.jpeg_quality

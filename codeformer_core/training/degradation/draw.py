@@ -20,7 +20,7 @@ from .draw_wear import (
 )
 from .presets import Brush, ColorJitter, Degradation
 from .ranges import REFERENCE_SIZE
-from .wear import Scan
+from .wear import RoundBlur
 
 # A stroke is a walk: each step turns by up to this angle and is this long (shares of the face's side).
 TURN = 0.75 * math.pi
@@ -58,8 +58,8 @@ class Drawn:
     """What happens to one face of `size` x `size` pixels; None where a step is left out.
 
     strokes: white, on the clean face. low_size: side after the downscale. noise_sigma: of 255; the noise itself comes
-    from `noise_seed` (see noise.py). jpeg_quality: 1..100. marks: scratches and specks. scan_sigma: pixels, of a round
-    blur.
+    from `noise_seed` (see noise.py). jpeg_quality: 1..100. lens_sigma, scan_sigma: pixels, of round blurs before
+    and after grain, halftone, fading and marks (scratches and specks).
     """
 
     size: int
@@ -70,6 +70,7 @@ class Drawn:
     noise_seed: int = 0
     jpeg_quality: int | None = None
     colors: Colors | None = None
+    lens_sigma: float | None = None
     grain: DrawnGrain | None = None
     halftone: DrawnHalftone | None = None
     fading: DrawnFading | None = None
@@ -79,7 +80,7 @@ class Drawn:
     @property
     def is_worn(self) -> bool:
         """Whether any of the steps of worn.py happens to the face."""
-        return bool(self.grain or self.halftone or self.fading or self.marks or self.scan_sigma)
+        return bool(self.lens_sigma or self.grain or self.halftone or self.fading or self.marks or self.scan_sigma)
 
     @property
     def smallest(self) -> int:
@@ -115,11 +116,12 @@ def draw(degradation: Degradation, size: int, generator: torch.Generator) -> Dra
         noise_seed=noise_seed,
         jpeg_quality=quality,
         colors=colors,
+        lens_sigma=None if degradation.lens is None else _draw_round(degradation.lens, size, dice),
         grain=None if degradation.grain is None else draw_grain(degradation.grain, size, dice),
         halftone=None if degradation.halftone is None else draw_halftone(degradation.halftone, size, dice),
         fading=None if degradation.fading is None else draw_fading(degradation.fading, size, dice),
         marks=() if degradation.scratches is None else draw_marks(degradation.scratches, size, dice),
-        scan_sigma=None if degradation.scan is None else _draw_scan(degradation.scan, size, dice),
+        scan_sigma=None if degradation.scan is None else _draw_round(degradation.scan, size, dice),
     )
 
 
@@ -132,8 +134,8 @@ def _draw_blur(sigma: tuple[float, float], size: int, dice: Dice) -> Blur:
     return Blur(sigma_x, dice.between(sigma) * scale, dice.between((-math.pi, math.pi)))
 
 
-def _draw_scan(scan: Scan, size: int, dice: Dice) -> float | None:
-    return dice.between(scan.sigma) * size / REFERENCE_SIZE if dice.share() < scan.share else None
+def _draw_round(blur: RoundBlur, size: int, dice: Dice) -> float | None:
+    return dice.between(blur.sigma) * size / REFERENCE_SIZE if dice.share() < blur.share else None
 
 
 def _draw_colors(color: ColorJitter, dice: Dice) -> Colors:

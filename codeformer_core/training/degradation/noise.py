@@ -67,8 +67,12 @@ def bytes_batch(seeds: Sequence[int], count: int, device: torch.device) -> Tenso
     if device.type == "cpu":
         bytes_BN4 = np.stack([hashes_of(seed, count).astype("<u4").view(np.uint8).reshape(-1, 4) for seed in seeds])
         return torch.from_numpy(bytes_BN4).transpose(1, 2)
-    hashes_B1N = hashes_batch(seeds, count, device)[:, None]
-    return torch.cat([(hashes_B1N >> shift & 255).to(torch.uint8) for shift in (0, 8, 16, 24)], dim=1)
+    return bytes_of(hashes_batch(seeds, count, device))
+
+
+def bytes_of(hashes_BN: Tensor) -> Tensor:
+    """int64 in 0..2^32-1 -> (B, 4, N) uint8, the lowest byte first."""
+    return torch.stack([(hashes_BN >> shift & 255).to(torch.uint8) for shift in (0, 8, 16, 24)], dim=1)
 
 
 def _keys(seed: int) -> tuple[int, int]:

@@ -110,8 +110,8 @@ class Scratches:
 
 
 @dataclass(frozen=True)
-class Scan:
-    """Round blur of a scanner, over everything that is on the print.
+class RoundBlur:
+    """A small Gaussian blur, the same in all directions: of a lens, or of a scanner over all that is on the print.
 
     share: 0..1, of the faces.
     sigma: pixels.
@@ -122,5 +122,5 @@ class Scan:
     sigma: tuple[float, float]
 
     def __post_init__(self) -> None:
-        check_share("scan.share", self.share)
-        check_range("scan.sigma", self.sigma, 0.01, 20)
+        check_share("round blur's share", self.share)
+        check_range("round blur's sigma", self.sigma, 0.01, 20)

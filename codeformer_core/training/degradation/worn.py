@@ -1,4 +1,4 @@
-"""Grain, screen, fading, scratches and a scanner's blur on a batch of faces; the same functions in both paths.
+"""Lens blur, grain, screen, fading, scratches and a scanner's blur on a batch of faces; both paths use these functions.
 
 No step waits for the device, and none uses matrix products or convolutions, which a trainer's settings would round.
 
@@ -32,12 +32,13 @@ FADING_SLOPE = 1.5
 
 def wear(levels_B3HW: Tensor, drawn: Sequence[Drawn]) -> Tensor:
     """float32 levels around 0..255 -> new ones; faces without wear keep every bit."""
-    steps: tuple[tuple[str, Callable[[Tensor, list[Any]], Tensor]], ...] = (
+    steps: tuple[tuple[str, Callable[[Tensor, Any], Tensor]], ...] = (
+        ("lens_sigma", _blurred),
         ("grain", _with_grain),
         ("halftone", _with_halftone),
         ("fading", _with_fading),
         ("marks", _with_marks),
-        ("scan_sigma", _scanned),
+        ("scan_sigma", _blurred),
     )
     for name, step in steps:
         numbers = [getattr(each, name) for each in drawn]
@@ -46,8 +47,8 @@ def wear(levels_B3HW: Tensor, drawn: Sequence[Drawn]) -> Tensor:
             levels_B3HW = step(levels_B3HW, numbers)
         elif worn:
             index = torch.tensor(worn, device=levels_B3HW.device)
-            changed = step(levels_B3HW[index], [numbers[place] for place in worn])
-            levels_B3HW = levels_B3HW.index_copy(0, index, changed)
+            chosen = [numbers[place] for place in worn]
+            levels_B3HW = levels_B3HW.index_copy(0, index, step(levels_B3HW[index], chosen))
     return levels_B3HW
 
 
@@ -101,7 +102,7 @@ def _with_marks(levels_B3HW: Tensor, marks: list[tuple[Mark, ...]]) -> Tensor:
     return levels_B3HW * (1 - opacity_B1HW / 255) + light_B1HW
 
 
-def _scanned(levels_B3HW: Tensor, sigmas: list[float]) -> Tensor:
+def _blurred(levels_B3HW: Tensor, sigmas: list[float]) -> Tensor:
     return separable_blur(levels_B3HW, gaussian_taps(sigmas, levels_B3HW.shape[-1]))
 
 
