@@ -17,7 +17,10 @@ CONTRAST_CONSTANT = 0.03**2
 
 
 def psnr(made_B3HW: Tensor, reference_B3HW: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB -> values_B float64 on the CPU, infinite for equal ones. Both: RGB [0, 1]."""
+    """Peak signal-to-noise ratio in dB -> values_B float64 on the CPU. Both: RGB [0, 1].
+
+    Infinite for equal pictures.
+    """
     error_B = (made_B3HW.float() - reference_B3HW.float()).square().mean((1, 2, 3))
     # Not every device has float64.
     return -10 * error_B.cpu().double().log10()
