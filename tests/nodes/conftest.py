@@ -29,6 +29,8 @@ except ValueError as error:
 class HostFailed(pytest.fail.Exception):
     """The one line of a BrokenHost, without a traceback."""
 
+    __module__ = "builtins"  # as pytest's own: so its summary begins with the reason
+
     def __init__(self, reason: str) -> None:
         super().__init__(reason, pytrace=False)
 

@@ -91,20 +91,25 @@ def _install_torchaudio(python: Path) -> str:
     torchaudio counts like torch but is released less often, and a release may name no torch and yet not load beside
     the newest one. So what decides is whether it can be imported. Without dependencies: one may be another torch.
     """
-    newest = f"<={_version('torch').partition('+')[0]}"
+    torch = _version("torch").partition("+")[0]
+    limit, problem = f"<={torch}", ""
     for _ in range(TORCHAUDIO_TRIES):
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", f"torchaudio{newest}"]
-        run(pip, INSTALL_SECONDS)
+        try:
+            run([str(python), "-m", "pip", "install", "--quiet", "--no-deps", f"torchaudio{limit}"], INSTALL_SECONDS)
+        except subprocess.CalledProcessError:
+            if not problem:
+                raise
+            break  # there is no older one
         found = [str(python), "-c", "import importlib.metadata as m; print(m.version('torchaudio'))"]
         version = run(found, IMPORT_SECONDS).strip()
         try:
             run([str(python), "-c", "import torchaudio"], IMPORT_SECONDS)
         except subprocess.CalledProcessError as error:
-            problem = last_line(error)
-            newest = f"<{version.partition('+')[0]}"
+            limit = f"<{version.partition('+')[0]}"
+            problem = f"{version}: {last_line(error)}"
         else:
             return version
-    raise OSError(f"no torchaudio loads beside torch {_version('torch')}; the last one tried is {version}: {problem}")
+    raise OSError(f"no torchaudio loads beside torch {torch}; the last one tried is {problem}")
 
 
 def _assert_shared_torch(python: Path, shared: str) -> None:
