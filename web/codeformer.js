@@ -9,6 +9,7 @@ import { app } from "../../scripts/app.js";
 import { addBeforeAfter } from "./before_after.js";
 import { addFacePicker } from "./face_picker.js";
 import { addFidelityTiles } from "./fidelity_tiles.js";
+import { onNodeOutputsUpdated } from "./shared.js";
 
 /** @type {Record<string, (node: any) => void>} */
 const VIEWS = {
@@ -24,4 +25,5 @@ app.registerExtension({
   nodeCreated(node) {
     VIEWS[node.comfyClass]?.(node);
   },
+  onNodeOutputsUpdated,
 });

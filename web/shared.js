@@ -199,9 +199,7 @@ export function onOutput(node, name, show) {
   /** @type {Listener} */
   const listener = { node, name, show, told: false, empty: true };
   LISTENERS.add(listener);
-  onLoaded(node, () => {
-    for (const pause of KEPT_AFTER_MILLISECONDS) setTimeout(() => showKept(listener), pause);
-  });
+  onLoaded(node, () => setTimeout(() => showKept(listener), 0));
   const executed = node.onExecuted;
   node.onExecuted = function (/** @type {any} */ output) {
     executed?.apply(this, arguments);
@@ -224,11 +222,30 @@ function tell(listener, output, again = false) {
   if (!said) return;
   listener.told ||= !again;
   listener.empty = false;
+  if (!again) keepForTheWayBack(listener.node, output);
   listener.show(said, again);
 }
 
-// Undo leaves the outputs where they are; on the way back to a tab they come a while after its nodes.
-const KEPT_AFTER_MILLISECONDS = [0, 300, 1000];
+/**
+ * Editors before 2026 keep for a tab only those outputs that come after the answer to the queueing. What the server still
+ * had of the last run may come before it.
+ * @param {any} node
+ * @param {any} output
+ */
+function keepForTheWayBack(node, output) {
+  const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+  if (!tracker || !isInRoot(node)) return;
+  tracker.nodeOutputs ??= {};
+  tracker.nodeOutputs[node.id] ??= output;
+}
+
+/**
+ * For the editor's hook of this name. Undo leaves the outputs where they are; on the way back to a tab they come a while
+ * after its nodes.
+ */
+export function onNodeOutputsUpdated() {
+  for (const listener of LISTENERS) showKept(listener);
+}
 
 /** @param {Listener} listener */
 function showKept(listener) {

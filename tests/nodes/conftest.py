@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .hosts import Host, NoHost, cloned_host, environment_python, found_hosts, host_environment
+from .environments import environment_python, host_environment
+from .hosts import BrokenHost, Host, NoHost, cloned_host, found_hosts
 from .server import Server
 from .weights import COLORIZATION_SIZES, save_small_codeformer, save_small_relatives, save_small_upscaler
 
@@ -24,11 +26,48 @@ except ValueError as error:
     raise pytest.UsageError(str(error)) from error
 
 
+class HostFailed(pytest.fail.Exception):
+    """The one line of a BrokenHost, without a traceback."""
+
+    __module__ = "builtins"  # as pytest's own: so its summary begins with the reason
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, pytrace=False)
+
+
+# The hosts that can't be run, with the reason; and those of them for which a test has failed.
+BROKEN: dict[Host, HostFailed] = {}
+TOLD: set[str] = set()
+
+
+@contextmanager
+def needed_by_all_tests_of(host: Host) -> Iterator[None]:
+    """What fails here is tried once: raises HostFailed, at once where the host failed before."""
+    if host in BROKEN:
+        raise BROKEN[host]
+    try:
+        yield
+    except BrokenHost as error:
+        BROKEN[host] = HostFailed(str(error))
+        raise BROKEN[host] from error
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Gives all skips for want of a host the same place, so that pytest's summary tells the reason once."""
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """One error for a host that can't be run, and skips for its other tests.
+
+    All skips for want of a host get the same place, so that pytest's summary tells each reason once.
+    """
     report = yield
-    if report.skipped and report.when == "setup" and "host" in getattr(item, "fixturenames", ()):
+    if call.excinfo is not None and isinstance(call.excinfo.value, HostFailed):
+        reason = str(call.excinfo.value)
+        if reason in TOLD:
+            report.outcome = "skipped"
+            report.longrepr = (__file__, 1, f"Skipped: {reason}")
+        TOLD.add(reason)
+    elif report.skipped and report.when == "setup" and "host" in getattr(item, "fixturenames", ()):
         assert isinstance(report.longrepr, tuple)
         report.longrepr = (__file__, 1, report.longrepr[2])
     return report
@@ -36,10 +75,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(scope="session", params=FOUND or [None], ids=[host.version for host in FOUND] or ["clone"])
 def host(request: pytest.FixtureRequest) -> Host:
-    """A checkout with an environment that can run it; without one, the tests are skipped with the reason."""
+    """A checkout with an environment that can run it. Skipped with the reason where no checkout can be had."""
     try:
         checkout = request.param or cloned_host()
-        environment_python(checkout)
+        with needed_by_all_tests_of(checkout):
+            environment_python(checkout)
     except NoHost as reason:
         pytest.skip(str(reason))
     return checkout
@@ -68,14 +108,18 @@ def server(host: Host, small_codeformer: Path, tmp_path_factory: pytest.TempPath
     (base / "mine").mkdir()
     shutil.copy(small_codeformer, base / "mine" / "my_faces.pth")
     (base / "extra_model_paths.yaml").write_text(f"mine:\n    facerestore_models: {base / 'mine'}\n")
-    with Server(host, base) as running:
+    running = Server(host, base)
+    with ExitStack() as until_the_end:
+        with needed_by_all_tests_of(host):
+            until_the_end.enter_context(running)
         _put_pictures(running)
         yield running
 
 
 @pytest.fixture(scope="session")
-def measured_inside(host: Host, small_codeformer: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What inside.py measured in the host's own Python."""
+def measured_inside(server: Server, small_codeformer: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What inside.py measured in the host's own Python; in a host that starts."""
+    host = server.host
     base = tmp_path_factory.mktemp("inside")
     Server(host, base)  # makes the folders and links the pack; nothing is started
     script = Path(__file__).with_name("inside.py")

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .hosts import Host, environment_python, host_environment
+from .environments import environment_python, host_environment
+from .hosts import BrokenHost, Host, last_line
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACK = "ComfyUI-CodeFormer"
@@ -33,7 +34,7 @@ Prompt = dict[str, dict[str, Any]]
 
 
 class ServerFailed(Exception):
-    """The server did not start or refused a request; the message holds what it said."""
+    """The server refused a request or ended; the message holds what it said."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Done:
 
 
 class Server:
-    """Starts on entering the `with` block; on leaving, the whole process group is ended."""
+    """Starts on entering the `with` block, which may raise BrokenHost; on leaving, the whole process group is ended."""
 
     def __init__(self, host: Host, base: Path) -> None:
         self.host = host
@@ -160,16 +161,21 @@ class Server:
         return [np.asarray(Image.open(file)) for file in files]
 
     def _wait_until_up(self) -> None:
+        """Raises BrokenHost when the server ends instead or takes too long."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise ServerFailed(f"ComfyUI {self.host.version} ended while starting:\n{self.log[-4000:]}")
+                raise BrokenHost(self._said("ended while starting"))
             try:
                 self.get("/system_stats")
                 return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.2)
-        raise ServerFailed(f"ComfyUI {self.host.version} not up after {START_SECONDS} s:\n{self.log[-4000:]}")
+        raise BrokenHost(self._said(f"is not up after {START_SECONDS} s"))
+
+    def _said(self, what: str) -> str:
+        place = f"ComfyUI {self.host.version} in {self.host.root}"
+        return f"{place} {what}; the last line of {self.log_file}: {last_line(self.log)}"
 
     def _end(self) -> None:
         """SIGTERM, then SIGKILL, to the server's own process group."""

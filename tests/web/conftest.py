@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.nodes.conftest import host, server, small_codeformer
+from tests.nodes.conftest import host, pytest_runtest_makereport, server, small_codeformer
 from tests.nodes.server import Server
 
 from .editor import Editor
@@ -18,7 +18,7 @@ from .editor import Editor
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-__all__ = ["host", "server", "small_codeformer"]
+__all__ = ["host", "pytest_runtest_makereport", "server", "small_codeformer"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 # Screenshots of every test, for whoever wants to see what the tests saw.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 from PIL import Image
+from playwright.sync_api import Route, expect
 
 from tests.nodes.prompts import node
 from tests.nodes.server import Prompt
@@ -61,18 +63,37 @@ def test_undo_and_redo_show_the_choice_they_bring_back(editor: Editor):
     assert len(picked(editor)["1"]) == 7 and pressed(editor) == [1, 2, 4, 6, 7, 8, 9]
 
 
-def test_on_the_way_back_from_another_tab_the_faces_are_there(editor: Editor):
+@pytest.mark.parametrize("answered", ["before the result", "after the result"])
+def test_on_the_way_back_from_another_tab_the_faces_are_there(editor: Editor, answered: str):
+    """Also where the server has the result so soon that it comes before the answer to the queueing."""
+    if answered == "after the result":
+        answer_after_the_result(editor)
     load(editor, detecting())
     editor.run()
+    expect(editor.faces()).to_have_count(9)
     editor.show(KIND)
     editor.faces().first.click()
+    assert pressed(editor) == list(range(2, 10))
     command = "async name => await window.app.extensionManager.command.execute(name)"
     editor.page.evaluate(command, "Comfy.NewBlankWorkflow")
-    editor.page.wait_for_timeout(1000)
-    assert editor.page.locator(".codeformer-picker").count() == 0
+    expect(editor.page.locator(".codeformer-picker")).to_have_count(0)
     editor.page.evaluate(command, "Workspace.PreviousOpenedWorkflow")
-    editor.page.wait_for_timeout(2000)
+    expect(editor.faces()).to_have_count(9)
     assert pressed(editor) == list(range(2, 10))
+
+
+def answer_after_the_result(editor: Editor) -> None:
+    """Holds back the server's answers to the queueing until the run has ended."""
+
+    def hold_back(route: Route) -> None:
+        answer = route.fetch()
+        editor.server.wait(answer.json()["prompt_id"])
+        time.sleep(0.5)  # the result is on its way to the page
+        route.fulfill(response=answer)
+
+    editor.page.route(
+        "**/prompt", lambda route: hold_back(route) if route.request.method == "POST" else route.continue_()
+    )
 
 
 def test_a_copied_node_keeps_the_choice_and_goes_its_own_way(editor: Editor):

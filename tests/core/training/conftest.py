@@ -13,7 +13,7 @@ import torch
 
 from codeformer_core.training.config import RunConfig, read_config
 
-SHARED_FACES = Path(__file__).parents[3].parent / "shared" / "faces"
+from .drawing import draw_face
 
 TINY = {
     "network": {
@@ -41,7 +41,8 @@ def _one_thread_and_default_modes():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
+    if torch.are_deterministic_algorithms_enabled():  # asking for it costs seconds when it is the first time
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="session")
@@ -58,11 +59,19 @@ def made_up_faces(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared_faces() -> Path:
-    """The folder with train/ and val/ of real aligned faces."""
-    if not SHARED_FACES.is_dir():
-        pytest.skip(f"the real faces are not at {SHARED_FACES}")
-    return SHARED_FACES
+def drawn_faces(tmp_path_factory) -> Path:
+    """A folder with train/ and val/: 480 and 60 drawings of a face, 32x32, each another.
+
+    What a small network can learn from them as from real faces: where the parts of a face lie, that skin, lips and hair
+    have their colours, and that light comes from one side.
+    """
+    folder = tmp_path_factory.mktemp("drawn_faces")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 480), ("val", 60)):
+        (folder / split).mkdir()
+        for number in range(count):
+            draw_face(generator).save(folder / split / f"{number:03}.png")
+    return folder
 
 
 @pytest.fixture(scope="session")

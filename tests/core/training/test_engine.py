@@ -360,6 +360,9 @@ def test_config_is_kept_beside_the_run(tiny_teacher):
 def test_compiled_training_equals_eager(tiny, run_stage, assert_same_training, tmp_path):
     """With the discriminator on: the adaptive weight looks at gradients before the backward pass."""
     changes = ("stages.stage1.iterations=1", "stages.stage1.adversarial.starts_after=0")
+    # Each size of feature map is code of its own to compile.
+    changes += ("network.image_size=16", "network.channel_multipliers=[1,1]", "network.fuse_sizes=[8]")
+    changes += ("stages.inpainting.fuse_sizes=[8]",)
     run_stage(tiny(*changes), "stage1", tmp_path / "eager")
     run_stage(tiny(*changes, "engine.compile=true"), "stage1", tmp_path / "compiled")
     eager, compiled = checkpoint_tensors(tmp_path / "eager"), checkpoint_tensors(tmp_path / "compiled")
