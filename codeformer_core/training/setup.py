@@ -82,7 +82,7 @@ def build_stage(config: RunConfig, section: StageSection, files: RunFiles, losse
         raise ValueError(
             "--from is missing: this stage continues from a trained stage II; name its folder (`train stage2`)"
         )
-    if files.teacher is None and not section.needs_teacher:
+    if not section.needs_teacher:
         assert files.start is not None
         return FusionStage(begin_from_restorer(files.start, wanted, config.engine.seed), None, losses, section.adain)
     if files.teacher is None:
