@@ -17,7 +17,7 @@ from .faces.retinaface import build_retinaface
 from .faces.starter.detector import build_starter_detector, is_starter_detector
 from .faces.yunet import YuNetDetector
 from .networks.blocks import Operations
-from .restorer import Restorer
+from .restorer import USUAL_FIDELITY, Restorer
 from .weights.borrowed import claims, open_borrowed
 from .weights.catalog import CatalogEntry, find_entry, unknown_name
 from .weights.detect import build, identify
@@ -74,6 +74,7 @@ def load_restorer(
         device=torch.device(device),
         dtype=dtype,
         casts_weights=operations is not torch.nn,
+        recommended_fidelity=USUAL_FIDELITY if said is None or said.fidelity is None else said.fidelity,
     )
 
 

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 MOST_FACES_ON_GPU = 8
 # Side of the crops that pictures are cut into; a network of one's own may have been trained for others.
 USUAL_FACE_SIZE = 512
+# For networks whose files recommend none.
+USUAL_FIDELITY = 0.5
 
 
 class FaceRestorer(Protocol):
@@ -58,6 +60,7 @@ class Restorer:
 
     name: where it came from, for messages. device, dtype: where and in what precision faces are computed.
     casts_weights: the module's layers bring their weights to the input's device and precision by themselves.
+    recommended_fidelity: what its file recommends, or 0.5.
     """
 
     architecture: str
@@ -67,6 +70,7 @@ class Restorer:
     device: torch.device
     dtype: torch.dtype
     casts_weights: bool = False
+    recommended_fidelity: float = USUAL_FIDELITY
 
     @property
     def face_size(self) -> int:

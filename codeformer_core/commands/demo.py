@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from .console import Console
 from .errors import OK, UsageError
-from .values import FIDELITY
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,13 +92,13 @@ def _restore(
         restorer=restorer,
         detector=detector,
         parser=installed_parser(restorer.device),
-        fidelity=FIDELITY,
+        fidelity=restorer.recommended_fidelity,
         keep_crops=False,
         on_progress=lambda stage, done, total: console.progress(done / max(total, 1), f"{stage} {done}/{total}"),
     )
     console.clear()
     pair_HWC = side_by_side(picture.image_HWC, result.images_BHWC[0])
-    trial = try_restorer(picture.image_HWC, result.faces[0], restorer, FIDELITY)
+    trial = try_restorer(picture.image_HWC, result.faces[0], restorer, restorer.recommended_fidelity)
     made = {"restored": result.images_BHWC[0], "compare": pair_HWC}
     if trial:
         made["trial"] = draw_grid(("the photo", "made worse", "restored from that"), trial.shown_3SS3).image_HW3

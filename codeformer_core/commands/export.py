@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..training import WEIGHTS_NAME
 from .console import Console
 from .errors import OK, UsageError
+from .values import number
 
 if TYPE_CHECKING:
     from ..weights.detect import Identity
@@ -43,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=("float16", "bfloat16", "float32"),
         help="precision of the weights in the file, 2 bytes a number or 4 (default: as they are)",
+    )
+    parser.add_argument(
+        "--fidelity", type=number(0, 1), metavar="W", help="the fidelity to recommend (default: as the file says)"
     )
     parser.add_argument(
         "--task",
@@ -83,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
             layout=args.layout,
             dtype=getattr(torch, args.dtype) if args.dtype else None,
             trained=said.trained if said else None,
+            fidelity=args.fidelity if args.fidelity is not None or said is None else said.fidelity,
         )
     task = args.task or identity.task
     size = output.stat().st_size

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..progress import FINDING, RESTORING
 from .batch import OnStage, Verb, add_faces, add_files, add_running, refuse_useless_options, run_batch
 from .inputs import Job
-from .values import FIDELITY, number
+from .values import number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-w",
         "--fidelity",
         type=number(0, 1),
-        default=FIDELITY,
-        help="0: prettiest, 1: closest to the input (default %(default)s); for CodeFormer and VQFR v2",
+        help="0: prettiest, 1: closest to the input (default: what the model recommends, or 0.5); for CodeFormer and "
+        "VQFR v2",
     )
     parser.add_argument("--upscale", type=number(1), default=_FACE_OPTIONS["upscale"], help="enlarge by (default 1)")
     parser.add_argument(
@@ -66,11 +66,12 @@ def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stag
     from ..restore import restore_images
     from ..restorer import at_fidelity
 
+    fidelity = tools.restorer.recommended_fidelity if args.fidelity is None else args.fidelity
     if tools.detector is None:
         restored_BHWC = restore_aligned(
-            image_HWC[None], restorer=tools.restorer, fidelity=args.fidelity, on_progress=on_stage
+            image_HWC[None], restorer=tools.restorer, fidelity=fidelity, on_progress=on_stage
         )
-        how = f"{tools.restorer.name}{at_fidelity(tools.restorer, args.fidelity)}"
+        how = f"{tools.restorer.name}{at_fidelity(tools.restorer, fidelity)}"
         return restored_BHWC[0], f"aligned face, restored by {how}"
     result = restore_images(
         image_HWC[None],
@@ -78,7 +79,7 @@ def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stag
         detector=tools.detector,
         parser=tools.parser,
         aligner=tools.aligner,
-        fidelity=args.fidelity,
+        fidelity=fidelity,
         upscale=args.upscale,
         confidence=args.confidence,
         smallest_face=args.smallest_face,

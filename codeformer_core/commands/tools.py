@@ -20,7 +20,6 @@ from ..weights.folders import best_installed_detector, best_installed_restorer, 
 from ..weights.load import WeightsError
 from .console import Console
 from .errors import UsageError
-from .values import FIDELITY
 
 if TYPE_CHECKING:
     from ..faces.aligner import FaceAligner
@@ -90,7 +89,7 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
             f"{task}: --model {fitting}"
         )
     # Who didn't ask for a fidelity need not be told that it does nothing.
-    wished = getattr(args, "fidelity", FIDELITY) != FIDELITY
+    wished = getattr(args, "fidelity", None) is not None
     said = (remark,) if wished and (remark := fidelity_remark(restorer)) else ()
     if args.aligned:
         return Tools(restorer, None, None, "box", said + _with_cure(notes))
@@ -138,7 +137,7 @@ def starter_remark(model: str) -> str | None:
         return None
     return (
         f"the published {RESTORERS[0]} gives better faces, and may not be used commercially; "
-        "the starter is best at fidelity 0.5 to 1"
+        "the starter is best at fidelity 1"
     )
 
 

@@ -7,9 +7,6 @@ import math
 import re
 from collections.abc import Callable
 
-# What --fidelity is when it isn't given.
-FIDELITY = 0.5
-
 
 def number(lowest: float, highest: float = math.inf) -> Callable[[str], float]:
     """A converter for argparse: a finite number within both ends."""

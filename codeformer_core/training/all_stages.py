@@ -171,7 +171,15 @@ def _finish(config: RunConfig, folder: Path, plan: Plan, device: torch.device, o
     assert isinstance(network, CodeFormer)
     steps = {part.part.name: str(part.iterations) for part in plan.parts}
     weights, card = folder / WEIGHTS_NAME, folder / CARD_NAME
-    save_network(weights, network, network.codeformer_config, trained.task, dtype=torch.float16, trained=steps)
+    save_network(
+        weights,
+        network,
+        network.codeformer_config,
+        trained.task,
+        dtype=torch.float16,
+        trained=steps,
+        fidelity=config.stages[plan.parts[-1].part.stage].recommended_fidelity,
+    )
     facts = _facts(config, plan)
     if config.data.validation is None and config.data.manifest is None:
         lines = [f"- **{name}**: {text}" for name, text in facts.items()]

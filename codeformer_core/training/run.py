@@ -252,7 +252,14 @@ class _Run:
             assert isinstance(network, VQAutoencoder)
             config = network.codeformer_config if isinstance(network, CodeFormer) else network.config
             trained = {"stage": self.name, "steps": str(step), "faces": str(self.said["faces"])}
-            save_network(self.folder / WEIGHTS_NAME, network, config, self.section.task, trained=trained)
+            save_network(
+                self.folder / WEIGHTS_NAME,
+                network,
+                config,
+                self.section.task,
+                trained=trained,
+                fidelity=self.section.recommended_fidelity,
+            )
         self.saved_at = step
 
 

@@ -1,7 +1,7 @@
 """What our files say about themselves in their safetensors header, where shapes are silent.
 
 One entry, "codeformer", holds JSON: {"version": 1, "architecture", "task", "image_size", "heads", "pixel_path",
-"trained"}. It is as trustworthy as the file it came in, so it is read with limits and never decides alone:
+"fidelity", "trained"}. It is as trustworthy as the file it came in, so it is read with limits and never decides alone:
 `detect.identify` holds it against the shapes. Nothing here raises for a bad header; importing this module needs no
 torch.
 """
@@ -32,7 +32,8 @@ class Said:
     """architecture: "codeformer" or "vqgan"; task: what the network was trained for; image_size: its faces' side in
     pixels; heads: of the transformer's attention. None: nothing usable is said about it.
 
-    pixel_path: sigmas in pixels that cut the pixel path's bands, finest first.
+    pixel_path: sigmas in pixels that cut the pixel path's bands, finest first. fidelity: what its makers recommend,
+    0..1.
 
     trained: free text about the training. unusable: numbers that are none: their key -> what was found instead.
     """
@@ -42,6 +43,7 @@ class Said:
     image_size: int | None = None
     heads: int | None = None
     pixel_path: tuple[float, ...] | None = None
+    fidelity: float | None = None
     trained: Mapping[str, str] = field(default_factory=dict)
     unusable: Mapping[str, str] = field(default_factory=dict)
 
@@ -57,6 +59,7 @@ class Said:
             "image_size": self.image_size,
             "heads": self.heads,
             "pixel_path": self.pixel_path,
+            "fidelity": self.fidelity,
             "trained": dict(self.trained),
         }
         text = json.dumps({key: value for key, value in content.items() if value is not None})
@@ -100,6 +103,7 @@ class Said:
             image_size=usable.get("image_size"),
             heads=usable.get("heads"),
             pixel_path=tuple(map(float, sigmas)) if sigmas is not None and "pixel_path" not in unusable else None,
+            fidelity=_fidelity(content, path),
             trained=_trained(content, path),
             unusable=unusable,
         )
@@ -142,6 +146,16 @@ def _are_sizes(value: object) -> bool:
     if not isinstance(value, list) or not value:
         return False
     return all(isinstance(size, int | float) and not isinstance(size, bool) and 0 < size < math.inf for size in value)
+
+
+def _fidelity(content: dict, path: Path) -> float | None:
+    value = content.get("fidelity")
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1):
+        return value
+    log.warning(
+        "%s: its header's %s.fidelity is %s, not a number from 0 to 1; it is ignored", path, ENTRY, quoted(value)
+    )
+    return None
 
 
 def _text(content: dict, key: str, path: Path) -> str | None:

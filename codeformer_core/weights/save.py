@@ -41,13 +41,15 @@ def save_network(
     layout: Layout = "ours",
     dtype: torch.dtype | None = None,
     trained: Mapping[str, str] | None = None,
+    fidelity: float | None = None,
 ) -> None:
     """Write `network`, a module or its state dict (our keys, any device), to `path`: whole, or not at all.
 
     path: X.safetensors; with layout "published" also X.pth, a pickle as the official code reads it, which can't say
     heads and task. Its folder is made; an older file is replaced. config, task: what the network is ("restoration",
     "colorization", "inpainting"; "autoencoder" for a VQAutoencoder). dtype: float32, bfloat16 or float16; None keeps
-    the tensors' own. trained: free text about the training, kept in the header.
+    the tensors' own. trained: free text about the training, kept in the header. fidelity: recommended for this network,
+    0..1, in the header too; None: nothing is said.
 
     Raises ValueError when state, config and task don't fit together, and for weights that are NaN, infinite or too
     large for dtype; OSError when the disk is full or the folder can't be written.
@@ -61,7 +63,7 @@ def save_network(
             f"{path}: the published layout has no place for this network's pixel path, and other programs would ignore "
             "it; save in our layout"
         )
-    said = _said(config, task, trained or {})
+    said = replace(_said(config, task, trained or {}), fidelity=fidelity)
     header = said.to_header()
     given = {key: plain(path, key, tensor, dtype) for key, tensor in state.items()}
     written = to_published(given, config) if layout == "published" else given

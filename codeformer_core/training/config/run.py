@@ -182,7 +182,8 @@ class StageSection:
     mixture: which degradation and fidelity at which step; () for the autoencoder. revive_codes_every: after as many
     steps codes that nobody used become latents of the current faces, until step `revive_codes_until` (0: never, as
     published). adain: stage III matches the codes' statistics to the encoder's as restoring does (published: not while
-    training). clip: largest norm of a step's gradient, 0: no limit."""
+    training). clip: largest norm of a step's gradient, 0: no limit. recommended_fidelity: what the file will recommend;
+    None: nothing."""
 
     kind: str
     task: str
@@ -202,6 +203,7 @@ class StageSection:
     revive_codes_until: int
     adain: bool = False
     clip: float = 0.0
+    recommended_fidelity: float | None = None
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, KINDS)
@@ -215,6 +217,8 @@ class StageSection:
             raise ValueError(f"ema must be from 0 to below 1, got {self.ema}")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if self.recommended_fidelity is not None and not 0 <= self.recommended_fidelity <= 1:
+            raise ValueError(f"recommended_fidelity must be from 0 to 1, got {self.recommended_fidelity}")
         if self.clip < 0:
             raise ValueError(f"clip must be 0 (no limit) or more, got {self.clip}")
         self._check_kind()
