@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from .blocks import Operations
 
+# Gates are found at a side divided by this.
+_SHRINK = 4
 # A Gaussian's weights beyond so many sigmas are left out.
 _REACH_IN_SIGMAS = 3
 
@@ -43,8 +45,9 @@ class PixelPathConfig:
 class PixelPath(nn.Module):
     """made + fidelity * sum over bands of gate * band(input - made); gates lie between 0 and 1.
 
-    A gate of 0 leaves what the network made, 1 takes the input's own band. The gate sees the finest features, the
-    input and what was made.
+    A gate of 0 leaves what the network made, 1 takes the input's own band. Gates are found at a quarter of the size,
+    from the input, its difference from what was made, and the finest features; and from the mean and deviation of these
+    over the whole face, because blur, noise and compression are alike everywhere.
     """
 
     def __init__(
@@ -53,22 +56,36 @@ class PixelPath(nn.Module):
         super().__init__()
         options = {"device": device, "dtype": dtype}
         self.config = config
-        self.gate_in = operations.Conv2d(feature_channels + 6, config.width, 3, padding=1, **options)
-        # Dilated: telling grain from skin takes more than a few pixels.
-        self.gate_middle = operations.Conv2d(config.width, config.width, 3, padding=3, dilation=3, **options)
+        seen = 2 * 3 * _SHRINK**2 + feature_channels
+        self.gate_in = operations.Conv2d(seen, config.width, 3, padding=1, **options)
+        self.gate_middle = operations.Conv2d(config.width, config.width, 3, padding=2, dilation=2, **options)
+        self.gate_face = operations.Linear(2 * config.width, config.width, **options)
         self.gate_out = operations.Conv2d(config.width, config.bands, 3, padding=1, **options)
 
     def forward(self, features_BCHW: Tensor, input_B3HW: Tensor, made_B3HW: Tensor, fidelity: float | Tensor) -> Tensor:
-        gates_BNHW = self.gates(features_BCHW, input_B3HW, made_B3HW)
+        gates_BNHW = self.gates(features_BCHW, input_B3HW, made_B3HW).float()
         bands = split_bands(input_B3HW.float() - made_B3HW.float(), self.config.sigmas)
-        added_B3HW = sum(gates_BNHW[:, band : band + 1].float() * bands[band] for band in range(len(bands)))
+        added_B3HW = sum(gates_BNHW[:, band : band + 1] * bands[band] for band in range(len(bands)))
         return (made_B3HW.float() + fidelity * added_B3HW).to(made_B3HW.dtype)
 
     def gates(self, features_BCHW: Tensor, input_B3HW: Tensor, made_B3HW: Tensor) -> Tensor:
         """-> gates_BNHW in [0, 1], the finest band first."""
-        seen_BCHW = torch.cat((features_BCHW, input_B3HW.to(features_BCHW), made_B3HW.to(features_BCHW)), dim=1)
-        hidden_BCHW = F.silu(self.gate_in(seen_BCHW))
-        return torch.sigmoid(self.gate_out(F.silu(self.gate_middle(hidden_BCHW))))
+        input_B3HW, made_B3HW = input_B3HW.to(features_BCHW), made_B3HW.to(features_BCHW)
+        seen_BChw = torch.cat(
+            (
+                F.pixel_unshuffle(input_B3HW, _SHRINK),
+                F.pixel_unshuffle(input_B3HW - made_B3HW, _SHRINK),
+                F.avg_pool2d(features_BCHW, _SHRINK),
+            ),
+            dim=1,
+        )
+        hidden_BChw = F.silu(self.gate_in(seen_BChw))
+        # In float32: deviations of half precision lose what tells faint noise from none.
+        deviation_BC, mean_BC = torch.std_mean(hidden_BChw.float(), dim=(2, 3), correction=0)
+        face_BC = self.gate_face(torch.cat((mean_BC, deviation_BC), dim=1).to(hidden_BChw.dtype))
+        hidden_BChw = F.silu(self.gate_middle(hidden_BChw) + face_BC[:, :, None, None])
+        gates_BNhw = torch.sigmoid(self.gate_out(hidden_BChw))
+        return F.interpolate(gates_BNhw, size=input_B3HW.shape[2:], mode="bilinear", align_corners=False)
 
 
 def split_bands(picture_BCHW: Tensor, sigmas: tuple[float, ...]) -> list[Tensor]:

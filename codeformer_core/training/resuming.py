@@ -51,7 +51,7 @@ def resume_from(newest: Path, checkpoints: Checkpoints, trainer: Trainer, name: 
 
 
 # How fast is learned and how long: a run may go on with other values, and says so.
-_PACE = ("iterations", "learning_rate", "schedule")
+_PACE = ("iterations", "learning_rate", "schedule", "rate_factors", "clip")
 
 
 def _learned(config: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def links(config: NetworkConfig) -> Iterator[Link]:
             yield from _fusion_links(f"fusions.{size}", f"fuse_convs_dict.{size}")
         if config.pixel_path is not None:
             # No published network has one: the names stay, so that nothing is lost on the way.
-            for name in ("gate_in", "gate_middle", "gate_out"):
+            for name in ("gate_in", "gate_middle", "gate_face", "gate_out"):
                 yield from _layer(f"pixel_path.{name}", f"pixel_path.{name}")
 
 

@@ -183,7 +183,7 @@ class StageSection:
     steps codes that nobody used become latents of the current faces, until step `revive_codes_until` (0: never, as
     published). adain: stage III matches the codes' statistics to the encoder's as restoring does (published: not while
     training). clip: largest norm of a step's gradient, 0: no limit. recommended_fidelity: what the file will recommend;
-    None: nothing."""
+    None: nothing. rate_factors: part -> what its learning rate is multiplied by."""
 
     kind: str
     task: str
@@ -204,6 +204,7 @@ class StageSection:
     adain: bool = False
     clip: float = 0.0
     recommended_fidelity: float | None = None
+    rate_factors: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, KINDS)
@@ -219,6 +220,10 @@ class StageSection:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         if self.recommended_fidelity is not None and not 0 <= self.recommended_fidelity <= 1:
             raise ValueError(f"recommended_fidelity must be from 0 to 1, got {self.recommended_fidelity}")
+        for part, factor in (self.rate_factors or {}).items():
+            _one_of("rate_factors", part, self.train)
+            if factor <= 0:
+                raise ValueError(f"rate_factors.{part} must be above 0, got {factor:g}")
         if self.clip < 0:
             raise ValueError(f"clip must be 0 (no limit) or more, got {self.clip}")
         self._check_kind()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -35,6 +38,16 @@ def freeze_all_but(network: VQAutoencoder, parts: tuple[str, ...]) -> None:
 
 def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+def parameter_groups(network: nn.Module, factors: Mapping[str, float]) -> list[dict[str, Any]]:
+    """What learns, as an optimiser takes it: parts with a factor of their own apart, with it under "factor"."""
+    factor_of = {module: factor for part, factor in factors.items() for module in MODULES[part]}
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(factor_of.get(name.split(".")[0], 1.0), []).append(parameter)
+    return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
 
 
 def initialise(network: VQAutoencoder, seed: int) -> None:

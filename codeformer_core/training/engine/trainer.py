@@ -22,7 +22,7 @@ from ..data.feed import Batch
 from ..losses.codes import code_accuracy, count_codes, perplexity
 from ..stages.stage import IMAGE_TERMS, Faces, Output, Stage
 from .adversary import Adversary
-from .freezing import trained_parameters
+from .freezing import parameter_groups, trained_parameters
 from .grids import from_levels
 from .processes import Processes, gradients_gathered
 from .revival import CodeRevival
@@ -67,7 +67,9 @@ class Trainer:
         self.adversary = adversary
         self.precision = torch.bfloat16 if engine.precision == "bfloat16" else torch.float32
         self.parameters = trained_parameters(stage.network)
-        self.optimizer = torch.optim.Adam(self.parameters, lr=section.learning_rate, betas=section.betas)
+        # Each group has its factor, which the rate of a step is multiplied by.
+        groups = parameter_groups(stage.network, section.rate_factors or {})
+        self.optimizer = torch.optim.Adam(groups, lr=section.learning_rate, betas=section.betas)
         self.average = AveragedModel(stage.network, multi_avg_fn=get_ema_multi_avg_fn(section.ema))
         self.average.requires_grad_(False)
         self.average.eval()
@@ -154,7 +156,7 @@ class Trainer:
         self._require_finite(step, {"the loss": total, "a gradient": norm}, batches)
         rate = rate_at(step, self.section.learning_rate, self.section.schedule, self.section.iterations)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         if self.section.clip > 0:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.section.clip, norm)
         self.optimizer.step()
