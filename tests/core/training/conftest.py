@@ -29,7 +29,9 @@ TINY = {
         "heads": 4,
         "mlp_width": 32,
         "fuse_sizes": [8, 16],
+        "pixel_path": None,
     },
+    "stages": {"stage3": {"train": ["encoder", "transformer", "head", "fusion"], "rate_factors": None}},
     "engine": {"log_every": 2, "save_every": 4, "validate_every": 1000, "device": "cpu"},
 }
 

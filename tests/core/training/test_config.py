@@ -122,7 +122,7 @@ def test_small_is_a_codeformer_of_8_million_parameters():
         network = CodeFormer(config.network.codeformer())
     assert config.network.image_size == 512
     assert 7.5 < parameters(network) < 8.3
-    assert parameters(network) * 2 < 16.0  # MB in half precision
+    assert parameters(network) * 2 < 17.0  # MB in half precision
 
 
 def test_a_file_begins_from_a_preset_and_changes_what_it_names(tmp_path):
@@ -154,7 +154,7 @@ def test_a_file_begins_from_a_preset_and_changes_what_it_names(tmp_path):
         ("stages.stage1.train=[]", ["train", "encoder, codebook, generator"]),
         ("stages.stage1.task=restoration", ["stage1", "restoration", "autoencoder"]),
         ("stages.stage1.losses.pixel=-1", ["pixel", "0 or more"]),
-        ("stages.stage1.losses={pixel: 0, perceptual: 0}", ["adaptive_scale", "losses.pixel", "all 0"]),
+        ("stages.stage1.losses={pixel: 0, perceptual: 0, identity: 0}", ["adaptive_scale", "losses.pixel", "all 0"]),
         ("stages.stage1.schedule.final=1", ["schedule.final", "learning_rate"]),
         ("stages.stage2.train=[encoder, transformer, head, fusion]", ["stage2", "train", "fusion"]),
         ("stages.stage2.starts_from=nothing", ["starts_from", "nothing"]),

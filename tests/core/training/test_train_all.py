@@ -115,10 +115,10 @@ def test_too_little_time_names_what_is_enough(speeds):
 
 
 def test_what_happens_at_a_step_moves_with_the_length():
-    section = read_config("small").stages["stage3"]
+    section = read_config("published").stages["stage3"]
     half = scaled(section, section.iterations // 2)
     assert half.adversarial.starts_after == section.adversarial.starts_after // 2
-    assert [phase.until for phase in half.mixture] == [750, None]
+    assert [phase.until for phase in half.mixture] == [20_000, 40_000, 60_000, None]
     stage1 = read_config("small").stages["stage1"]
     assert scaled(stage1, 120).revive_codes_until == 90
 
@@ -126,7 +126,7 @@ def test_what_happens_at_a_step_moves_with_the_length():
 def test_a_part_of_half_the_size_is_the_same_network(speeds):
     config = read_config("small")
     half = sized_for(config, Part("stage1-half", "stage1", half_size=True)).network
-    assert (half.image_size, half.attention_sizes, half.fuse_sizes) == (256, (8,), (16, 32, 64, 128))
+    assert (half.image_size, half.attention_sizes, half.fuse_sizes) == (256, (8,), (16, 32, 64, 128, 256))
     assert (
         dataclasses.replace(half.autoencoder(), image_size=512, attention_sizes=(16,)) == config.network.autoencoder()
     )

@@ -179,7 +179,7 @@ def test_a_checkpoint_of_another_stage(train, tiny_teacher, copy_of, tmp_path):
 def test_a_checkpoint_of_another_configuration(train, tiny_teacher, copy_of, tmp_path):
     run = copy_of(tiny_teacher, tmp_path / "run")
     words = ("--resume", "--set", "stages.stage1.losses.pixel=0.5", "--set", "stages.stage1.iterations=9")
-    refused(train("stage1", *words, out=run), "stages.stage1.losses.pixel is 1.0 there and 0.5 here")
+    refused(train("stage1", *words, out=run), "stages.stage1.losses.pixel is 2.0 there and 0.5 here")
     # A degradation that this stage doesn't use is no difference.
     mine = "{blur_sigma: null, downscale: [2, 4], noise: null, jpeg_quality: null, color: null, brush: null}"
     words = ("--resume", "--set", "stages.stage1.iterations=5", "--set", f"degradations.mine={mine}")
