@@ -96,10 +96,12 @@ class ControllableFusion(nn.Module):
 
 
 class Generated(NamedTuple):
-    """made_B3HW: from codes and fused features. output_B3HW: the answer, the same where there is no pixel path."""
+    """made_B3HW: from codes and fused features. output_B3HW: the answer, the same where there is no pixel path.
+    gate_logits_BNhw: of the path, None where there is none."""
 
     made_B3HW: Tensor
     output_B3HW: Tensor
+    gate_logits_BNhw: Tensor | None
 
 
 class CodeFormer(VQAutoencoder):
@@ -181,8 +183,9 @@ class CodeFormer(VQAutoencoder):
 
         made_B3HW = self.generator(quantised_BDHW, fuse)
         if self.pixel_path is None or not finest_BCHW:
-            return Generated(made_B3HW, made_B3HW)
-        return Generated(made_B3HW, self.pixel_path(finest_BCHW[0], faces_B3HW, made_B3HW, fidelity))
+            return Generated(made_B3HW, made_B3HW, None)
+        output_B3HW, logits_BNhw = self.pixel_path(finest_BCHW[0], faces_B3HW, made_B3HW, fidelity)
+        return Generated(made_B3HW, output_B3HW, logits_BNhw)
 
     def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
         """-> faces_B3HW with the masked pixels (1 = fill) made new and all others exactly as they came.

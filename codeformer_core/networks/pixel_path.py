@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from .blocks import Operations
 
 # Gates are found at a side divided by this.
-_SHRINK = 4
+SHRINK = 4
 # A Gaussian's weights beyond so many sigmas are left out.
 _REACH_IN_SIGMAS = 3
 
@@ -56,26 +56,32 @@ class PixelPath(nn.Module):
         super().__init__()
         options = {"device": device, "dtype": dtype}
         self.config = config
-        seen = 2 * 3 * _SHRINK**2 + feature_channels
+        seen = 2 * 3 * SHRINK**2 + feature_channels
         self.gate_in = operations.Conv2d(seen, config.width, 3, padding=1, **options)
         self.gate_middle = operations.Conv2d(config.width, config.width, 3, padding=2, dilation=2, **options)
         self.gate_face = operations.Linear(2 * config.width, config.width, **options)
         self.gate_out = operations.Conv2d(config.width, config.bands, 3, padding=1, **options)
 
-    def forward(self, features_BCHW: Tensor, input_B3HW: Tensor, made_B3HW: Tensor, fidelity: float | Tensor) -> Tensor:
-        gates_BNHW = self.gates(features_BCHW, input_B3HW, made_B3HW).float()
+    def forward(
+        self, features_BCHW: Tensor, input_B3HW: Tensor, made_B3HW: Tensor, fidelity: float | Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """-> output_B3HW, logits_BNhw of the gates at a quarter of the size, the finest band first."""
+        logits_BNhw = self.gate_logits(features_BCHW, input_B3HW, made_B3HW)
+        gates_BNHW = F.interpolate(
+            torch.sigmoid(logits_BNhw.float()), size=input_B3HW.shape[2:], mode="bilinear", align_corners=False
+        )
         bands = split_bands(input_B3HW.float() - made_B3HW.float(), self.config.sigmas)
         added_B3HW = sum(gates_BNHW[:, band : band + 1] * bands[band] for band in range(len(bands)))
-        return (made_B3HW.float() + fidelity * added_B3HW).to(made_B3HW.dtype)
+        return (made_B3HW.float() + fidelity * added_B3HW).to(made_B3HW.dtype), logits_BNhw
 
-    def gates(self, features_BCHW: Tensor, input_B3HW: Tensor, made_B3HW: Tensor) -> Tensor:
-        """-> gates_BNHW in [0, 1], the finest band first."""
-        input_B3HW, made_B3HW = input_B3HW.to(features_BCHW), made_B3HW.to(features_BCHW)
+    def gate_logits(self, features_BCHW: Tensor, input_B3HW: Tensor, made_B3HW: Tensor) -> Tensor:
+        # Gates judge what was made; what is made should not be trained to move them.
+        input_B3HW, made_B3HW = input_B3HW.to(features_BCHW), made_B3HW.detach().to(features_BCHW)
         seen_BChw = torch.cat(
             (
-                F.pixel_unshuffle(input_B3HW, _SHRINK),
-                F.pixel_unshuffle(input_B3HW - made_B3HW, _SHRINK),
-                F.avg_pool2d(features_BCHW, _SHRINK),
+                F.pixel_unshuffle(input_B3HW, SHRINK),
+                F.pixel_unshuffle(input_B3HW - made_B3HW, SHRINK),
+                F.avg_pool2d(features_BCHW, SHRINK),
             ),
             dim=1,
         )
@@ -84,8 +90,7 @@ class PixelPath(nn.Module):
         deviation_BC, mean_BC = torch.std_mean(hidden_BChw.float(), dim=(2, 3), correction=0)
         face_BC = self.gate_face(torch.cat((mean_BC, deviation_BC), dim=1).to(hidden_BChw.dtype))
         hidden_BChw = F.silu(self.gate_middle(hidden_BChw) + face_BC[:, :, None, None])
-        gates_BNhw = torch.sigmoid(self.gate_out(hidden_BChw))
-        return F.interpolate(gates_BNhw, size=input_B3HW.shape[2:], mode="bilinear", align_corners=False)
+        return self.gate_out(hidden_BChw)
 
 
 def split_bands(picture_BCHW: Tensor, sigmas: tuple[float, ...]) -> list[Tensor]:

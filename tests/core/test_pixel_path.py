@@ -87,7 +87,8 @@ def test_half_precision_networks_keep_their_type(faces_B3HW):
     path = PixelPath(PATH, 4, device=None, dtype=torch.bfloat16, operations=torch.nn)
     features = torch.rand(2, 4, 64, 64).bfloat16()
     faces = faces_B3HW.bfloat16()
-    assert path(features, faces, -faces, 1.0).dtype == torch.bfloat16
+    output, logits = path(features, faces, -faces, 1.0)
+    assert output.dtype == torch.bfloat16 and logits.shape == (2, 3, 16, 16)
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float16])

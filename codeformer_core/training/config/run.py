@@ -114,7 +114,7 @@ class LossWeights:
     """0 leaves a loss out. beta stands on the codebook term of the codebook loss (see `losses.codes`).
 
     identity: squared distance of face descriptors. pixel_before_path: L1 of what a network with a pixel path makes
-    without it, so that codes and fusion learn, too.
+    without it, so that codes and fusion learn, too. gates: whether the path's gates are open where the input is right.
     """
 
     pixel: float
@@ -125,6 +125,7 @@ class LossWeights:
     codes: float
     identity: float = 0.0
     pixel_before_path: float = 0.0
+    gates: float = 0.0
 
     def __post_init__(self) -> None:
         for name, weight in vars(self).items():

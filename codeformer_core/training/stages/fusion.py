@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...networks.codeformer import CodeFormer, match_statistics
+from ..losses.gates import gate_loss, gates_wanted
 from ..losses.image import ImageLosses
 from .codes import CodesStage
 from .stage import Faces, Output, Teacher
@@ -51,6 +52,9 @@ class FusionStage(CodesStage):
         terms = terms | self.losses.terms(generated.output_B3HW, faces.clean_B3HW)
         if self.network.pixel_path is not None:
             terms["pixel_before_path"] = F.l1_loss(generated.made_B3HW.float(), faces.clean_B3HW)
+            assert generated.gate_logits_BNhw is not None
+            wanted_BNhw = gates_wanted(faces.degraded_B3HW, faces.clean_B3HW, self.network.pixel_path.config.sigmas)
+            terms["gates"] = gate_loss(generated.gate_logits_BNhw, wanted_BNhw)
         return Output(terms, generated.output_B3HW, predicted_BT, codes_BT, latent_BDHW)
 
     @property
