@@ -27,8 +27,8 @@ from .hosts import BrokenHost, Host, last_line
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACK = "ComfyUI-CodeFormer"
-START_SECONDS = 120
-PROMPT_SECONDS = 120
+START_SECONDS = 300
+PROMPT_SECONDS = 300
 
 Prompt = dict[str, dict[str, Any]]
 

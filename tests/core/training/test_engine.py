@@ -366,8 +366,8 @@ def test_compiled_training_equals_eager(tiny, run_stage, assert_same_training, t
     monkeypatch.setattr("codeformer_core.training.run.choose_perceptual", lambda _file, _device: gradient_replacement())
     changes = ("stages.stage1.iterations=1", "stages.stage1.adversarial.starts_after=0")
     # Each size of feature map is code of its own to compile.
-    changes += ("network.image_size=16", "network.channel_multipliers=[1,1]", "network.fuse_sizes=[8]")
-    changes += ("stages.inpainting.fuse_sizes=[8]",)
+    changes += ("network.image_size=16", "network.channel_multipliers=[1]", "network.fuse_sizes=[16]")
+    changes += ("stages.inpainting.fuse_sizes=[16]", "network.attention_sizes=[16]")
     run_stage(tiny(*changes), "stage1", tmp_path / "eager")
     run_stage(tiny(*changes, "engine.compile=true"), "stage1", tmp_path / "compiled")
     eager, compiled = checkpoint_tensors(tmp_path / "eager"), checkpoint_tensors(tmp_path / "compiled")
