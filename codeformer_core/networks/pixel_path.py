@@ -18,6 +18,8 @@ from .blocks import Operations
 
 # Gates are found at a side divided by this.
 SHRINK = 4
+# Variance below which a band is empty: four times that of rounding to 8 bits, in [-1, 1].
+EMPTY = 4 * (2 / 255) ** 2 / 12
 # A Gaussian's weights beyond so many sigmas are left out.
 _REACH_IN_SIGMAS = 3
 
@@ -46,8 +48,9 @@ class PixelPath(nn.Module):
     """made + fidelity * sum over bands of gate * band(input - made); gates lie between 0 and 1.
 
     A gate of 0 leaves what the network made, 1 takes the input's own band. Gates are found at a quarter of the size,
-    from the input, its difference from what was made, and the finest features; and from the mean and deviation of these
-    over the whole face, because blur, noise and compression are alike everywhere.
+    from the energies of the bands of input and output, their colours, and the finest features; and from the mean and
+    deviation of these over the whole face, because blur, noise and compression are alike everywhere. Energies are given
+    because a thousandth of a face's variance is hard to find: convolutions over pixels didn't, in hundreds of steps.
     """
 
     def __init__(
@@ -56,7 +59,7 @@ class PixelPath(nn.Module):
         super().__init__()
         options = {"device": device, "dtype": dtype}
         self.config = config
-        seen = 2 * 3 * SHRINK**2 + feature_channels
+        seen = 2 * (len(config.sigmas) + 1) + 3 + feature_channels
         self.gate_in = operations.Conv2d(seen, config.width, 3, padding=1, **options)
         self.gate_middle = operations.Conv2d(config.width, config.width, 3, padding=2, dilation=2, **options)
         self.gate_face = operations.Linear(2 * config.width, config.width, **options)
@@ -76,21 +79,28 @@ class PixelPath(nn.Module):
 
     def gate_logits(self, features_BCHW: Tensor, input_B3HW: Tensor, made_B3HW: Tensor) -> Tensor:
         # Gates judge what was made; what is made should not be trained to move them.
-        input_B3HW, made_B3HW = input_B3HW.to(features_BCHW), made_B3HW.detach().to(features_BCHW)
-        seen_BChw = torch.cat(
-            (
-                F.pixel_unshuffle(input_B3HW, SHRINK),
-                F.pixel_unshuffle(input_B3HW - made_B3HW, SHRINK),
-                F.avg_pool2d(features_BCHW, SHRINK),
-            ),
-            dim=1,
-        )
+        made_B3HW = made_B3HW.detach()
+        seen = [
+            band_energies(input_B3HW, self.config.sigmas),
+            band_energies(made_B3HW, self.config.sigmas),
+            F.avg_pool2d(input_B3HW, SHRINK),
+            F.avg_pool2d(features_BCHW, SHRINK),
+        ]
+        seen_BChw = torch.cat([each.to(features_BCHW.dtype) for each in seen], dim=1)
         hidden_BChw = F.silu(self.gate_in(seen_BChw))
         # In float32: deviations of half precision lose what tells faint noise from none.
         deviation_BC, mean_BC = torch.std_mean(hidden_BChw.float(), dim=(2, 3), correction=0)
         face_BC = self.gate_face(torch.cat((mean_BC, deviation_BC), dim=1).to(hidden_BChw.dtype))
         hidden_BChw = F.silu(self.gate_middle(hidden_BChw) + face_BC[:, :, None, None])
         return self.gate_out(hidden_BChw)
+
+
+def band_energies(picture_B3HW: Tensor, sigmas: tuple[float, ...]) -> Tensor:
+    """-> energies_BEhw float32, a logarithm scaled to a few units, of E = len(sigmas) + 1 bands at a quarter of the
+    size: what Gaussians of half the first sigma and of all of them take away, finest first."""
+    bands = split_bands(picture_B3HW.float(), (sigmas[0] / 2, *sigmas))[:-1]
+    energies = [F.avg_pool2d(band.square().mean(1, keepdim=True), SHRINK) for band in bands]
+    return torch.log(torch.cat(energies, dim=1) + EMPTY) / 2 + 3
 
 
 def split_bands(picture_BCHW: Tensor, sigmas: tuple[float, ...]) -> list[Tensor]:

@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...networks.pixel_path import SHRINK, split_bands
+from ...networks.pixel_path import EMPTY, SHRINK, split_bands
 
 # Gates are taught by windows of so many gates' sides: 16 pixels.
 WINDOW = 4
-# Variance below which a band is empty: four times that of rounding to 8 bits, in [-1, 1].
-EMPTY = 4 * (2 / 255) ** 2 / 12
 
 
 @torch.no_grad()
