@@ -34,11 +34,6 @@ class CodeFormerConfig:
         unknown = set(self.fuse_sizes) - set(self.autoencoder.level_sizes)
         if unknown:
             raise ValueError(f"fuse_sizes {sorted(unknown)} are not among the levels {self.autoencoder.level_sizes}")
-        if self.pixel_path is not None and self.autoencoder.image_size not in self.fuse_sizes:
-            raise ValueError(
-                f"pixel_path needs the features fused at the faces' own size: add {self.autoencoder.image_size} to "
-                f"fuse_sizes {list(self.fuse_sizes)}, or leave pixel_path out"
-            )
 
 
 class TransformerLayer(nn.Module):
@@ -125,11 +120,7 @@ class CodeFormer(VQAutoencoder):
                 for size in config.fuse_sizes
             }
         )
-        self.pixel_path = (
-            None
-            if config.pixel_path is None
-            else PixelPath(config.pixel_path, config.autoencoder.channels_at(config.autoencoder.image_size), **factory)
-        )
+        self.pixel_path = None if config.pixel_path is None else PixelPath(config.pixel_path, **factory)
         self.arrange(torch.channels_last)
 
     def predict_logits(self, latent_BDHW: Tensor) -> Tensor:
@@ -171,20 +162,17 @@ class CodeFormer(VQAutoencoder):
     ) -> Generated:
         """Looked-up codes -> a face, fused with the taps, which leave the dict as they are used, and with the input's
         own pixels where there is a pixel path. No fidelity, no fusion and no path."""
-        finest_BCHW: list[Tensor] = []
 
         def fuse(size: int, features_BCHW: Tensor) -> Tensor:
             if size not in taps:
                 return features_BCHW
-            fused_BCHW = self.fusions[str(size)](taps.pop(size), features_BCHW, fidelity)
-            if self.pixel_path is not None and size == self.config.image_size:
-                finest_BCHW.append(fused_BCHW)
-            return fused_BCHW
+            return self.fusions[str(size)](taps.pop(size), features_BCHW, fidelity)
 
+        has_path = self.pixel_path is not None and bool(taps)
         made_B3HW = self.generator(quantised_BDHW, fuse)
-        if self.pixel_path is None or not finest_BCHW:
+        if self.pixel_path is None or not has_path:
             return Generated(made_B3HW, made_B3HW, None)
-        output_B3HW, logits_BNhw = self.pixel_path(finest_BCHW[0], faces_B3HW, made_B3HW, fidelity)
+        output_B3HW, logits_BNhw = self.pixel_path(faces_B3HW, made_B3HW, fidelity)
         return Generated(made_B3HW, output_B3HW, logits_BNhw)
 
     def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:

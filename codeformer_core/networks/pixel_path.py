@@ -48,28 +48,25 @@ class PixelPath(nn.Module):
     """made + fidelity * sum over bands of gate * band(input - made); gates lie between 0 and 1.
 
     A gate of 0 leaves what the network made, 1 takes the input's own band. Gates are found at a quarter of the size,
-    from the energies of the bands of input and output, their colours, and the finest features; and from the mean and
-    deviation of these over the whole face, because blur, noise and compression are alike everywhere. Energies are given
-    because a thousandth of a face's variance is hard to find: convolutions over pixels didn't, in hundreds of steps.
+    from the energies of the bands of input and output and from the colours; and from the mean and deviation of these
+    over the whole face, because blur, noise and compression are alike everywhere. Energies are given because a
+    thousandth of a face's variance is hard to find: convolutions over pixels or over the generator's features didn't,
+    in hundreds of steps.
     """
 
-    def __init__(
-        self, config: PixelPathConfig, feature_channels: int, *, device, dtype, operations: Operations
-    ) -> None:
+    def __init__(self, config: PixelPathConfig, *, device, dtype, operations: Operations) -> None:
         super().__init__()
         options = {"device": device, "dtype": dtype}
         self.config = config
-        seen = 2 * (len(config.sigmas) + 1) + 3 + feature_channels
+        seen = 2 * (len(config.sigmas) + 1) + 3
         self.gate_in = operations.Conv2d(seen, config.width, 3, padding=1, **options)
         self.gate_middle = operations.Conv2d(config.width, config.width, 3, padding=2, dilation=2, **options)
         self.gate_face = operations.Linear(2 * config.width, config.width, **options)
         self.gate_out = operations.Conv2d(config.width, config.bands, 3, padding=1, **options)
 
-    def forward(
-        self, features_BCHW: Tensor, input_B3HW: Tensor, made_B3HW: Tensor, fidelity: float | Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, input_B3HW: Tensor, made_B3HW: Tensor, fidelity: float | Tensor) -> tuple[Tensor, Tensor]:
         """-> output_B3HW, logits_BNhw of the gates at a quarter of the size, the finest band first."""
-        logits_BNhw = self.gate_logits(features_BCHW, input_B3HW, made_B3HW)
+        logits_BNhw = self.gate_logits(input_B3HW, made_B3HW)
         gates_BNHW = F.interpolate(
             torch.sigmoid(logits_BNhw.float()), size=input_B3HW.shape[2:], mode="bilinear", align_corners=False
         )
@@ -77,16 +74,15 @@ class PixelPath(nn.Module):
         added_B3HW = sum(gates_BNHW[:, band : band + 1] * bands[band] for band in range(len(bands)))
         return (made_B3HW.float() + fidelity * added_B3HW).to(made_B3HW.dtype), logits_BNhw
 
-    def gate_logits(self, features_BCHW: Tensor, input_B3HW: Tensor, made_B3HW: Tensor) -> Tensor:
+    def gate_logits(self, input_B3HW: Tensor, made_B3HW: Tensor) -> Tensor:
         # Gates judge what was made; what is made should not be trained to move them.
         made_B3HW = made_B3HW.detach()
         seen = [
             band_energies(input_B3HW, self.config.sigmas),
             band_energies(made_B3HW, self.config.sigmas),
             F.avg_pool2d(input_B3HW, SHRINK),
-            F.avg_pool2d(features_BCHW, SHRINK),
         ]
-        seen_BChw = torch.cat([each.to(features_BCHW.dtype) for each in seen], dim=1)
+        seen_BChw = torch.cat([each.to(made_B3HW.dtype) for each in seen], dim=1)
         hidden_BChw = F.silu(self.gate_in(seen_BChw))
         # In float32: deviations of half precision lose what tells faint noise from none.
         deviation_BC, mean_BC = torch.std_mean(hidden_BChw.float(), dim=(2, 3), correction=0)

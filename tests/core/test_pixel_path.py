@@ -84,10 +84,9 @@ def test_a_blur_under_autocast_stays_exact(faces_B3HW):
 
 
 def test_half_precision_networks_keep_their_type(faces_B3HW):
-    path = PixelPath(PATH, 4, device=None, dtype=torch.bfloat16, operations=torch.nn)
-    features = torch.rand(2, 4, 64, 64).bfloat16()
+    path = PixelPath(PATH, device=None, dtype=torch.bfloat16, operations=torch.nn)
     faces = faces_B3HW.bfloat16()
-    output, logits = path(features, faces, -faces, 1.0)
+    output, logits = path(faces, -faces, 1.0)
     assert output.dtype == torch.bfloat16 and logits.shape == (2, 3, 16, 16)
 
 
@@ -123,8 +122,3 @@ def test_the_published_layout_refuses_a_path(tmp_path, network):
 def test_sizes_that_make_no_path(sigmas, width, words):
     with pytest.raises(ValueError, match=words):
         PixelPathConfig(sigmas, width)
-
-
-def test_a_path_needs_features_of_the_faces_size():
-    with pytest.raises(ValueError, match=r"add 64 to fuse_sizes \[32\]"):
-        dataclasses.replace(CONFIG, fuse_sizes=(32,))

@@ -100,7 +100,7 @@ def test_stage2_features_train_the_encoder_and_codes_the_transformer(networks, f
     [
         ("pixel", {"fusions", "pixel_path"}),
         ("perceptual", {"fusions", "pixel_path"}),
-        ("gates", {"fusions", "pixel_path"}),
+        ("gates", {"pixel_path"}),
         ("pixel_before_path", {"fusions"}),
     ],
 )
