@@ -132,6 +132,7 @@ ALLOWED = {
     ],
     f"{CORE}.training.data": [
         f"{CORE}.training.data",
+        f"{CORE}.atomic",
         f"{CORE}.training.degradation",
         f"{CORE}.pictures",
         f"{CORE}.memory",
@@ -139,6 +140,7 @@ ALLOWED = {
     ],
     f"{CORE}.training.losses": [
         f"{CORE}.training.losses",
+        f"{CORE}.networks",
         f"{CORE}.training.metrics",
         f"{CORE}.weights",
         f"{CORE}.faces.identity",

@@ -39,6 +39,7 @@ class FakeRestorer:
 
     task: str = "restoration"
     name: str = "fake.pth"
+    recommended_fidelity: float = 0.5
     fidelities: list[float] = field(default_factory=list)
 
     def faces_at_once(self) -> int:
@@ -137,6 +138,14 @@ def test_one_picture_to_a_named_file_and_the_options_arrive(fakes, tmp_path):
         ("restorer", "my.pth", "cpu", torch.bfloat16, False),
         ("detector", "yunet", "cpu", None, False),
     ]
+
+
+def test_without_a_fidelity_the_models_own_is_taken(fakes, tmp_path):
+    fakes.restorer.recommended_fidelity = 0.9
+    photo(tmp_path / "in" / "a.png")
+    assert restore(tmp_path / "in", "-o", tmp_path / "out") == 0
+    assert restore(tmp_path / "in", "-o", tmp_path / "again", "--fidelity", "0.5") == 0
+    assert fakes.restorer.fidelities == [0.9, 0.5]
 
 
 def test_compare_puts_before_and_after_side_by_side(fakes, tmp_path):

@@ -71,13 +71,25 @@ def warnings_of(caplog) -> list[str]:
         SAID,
         Said("vqgan", "autoencoder", 256),
         Said(),
-        Said("codeformer", "restoration", 512, 8, pixel_path=(1.5, 5.0)),
+        Said("codeformer", "restoration", 512, 8, pixel_path=(1.5, 5.0), fidelity=0.9),
         Said("codeformer", "inpainting", 512, 8, trained={"stage": "III", "Gesichter": 'schöne 😀 " \\ \n'}),
     ],
 )
 def test_what_is_written_is_read(write, said):
     path = write({"x": torch.ones(1)}, said.to_header()["codeformer"])
     assert read_metadata(path) == read_metadata(str(path)) == said
+
+
+@pytest.mark.parametrize("value", [1.5, -0.1, "high", True, float("nan")])
+def test_a_fidelity_that_is_none_is_ignored_and_named(write, caplog, value):
+    path = write({"x": torch.ones(1)}, {**GOOD, "fidelity": value})
+    assert read_metadata(path) == SAID
+    assert len(warnings_of(caplog)) == 1 and "codeformer.fidelity" in warnings_of(caplog)[0]
+
+
+def test_the_restorer_recommends_what_its_file_says(write, state):
+    assert cf.load_restorer(write(state, {**GOOD, "fidelity": 0.9}), device="cpu").recommended_fidelity == 0.9
+    assert cf.load_restorer(write(state, GOOD), device="cpu").recommended_fidelity == 0.5
 
 
 def test_the_entry_is_plain_json():
