@@ -39,6 +39,11 @@ class CodeFormerConfig:
                 f"pixel_path needs the features fused at the faces' own size: add {self.autoencoder.image_size} to "
                 f"fuse_sizes {list(self.fuse_sizes)}, or leave pixel_path out"
             )
+        if self.pixel_path is not None and self.pixel_path.sigmas[-1] > self.autoencoder.image_size:
+            raise ValueError(
+                f"pixel_path: sigma {self.pixel_path.sigmas[-1]:g} is larger than the faces, which have "
+                f"{self.autoencoder.image_size} pixels; give sigmas in pixels of the face"
+            )
 
 
 class TransformerLayer(nn.Module):

@@ -128,3 +128,9 @@ def test_sizes_that_make_no_path(sigmas, width, words):
 def test_a_path_needs_features_of_the_faces_size():
     with pytest.raises(ValueError, match=r"add 64 to fuse_sizes \[32\]"):
         dataclasses.replace(CONFIG, fuse_sizes=(32,))
+
+
+def test_sigmas_larger_than_the_face_are_refused():
+    """A kernel of their size would not fit into memory."""
+    with pytest.raises(ValueError, match=r"sigma 1e\+09 is larger than the faces, which have 64 pixels"):
+        dataclasses.replace(SMALL_CONFIG, pixel_path=PixelPathConfig(sigmas=(1.5, 1e9), width=8))
