@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from ..atomic import write_whole
 from ..networks.codeformer import CodeFormer
@@ -187,6 +186,8 @@ def _is_done(folder: Path, planned: PlannedPart, processes: Processes) -> bool:
 def _are_weights_of(path: Path, step: int) -> bool:
     """Whether the file is whole and of this step. Weights are written after the checkpoint: a kill in between leaves
     those of an earlier step."""
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, "pt"):
             said = Said.read(path)
