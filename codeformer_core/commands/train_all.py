@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -48,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     """Returns the exit code: 128 and the signal's number when it was stopped, with everything saved."""
     if not args.output:
         raise UsageError("-o is given an empty name: name a folder for this run")
+    if args.minutes == 0:
+        raise UsageError("--minutes 0: give the time for everything, such as 600")
     console = Console(sys.stdout, sys.stderr)
     logger = logging.getLogger(_PACKAGE)
     with console.showing_logs(logger, logging.INFO):
@@ -57,23 +61,27 @@ def run(args: argparse.Namespace) -> int:
             from ..training.engine.processes import joined
         if early.number is not None:
             raise Stopped(early.number)
-        config = _configuration(args)
         watches: dict[str, Watch] = {}
 
         def show(part: str, progress: Progress) -> None:
             watches.setdefault(part, Watch(console, part)).show(progress)
 
-        with joined(config.engine.device) as processes:
-            if not processes.is_first:
-                logger.setLevel(logging.ERROR)
-            whole = train_all(
-                config,
-                Path(args.output),
-                args.minutes,
-                processes,
-                show if processes.is_first else lambda part, progress: None,
-                lambda done, total, text: console.progress(done / max(total, 1), f"evaluation: {text}"),
-            )
+        try:
+            config = _configuration(args)
+            with joined(config.engine.device) as processes:
+                if not processes.is_first:
+                    logger.setLevel(logging.ERROR)
+                whole = train_all(
+                    config,
+                    Path(args.output),
+                    args.minutes,
+                    processes,
+                    show if processes.is_first else lambda part, progress: None,
+                    lambda done, total, text: console.progress(done / max(total, 1), f"evaluation: {text}"),
+                )
+        except KeyboardInterrupt:  # while aligning, measuring or evaluating; stages save and say so
+            console.complain("note: the same command continues")
+            raise
     if whole.stopped_by is not None:
         if processes.is_first:
             by = signal.Signals(whole.stopped_by).name
@@ -85,21 +93,31 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _configuration(args: argparse.Namespace) -> RunConfig:
-    """With the faces found in the folder, aligned first where it holds photos."""
+    """With the faces found in the folder, aligned first where it holds photos. What doesn't fit is said before."""
+    from ..training.all_stages import MADE
+    from ..training.data.shards import names_shards
     from ..training.data.splitting import FacePlace, look_at
+    from ..training.folder import check_whole_folder
+    from ..training.plan import PLAN_NAME, check_parts
 
     named = args.config or _usual_preset(args.device)
     args.config = named
     args.faces = args.place  # as long as nobody has looked
-    size = read_configuration(args, args.lpips_backbone).network.image_size
+    config = read_configuration(args, args.lpips_backbone)
+    check_parts(config)
     run = Path(args.output)
-    place = FacePlace(args.place, args.validation, args.manifest)
-    if args.validation is None and args.manifest is None and "*" not in args.place and not args.place.endswith(".tar"):
-        place = look_at(Path(args.place), size, run)
-        if not place.has_faces:
-            place = FacePlace(manifest=str(_aligned(args.place, run / "faces", size)))
-    args.faces, args.validation, args.manifest = place.faces, place.validation, place.manifest
-    return read_configuration(args, args.lpips_backbone)
+    check_whole_folder(run, Path(args.place), MADE, PLAN_NAME)
+    if args.validation is not None or args.manifest is not None or names_shards(args.place):
+        return config
+    size = config.network.image_size
+    place = look_at(Path(args.place), size, run)
+    if not place.has_faces:
+        place = FacePlace(manifest=str(_aligned(args.place, run / "faces", size)))
+    # Places that the configuration names are another run's.
+    data = dataclasses.replace(
+        config.data, faces=place.faces or "", validation=place.validation, manifest=place.manifest, split_column="split"
+    )
+    return dataclasses.replace(config, data=data)
 
 
 def _usual_preset(device: str | None) -> str:
@@ -113,6 +131,11 @@ def _aligned(photos: str, folder: Path, size: int) -> Path:
     """Photos -> faces, continuing what was begun; the manifest."""
     from ..training.data.splitting import MANIFEST_NAME
 
+    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+        raise UsageError(
+            f"{photos}: these are photos, and several processes can't align them. Run `codeformer train align {photos} "
+            "-o FACES` first, then torchrun with FACES"
+        )
     parser = argparse.ArgumentParser()
     align.add_arguments(parser)
     code = align.run(parser.parse_args([photos, "-o", str(folder), "--size", str(max(size, 64))]))

@@ -34,6 +34,11 @@ class CodeFormerConfig:
         unknown = set(self.fuse_sizes) - set(self.autoencoder.level_sizes)
         if unknown:
             raise ValueError(f"fuse_sizes {sorted(unknown)} are not among the levels {self.autoencoder.level_sizes}")
+        if self.pixel_path is not None and self.pixel_path.sigmas[-1] > self.autoencoder.image_size:
+            raise ValueError(
+                f"pixel_path: sigma {self.pixel_path.sigmas[-1]:g} is larger than the faces, which have "
+                f"{self.autoencoder.image_size} pixels; give sigmas in pixels of the face"
+            )
 
 
 class TransformerLayer(nn.Module):

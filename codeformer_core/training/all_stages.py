@@ -19,10 +19,11 @@ import torch
 from ..atomic import write_whole
 from ..networks.codeformer import CodeFormer
 from ..weights.feature_network import INSTALL, PACKAGE, find_feature_weights
+from ..weights.metadata import Said
 from ..weights.save import save_network
 from . import WEIGHTS_NAME
 from .config import RunConfig
-from .config.reading import as_mapping
+from .config.reading import as_mapping, build
 from .data.sources import open_faces
 from .engine.checkpoint import Checkpoints, read_meta
 from .engine.processes import Processes
@@ -31,8 +32,9 @@ from .evaluation.card import card_markdown
 from .evaluation.choose import MetricFiles, choose_metrics
 from .evaluation.evaluate import evaluate_model
 from .evaluation.report import write_report
+from .folder import whole_claimed
 from .networks import read_network
-from .plan import Part, Plan, PlannedPart, config_of, make_plan, parts_of, read_plan, sized_for
+from .plan import PLAN_NAME, Part, Plan, PlannedPart, check_parts, config_of, make_plan, parts_of, read_plan, sized_for
 from .run import train
 from .setup import RunFiles
 from .speed import measure_speed
@@ -41,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 CARD_NAME = "README.md"
 EVALUATION_NAME = "evaluation"
+# What a run leaves beside its plan and its parts.
+MADE = (WEIGHTS_NAME, CARD_NAME, EVALUATION_NAME)
 # Measuring takes a minute, or this share of the time where that is less.
 MEASURING_SECONDS, MEASURING_SHARE = 60.0, 0.1
 DEGRADATIONS = ("clean", "photo", "small", "large")
@@ -79,6 +83,19 @@ def train_all(
     """
     if minutes <= 0:
         raise ValueError(f"--minutes must be above 0, got {minutes:g}")
+    check_parts(config)
+    with whole_claimed(folder, processes):
+        return _train_all(config, folder, minutes, processes, on_progress, on_evaluated)
+
+
+def _train_all(
+    config: RunConfig,
+    folder: Path,
+    minutes: float,
+    processes: Processes,
+    on_progress: OnProgress,
+    on_evaluated: OnEvaluated,
+) -> Whole:
     plan = _settled_plan(config, folder, minutes, processes)
     for planned in plan.parts:
         if _is_done(folder, planned, processes):
@@ -95,6 +112,8 @@ def train_all(
         )
         if result.stopped_by is not None:
             return Whole(folder, result.stopped_by)
+        # The first process writes the weights that all of them read next.
+        processes.wait()
     if not processes.is_first:
         return Whole(folder, None)
     return _finish(config, folder, plan, processes.device, on_evaluated)
@@ -108,6 +127,8 @@ def _settled_plan(config: RunConfig, folder: Path, minutes: float, processes: Pr
         return plan
     begun = time.monotonic()
     faces = len(open_faces(config.data, "train", config.network.image_size))
+    if _has_validation(config):
+        open_faces(config.data, "validation", config.network.image_size)
     parts = parts_of(config)
     seconds = min(MEASURING_SECONDS, MEASURING_SHARE * 60 * minutes) / len(parts)
     speeds: dict[Part, float] = {}
@@ -117,7 +138,6 @@ def _settled_plan(config: RunConfig, folder: Path, minutes: float, processes: Pr
     left = processes.mean(torch.tensor(60 * minutes - (time.monotonic() - begun), device=processes.device))
     plan = make_plan(config, minutes, float(left), speeds, faces)
     if processes.is_first:
-        folder.mkdir(parents=True, exist_ok=True)
         plan.write(folder)
     processes.wait()
     return plan
@@ -125,6 +145,12 @@ def _settled_plan(config: RunConfig, folder: Path, minutes: float, processes: Pr
 
 def _require_same(plan: Plan, config: RunConfig, minutes: float, folder: Path) -> None:
     """Where faces lie and how a machine is used may change; what is learned may not."""
+    if tuple(planned.part for planned in plan.parts) != parts_of(config):
+        names = ", ".join(planned.part.name for planned in plan.parts)
+        raise ValueError(
+            f"{folder / PLAN_NAME}: its parts are {names}; the configuration has "
+            f"{', '.join(part.name for part in parts_of(config))}. Name a new folder with -o"
+        )
     if plan.minutes != minutes:
         raise ValueError(
             f"{folder} was planned for {plan.minutes:g} minutes, --minutes says {minutes:g}; give the same, or a new "
@@ -132,7 +158,11 @@ def _require_same(plan: Plan, config: RunConfig, minutes: float, folder: Path) -
         )
     there, here = (
         {key: value for key, value in mapping.items() if key not in ("data", "engine")}
-        for mapping in (plan.config, as_mapping(config))
+        # Built and written again, because an older plan doesn't name what was added since.
+        for mapping in (
+            as_mapping(build(RunConfig, plan.config, f"{folder / PLAN_NAME}: its configuration")),
+            as_mapping(config),
+        )
     )
     different = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))
     if different:
@@ -148,9 +178,22 @@ def _checkpoints(folder: Path, planned: PlannedPart, processes: Processes) -> Ch
 
 def _is_done(folder: Path, planned: PlannedPart, processes: Processes) -> bool:
     newest = _checkpoints(folder, planned, processes).newest()
-    # The weights are written after the checkpoint.
-    has_weights = (folder / planned.part.name / WEIGHTS_NAME).is_file()
-    return newest is not None and has_weights and read_meta(newest).step >= planned.iterations
+    if newest is None or read_meta(newest).step < planned.iterations:
+        return False
+    return _are_weights_of(folder / planned.part.name / WEIGHTS_NAME, read_meta(newest).step)
+
+
+def _are_weights_of(path: Path, step: int) -> bool:
+    """Whether the file is whole and of this step. Weights are written after the checkpoint: a kill in between leaves
+    those of an earlier step."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt"):
+            said = Said.read(path)
+    except (OSError, SafetensorError):
+        return False
+    return said is not None and said.trained.get("steps") == str(step)
 
 
 def _files_of(folder: Path, plan: Plan, planned: PlannedPart) -> RunFiles:
@@ -181,7 +224,7 @@ def _finish(config: RunConfig, folder: Path, plan: Plan, device: torch.device, o
         fidelity=config.stages[plan.parts[-1].part.stage].recommended_fidelity,
     )
     facts = _facts(config, plan)
-    if config.data.validation is None and config.data.manifest is None:
+    if not _has_validation(config):
         lines = [f"- **{name}**: {text}" for name, text in facts.items()]
         text = "\n".join([*lines, "", "Not measured: no validation faces were named.", ""])
         write_whole(card, f"# {folder.name}\n\n{text}".encode())
@@ -206,6 +249,10 @@ def _finish(config: RunConfig, folder: Path, plan: Plan, device: torch.device, o
     return Whole(folder, None, weights, card, folder / EVALUATION_NAME)
 
 
+def _has_validation(config: RunConfig) -> bool:
+    return config.data.validation is not None or config.data.manifest is not None
+
+
 def _facts(config: RunConfig, plan: Plan) -> Mapping[str, str]:
     """What a reader of the card wants to know of the training."""
     faces = len(open_faces(config.data, "train", config.network.image_size))
@@ -219,7 +266,8 @@ def _facts(config: RunConfig, plan: Plan) -> Mapping[str, str]:
         "Steps": learned,
         "Losses": "; ".join(f"{part.part.name}: {_losses(config, part)}" for part in plan.parts),
     }
-    if config.lpips_backbone is None and find_feature_weights() is None:
+    asks_for_looks = any(config.stages[part.part.stage].losses.perceptual > 0 for part in plan.parts)
+    if asks_for_looks and config.lpips_backbone is None and find_feature_weights() is None:
         facts["Missing"] = f"{PACKAGE} ({INSTALL}): image gradients took the place of the perceptual loss"
     return facts
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..weights.lock import locked
+from ..weights.lock import LockError, locked
 from . import WEIGHTS_NAME
 from .data.config import DataConfig
 from .engine.checkpoint import Checkpoints
@@ -66,6 +66,44 @@ def claimed(folder: Path, newest: Path | None, checkpoints: Checkpoints, process
         if checkpoints.newest() != newest:
             refuse()
         yield
+
+
+def check_whole_folder(folder: Path, faces: Path, made: Sequence[str], plan: str) -> None:
+    """Whether `train all` may write into `folder`.
+
+    faces: the folder of faces or photos. made: names that the run writes at its end. plan: name of the file that says
+    that they are a run's own.
+    Raises ValueError naming the folder and what is in the way.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"-o {folder}: this is a file; name a folder for the run")
+    if faces.is_dir() and _same(folder, faces):
+        raise ValueError(f"-o {folder}: these are the faces; name another folder for the run")
+    if not (folder / plan).exists():
+        for name in made:
+            if (folder / name).exists():
+                raise ValueError(f"-o {folder}: it holds {name}, but no {plan} of a run; name another folder")
+
+
+@contextmanager
+def whole_claimed(folder: Path, processes: Processes) -> Iterator[None]:
+    """The folder is made, and is this run's until the block ends, over all stages.
+
+    Raises ValueError when another run has it; OSError naming the folder.
+    """
+    if not processes.is_first:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def refuse() -> None:
+        raise ValueError(f"-o {folder}: another run is writing there; wait for it, or name another folder")
+
+    try:
+        with locked(folder / _LOCK, refuse):
+            yield
+    except LockError as error:
+        raise OSError(error.errno, f"this folder can't be written ({error.strerror})", str(folder)) from error
 
 
 def _same(first: Path, second: Path) -> bool:

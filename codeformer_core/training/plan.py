@@ -15,6 +15,7 @@ from ..atomic import write_whole
 from .config import RunConfig, StageSection
 from .config.reading import as_mapping, build
 from .config.run import NetworkSection
+from .setup import check_pixel_path
 
 PLAN_NAME = "plan.json"
 # Of the time; the rest is for loading, saving, validating and the evaluation at the end.
@@ -62,7 +63,9 @@ def read_plan(folder: Path) -> Plan | None:
     path = folder / PLAN_NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        parts = tuple(build(PlannedPart, part, str(path)) for part in content["parts"])
+        parts = tuple(build(PlannedPart, part, "parts") for part in content["parts"])
+        if not parts or min(min(part.iterations, part.save_every, part.validate_every) for part in parts) < 1:
+            raise ValueError("parts: each needs at least one step")
         return Plan(float(content["minutes"]), dict(content["config"]), parts)
     except FileNotFoundError:
         return None
@@ -78,6 +81,13 @@ def parts_of(config: RunConfig) -> tuple[Part, ...]:
     return (Part("stage1-half", "stage1", half_size=True), *whole) if config.budget.half_size > 0 else whole
 
 
+def check_parts(config: RunConfig) -> None:
+    """Raises ValueError for sizes that a part can't have: worth knowing before hours of aligning photos."""
+    for part in parts_of(config):
+        sized_for(config, part)
+    check_pixel_path(config)
+
+
 def make_plan(config: RunConfig, minutes: float, seconds_left: float, speeds: Mapping[Part, float], faces: int) -> Plan:
     """Steps from time and speed.
 
@@ -88,11 +98,11 @@ def make_plan(config: RunConfig, minutes: float, seconds_left: float, speeds: Ma
     shares = {part: getattr(config.budget, "half_size" if part.half_size else part.stage) for part in speeds}
     total = sum(shares.values())
     seconds = {part: TRAINING_SHARE * seconds_left * share / total for part, share in shares.items()}
-    missing = max(faces / speed - seconds[part] for part, speed in speeds.items())
-    if missing > 0:
-        factor = max(faces / speed / seconds[part] for part, speed in speeds.items())
+    if any(faces / speed > seconds[part] for part, speed in speeds.items()):
+        # Nothing may be left by now, so this is counted from the faces and not from what is missing.
+        training = max(faces / speed * total / shares[part] for part, speed in speeds.items())
         spent = minutes - seconds_left / 60
-        needed = math.ceil(10 * (spent + factor * seconds_left / 60)) / 10
+        needed = math.ceil(10 * (spent + training / TRAINING_SHARE / 60)) / 10
         raise ValueError(
             f"--minutes {minutes:g}: too short for every stage to see each of the {faces} faces once; at the speed "
             f"measured here it takes {needed:g} minutes. Give --minutes {math.ceil(needed * 1.1)} or more, or fewer "
@@ -140,20 +150,39 @@ def scaled(section: StageSection, iterations: int) -> StageSection:
 
 
 def sized_for(config: RunConfig, part: Part) -> RunConfig:
-    """config, or for a part of half the size with every size of a picture halved. Raises ValueError for odd sizes."""
+    """config, or for a part of half the size with every size of a picture halved.
+
+    Raises ValueError where a network of half the size can't be built.
+    """
     if not part.half_size:
         return config
+    try:
+        return _halved(config)
+    except ValueError as error:
+        raise ValueError(
+            f"budget.half_size {getattr(config.budget, 'half_size', 0):g}: the network of image_size "
+            f"{config.network.image_size} has none of half the size ({error}). Set budget.half_size=0, or another "
+            "image_size"
+        ) from error
 
-    def halved(sizes: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        return None if sizes is None else tuple(size // 2 for size in sizes)
 
+def _halved(config: RunConfig) -> RunConfig:
     network: NetworkSection = dataclasses.replace(
         config.network,
-        image_size=config.network.image_size // 2,
-        attention_sizes=halved(config.network.attention_sizes),
-        fuse_sizes=halved(config.network.fuse_sizes),
+        image_size=_half(config.network.image_size),
+        attention_sizes=tuple(map(_half, config.network.attention_sizes)),
+        fuse_sizes=tuple(map(_half, config.network.fuse_sizes)),
     )
     stages = {
-        name: dataclasses.replace(stage, fuse_sizes=halved(stage.fuse_sizes)) for name, stage in config.stages.items()
+        name: stage
+        if stage.fuse_sizes is None
+        else dataclasses.replace(stage, fuse_sizes=tuple(map(_half, stage.fuse_sizes)))
+        for name, stage in config.stages.items()
     }
     return dataclasses.replace(config, network=network, stages=stages)
+
+
+def _half(size: int) -> int:
+    if size % 2:
+        raise ValueError(f"{size} can't be halved")
+    return size // 2

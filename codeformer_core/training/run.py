@@ -53,6 +53,8 @@ from .setup import (
 
 logger = logging.getLogger(__name__)
 
+_CONTINUE = "--resume (`train all`: with the same command)"
+
 
 @dataclass(frozen=True)
 class Result:
@@ -198,13 +200,15 @@ class _Run:
             steps = self.trainer.run(iter(feed), start, self._after_step)
         except NotFinite as error:
             last = self.checkpoints.newest()
-            cure = "look at these faces, lower the learning rate (it may change on the way), or use float32"
+            fix = "look at these faces, lower the learning rate (it may change on the way), or use float32"
             if last is None:
-                raise NotFinite(f"{error}; no checkpoint was saved yet. Cure: {cure}") from error
-            raise NotFinite(f"{error}; the last good checkpoint is {last}. Cure: {cure}; then --resume") from error
+                raise NotFinite(f"{error}; no checkpoint was saved yet. To fix it, {fix}") from error
+            raise NotFinite(
+                f"{error}; the last good checkpoint is {last}. To fix it, {fix}; then continue with {_CONTINUE}"
+            ) from error
         except FeedFailed as error:
             self._save(error.step)
-            raise RuntimeError(f"{error}; saved after step {error.step}, --resume goes on") from error
+            raise RuntimeError(f"{error}; saved after step {error.step}; continue with {_CONTINUE}") from error
         self._save(steps)
         return Result(steps, self.section.iterations, self.folder / WEIGHTS_NAME, self.stop.number)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..networks.discriminator import Discriminator, DiscriminatorConfig, score_size
+from ..networks.pixel_path import SHRINK
 from ..networks.vqgan import VQAutoencoder
 from .config import RunConfig, StageSection
 from .config.reading import nearest
@@ -18,6 +19,7 @@ from .engine.adversary import Adversary
 from .engine.freezing import initialise
 from .engine.processes import Processes
 from .engine.validation import Examples, gather_examples
+from .losses.gates import WINDOW
 from .losses.image import ImageLosses
 from .losses.perceptual import Perceptual
 from .networks import (
@@ -38,8 +40,7 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class RunFiles:
     """folder: of the run. teacher: stage I's weights or run folder. start: a trained stage II, or for stage I another
-    stage I. codes: see
-    `latent_codes`. resume: go on from the newest checkpoint, if there is one."""
+    stage I. codes: see `latent_codes`. resume: continue from the newest checkpoint, if there is one."""
 
     folder: Path
     teacher: Path | None = None
@@ -78,6 +79,8 @@ def build_stage(config: RunConfig, section: StageSection, files: RunFiles, losse
     wanted = config.network.codeformer(() if section.kind == "codes" else section.fuse_sizes)
     if section.kind == "fusion" and not wanted.fuse_sizes:
         raise ValueError("fuse_sizes is empty: a fusion stage needs at least one size, such as [32, 64, 128, 256]")
+    if section.kind == "fusion":
+        check_pixel_path(config)
     if files.start is None and section.starts_from == "codes":
         raise ValueError(
             "--from is missing: this stage continues from a trained stage II; name its folder (`train stage2`)"
@@ -97,6 +100,16 @@ def build_stage(config: RunConfig, section: StageSection, files: RunFiles, losse
     if section.kind == "codes":
         return CodesStage(network, Teacher(teacher))
     return FusionStage(network, Teacher(teacher), losses, section.adain)
+
+
+def check_pixel_path(config: RunConfig) -> None:
+    """Raises ValueError where the faces can't be divided into the windows that teach the gates."""
+    window, size = SHRINK * WINDOW, config.network.image_size
+    if config.network.pixel_path is not None and size % window:
+        raise ValueError(
+            f"network.pixel_path: its gates learn from windows of {window} pixels, and image_size {size} is not a "
+            f"multiple of {window}; choose another image_size, or set network.pixel_path=null"
+        )
 
 
 def teacher_of(stage: Stage, option: str) -> Teacher:

@@ -33,7 +33,6 @@ def measure_speed(config: RunConfig, name: str, processes: Processes, seconds: f
     """
     section = config.stages[name]
     section = dataclasses.replace(section, adversarial=dataclasses.replace(section.adversarial, starts_after=0))
-    # One stage more than is measured, so that the last step isn't one whose numbers are gathered.
     config = dataclasses.replace(config, stages={**config.stages, name: section})
     watch = _Watch(seconds, section.batch_size)
     with tempfile.TemporaryDirectory() as folder:

@@ -122,3 +122,9 @@ def test_the_published_layout_refuses_a_path(tmp_path, network):
 def test_sizes_that_make_no_path(sigmas, width, words):
     with pytest.raises(ValueError, match=words):
         PixelPathConfig(sigmas, width)
+
+
+def test_sigmas_larger_than_the_face_are_refused():
+    """A kernel of their size would not fit into memory."""
+    with pytest.raises(ValueError, match=r"sigma 1e\+09 is larger than the faces, which have 64 pixels"):
+        dataclasses.replace(SMALL_CONFIG, pixel_path=PixelPathConfig(sigmas=(1.5, 1e9), width=8))

@@ -11,10 +11,10 @@ from pathlib import Path
 from PIL import Image
 
 from ...atomic import write_whole
-from ...pictures.suffixes import READABLE
-from .files import BAD_DATA
+from .files import BAD_DATA, FaceFile, list_folder
 
 MANIFEST_NAME = "manifest.csv"
+COLUMNS = ("file", "split")
 # One face in so many is kept for measuring.
 VALIDATION_EVERY = 10
 # So many files are looked at to tell faces from photos.
@@ -40,7 +40,8 @@ def look_at(folder: Path, image_size: int, run: Path) -> FacePlace:
     With folders train/ and val/, or with a manifest.csv that has a column `split`, it says itself how it is split. If
     all pictures are square and at least image_size wide, they are faces: a tenth of them, chosen by their names, is for
     validation, which is written into `run`/manifest.csv. Anything else is photos.
-    Raises ValueError where there is no such folder, or no picture in it.
+    Raises ValueError where there is no such folder or no picture in it, for a single face, and where `run` lies among
+    the pictures, since those that it shows would be taken for faces.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder; name a folder of photos or of aligned faces")
@@ -48,21 +49,30 @@ def look_at(folder: Path, image_size: int, run: Path) -> FacePlace:
         return FacePlace(str(folder / "train"), str(folder / "val"))
     if _is_split(folder / MANIFEST_NAME):
         return FacePlace(manifest=str(folder / MANIFEST_NAME))
-    pictures = sorted(path for path in folder.rglob("*") if path.suffix.lower() in READABLE and path.is_file())
+    if run.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"-o {run}: it lies among the pictures of {folder}; name a folder outside")
+    pictures = list_folder(folder)
     if not pictures:
         raise ValueError(f"{folder}: there is no picture in it; name a folder of photos or of aligned faces")
     step = max(1, len(pictures) // _LOOKED_AT)
-    if not all(_is_face(path, image_size) for path in pictures[::step]):
+    if not all(_is_face(Path(picture.path), image_size) for picture in pictures[::step]):
         return FacePlace()
-    return FacePlace(manifest=str(_split(pictures, folder, run)))
+    if len(pictures) == 1:
+        raise ValueError(f"{folder}: 1 face, and one is kept for measuring; name a folder with more faces")
+    return FacePlace(manifest=str(_split(pictures, run)))
 
 
 def _is_split(manifest: Path) -> bool:
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as stream:
-            return {"file", "split"} <= set(csv.DictReader(stream).fieldnames or ())
+            return set(COLUMNS) <= set(csv.DictReader(stream).fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error):
         return False
+
+
+def _is_ours(manifest: Path) -> bool:
+    with manifest.open("rb") as stream:
+        return stream.readline().strip() == ",".join(COLUMNS).encode()
 
 
 def _is_face(path: Path, image_size: int) -> bool:
@@ -73,15 +83,21 @@ def _is_face(path: Path, image_size: int) -> bool:
         return True  # said by name when it is read
 
 
-def _split(pictures: list[Path], folder: Path, run: Path) -> Path:
-    """At least one face on either side, whatever the hashes say."""
-    by_hash = sorted(pictures, key=lambda path: hashlib.sha256(path.relative_to(folder).as_posix().encode()).digest())
+def _split(pictures: list[FaceFile], run: Path) -> Path:
+    """At least one face on either side, whatever the hashes say. Raises ValueError for a manifest that isn't ours."""
+    path = run / MANIFEST_NAME
+    if path.exists() and not _is_ours(path):
+        raise ValueError(f"-o {run}: its {MANIFEST_NAME} is no run's and would be written over; name another folder")
+
+    def drawn(picture: FaceFile) -> bytes:
+        return hashlib.sha256(picture.name.encode("utf-8", "surrogateescape")).digest()
+
+    by_hash = sorted(pictures, key=drawn)
     validation = set(by_hash[: max(1, len(by_hash) // VALIDATION_EVERY)])
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("file", "split"))
-    rows.writerows((path.resolve(), "val" if path in validation else "train") for path in pictures)
+    rows.writerow(COLUMNS)
+    rows.writerows((Path(each.path).resolve(), "val" if each in validation else "train") for each in pictures)
     run.mkdir(parents=True, exist_ok=True)
-    path = run / MANIFEST_NAME
     write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
     return path

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,8 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import codeformer_core as cf
 from codeformer_core.cli import main
@@ -24,16 +26,19 @@ from codeformer_core.training import all_stages
 from codeformer_core.training.config import read_config
 from codeformer_core.training.config.reading import as_mapping
 from codeformer_core.training.data.splitting import FacePlace, look_at
-from codeformer_core.training.engine.processes import joined
+from codeformer_core.training.engine.processes import Processes, joined
+from codeformer_core.training.folder import whole_claimed
 from codeformer_core.training.plan import (
     PLAN_NAME,
     Part,
+    check_parts,
     make_plan,
     parts_of,
     read_plan,
     scaled,
     sized_for,
 )
+from codeformer_core.training.run import Result
 from codeformer_core.training.speed import measure_speed
 
 ROOT = Path(__file__).parents[3]
@@ -114,6 +119,17 @@ def test_too_little_time_names_what_is_enough(speeds):
         make_plan(config, needed - 1, (needed - 1) * 60 - 10, speeds, faces=1000)
 
 
+def test_nothing_left_after_measuring_says_the_same(speeds):
+    config = read_config("small")
+    said = []
+    for seconds_left in (60.0, 0.0, -60.0):
+        with pytest.raises(ValueError, match="too short") as caught:
+            make_plan(config, 10.0, seconds_left, speeds, faces=1000)
+        spent = 10 - seconds_left / 60
+        said.append(float(str(caught.value).split("it takes ")[1].split()[0]) - spent)
+    assert said == pytest.approx([said[0]] * 3, abs=0.2) and said[0] > 15
+
+
 def test_what_happens_at_a_step_moves_with_the_length():
     section = read_config("published").stages["stage3"]
     half = scaled(section, section.iterations // 2)
@@ -150,8 +166,9 @@ def test_faces_are_split_by_their_names(made_up_faces, tmp_path):
 
 def test_pictures_that_are_not_square_or_too_small_are_photos(made_up_faces, tmp_path):
     assert not look_at(made_up_faces, 64, tmp_path / "run").has_faces
-    Image.new("RGB", (40, 32)).save(tmp_path / "wide.png")
-    assert not look_at(tmp_path, 32, tmp_path / "run").has_faces
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (40, 32)).save(tmp_path / "photos" / "wide.png")
+    assert not look_at(tmp_path / "photos", 32, tmp_path / "run").has_faces
     assert not (tmp_path / "run").exists()
 
 
@@ -165,6 +182,76 @@ def test_no_pictures(tmp_path, make):
     make(tmp_path / "faces")
     with pytest.raises(ValueError, match=r"faces: there is no .*name a folder"):
         look_at(tmp_path / "faces", 32, tmp_path / "run")
+
+
+def test_one_face_and_hidden_pictures(made_up_faces, tmp_path):
+    faces = tmp_path / "faces"
+    (faces / ".thumbnails").mkdir(parents=True)
+    paths = sorted(made_up_faces.iterdir())
+    shutil.copy(paths[0], faces / "a.png")
+    shutil.copy(paths[1], faces / ".thumbnails" / "a.png")
+    with pytest.raises(ValueError, match=r"faces: 1 face, .*name a folder with more"):
+        look_at(faces, 32, tmp_path / "run")
+    shutil.copy(paths[2], faces / "b.png")
+    lines = Path(look_at(faces, 32, tmp_path / "run").manifest).read_text().splitlines()[1:]
+    assert sorted(line.split(",")[1] for line in lines) == ["train", "val"]
+    assert not any(".thumbnails" in line for line in lines)
+
+
+def test_a_run_among_its_pictures_is_refused(made_up_faces):
+    with pytest.raises(ValueError, match=r"-o .*run: it lies among the pictures of .*name a folder outside"):
+        look_at(made_up_faces, 32, made_up_faces / "run")
+    assert not (made_up_faces / "run").exists()
+
+
+def test_someone_elses_manifest_stays(made_up_faces, tmp_path):
+    (tmp_path / "manifest.csv").write_text("file,photo\n")
+    with pytest.raises(ValueError, match=r"its manifest.csv is no run's"):
+        look_at(made_up_faces, 32, tmp_path)
+    assert (tmp_path / "manifest.csv").read_text() == "file,photo\n"
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("budget=null", "budget is missing"),
+        ("network.image_size=40", "network.pixel_path: .*windows of 16 pixels, and image_size 40"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_before_anything(tiny, change, message):
+    changes = ("network.pixel_path={sigmas: [1], width: 4}", "network.fuse_sizes=[40]", "network.attention_sizes=[40]")
+    stages = [f"stages.{name}.fuse_sizes=null" for name in tiny().stages]
+    with pytest.raises(ValueError, match=message):
+        check_parts(tiny(*changes, *stages, "network.image_size=40", change))
+
+
+def test_a_size_that_can_not_be_halved_is_named(tiny):
+    stages = [f"stages.{name}.fuse_sizes=null" for name in tiny().stages]
+    config = tiny("network.image_size=36", "network.fuse_sizes=[36]", "network.attention_sizes=[9]", *stages)
+    with pytest.raises(ValueError, match=r"budget.half_size .* image_size 36 .*Set budget.half_size=0"):
+        check_parts(config)
+
+
+def test_an_output_that_is_not_a_runs_is_refused(words, split_faces, tmp_path, capsys):
+    (tmp_path / "README.md").write_text("mine")
+    assert main(words(tmp_path)) == 1
+    assert "it holds README.md, but no plan.json" in capsys.readouterr().err
+    assert main(words(tmp_path / "README.md")) == 1
+    assert "README.md: this is a file" in capsys.readouterr().err
+    assert main(words(split_faces)) == 1
+    assert "these are the faces" in capsys.readouterr().err
+    assert (tmp_path / "README.md").read_text() == "mine"
+    assert sorted(path.name for path in split_faces.iterdir()) == ["train", "val"]
+
+
+def test_no_minutes(words, tmp_path, capsys):
+    assert main(words(tmp_path / "run", "0")) == 2
+    assert "--minutes 0: give the time" in capsys.readouterr().err
+    assert main(words(tmp_path / "run", "nan")) == 2
+    assert not (tmp_path / "run").exists()
 
 
 # --- a run -----------------------------------------------------------------------------------------------------------
@@ -253,6 +340,46 @@ def _steps_done(folder: Path) -> int:
     return sum(steps)
 
 
+def test_weights_that_are_not_the_last_steps_are_made_again(finished, words, copy_of, tmp_path):
+    """A kill between the last checkpoint and its weights leaves those of an earlier step."""
+    folder = copy_of(finished, tmp_path / "run")
+    whole, old = folder / "stage1" / "model.safetensors", folder / "stage3" / "model.safetensors"
+    expected = [path.read_bytes() for path in (whole, old)]
+    whole.write_bytes(expected[0][: len(expected[0]) // 2])
+    with safe_open(old, "pt") as file:
+        header = json.loads(file.metadata()["codeformer"])
+    header["trained"]["steps"] = "1"
+    tensors = {name: torch.zeros_like(tensor) for name, tensor in load_file(old).items()}
+    save_file(tensors, old, {"codeformer": json.dumps(header)})
+    assert main(words(folder)) == 0
+    for path, content in zip((whole, old), expected, strict=True):
+        assert path.read_bytes() == content
+
+
+def test_one_run_at_a_time(words, tmp_path, capsys):
+    with whole_claimed(tmp_path / "run", Processes(0, 1, torch.device("cpu"))):
+        assert main(words(tmp_path / "run")) == 1
+    assert "another run is writing there" in capsys.readouterr().err
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_stopped_while_measuring_or_evaluating(words, tmp_path, capsys, monkeypatch):
+    def stopped(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(all_stages, "measure_speed", stopped)
+    assert main(words(tmp_path / "run")) == 130
+    assert "the same command continues" in capsys.readouterr().err
+
+
+def test_places_in_the_configuration_are_another_runs(words, config_file, tmp_path, capsys):
+    config = json.loads(config_file.read_text())
+    config["data"] |= {"manifest": "nowhere.csv", "split_column": "part"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert main([*words(tmp_path / "run", "0.05"), "--config", str(tmp_path / "config.json")]) == 1
+    assert "each of the 18 faces" in capsys.readouterr().err
+
+
 def test_a_stopped_run_says_how_to_continue(words, tmp_path, capsys, monkeypatch):
     real = all_stages.train
 
@@ -281,3 +408,36 @@ def test_a_damaged_plan_is_named(words, tmp_path, capsys):
     (tmp_path / "plan.json").write_text('{"minutes": 1')
     assert main(words(tmp_path)) == 1
     assert "plan.json: can't be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda plan: plan.update(parts=[]), "plan.json: can't be read .*parts"),
+        (lambda plan: plan["parts"].pop(), "plan.json: its parts are stage1-half, stage1, stage2; the configuration"),
+        (lambda plan: plan["parts"][0].update(more=1), "plan.json: can't be read .*more"),
+        (lambda plan: plan.update(config={}), "plan.json: its configuration"),
+        (lambda plan: plan["parts"][0].update(iterations=0), "plan.json: can't be read .*at least one step"),
+    ],
+)
+def test_a_plan_of_another_shape_is_named(finished, words, tmp_path, capsys, change, message):
+    plan = json.loads((finished / PLAN_NAME).read_text())
+    change(plan)
+    (tmp_path / PLAN_NAME).write_text(json.dumps(plan))
+    assert main(words(tmp_path)) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_plan_from_before_a_key_was_added_is_the_same(finished, words, tmp_path, monkeypatch):
+    plan = json.loads((finished / PLAN_NAME).read_text())
+    assert plan["config"]["stages"]["stage1"].pop("recommended_fidelity") is None
+    (tmp_path / PLAN_NAME).write_text(json.dumps(plan))
+    begun = []
+
+    def stopped(config, name, *args):
+        begun.append(name)
+        return Result(0, 1, tmp_path, int(signal.SIGTERM))
+
+    monkeypatch.setattr(all_stages, "train", stopped)
+    assert main(words(tmp_path)) == 128 + signal.SIGTERM
+    assert begun == ["stage1"]
