@@ -139,7 +139,7 @@ def starter_remark(restorer: Path) -> str | None:
         return None
     best = _RESTORERS[0]
     return (
-        f"{entry.filename} is the small starter that comes with the pack, best at fidelity 0.5 to 1; "
+        f"{entry.filename} is the small starter that comes with the pack, best at fidelity 1; "
         f"{best.filename} gives better faces ({best.licence}, {best.licence_note}): choose it in "
         "Load Face Restore Model"
     )

@@ -165,7 +165,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
         licence_note=_OWN,
         folder="facerestore_models",
         bundled=True,
-        strengths="comes with the pack; small, quick, softer than the others",
+        strengths="comes with the pack; small and quick, keeps a sharp photo's detail, paints little anew",
     ),
     CatalogEntry(
         name="codeformer_colorization",
