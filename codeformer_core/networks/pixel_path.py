@@ -110,15 +110,22 @@ def split_bands(picture_BCHW: Tensor, sigmas: tuple[float, ...]) -> list[Tensor]
 
 
 def gaussian_blur(picture_BCHW: Tensor, sigma: float) -> Tensor:
-    """float32 in and out, the border repeated. Never under autocast, whose depthwise convolutions take minutes on a
-    CPU."""
-    batch, channels, height, width = picture_BCHW.shape
+    """float32 in and out, the border repeated.
+
+    Two products with a matrix of weights: on a CPU a third of the time of convolutions with one channel. Never under
+    autocast: half precision has fewer digits than the finest bands need.
+    """
+    height, width = picture_BCHW.shape[2:]
+    with torch.autocast(picture_BCHW.device.type, enabled=False):
+        down_HH, across_WW = (_blur_matrix(side, sigma, picture_BCHW.device) for side in (height, width))
+        return down_HH @ (picture_BCHW.float() @ across_WW.T)
+
+
+def _blur_matrix(side: int, sigma: float, device: torch.device) -> Tensor:
+    """-> weights_SS: a row for each blurred pixel; weights beyond the border go to the pixel at the border."""
     reach = max(1, math.ceil(_REACH_IN_SIGMAS * sigma))
-    places_K = torch.arange(-reach, reach + 1, device=picture_BCHW.device, dtype=torch.float32)
+    places_K = torch.arange(-reach, reach + 1, device=device)
     weights_K = torch.exp(-0.5 * (places_K / sigma) ** 2)
     weights_K = weights_K / weights_K.sum()
-    with torch.autocast(picture_BCHW.device.type, enabled=False):
-        planes = picture_BCHW.float().reshape(batch * channels, 1, height, width)
-        planes = F.conv2d(F.pad(planes, (reach, reach, 0, 0), mode="replicate"), weights_K.view(1, 1, 1, -1))
-        planes = F.conv2d(F.pad(planes, (0, 0, reach, reach), mode="replicate"), weights_K.view(1, 1, -1, 1))
-    return planes.reshape(batch, channels, height, width)
+    pixels_SK = (torch.arange(side, device=device)[:, None] + places_K).clamp(0, side - 1)
+    return torch.zeros(side, side, device=device).scatter_add_(1, pixels_SK, weights_K.expand(side, -1))
