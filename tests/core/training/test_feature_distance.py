@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 from torch.nn import functional as F
 
 from codeformer_core.networks.efficientnet_lite import STEM, EfficientNetLite0
@@ -147,11 +149,11 @@ def test_scale_and_unit_length():
     torch.testing.assert_close(map_BChw[0, :, 0, 1], torch.tensor([0.6, 0.0, 0.8]))
 
 
-def test_grows_with_blur(distance, shared_faces):
-    files = sorted((shared_faces / "val").glob("*.webp"))[::60]
+def test_grows_with_blur(distance):
+    files = sorted((Path(__file__).parents[2] / "golden" / "photos").glob("*.jpg"))
     assert len(files) >= 3
     for file in files:
-        clean = Image.open(file).convert("RGB")
+        clean = ImageOps.fit(Image.open(file).convert("RGB"), (256, 256))
         blurred = [clean.filter(ImageFilter.GaussianBlur(sigma)) for sigma in (1, 2, 4, 8, 16)]
         with torch.no_grad():
             values = [float(distance(as_tensor(image), as_tensor(clean))) for image in blurred]

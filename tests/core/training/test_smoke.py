@@ -173,9 +173,13 @@ def test_export_in_half_precision_restores_alike(trained, tmp_path):
     assert out.stat().st_size < 0.6 * (trained.folder / "stage3" / "model.safetensors").stat().st_size
 
 
-def test_published_layout_gives_the_same_faces(trained, tmp_path):
-    out = tmp_path / "mine_published.safetensors"
-    words = ["train", "export", str(trained.folder / "stage3"), "-o", str(out), "--layout", "published"]
-    assert main(words) == 0
-    degraded = trained.degraded("mild")[:4]
-    assert torch.equal(trained.restorer("stage3").restore(degraded, 0.5), cf.load_restorer(out).restore(degraded, 0.5))
+def test_the_published_layout_is_for_models_without_a_pixel_path(trained, tmp_path, capsys):
+    def export(stage: str) -> int:
+        out = str(tmp_path / f"{stage}.safetensors")
+        return main(["train", "export", str(trained.folder / stage), "-o", out, "--layout", "published"])
+
+    assert export("stage3") == 1
+    assert "pixel path" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+    assert export("stage2") == 0
+    degraded, copy = trained.degraded("mild")[:4], cf.load_restorer(tmp_path / "stage2.safetensors")
+    assert torch.equal(trained.restorer("stage2").restore(degraded, 0), copy.restore(degraded, 0))
