@@ -2,7 +2,8 @@
 
 Not part of the published CodeFormer, which makes every output pixel from codes and fused features. A small network
 can't paint a sharp photo's own detail; with this path it needn't.
-Shape legend: B faces, C channels, H W height and width, N frequency bands.
+Shape legend: B faces, C channels, H W height and width, N frequency bands, E bands whose energy is seen, h w a quarter
+of H W, S side of a picture, K places of a blur; faces are RGB, about [-1, 1].
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class PixelPath(nn.Module):
         return (made_B3HW.float() + fidelity * added_B3HW).to(made_B3HW.dtype), logits_BNhw
 
     def gate_logits(self, input_B3HW: Tensor, made_B3HW: Tensor) -> Tensor:
+        """-> logits_BNhw; their sigmoid is the gate, 0 for what was made, 1 for the input's own band."""
         # Gates judge what was made; what is made should not be trained to move them.
         made_B3HW = made_B3HW.detach()
         seen = [

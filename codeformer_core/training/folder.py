@@ -38,7 +38,7 @@ def check_folder(files: RunFiles, data: DataConfig, checkpoints: Checkpoints) ->
     if newest is None and (folder / WEIGHTS_NAME).exists():
         raise ValueError(f"-o {folder}: it holds {WEIGHTS_NAME}, but no checkpoint of a run; name another folder")
     if newest is None and (folder / _CONFIG).exists() and not (folder / _CURVES).exists():
-        raise ValueError(f"-o {folder}: it holds a {_CONFIG} that is no run's; name another folder")
+        raise ValueError(f"-o {folder}: it holds a {_CONFIG} that no run wrote; name another folder")
     if newest is not None and not files.resume:
         raise ValueError(
             f"{folder} holds a run already ({newest.name}): --resume goes on with it, or name another folder"

@@ -87,7 +87,9 @@ def _split(pictures: list[FaceFile], run: Path) -> Path:
     """At least one face on either side, whatever the hashes say. Raises ValueError for a manifest that isn't ours."""
     path = run / MANIFEST_NAME
     if path.exists() and not _is_ours(path):
-        raise ValueError(f"-o {run}: its {MANIFEST_NAME} is no run's and would be written over; name another folder")
+        raise ValueError(
+            f"-o {run}: its {MANIFEST_NAME} was not written by a run and would be replaced; name another folder"
+        )
 
     def drawn(picture: FaceFile) -> bytes:
         return hashlib.sha256(picture.name.encode("utf-8", "surrogateescape")).digest()

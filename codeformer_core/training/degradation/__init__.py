@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .brush import brush_mask
 from .cpu import degrade_on_cpu
-from .damage import damage_of
 from .device import degrade_batch
 from .draw import Drawn, draw
 from .presets import LEVELS, PRESETS, Brush, ColorJitter, Degradation
@@ -23,7 +22,6 @@ __all__ = [
     "RoundBlur",
     "Scratches",
     "brush_mask",
-    "damage_of",
     "degrade_batch",
     "degrade_on_cpu",
     "draw",

@@ -207,7 +207,7 @@ def test_a_run_among_its_pictures_is_refused(made_up_faces):
 
 def test_someone_elses_manifest_stays(made_up_faces, tmp_path):
     (tmp_path / "manifest.csv").write_text("file,photo\n")
-    with pytest.raises(ValueError, match=r"its manifest.csv is no run's"):
+    with pytest.raises(ValueError, match=r"its manifest.csv was not written by a run"):
         look_at(made_up_faces, 32, tmp_path)
     assert (tmp_path / "manifest.csv").read_text() == "file,photo\n"
 
