@@ -57,18 +57,19 @@ def load_restorer(
     dtype = dtype or torch.float32
     place = {"device": device, "dtype": dtype, "operations": operations}
     if borrowed := claims(state):
-        architecture, task, operations = borrowed, "restoration", torch.nn
+        architecture, task, also, operations = borrowed, "restoration", (), torch.nn
         network = open_borrowed(state, borrowed, name, device, dtype)
     elif relative := find_relative(state, name):
-        architecture, task = relative.architecture, "restoration"
+        architecture, task, also = relative.architecture, "restoration", ()
         network = build_relative(state, relative, **place)
     else:
         identity = identify(state, name, said)
-        architecture, task = identity.architecture, identity.task
+        architecture, task, also = identity.architecture, identity.task, identity.also
         network = build(state, identity, **place)
     return Restorer(
         architecture=architecture,
         task=task,
+        also=also,
         name=name,
         module=network,
         device=torch.device(device),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .faces.geometry import CROP_SIZE, TEMPLATE_XY
 from .faces.parts import boxes_from_five
+from .networks.codeformer import uses_adain
 
 # A network of any architecture; their verbs differ.
 Network = Any
@@ -67,7 +68,7 @@ def _usual_size(_network: Network) -> int:
 
 
 def _codeformer(network: Network, faces_B3SS: Tensor, wish: Wish) -> Tensor:
-    return network.restore(faces_B3SS, wish.fidelity, wish.task != "inpainting")
+    return network.restore(faces_B3SS, wish.fidelity, uses_adain(wish.task))
 
 
 def _vqfr(network: Network, faces_B3SS: Tensor, wish: Wish) -> Tensor:

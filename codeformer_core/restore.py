@@ -26,7 +26,15 @@ from .faces.published import published_paste_matrix
 from .faces.selection import Selection, SkippedFace, Which, check_smallest_face, check_which, choose_faces
 from .faces.types import Face, FaceCrop
 from .progress import RESTORING, OnProgress, no_progress
-from .restorer import FaceRestorer, at_fidelity, check_fidelity, fidelity_remark, restore_faces, takes_parts
+from .restorer import (
+    FaceRestorer,
+    at_fidelity,
+    check_fidelity,
+    check_task,
+    fidelity_remark,
+    restore_faces,
+    takes_parts,
+)
 from .results import RestoredImages
 from .steps.detect import NO_FACE_SHAPE, detect_in_batches
 from .steps.parts import FaceParts, boxes_of, face_parts, looked_up, part_remarks, placed_by
@@ -174,11 +182,7 @@ def restore_images(
 
 def check_restorer(restorer: FaceRestorer, fidelity: float, batch_size: int | None) -> None:
     """Raise ValueError unless faces can be restored with these."""
-    if restorer.task != "restoration":
-        raise ValueError(
-            f"{restorer.name} is a model for {restorer.task}; restoring faces needs one for restoration: "
-            "choose codeformer.pth"
-        )
+    check_task(restorer, "restoration")
     check_fidelity(fidelity)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be 1 or more, or None to choose it from the free memory, got {batch_size}")

@@ -34,7 +34,7 @@ class FaceRestorer(Protocol):
     def name(self) -> str: ...
 
     @property
-    def task(self) -> str: ...
+    def tasks(self) -> tuple[str, ...]: ...
 
     def faces_at_once(self) -> int:
         """How many faces one call of `restore` should get, from the memory that is free."""
@@ -56,7 +56,7 @@ class FaceInpainter(FaceRestorer, Protocol):
 @dataclass(frozen=True)
 class Restorer:
     """architecture: "codeformer", "vqfr", "dfdnet", "gfpgan", "restoreformer" or "vqgan" (an autoencoder, which
-    restores nothing); task: "restoration", "colorization", "inpainting" or "autoencoder".
+    restores nothing); task: "restoration", "colorization", "inpainting" or "autoencoder"; also: tasks beside it.
 
     name: where it came from, for messages. device, dtype: where and in what precision faces are computed.
     casts_weights: the module's layers bring their weights to the input's device and precision by themselves.
@@ -71,6 +71,12 @@ class Restorer:
     dtype: torch.dtype
     casts_weights: bool = False
     recommended_fidelity: float = USUAL_FIDELITY
+    also: tuple[str, ...] = ()
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """All that it can do, what it was made for first."""
+        return (self.task, *self.also)
 
     @property
     def face_size(self) -> int:
@@ -122,11 +128,7 @@ class Restorer:
         faces_B3HW: RGB [-1, 1]. mask_B1HW: one channel for each face, of the faces' size.
         Raises ValueError for another task's model and for other shapes.
         """
-        if self.task != "inpainting":
-            raise ValueError(
-                f"{self.name} is a model for {self.task} and can't inpaint: choose codeformer_inpainting.pth, or one "
-                "that you trained for it"
-            )
+        check_task(self, "inpainting")
         self._check_faces(faces_B3HW)
         if mask_B1HW.shape != (faces_B3HW.shape[0], 1, *faces_B3HW.shape[2:]):
             raise ValueError(
@@ -176,6 +178,24 @@ class Restorer:
         raise RuntimeError(
             f"{self.name} gave values that are no numbers even in float32. "
             "Its file is damaged: check it with `python -m codeformer_core weights verify` and download it again"
+        )
+
+
+# task -> what it is called in messages, and the published file for it
+_TASKS = {
+    "restoration": ("restoring", "codeformer.pth"),
+    "colorization": ("colorizing", "codeformer_colorization.pth"),
+    "inpainting": ("inpainting", "codeformer_inpainting.pth"),
+}
+
+
+def check_task(restorer: FaceRestorer, task: str) -> None:
+    """Raise ValueError, naming the file to choose, for a model of other tasks."""
+    if task not in restorer.tasks:
+        doing, filename = _TASKS[task]
+        raise ValueError(
+            f"{restorer.name} is a model for {' and '.join(restorer.tasks)}; {doing} faces needs one for {task}: "
+            f"choose {filename}"
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from .restorer import Restorer
+from .restorer import USUAL_FIDELITY, Restorer
 from .weights.catalog import find_entry
 from .weights.kept import PICKLE_SUFFIXES, origin
 from .weights.save import save_network
@@ -50,7 +50,16 @@ def save_restorer(
     if restorer.architecture in ("codeformer", "vqgan"):
         is_codeformer = restorer.architecture == "codeformer"
         config = restorer.module.codeformer_config if is_codeformer else restorer.module.config
-        save_network(path, restorer.module, config, restorer.task, dtype=dtype)
+        recommended = restorer.recommended_fidelity
+        save_network(
+            path,
+            restorer.module,
+            config,
+            restorer.task,
+            dtype=dtype,
+            fidelity=None if recommended == USUAL_FIDELITY else recommended,
+            also=restorer.also,
+        )
     else:
         save_other(path, restorer.module, restorer.architecture, restorer.face_size, dtype=dtype)
     remarks = []

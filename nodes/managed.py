@@ -37,8 +37,8 @@ class ManagedRestorer:
         return self.restorer.name
 
     @property
-    def task(self) -> str:
-        return self.restorer.task
+    def tasks(self) -> tuple[str, ...]:
+        return self.restorer.tasks
 
     def faces_at_once(self) -> int:
         """Asked after the host has made room: memory that another model holds now counts as free."""

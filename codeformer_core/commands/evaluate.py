@@ -61,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "also its own",
     )
     model.add_argument(
+        "--task",
+        choices=tuple(_USUAL),
+        help="which of its tasks is measured, of a network that has several (default: what it was trained for first)",
+    )
+    model.add_argument(
         "--fidelity", nargs="+", type=number(0), metavar="W", help="default 0 0.5 1 (colorization 0, inpainting 1)"
     )
     model.add_argument(
@@ -165,7 +170,12 @@ def _model(args: argparse.Namespace, console: Console) -> int:
     restorer, network, teacher = _networks(args)
     if teacher is not None:
         check_teacher(network, teacher)
-    usual_degradations, usual_fidelities = _USUAL[restorer.task]
+    task = args.task or restorer.task
+    if task not in restorer.tasks:
+        raise UsageError(
+            f"--task {task}: {args.file} is a model for {' and '.join(restorer.tasks)}; choose one of these"
+        )
+    usual_degradations, usual_fidelities = _USUAL[task]
     if not network.codeformer_config.fuse_sizes:
         usual_fidelities = (0.0,)
     names = args.degradation or usual_degradations
@@ -178,7 +188,7 @@ def _model(args: argparse.Namespace, console: Console) -> int:
         {name: known[name] for name in names},
         args.fidelity or usual_fidelities,
         _metrics(args),
-        task=restorer.task,
+        task=task,
         seed=args.seed,
         device=restorer.device,
         batch_size=args.batch_size,
@@ -188,7 +198,7 @@ def _model(args: argparse.Namespace, console: Console) -> int:
         on_progress=_shown_on(console),
     )
     facts = {
-        "network": f"{args.file} ({restorer.task}, {network.config.image_size} pixels)",
+        "network": f"{args.file} ({task}, {network.config.image_size} pixels)",
         "teacher": args.teacher or "none",
         "faces": f"{evaluation.means[0].faces} of {args.faces}",
         "seed": str(args.seed),

@@ -87,12 +87,13 @@ def run(args: argparse.Namespace) -> int:
             layout=args.layout,
             dtype=getattr(torch, args.dtype) if args.dtype else None,
             trained=said.trained if said else None,
+            also=() if args.task else identity.also,
             fidelity=args.fidelity if args.fidelity is not None or said is None else said.fidelity,
         )
-    task = args.task or identity.task
+    tasks = args.task or ", ".join((identity.task, *identity.also))
     size = output.stat().st_size
     layout = "our" if args.layout == "ours" else "published"
-    console.line(f"{output}: {identity.architecture} ({task}), {_sizes(identity)}, {layout} layout, {size:,} bytes")
+    console.line(f"{output}: {identity.architecture} ({tasks}), {_sizes(identity)}, {layout} layout, {size:,} bytes")
     return OK
 
 

@@ -14,7 +14,7 @@ import torch
 from ..faces.external import import_for_faces
 from ..faces.yunet import YuNetDetector
 from ..loading import load_aligner, load_detector, load_parser, load_restorer
-from ..restorer import fidelity_remark, takes_parts
+from ..restorer import check_task, fidelity_remark, takes_parts
 from ..weights.catalog import ALIGNER, DETECTORS, RESTORERS, WITHOUT_FACEXLIB, find_entry
 from ..weights.folders import best_installed_detector, best_installed_restorer, default_roots, find_weights
 from ..weights.load import WeightsError
@@ -31,12 +31,6 @@ if TYPE_CHECKING:
 Loaded = TypeVar("Loaded")
 
 _PARSER = "parsenet"
-# task -> what it is called in messages, and the published model for it
-_TASKS = {
-    "restoration": ("restoring", "codeformer"),
-    "colorization": ("colorizing", "codeformer_colorization"),
-    "inpainting": ("inpainting", "codeformer_inpainting"),
-}
 
 
 @dataclass(frozen=True)
@@ -81,13 +75,11 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
             why = f"model {model}, because {RESTORERS[0]} is not installed"
             notes.append("; ".join(filter(None, (why, starter_remark(model)))))
     restorer = load(partial(load_restorer, dtype=getattr(torch, args.dtype)), model)
-    if restorer.task != task:
+    try:
         # The pipeline would say so for every single picture.
-        doing, fitting = _TASKS[task]
-        raise WeightsError(
-            f"--model {args.model}: {restorer.name} is a model for {restorer.task}; {doing} faces needs one for "
-            f"{task}: --model {fitting}"
-        )
+        check_task(restorer, task)
+    except ValueError as error:
+        raise WeightsError(f"--model {args.model}: {error}") from error
     # Who didn't ask for a fidelity need not be told that it does nothing.
     wished = getattr(args, "fidelity", None) is not None
     said = (remark,) if wished and (remark := fidelity_remark(restorer)) else ()

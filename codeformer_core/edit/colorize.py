@@ -17,13 +17,13 @@ from ..faces.detection import FaceDetector
 from ..faces.found import Faces
 from ..faces.parsing import FaceParser
 from ..progress import COLORIZING, OnProgress, no_progress
-from ..restorer import FaceRestorer, check_fidelity
+from ..restorer import FaceRestorer, check_fidelity, check_task
 from ..results import face_count
 from ..steps.crop import blank_remarks, crop_faces, resized_remark
 from ..steps.network import through_network
 from ..steps.paste import paste_faces
 from ..steps.shapes import PasteShape
-from .photos import EditedPhotos, check_task, faces_of
+from .photos import EditedPhotos, faces_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,14 +19,14 @@ from ..faces.found import Faces
 from ..faces.geometry import CROP_SIZE, estimate_alignment
 from ..faces.gray import LUMA_RGB, is_gray
 from ..progress import FILLING, OnProgress, no_progress
-from ..restorer import FaceInpainter
+from ..restorer import FaceInpainter, check_task
 from ..results import face_count
 from ..steps.crop import crop_faces, resized_remark
 from ..steps.network import through_network
 from ..steps.paste import paste_faces
 from ..steps.shapes import PasteShape
 from .holes import covered_face, hole_in_crop, hole_in_network_size, holes_of, nothing_marked, with_soft_edge
-from .photos import EditedPhotos, check_task, faces_of
+from .photos import EditedPhotos, faces_of
 
 # Of the face's outline: above it there is nothing to tell whose face it was.
 FACE_GONE = 0.9

@@ -12,15 +12,8 @@ from torch import Tensor
 from ..faces.detection import FaceDetector
 from ..faces.found import Faces, check_same_pictures
 from ..progress import OnProgress
-from ..restorer import FaceRestorer
 from ..results import face_count
 from ..steps.detect import find_faces
-
-# task -> what it is called in messages, and the published file for it
-EDITS = {
-    "colorization": ("colorizing", "codeformer_colorization.pth"),
-    "inpainting": ("inpainting", "codeformer_inpainting.pth"),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,15 +30,6 @@ class EditedPhotos:
 
     def summary(self) -> str:
         return "\n".join(self.lines)
-
-
-def check_task(restorer: FaceRestorer, task: str) -> None:
-    """Raise ValueError, naming the file to choose, for a model of another task."""
-    if restorer.task != task:
-        doing, filename = EDITS[task]
-        raise ValueError(
-            f"{restorer.name} is a model for {restorer.task}; {doing} faces needs one for {task}: choose {filename}"
-        )
 
 
 def faces_of(

@@ -191,6 +191,11 @@ class CodeFormer(VQAutoencoder):
         return torch.where(hole_B1HW, filled_B3HW.clamp(-1, 1), faces_B3HW)
 
 
+def uses_adain(task: str | None) -> bool:
+    """White strokes would change the statistics; so inpainting leaves the codes as they are, as published."""
+    return task != "inpainting"
+
+
 def match_statistics(content_BCHW: Tensor, style_BCHW: Tensor) -> Tensor:
     """Adaptive instance normalisation (unbiased variance + 1e-5): content with style's mean and deviation."""
     content_var_BC11, content_mean_BC11 = torch.var_mean(content_BCHW, dim=(2, 3), keepdim=True)

@@ -222,6 +222,7 @@ def _finish(config: RunConfig, folder: Path, plan: Plan, device: torch.device, o
         dtype=torch.float16,
         trained=steps,
         fidelity=config.stages[plan.parts[-1].part.stage].recommended_fidelity,
+        also=trained.also,
     )
     facts = _facts(config, plan)
     if not _has_validation(config):
@@ -229,6 +230,7 @@ def _finish(config: RunConfig, folder: Path, plan: Plan, device: torch.device, o
         text = "\n".join([*lines, "", "Not measured: no validation faces were named.", ""])
         write_whole(card, f"# {folder.name}\n\n{text}".encode())
         return Whole(folder, None, weights, card)
+    others = config.stages[plan.parts[-1].part.stage].other_tasks
     # What the file holds is measured, not what was trained.
     exported = read_network(weights).network.float().to(device)
     assert isinstance(exported, CodeFormer)
@@ -237,9 +239,10 @@ def _finish(config: RunConfig, folder: Path, plan: Plan, device: torch.device, o
         exported,
         None,
         faces,
-        {name: config.degradation(name) for name in DEGRADATIONS},
+        {name: config.degradation(name) for name in (*DEGRADATIONS, *others)},
         FIDELITIES,
         choose_metrics(MetricFiles(lpips_backbone=config.lpips_backbone), device, None),
+        tasks=others,
         device=device,
         count=MOST_EVALUATED,
         on_progress=on_evaluated,

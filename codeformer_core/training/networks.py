@@ -29,6 +29,7 @@ class Trained:
     network: VQAutoencoder
     config: AutoencoderConfig | CodeFormerConfig
     task: str
+    also: tuple[str, ...] = ()
 
 
 def read_network(source: Path) -> Trained:
@@ -41,7 +42,7 @@ def read_network(source: Path) -> Trained:
                 f"{path}: {key} holds values that are no numbers; its training failed, take an earlier one"
             )
     identity = identify(state, str(path), Said.read(path))
-    return Trained(path, build(state, identity), identity.config, identity.task)
+    return Trained(path, build(state, identity), identity.config, identity.task, identity.also)
 
 
 def read_teacher(source: Path, wanted: AutoencoderConfig) -> Trained:

@@ -237,7 +237,6 @@ class _Run:
         teacher = self.trainer.stage.teacher
         how = {
             "fuses": self.section.kind == "fusion",
-            "adain": self.section.task != "inpainting",
             "device": self.processes.device,
         }
         batch_size = max(1, self.section.batch_size // (self.processes.count * self.config.engine.accumulate))
@@ -263,6 +262,7 @@ class _Run:
                 self.section.task,
                 trained=trained,
                 fidelity=self.section.recommended_fidelity,
+                also=self.section.also,
             )
         self.saved_at = step
 

@@ -146,7 +146,7 @@ def recipe_of(config: RunConfig, section: StageSection, step: int) -> Recipe:
     fidelity = entry.fidelity
     if fidelity is not None and entry.fidelity_to is not None:
         fidelity += (entry.fidelity_to - fidelity) * share_of(config.engine.seed, step)
-    return Recipe(config.degradation(entry.degradation), fidelity)
+    return Recipe(config.degradation(entry.degradation), fidelity, entry.task or section.task)
 
 
 def build_examples(config: RunConfig, section: StageSection) -> Examples | None:
@@ -154,8 +154,9 @@ def build_examples(config: RunConfig, section: StageSection) -> Examples | None:
         logger.warning("no validation faces were named (--validation): losses and pictures show training faces only")
         return None
     source = open_faces(config.data, "validation", config.network.image_size)
-    names = dict.fromkeys(entry.degradation for phase in section.mixture for entry in phase.cycle)
-    return gather_examples(source, config.engine.validation_faces, {name: config.degradation(name) for name in names})
+    tasks = {entry.degradation: entry.task or section.task for phase in section.mixture for entry in phase.cycle}
+    degradations = {name: config.degradation(name) for name in tasks}
+    return gather_examples(source, config.engine.validation_faces, degradations, tasks)
 
 
 def _refuse(path: Path | None, option: str, why: str) -> None:

@@ -47,12 +47,14 @@ _PIXEL_PATH_SIGNATURE = "pixel_path.gate_out.weight"
 
 @dataclass(frozen=True)
 class Identity:
-    """architecture: "codeformer" or "vqgan"; task: "restoration", "colorization", "inpainting" or "autoencoder"."""
+    """architecture: "codeformer" or "vqgan"; task: "restoration", "colorization", "inpainting" or "autoencoder".
+    also: tasks that the network learned beside it."""
 
     architecture: Architecture
     task: str
     layout: Layout
     config: NetworkConfig
+    also: tuple[str, ...] = ()
 
 
 def identify(state: dict[str, Tensor], source: str, said: Said | None = None) -> Identity:
@@ -80,7 +82,7 @@ def identify(state: dict[str, Tensor], source: str, said: Said | None = None) ->
         architecture, task = _architecture_and_task(config, said, source)
     except _ContradictionError as error:
         raise WeightsError(f"{source}: {error}") from error
-    return Identity(architecture, task, layout, config)
+    return Identity(architecture, task, layout, config, _others(said.also, architecture, task, source))
 
 
 def build(
@@ -130,6 +132,20 @@ def _architecture_and_task(config: NetworkConfig, said: Said, source: str) -> tu
         task,
     )
     return architecture, task
+
+
+def _others(also: tuple[str, ...], architecture: Architecture, task: str, source: str) -> tuple[str, ...]:
+    """A program that knows fewer tasks than the file was trained for can do those it knows."""
+    known = tuple(other for other in also if other in TASKS[architecture] and other != task)
+    if unknown := [other for other in also if other not in TASKS[architecture]]:
+        log.warning(
+            "%s: its header's %s.tasks names %s, which is no task of a %s; left out",
+            source,
+            ENTRY,
+            quoted(unknown[0]),
+            architecture,
+        )
+    return known
 
 
 def _task(config: CodeFormerConfig) -> str:

@@ -1,9 +1,9 @@
 """What our files say about themselves in their safetensors header, where shapes are silent.
 
-One entry, "codeformer", holds JSON: {"version": 1, "architecture", "task", "image_size", "heads", "pixel_path",
-"fidelity", "trained"}. It is as trustworthy as the file it came in, so it is read with limits and never decides alone:
-`detect.identify` holds it against the shapes. Nothing here raises for a bad header; importing this module needs no
-torch.
+One entry, "codeformer", holds JSON: {"version": 1, "architecture", "task", "tasks", "image_size", "heads",
+"pixel_path", "fidelity", "trained"}. It is as trustworthy as the file it came in, so it is read with limits and never
+decides alone: `detect.identify` holds it against the shapes. Nothing here raises for a bad header; importing this
+module needs no torch.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _LONGEST_QUOTE = 60
 
 @dataclass(frozen=True)
 class Said:
-    """architecture: "codeformer" or "vqgan"; task: what the network was trained for; image_size: its faces' side in
-    pixels; heads: of the transformer's attention. None: nothing usable is said about it.
+    """architecture: "codeformer" or "vqgan"; task: what the network was trained for, and also: what else; image_size:
+    its faces' side in pixels; heads: of the transformer's attention. None: nothing usable is said about it.
 
     pixel_path: sigmas in pixels that cut the pixel path's bands, finest first. fidelity: what its makers recommend,
     0..1.
@@ -46,6 +46,7 @@ class Said:
     fidelity: float | None = None
     trained: Mapping[str, str] = field(default_factory=dict)
     unusable: Mapping[str, str] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
     def to_header(self) -> dict[str, str]:
         """The header's entry. Raises ValueError where `trained` is no text or too long to be read back."""
@@ -56,6 +57,7 @@ class Said:
             "version": VERSION,
             "architecture": self.architecture,
             "task": self.task,
+            "tasks": [self.task, *self.also] if self.also else None,
             "image_size": self.image_size,
             "heads": self.heads,
             "pixel_path": self.pixel_path,
@@ -100,6 +102,7 @@ class Said:
         return cls(
             architecture=_text(content, "architecture", path),
             task=_text(content, "task", path),
+            also=_also(content, path),
             image_size=usable.get("image_size"),
             heads=usable.get("heads"),
             pixel_path=tuple(map(float, sigmas)) if sigmas is not None and "pixel_path" not in unusable else None,
@@ -164,6 +167,16 @@ def _text(content: dict, key: str, path: Path) -> str | None:
         return value
     log.warning("%s: its header's %s.%s is %s, no text; it is ignored", path, ENTRY, key, quoted(value))
     return None
+
+
+def _also(content: dict, path: Path) -> tuple[str, ...]:
+    value = content.get("tasks")
+    if value is None:
+        return ()
+    if isinstance(value, list) and all(isinstance(task, str) for task in value):
+        return tuple(dict.fromkeys(task for task in value if task != content.get("task")))
+    log.warning("%s: its header's %s.tasks is %s, no list of tasks; it is ignored", path, ENTRY, quoted(value))
+    return ()
 
 
 def _trained(content: dict, path: Path) -> dict[str, str]:

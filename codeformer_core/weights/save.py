@@ -42,6 +42,7 @@ def save_network(
     dtype: torch.dtype | None = None,
     trained: Mapping[str, str] | None = None,
     fidelity: float | None = None,
+    also: tuple[str, ...] = (),
 ) -> None:
     """Write `network`, a module or its state dict (our keys, any device), to `path`: whole, or not at all.
 
@@ -49,7 +50,8 @@ def save_network(
     heads and task. Its folder is made; an older file is replaced. config, task: what the network is ("restoration",
     "colorization", "inpainting"; "autoencoder" for a VQAutoencoder). dtype: float32, bfloat16 or float16; None keeps
     the tensors' own. trained: free text about the training, kept in the header. fidelity: recommended for this network,
-    0..1, in the header too; None: nothing is said.
+    0..1, in the header too; None: nothing is said. also: further tasks that it learned; a published file or a pickle
+    can't say so.
 
     Raises ValueError when state, config and task don't fit together, and for weights that are NaN, infinite or too
     large for dtype; OSError when the disk is full or the folder can't be written.
@@ -63,12 +65,12 @@ def save_network(
             f"{path}: the published layout has no place for this network's pixel path, and other programs would ignore "
             "it; save in our layout"
         )
-    said = replace(_said(config, task, trained or {}), fidelity=fidelity)
+    said = replace(_said(config, task, trained or {}), fidelity=fidelity, also=_checked_others(config, task, also))
     header = said.to_header()
     given = {key: plain(path, key, tensor, dtype) for key, tensor in state.items()}
     written = to_published(given, config) if layout == "published" else given
     _check_comes_back(path, written, config, said)
-    for remark in _remarks(path, written, config, task, layout, as_pickle):
+    for remark in _remarks(path, written, config, said, layout, as_pickle):
         log.warning("%s: %s", path, remark)
     write(path, written, None if as_pickle else header)
 
@@ -121,6 +123,13 @@ def _said(config: NetworkConfig, task: str, trained: Mapping[str, str]) -> Said:
     )
 
 
+def _checked_others(config: NetworkConfig, task: str, also: tuple[str, ...]) -> tuple[str, ...]:
+    others = tuple(dict.fromkeys(other for other in also if other != task))
+    for other in others:
+        _said(config, other, {})
+    return others
+
+
 def plain(path: Path, key: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     """`tensor` on the CPU, contiguous, of the dtype asked for. Raises ValueError for numbers that get lost."""
     wanted = dtype or tensor.dtype
@@ -150,7 +159,7 @@ def _check_comes_back(path: Path, state: dict[str, Tensor], config: NetworkConfi
         found = identify(state, str(path), said)
     except WeightsError as error:
         raise ValueError(f"a network of these sizes could not be read again: {error}. Sizes: {config}") from error
-    if _sorted_sizes(found.config) != _sorted_sizes(config) or found.task != said.task:
+    if _sorted_sizes(found.config) != _sorted_sizes(config) or (found.task, found.also) != (said.task, said.also):
         raise ValueError(f"{path}: a network of these sizes could not be read again. Given: {config}. Read: {found}")
 
 
@@ -164,7 +173,7 @@ def _sorted_sizes(config: NetworkConfig) -> NetworkConfig:
 
 
 def _remarks(
-    path: Path, state: dict[str, Tensor], config: NetworkConfig, task: str, layout: Layout, as_pickle: bool
+    path: Path, state: dict[str, Tensor], config: NetworkConfig, said: Said, layout: Layout, as_pickle: bool
 ) -> list[str]:
     """What other programs, and for a pickle this one too, will take the file for though it is something else."""
     heads = config.heads if isinstance(config, CodeFormerConfig) else ASSUMED_HEADS
@@ -181,12 +190,14 @@ def _remarks(
     except WeightsError:
         # Only the assumed number of heads can be what doesn't fit: with the header it was identified.
         return [*remarks, f"without a header it can't be loaded here again: {heads} heads; save as .safetensors"]
-    there, here = _said(bare.config, bare.task, {}), _said(config, task, {})
+    there, here = _said(bare.config, bare.task, {}), said
     differences = [
         f"{name} {getattr(there, name)} instead of {getattr(here, name)}"
         for name in ("task", "image_size", "heads")
         if getattr(there, name) != getattr(here, name)
     ]
+    if said.also:
+        differences.append(f"without {' and '.join(said.also)}")
     if differences:
         remarks.append(
             f"a pickle can't say what it is: it will be loaded with {', '.join(differences)}. Save as .safetensors"

@@ -187,7 +187,7 @@ class InvertingRestorer:
     """Stands for a network in tests of everything around it: restored := 1 - crop."""
 
     name: str = "inverting"
-    task: str = "restoration"
+    tasks: tuple[str, ...] = ("restoration",)
 
     def faces_at_once(self) -> int:
         return 1

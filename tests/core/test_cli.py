@@ -37,7 +37,7 @@ SMALL = Face((80, 80, 88, 88), ((82, 83), (86, 83), (84, 85), (82, 87), (86, 87)
 class FakeRestorer:
     """Turns every face white; fast, and easy to find in a picture."""
 
-    task: str = "restoration"
+    tasks: tuple[str, ...] = ("restoration",)
     name: str = "fake.pth"
     recommended_fidelity: float = 0.5
     fidelities: list[float] = field(default_factory=list)
@@ -526,7 +526,7 @@ def test_a_face_mask_without_parsenet_is_an_error_when_asked_for(fakes, tmp_path
 
 
 def test_a_model_of_the_wrong_kind_is_refused_once(fakes, tmp_path, capsys):
-    fakes.restorer.task, fakes.restorer.name = "colorization", "codeformer_colorization.pth"
+    fakes.restorer.tasks, fakes.restorer.name = ("colorization",), "codeformer_colorization.pth"
     for name in ("a.png", "b.png"):
         photo(tmp_path / "in" / name)
     assert restore(tmp_path / "in", "-o", tmp_path / "out") == 1

@@ -28,7 +28,7 @@ class Painter:
     """Stands for a colorization network: the face's gray, half as bright, in orange."""
 
     name: str = "painter.pth"
-    task: str = "colorization"
+    tasks: tuple[str, ...] = ("colorization",)
     batches: list[int] = field(default_factory=list)
     fidelities: list[float] = field(default_factory=list)
 
@@ -133,7 +133,7 @@ def test_a_crop_of_one_colour_is_no_face(astronaut):
 @pytest.mark.parametrize("task", ["restoration", "inpainting", "autoencoder"])
 def test_a_model_of_another_task_is_refused_with_the_one_to_choose(photo, task):
     words = rf"some\.pth is a model for {task}; colorizing .*: choose codeformer_colorization\.pth"
-    other = InvertingRestorer(name="some.pth", task=task)
+    other = InvertingRestorer(name="some.pth", tasks=(task,))
     with pytest.raises(ValueError, match=words):
         colorize_aligned(photo, restorer=other)
     with pytest.raises(ValueError, match=words):

@@ -23,7 +23,7 @@ class FadingRestorer:
     """restored := fidelity * crop + (1 - fidelity) * 0.5; notes its calls."""
 
     name: str = "fading"
-    task: str = "restoration"
+    tasks: tuple[str, ...] = ("restoration",)
     calls: list[tuple[int, float]] = field(default_factory=list)
 
     def faces_at_once(self) -> int:

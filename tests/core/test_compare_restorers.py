@@ -23,7 +23,7 @@ class Scaling:
     name: str
     factor: float
     uses_fidelity: bool = True
-    task: str = "restoration"
+    tasks: tuple[str, ...] = ("restoration",)
     calls: list[float] = field(default_factory=list)
 
     def faces_at_once(self) -> int:

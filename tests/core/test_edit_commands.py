@@ -25,7 +25,7 @@ GRAY = (120, 120, 120)
 class Painter:
     """Makes every face green; fills holes with it too."""
 
-    task: str
+    tasks: tuple[str, ...]
     name: str = "painter.pth"
 
     def faces_at_once(self) -> int:
@@ -45,7 +45,7 @@ def loaded(monkeypatch, tmp_path) -> list[str]:
 
     def load_restorer(source, device, **options):
         asked.append(source)
-        return Painter("inpainting" if "inpainting" in source else "colorization")
+        return Painter(("inpainting" if "inpainting" in source else "colorization",))
 
     monkeypatch.setattr(tools, "load_restorer", load_restorer)
     monkeypatch.setattr(tools, "load_detector", lambda *given, **options: GivenDetector(((FACE,),)))
@@ -123,8 +123,11 @@ def test_a_picture_without_holes_fails_alone(loaded, tmp_path, capsys):
         (("inpaint", "--aligned", "--confidence", "0.5"), "--confidence: no effect with --aligned"),
         (("colorize", "--aligned", "--smallest-face", "9"), "--smallest-face: no effect with --aligned"),
         (("colorize", "--model", "codeformer_inpainting"), "colorizing faces needs one for colorization"),
-        (("inpaint", "--model", "my.pth"), "inpainting faces needs one for inpainting: --model codeformer_inpainting"),
-        (("restore", "--model", "my.pth"), "restoring faces needs one for restoration: --model codeformer"),
+        (
+            ("inpaint", "--model", "my.pth"),
+            "inpainting faces needs one for inpainting: choose codeformer_inpainting.pth",
+        ),
+        (("restore", "--model", "my.pth"), "restoring faces needs one for restoration: choose codeformer.pth"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_is_written(loaded, tmp_path, capsys, words, expected):

@@ -28,7 +28,7 @@ class Filler:
     """Stands for an inpainting network: holes get one colour. Keeps what it was given."""
 
     name: str = "filler.pth"
-    task: str = "inpainting"
+    tasks: tuple[str, ...] = ("inpainting",)
     seen: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def faces_at_once(self) -> int:
@@ -197,9 +197,9 @@ def test_a_face_of_which_nothing_is_left_is_invented_and_it_is_said(photo):
 def test_a_model_of_another_task_is_refused_with_the_one_to_choose(photo, task):
     words = rf"filler\.pth is a model for {task}; inpainting .*: choose codeformer_inpainting\.pth"
     with pytest.raises(ValueError, match=words):
-        inpaint_aligned(photo, restorer=Filler(task=task))
+        inpaint_aligned(photo, restorer=Filler(tasks=(task,)))
     with pytest.raises(ValueError, match=words):
-        inpaint_photo(photo, restorer=Filler(task=task), finder=NoDetector())
+        inpaint_photo(photo, restorer=Filler(tasks=(task,)), finder=NoDetector())
 
 
 def test_an_inpainting_model_restores_nothing(photo):

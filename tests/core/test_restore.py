@@ -36,7 +36,7 @@ class WatchedRestorer:
 
     most: int = 1000
     name: str = "watched.pth"
-    task: str = "restoration"
+    tasks: tuple[str, ...] = ("restoration",)
     at_once: int = 1
     batches: list[int] = field(default_factory=list)
     fidelities: list[float] = field(default_factory=list)
@@ -322,7 +322,7 @@ def test_upscaled(upscale):
 @dataclass(frozen=True)
 class UntouchingRestorer:
     name: str = "untouching"
-    task: str = "restoration"
+    tasks: tuple[str, ...] = ("restoration",)
 
     def faces_at_once(self) -> int:
         return 2
@@ -522,7 +522,7 @@ def test_other_options(options, complaint):
 
 @pytest.mark.parametrize("task", ["colorization", "inpainting", "autoencoder"])
 def test_a_model_for_another_task_is_refused(task):
-    restorer = WatchedRestorer(name="codeformer_colorization.pth", task=task)
+    restorer = WatchedRestorer(name="codeformer_colorization.pth", tasks=(task,))
     complaint = f"codeformer_colorization.pth is a model for {task}; .* choose codeformer.pth"
     with pytest.raises(ValueError, match=complaint):
         restore(pictures(), restorer=restorer)

@@ -32,7 +32,7 @@ class RecordingRestorer:
     """Gives faces back as they came and notes the boxes it was told."""
 
     name: str = "recording"
-    task: str = "restoration"
+    tasks: tuple[str, ...] = ("restoration",)
     takes_parts: bool = True
     told: list[Tensor] = field(default_factory=list)
 

@@ -99,6 +99,16 @@ def test_adain_is_off_for_inpainting_models_only(restorer, inpainter):
     assert torch.equal(inpainter.restore(faces_B3HW, 1.0), expected_B3HW)
 
 
+def test_a_model_of_several_tasks_inpaints_too(restorer, faces_B3HW):
+    """What it is asked for decides, not what it was made for first."""
+    holes_B1HW = torch.zeros(len(faces_B3HW), 1, *faces_B3HW.shape[2:])
+    holes_B1HW[..., 10:20, 10:20] = 1
+    filled_B3HW = replace(restorer, also=("inpainting",)).inpaint(faces_B3HW, holes_B1HW)
+    white_B3HW = torch.where(holes_B1HW > 0.5, 1.0, faces_B3HW)
+    without_B3HW = restorer.module.restore(white_B3HW, 1.0, adain=False).clamp(-1, 1)
+    assert torch.equal(filled_B3HW, torch.where(holes_B1HW > 0.5, without_B3HW, faces_B3HW))
+
+
 @pytest.mark.parametrize("fidelity", [-0.1, 1.1, math.nan, math.inf, -math.inf])
 def test_fidelity_outside_0_to_1(restorer, faces_B3HW, fidelity):
     for refuses in (lambda: restorer.restore(faces_B3HW, fidelity), lambda: check_fidelity(fidelity)):
@@ -162,7 +172,10 @@ def test_what_is_not_masked_keeps_every_bit(inpainter, dtype):
 
 
 def test_only_inpainting_models_inpaint(restorer, faces_B3HW):
-    with pytest.raises(ValueError, match=r"for restoration and can't inpaint: choose codeformer_inpainting\.pth"):
+    with pytest.raises(
+        ValueError,
+        match=r"for restoration; inpainting faces needs one for inpainting: choose codeformer_inpainting\.pth",
+    ):
         restorer.inpaint(faces_B3HW, faces_B3HW[:, :1])
 
 

@@ -58,6 +58,13 @@ def test_what_a_file_can_not_tell_by_its_sizes_is_kept(tmp_path):
     assert again.task == "colorization" and again.module.codeformer_config.heads == 4
 
 
+def test_the_fidelity_to_use_and_further_tasks_are_kept(tmp_path):
+    restorer = replace(load(), recommended_fidelity=1.0, also=("colorization", "inpainting"))
+    again = cf.load_restorer(save_restorer(restorer, tmp_path, "all", dtype=torch.float32).path)
+    assert again.recommended_fidelity == 1.0
+    assert again.tasks == ("restoration", "colorization", "inpainting")
+
+
 def test_an_autoencoder_is_saved_too(tmp_path):
     network = seeded_network(SMALL_CONFIG.autoencoder)
     restorer = replace(load(), architecture="vqgan", task="autoencoder", module=network)

@@ -21,7 +21,7 @@ class GivenRestorer:
 
     faces: tuple[Tensor, ...] = ()
     name: str = "given"
-    task: str = "restoration"
+    tasks: tuple[str, ...] = ("restoration",)
     asked: list[Tensor] = field(default_factory=list)
 
     def faces_at_once(self) -> int:

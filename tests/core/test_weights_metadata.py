@@ -185,6 +185,27 @@ def test_words_of_a_wrong_type_are_ignored(write, state, caplog, key, value):
     assert text.startswith(f"{path}: its header's codeformer.{key} is ") and text.endswith("no text; it is ignored")
 
 
+def test_tasks_beside_the_first_are_read(write, state):
+    tasks = ["restoration", "inpainting", "inpainting", "colorization"]
+    assert cf.load_restorer(write(state, {**GOOD, "tasks": tasks})).tasks == (
+        "restoration",
+        "inpainting",
+        "colorization",
+    )
+
+
+@pytest.mark.parametrize("tasks", ["inpainting", ["inpainting", 3], {"a": 1}, 4])
+def test_tasks_that_are_no_list_are_ignored_and_named(write, state, caplog, tasks):
+    assert cf.load_restorer(write(state, {**GOOD, "tasks": tasks})).tasks == ("restoration",)
+    assert "codeformer.tasks is" in warnings_of(caplog)[0]
+
+
+def test_tasks_of_a_newer_program_are_left_out_and_named(write, state, caplog):
+    restorer = cf.load_restorer(write(state, {**GOOD, "tasks": ["restoration", "ageing", "inpainting"]}))
+    assert restorer.tasks == ("restoration", "inpainting")
+    assert 'tasks names "ageing"' in warnings_of(caplog)[0]
+
+
 @pytest.mark.parametrize("trained", ["yes", 3, ["a"], float("nan")])
 def test_odd_words_about_training_are_ignored(write, caplog, trained):
     assert read_metadata(write({"x": torch.ones(1)}, {**GOOD, "trained": trained})) == SAID

@@ -147,17 +147,20 @@ class Adversarial:
 @dataclass(frozen=True)
 class Step:
     """`steps` training steps with one degradation. fidelity None: codes only, no picture is made. fidelity_to: each
-    step draws its fidelity evenly between `fidelity` and this."""
+    step draws its fidelity evenly between `fidelity` and this. task: what these faces teach, None: the stage's task."""
 
     degradation: str
     fidelity: float | None
     steps: int
     fidelity_to: float | None = None
+    task: str | None = None
 
     def __post_init__(self) -> None:
         _at_least("steps", self.steps, 1)
         if self.fidelity is not None and not 0 < self.fidelity <= 2:
             raise ValueError(f"fidelity must be above 0 and at most 2, or null for codes only; got {self.fidelity}")
+        if self.task is not None:
+            _one_of("task", self.task, TASKS[1:])
         if self.fidelity_to is not None and (self.fidelity is None or not self.fidelity <= self.fidelity_to <= 2):
             raise ValueError(
                 f"fidelity_to must be at least fidelity ({self.fidelity}) and at most 2, got {self.fidelity_to}"
@@ -271,6 +274,16 @@ class StageSection:
             )
         if self.kind == "codes" and any(entry.fidelity is not None for entry in entries):
             raise ValueError("mixture: fidelity must be null for kind codes, which makes no pictures")
+
+    @property
+    def other_tasks(self) -> Mapping[str, str]:
+        """Degradation -> task, of the shares of the mixture that teach another task than the stage's own."""
+        entries = (entry for phase in self.mixture for entry in phase.cycle)
+        return {entry.degradation: entry.task for entry in entries if entry.task not in (None, self.task)}  # pyright: ignore[reportReturnType]
+
+    @property
+    def also(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.other_tasks.values()))
 
     @property
     def needs_teacher(self) -> bool:

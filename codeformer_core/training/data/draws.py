@@ -19,10 +19,12 @@ _EPOCH, _DRAW, _STEP = b"epoch", b"draw", b"step"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What happens to the faces of one step. degradation None: clean faces alone. fidelity: passed through (w)."""
+    """What happens to the faces of one step. degradation None: clean faces alone. fidelity (w) and task are
+    passed through."""
 
     degradation: Degradation | None
     fidelity: float | None
+    task: str | None = None
 
 
 @dataclass(frozen=True)

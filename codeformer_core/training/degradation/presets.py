@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from .ranges import check_range, check_share
@@ -132,6 +132,22 @@ _PHOTO = Degradation(
     scan=RoundBlur(share=0.25, sigma=(0.3, 0.9)),
 )
 
+# Prints without colour, or with little of it left; what colorizing learns from beside the published degradation.
+_GRAY = replace(
+    _PHOTO,
+    clean_share=None,
+    color=ColorJitter(
+        shift=12,
+        shift_share=0.15,
+        brightness=(0.9, 1.1),
+        contrast=(0.8, 1.1),
+        saturation=(0, 0.35),
+        hue=0,
+        jitter_share=1,
+        gray_share=0.6,
+    ),
+)
+
 PRESETS: Mapping[str, Degradation] = MappingProxyType(
     {
         "stage2": _LARGE,
@@ -153,6 +169,7 @@ PRESETS: Mapping[str, Degradation] = MappingProxyType(
             brush=Brush(strokes=(1, 3), vertices=(8, 27), width=(30, 70)),
         ),
         "photo": _PHOTO,
+        "gray": _GRAY,
         "clean": Degradation(blur_sigma=None, downscale=None, noise=None, jpeg_quality=None),
     }
 )

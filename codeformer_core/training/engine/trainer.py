@@ -265,4 +265,4 @@ class _Means:
 
 def _faces(batch: Batch) -> Faces:
     degraded_B3HW = None if batch.degraded_B3HW is None else from_levels(batch.degraded_B3HW)
-    return Faces(from_levels(batch.clean_B3HW), degraded_B3HW, batch.codes_BT, batch.recipe.fidelity)
+    return Faces(from_levels(batch.clean_B3HW), degraded_B3HW, batch.codes_BT, batch.recipe.fidelity, batch.recipe.task)

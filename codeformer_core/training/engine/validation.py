@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...networks.codeformer import CodeFormer
+from ...networks.codeformer import CodeFormer, uses_adain
 from ...networks.vqgan import VQAutoencoder
 from ..data.files import FaceSource
 from ..degradation import Degradation, degrade_on_cpu, draw
@@ -30,13 +30,17 @@ _SEED = 1_000_003
 
 @dataclass(frozen=True)
 class Examples:
-    """clean_N3HW: uint8. degraded: name of the degradation -> the same faces degraded."""
+    """clean_N3HW: uint8. degraded: name of the degradation -> the same faces degraded. tasks: name -> what
+    these faces are for."""
 
     clean_N3HW: Tensor
     degraded: Mapping[str, Tensor]
+    tasks: Mapping[str, str]
 
 
-def gather_examples(source: FaceSource, count: int, degradations: Mapping[str, Degradation]) -> Examples:
+def gather_examples(
+    source: FaceSource, count: int, degradations: Mapping[str, Degradation], tasks: Mapping[str, str]
+) -> Examples:
     """`count` faces evenly spread over the source. Faces that can't be read are logged and left out."""
     faces = []
     for index in np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int)):
@@ -53,7 +57,7 @@ def gather_examples(source: FaceSource, count: int, degradations: Mapping[str, D
             drawn = draw(degradation, face_HW3.shape[0], torch.Generator().manual_seed(_SEED + number))
             changed.append(degrade_on_cpu(face_HW3, drawn))
         degraded[name] = _stacked(changed)
-    return Examples(_stacked(faces), degraded)
+    return Examples(_stacked(faces), degraded, tasks)
 
 
 def _stacked(faces: list[np.ndarray]) -> Tensor:
@@ -67,12 +71,10 @@ def validate(
     examples: Examples,
     *,
     fuses: bool,
-    adain: bool,
     device: torch.device,
     batch_size: int,
 ) -> dict[str, float]:
-    """PSNR in dB, code accuracy where there is a teacher, codebook use. fuses: also at fidelities above 0. adain: as at
-    inference."""
+    """PSNR in dB, code accuracy where there is a teacher, codebook use. fuses: also at fidelities above 0."""
     if not isinstance(network, CodeFormer):
         return _validate_autoencoder(network, examples, device, batch_size)
     values: dict[str, list[Tensor]] = {}
@@ -88,7 +90,7 @@ def validate(
                     _add(values, f"{name}/{key}", code_accuracy(found_BT, codes_BT), clean_B3HW)
             _add(values, f"{name}/psnr_degraded", psnr(degraded_B3HW, clean_B3HW).mean(), clean_B3HW)
             for fidelity in FIDELITIES if fuses else FIDELITIES[:1]:
-                restored_B3HW = network.restore(degraded_B3HW, fidelity, adain)
+                restored_B3HW = network.restore(degraded_B3HW, fidelity, uses_adain(examples.tasks[name]))
                 _add(values, f"{name}/psnr_w{fidelity:g}", psnr(restored_B3HW, clean_B3HW).mean(), clean_B3HW)
     return _means(values)
 
@@ -113,7 +115,6 @@ def show(
     examples: Examples,
     *,
     fuses: bool,
-    adain: bool,
     device: torch.device,
     rows: int,
 ) -> Iterator[tuple[str, np.ndarray]]:
@@ -128,7 +129,7 @@ def show(
         if teacher is not None:
             columns["reconstruction"] = teacher.network.reconstruct(clean_B3HW)
         for fidelity in FIDELITIES if fuses else FIDELITIES[:1]:
-            columns[f"w = {fidelity:g}"] = network.restore(degraded_B3HW, fidelity, adain)
+            columns[f"w = {fidelity:g}"] = network.restore(degraded_B3HW, fidelity, uses_adain(examples.tasks[name]))
         yield name, picture_grid(columns)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ...networks.codeformer import CodeFormer
+from ...networks.codeformer import CodeFormer, uses_adain
 from ...networks.vqgan import VQAutoencoder
 from ..data.files import FaceSource
 from ..degradation import Degradation
@@ -34,6 +34,7 @@ def evaluate_model(
     metrics: Metrics,
     *,
     task: str = "restoration",
+    tasks: Mapping[str, str] | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
     batch_size: int = 4,
@@ -45,10 +46,10 @@ def evaluate_model(
     """Every face clean against degraded, filtered without learning, and restored at every fidelity.
 
     network, teacher: on `device`, in float32. teacher: the stage I autoencoder, for the code accuracy. fidelities: at
-    least one, 0 or more. task: "inpainting" restores without adain, all others with it, as published. count: so many
-    faces, evenly spread; None: all. samples: of so many faces the pictures are kept. baselines: what else
-    is made of the degraded faces, a row each; non-local means take about a second for a face of 512 pixels. Restored
-    faces are rounded to 8 bits before they are measured, as their files would be.
+    least one, 0 or more. task: "inpainting" restores without adain, all others with it, as published; tasks:
+    degradation -> its own task. count: so many faces, evenly spread; None: all. samples: of so many faces the pictures
+    are kept. baselines: what else is made of the degraded faces, a row each; non-local means take about a second for a
+    face of 512 pixels. Restored faces are rounded to 8 bits before they are measured, as their files would be.
 
     Raises ValueError: no faces, no fidelity, faces of another size than the network's, a teacher of another codebook.
     """
@@ -63,7 +64,10 @@ def evaluate_model(
     if teacher is not None:
         check_teacher(network, teacher)
     shown = {faces.names[indices[place]] for place in spread(samples, len(indices))}
-    run = _Run(network.eval(), teacher, degradations, fidelities, metrics, task, seed, device, shown, tuple(baselines))
+    wanted = {name: (tasks or {}).get(name, task) for name in degradations}
+    run = _Run(
+        network.eval(), teacher, degradations, fidelities, metrics, wanted, seed, device, shown, tuple(baselines)
+    )
     done, total = 0, len(indices) * len(degradations)
     with torch.no_grad():
         for start, batch in enumerate(clean_batches(faces, indices, batch_size)):
@@ -104,7 +108,7 @@ class _Run:
         degradations: Mapping[str, Degradation],
         fidelities: tuple[float, ...],
         metrics: Metrics,
-        task: str,
+        tasks: Mapping[str, str],
         seed: int,
         device: torch.device,
         shown: set[str],
@@ -115,7 +119,7 @@ class _Run:
         self._degradations = degradations
         self._fidelities = fidelities
         self._metrics = metrics
-        self._adain = task != "inpainting"
+        self._tasks = tasks
         self._seed = seed
         self._device = device
         self._shown = shown
@@ -156,8 +160,9 @@ class _Run:
             filtered_BHW3 = baseline.make(batch, name, degradation, self._seed)
             made.append((Group(name, baseline.name, None), to_unit(filtered_BHW3, self._device)))
         inputs_B3HW = degraded_B3HW * 2 - 1
+        adain = uses_adain(self._tasks[name])
         for fidelity in self._fidelities:
-            restored_B3HW = self._network.restore(inputs_B3HW, fidelity, self._adain)
+            restored_B3HW = self._network.restore(inputs_B3HW, fidelity, adain)
             made.append((Group(name, RESTORED, fidelity), in_8_bits(restored_B3HW)))
         for group, faces_B3HW in made:
             self._gatherer.add(group, batch.names, faces_B3HW, clean_B3HW, degraded_B3HW)

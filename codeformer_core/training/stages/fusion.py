@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...networks.codeformer import CodeFormer, match_statistics
+from ...networks.codeformer import CodeFormer, match_statistics, uses_adain
 from ..losses.gates import gate_loss, gates_wanted
 from ..losses.image import ImageLosses
 from .codes import CodesStage
@@ -44,7 +44,7 @@ class FusionStage(CodesStage):
         if fidelity is None:
             return Output(terms, None, predicted_BT, codes_BT, latent_BDHW)
         quantised_BDHW = self.network.look_up(predicted_BT).detach()
-        if self.adain:
+        if self.adain and uses_adain(faces.task):
             quantised_BDHW = match_statistics(quantised_BDHW.float(), latent_BDHW.float())
         detached = {size: features_BCHW.detach() for size, features_BCHW in taps.items()}
         fidelity_1 = torch.full((), fidelity, device=latent_BDHW.device)

@@ -19,12 +19,13 @@ IMAGE_TERMS = ("pixel", "perceptual", "identity", "pixel_before_path")
 @dataclass(frozen=True)
 class Faces:
     """A batch as networks see it. degraded_B3HW is None for the autoencoder; codes_BT where they were precomputed;
-    fidelity None: codes only."""
+    fidelity None: codes only. task: what they teach, None for the autoencoder."""
 
     clean_B3HW: Tensor
     degraded_B3HW: Tensor | None
     codes_BT: Tensor | None
     fidelity: float | None
+    task: str | None = None
 
 
 @dataclass(frozen=True)

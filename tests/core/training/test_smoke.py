@@ -117,6 +117,17 @@ def test_stage3_is_closer_to_the_face_at_w_1_than_at_w_0(trained, degradation):
     assert at_1 > at_0 + 0.2, (at_0, at_1)
 
 
+def test_stage3_learns_all_three_tasks(trained):
+    """Its file says so, and the tools for each take it."""
+    restorer = trained.restorer("stage3")
+    assert restorer.tasks == ("restoration", "colorization", "inpainting")
+    holes = torch.zeros(len(trained.held_out_N3HW), 1, 32, 32)
+    holes[..., 8:16, 8:16] = 1
+    filled, white = restorer.inpaint(trained.held_out_N3HW, holes), torch.where(holes > 0.5, 1.0, trained.held_out_N3HW)
+    ours, without = (float((faces - trained.held_out_N3HW).square().mean()) for faces in (filled, white))
+    assert ours < 0.5 * without, (ours, without)
+
+
 def test_colorization_brings_colour_back(trained):
     """Chroma of restored gray faces is nearer to the truth than gray is."""
     restorer = trained.restorer("colorization")
