@@ -15,12 +15,12 @@ import machine
 import numpy as np
 import torch
 
+from codeformer_core.degradation import PRESETS
+from codeformer_core.metrics.pixels import Psnr
 from codeformer_core.training.data.config import DataConfig
 from codeformer_core.training.data.sources import open_faces
-from codeformer_core.training.degradation import PRESETS
 from codeformer_core.training.evaluation.classical import STRENGTH, bicubic_denoised
 from codeformer_core.training.evaluation.faces import CleanBatch, clean_batches, degraded, spread, to_unit
-from codeformer_core.training.metrics.pixels import Psnr
 
 FACE_SIZE = 512
 

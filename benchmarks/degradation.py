@@ -13,7 +13,7 @@ import machine
 import numpy as np
 import torch
 
-from codeformer_core.training.degradation import PRESETS, degrade_batch, degrade_on_cpu, draw
+from codeformer_core.degradation import PRESETS, degrade_batch, degrade_on_cpu, draw
 
 
 def picture(size: int, seed: int) -> np.ndarray:

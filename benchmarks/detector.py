@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 
 from codeformer_core.faces.detection import FaceDetector
+from codeformer_core.faces.detectors.starter.detector import build_starter_detector
+from codeformer_core.faces.detectors.yunet import YuNetDetector
 from codeformer_core.faces.selection import box_iou
-from codeformer_core.faces.starter.detector import build_starter_detector
 from codeformer_core.faces.types import Face
-from codeformer_core.faces.yunet import YuNetDetector
-from codeformer_core.files import read_picture
-from codeformer_core.images import resize
-from codeformer_core.loading import load_detector
-from codeformer_core.weights.load import read_state_dict
+from codeformer_core.imaging.files import read_picture
+from codeformer_core.imaging.tensors import resize
+from codeformer_core.models.loading import load_detector
+from codeformer_core.weights.reading import read_state_dict
 
 SHARED = Path(__file__).parents[2] / "shared"
 # Faces below this confidence are of no use to anybody; with it the numbers of false faces are counted.

@@ -12,8 +12,8 @@ import machine
 import torch
 from spandrel_extra_arches.architectures.CodeFormer import CodeFormerArch
 
+from codeformer_core.models.codeformer.convert import to_published
 from codeformer_core.networks.codeformer import PUBLISHED_CODEFORMER, CodeFormer
-from codeformer_core.weights.convert import to_published
 
 
 @torch.no_grad()

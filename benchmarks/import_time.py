@@ -20,7 +20,7 @@ import torch, numpy, PIL
 sys.path.append(sys.argv[1])
 before = set(sys.modules)
 start = time.perf_counter()
-import codeformer_core.restore, codeformer_core.loading
+import codeformer_core.pipeline.restore, codeformer_core.models.loading
 print(time.perf_counter() - start)
 new = {name.partition('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)
 print(' '.join(sorted(new)))

@@ -12,7 +12,7 @@ import machine
 import numpy as np
 import torch
 
-from codeformer_core.faces.compositing import paste_face, paste_matrix
+from codeformer_core.pipeline.composite import paste_face, paste_matrix
 
 PICTURES = {"1920x1080": (1080, 1920), "3840x2160": (2160, 3840)}
 COUNTS = (1, 10, 30)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 import codeformer_core as cf
-from codeformer_core.files import read_picture
+from codeformer_core.imaging.files import read_picture
+from codeformer_core.models.codeformer.convert import to_published
 from codeformer_core.networks.codeformer import PUBLISHED_CODEFORMER, CodeFormer
-from codeformer_core.weights.convert import to_published
 
 PHOTO = Path(__file__).parents[1] / "tests" / "golden" / "photos" / "composite__group09.jpg"
 

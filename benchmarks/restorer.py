@@ -14,7 +14,7 @@ from statistics import median
 import machine
 import torch
 
-from codeformer_core.loading import load_restorer
+from codeformer_core.models.loading import load_restorer
 from codeformer_core.networks.codeformer import PUBLISHED_CODEFORMER, CodeFormer
 
 

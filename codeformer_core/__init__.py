@@ -7,47 +7,47 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .aligned import restore_aligned
-    from .edit.colorize import colorize_aligned, colorize_photos
-    from .edit.inpaint import inpaint_aligned, inpaint_photos
-    from .faces.found import Faces
+    from .faces.batch import Faces
     from .faces.types import Face, FaceCrop
-    from .loading import load_aligner, load_detector, load_parser, load_restorer
-    from .restore import restore_images
-    from .restorer import Restorer
-    from .results import RestoredImages
-    from .steps.areas import faces_in_mask
-    from .steps.crop import crop_faces
-    from .steps.detect import faces_from_landmarks, find_faces
-    from .steps.paste import paste_faces
-    from .steps.select import select_faces
-    from .steps.shapes import PasteShape
-    from .weights.load import WeightsError
+    from .models.loading import load_aligner, load_detector, load_parser, load_restorer
+    from .models.restorer import Restorer
+    from .pipeline.aligned_faces import restore_aligned
+    from .pipeline.colorize import colorize_aligned, colorize_photos
+    from .pipeline.crop import crop_faces
+    from .pipeline.detect import faces_from_landmarks, find_faces
+    from .pipeline.face_masks import faces_in_mask
+    from .pipeline.inpaint import inpaint_aligned, inpaint_photos
+    from .pipeline.paste import paste_faces
+    from .pipeline.paste_masks import PasteShape
+    from .pipeline.restore import restore_images
+    from .pipeline.results import RestoredImages
+    from .pipeline.select import select_faces
+    from .weights.reading import WeightsError
 
 _HOMES = {
     "Face": "faces.types",
     "FaceCrop": "faces.types",
-    "Faces": "faces.found",
-    "PasteShape": "steps.shapes",
-    "RestoredImages": "results",
-    "Restorer": "restorer",
-    "WeightsError": "weights.load",
-    "colorize_aligned": "edit.colorize",
-    "colorize_photos": "edit.colorize",
-    "crop_faces": "steps.crop",
-    "faces_from_landmarks": "steps.detect",
-    "faces_in_mask": "steps.areas",
-    "find_faces": "steps.detect",
-    "inpaint_aligned": "edit.inpaint",
-    "inpaint_photos": "edit.inpaint",
-    "load_aligner": "loading",
-    "load_detector": "loading",
-    "load_parser": "loading",
-    "load_restorer": "loading",
-    "paste_faces": "steps.paste",
-    "restore_aligned": "aligned",
-    "restore_images": "restore",
-    "select_faces": "steps.select",
+    "Faces": "faces.batch",
+    "PasteShape": "pipeline.paste_masks",
+    "RestoredImages": "pipeline.results",
+    "Restorer": "models.restorer",
+    "WeightsError": "weights.reading",
+    "colorize_aligned": "pipeline.colorize",
+    "colorize_photos": "pipeline.colorize",
+    "crop_faces": "pipeline.crop",
+    "faces_from_landmarks": "pipeline.detect",
+    "faces_in_mask": "pipeline.face_masks",
+    "find_faces": "pipeline.detect",
+    "inpaint_aligned": "pipeline.inpaint",
+    "inpaint_photos": "pipeline.inpaint",
+    "load_aligner": "models.loading",
+    "load_detector": "models.loading",
+    "load_parser": "models.loading",
+    "load_restorer": "models.loading",
+    "paste_faces": "pipeline.paste",
+    "restore_aligned": "pipeline.aligned_faces",
+    "restore_images": "pipeline.restore",
+    "select_faces": "pipeline.select",
 }
 
 __all__ = [

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from ..codeformer_core.weights.catalog import ALIGNER, CATALOG, DETECTORS, CatalogEntry, find_entry
 from ..codeformer_core.weights.download import download
 from ..codeformer_core.weights.folders import best_installed_detector, best_installed_restorer, find_weights
-from ..codeformer_core.weights.kept import origin
+from ..codeformer_core.weights.safetensors_cache import origin
 from . import host
 
 DOWNLOAD = " (download)"

@@ -14,9 +14,9 @@ from .inputs import finder, finding_inputs, mask_input, share_input
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
 
 if TYPE_CHECKING:
+    from ..codeformer_core.faces.batch import Faces
     from ..codeformer_core.faces.detection import FaceDetector
-    from ..codeformer_core.faces.found import Faces
-    from ..codeformer_core.steps.shapes import MaskKind
+    from ..codeformer_core.pipeline.paste_masks import MaskKind
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from .inputs import fidelity_input
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
 
 if TYPE_CHECKING:
-    from ..codeformer_core.faces.found import Faces
+    from ..codeformer_core.faces.batch import Faces
     from ..codeformer_core.study.compare import ComparedFidelities
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from .inputs import fidelity_input, share_input
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
 
 if TYPE_CHECKING:
-    from ..codeformer_core.faces.colour import ColourMatch
-    from ..codeformer_core.faces.found import Faces
+    from ..codeformer_core.faces.batch import Faces
+    from ..codeformer_core.pipeline.color_match import ColourMatch
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class CropFaces(io.ComfyNode):
     @classmethod
     def execute(cls, image: Tensor, faces: Faces) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for it.
-        from ..codeformer_core.steps.crop import placeholder_crop
+        from ..codeformer_core.pipeline.crop import placeholder_crop
 
         cropped = core.crop_faces(image, own_faces(faces))
         logger.info("Crop Faces: %s", cropped.summary())
@@ -89,10 +89,10 @@ class RestoreFaceCrops(io.ComfyNode):
         cls, image: Tensor, face_restore_model: FaceRestoreModel, fidelity: float, faces: Faces | None = None
     ) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for it.
-        from ..codeformer_core.images import is_of_one_colour
-        from ..codeformer_core.restorer import at_fidelity, fidelity_remark, takes_parts
-        from ..codeformer_core.steps.crop import blank_remarks, resized_remark
-        from ..codeformer_core.steps.parts import boxes_of, part_remarks, parts_of_crops, placed_by
+        from ..codeformer_core.imaging.tensors import is_of_one_colour
+        from ..codeformer_core.models.restorer import at_fidelity, fidelity_remark, takes_parts
+        from ..codeformer_core.pipeline.components import boxes_of, part_remarks, parts_of_crops, placed_by
+        from ..codeformer_core.pipeline.crop import blank_remarks, resized_remark
 
         restorer = face_restore_model.restorer
         located = parts_of_crops(own_faces(faces), len(image)) if faces is not None and takes_parts(restorer) else []

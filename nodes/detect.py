@@ -70,8 +70,8 @@ class DetectFaces(io.ComfyNode):
         face_detector: FaceDetector | None = None,
     ) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for it.
-        from ..codeformer_core.faces.picks import apply_picks
-        from ..codeformer_core.faces.shown import draw_faces
+        from ..codeformer_core.faces.manual_selection import apply_picks
+        from ..codeformer_core.faces.visualization import draw_faces
 
         found = core.find_faces(
             image,

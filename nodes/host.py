@@ -21,7 +21,7 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor, nn
 
-from ..codeformer_core.memory import is_out_of_memory
+from ..codeformer_core.runtime.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 

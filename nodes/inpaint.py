@@ -14,8 +14,8 @@ from .inputs import finder, finding_inputs
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
 
 if TYPE_CHECKING:
+    from ..codeformer_core.faces.batch import Faces
     from ..codeformer_core.faces.detection import FaceDetector
-    from ..codeformer_core.faces.found import Faces
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from . import host
 from .sockets import FaceDetectorType, FaceRestoreModel, FacesType, own_faces
 
 if TYPE_CHECKING:
+    from ..codeformer_core.faces.batch import Faces
     from ..codeformer_core.faces.detection import FaceDetector
-    from ..codeformer_core.faces.found import Faces
 
 CONFIDENCE = (
     "How sure the detector must be that something is a face. Lower finds more faces and more that are none. 0: the "

@@ -15,8 +15,8 @@ from .managed import ManagedRestorer, managed_aligner, managed_detector, managed
 from .sockets import FaceDetectorType, FaceRestoreModel, FaceRestoreModelType, LoadedOnce
 
 if TYPE_CHECKING:
-    from ..codeformer_core.faces.aligner import FaceAligner
     from ..codeformer_core.faces.detection import FaceDetector
+    from ..codeformer_core.faces.landmarks import FaceAligner
     from ..codeformer_core.faces.parsing import FaceParser
 
 logger = logging.getLogger(__name__)

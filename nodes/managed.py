@@ -15,11 +15,11 @@ from . import host
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..codeformer_core.faces.aligner import FaceAligner
     from ..codeformer_core.faces.detection import FaceDetector
+    from ..codeformer_core.faces.landmarks import FaceAligner
     from ..codeformer_core.faces.parsing import FaceParser
     from ..codeformer_core.faces.types import Face
-    from ..codeformer_core.restorer import Restorer
+    from ..codeformer_core.models.restorer import Restorer
 
 # Room for so many faces at a time is worth evicting other models for.
 FACES_WANTED = 4

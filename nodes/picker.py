@@ -12,13 +12,13 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..codeformer_core import images as pictures
+from ..codeformer_core.imaging import tensors as pictures
 from . import host
 from .previews import small_copies
 from .sockets import BoundingBoxType, FacesType
 
 if TYPE_CHECKING:
-    from ..codeformer_core.faces.found import Faces
+    from ..codeformer_core.faces.batch import Faces
 
 # More would fill the host's temporary folder at every run, and nobody picks faces in them one by one.
 MOST_PICTURES = 32
@@ -39,8 +39,8 @@ def face_outputs() -> list[io.Output]:
 
 def face_values(faces: Faces) -> tuple[Faces, list[list[dict[str, Any]]], Tensor]:
     # Here and not above: the host's start is not to wait for it.
-    from ..codeformer_core.faces.shown import bounding_boxes
-    from ..codeformer_core.steps.areas import face_masks
+    from ..codeformer_core.faces.visualization import bounding_boxes
+    from ..codeformer_core.pipeline.face_masks import face_masks
 
     (masks_BHW,) = host.placed([face_masks(faces)])
     return faces, bounding_boxes(faces), masks_BHW
@@ -72,7 +72,7 @@ def picker_view(
     changed: numbers of the pictures whose picks were not found again.
     """
     # Here and not above: the host's start is not to wait for it.
-    from ..codeformer_core.faces.shown import box_fractions
+    from ..codeformer_core.faces.visualization import box_fractions
 
     size = faces.picture_size_hw
     shown = _blurred(faces) if images_BHWC is None else images_BHWC

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..codeformer_core import images as pictures
+from ..codeformer_core.imaging import tensors as pictures
 from . import host
 
 # A view in a node is smaller than this even at high zoom.

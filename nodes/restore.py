@@ -24,10 +24,10 @@ from .previews import before_and_after
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
 
 if TYPE_CHECKING:
+    from ..codeformer_core.faces.batch import Faces
     from ..codeformer_core.faces.detection import FaceDetector
-    from ..codeformer_core.faces.found import Faces
     from ..codeformer_core.faces.selection import Which
-    from ..codeformer_core.steps.shapes import MaskKind
+    from ..codeformer_core.pipeline.paste_masks import MaskKind
 
 logger = logging.getLogger(__name__)
 

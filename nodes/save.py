@@ -57,7 +57,7 @@ class SaveFaceRestoreModel(io.ComfyNode):
     @classmethod
     def execute(cls, face_restore_model: FaceRestoreModel, filename: str, dtype: str, overwrite: bool) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for it.
-        from ..codeformer_core.saving import save_restorer
+        from ..codeformer_core.models.saving import save_restorer
 
         saved = save_restorer(
             face_restore_model.restorer.restorer,
@@ -80,7 +80,7 @@ def name_verdict(filename: str | None) -> bool | str:
 
 def listed_name(filename: str) -> str:
     """Raises ValueError for a name that can't be, and for one that the loader would not offer."""
-    from ..codeformer_core.saving import checked_name
+    from ..codeformer_core.models.saving import checked_name
 
     name = checked_name(filename)
     if name.lower().startswith(NO_RESTORER):

@@ -16,7 +16,7 @@ from .picker import face_outputs, face_values, picked_input, picker_view
 from .sockets import FacesType, own_faces
 
 if TYPE_CHECKING:
-    from ..codeformer_core.faces.found import Faces
+    from ..codeformer_core.faces.batch import Faces
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class SelectFaces(io.ComfyNode):
         image: Tensor | None = None,
     ) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for it.
-        from ..codeformer_core.faces.found import check_same_pictures, unlike_pictures
+        from ..codeformer_core.faces.batch import check_same_pictures, unlike_pictures
 
         if image is not None:
             check_same_pictures(own_faces(faces), image)

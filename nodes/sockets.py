@@ -2,7 +2,7 @@
 
 FACE_RESTORE_MODEL  FaceRestoreModel: a restorer, and the detector and parser to use with it unless told otherwise
 FACE_DETECTOR       anything that satisfies codeformer_core.faces.detection.FaceDetector
-FACES               codeformer_core.faces.found.Faces: what was found in each picture of a batch
+FACES               codeformer_core.faces.batch.Faces: what was found in each picture of a batch
 BOUNDING_BOX        the host's: per picture a list of {x, y, width, height, label, score}
 """
 
@@ -18,9 +18,9 @@ from comfy_api.latest import io
 from .managed import ManagedRestorer
 
 if TYPE_CHECKING:
-    from ..codeformer_core.faces.aligner import FaceAligner
+    from ..codeformer_core.faces.batch import Faces
     from ..codeformer_core.faces.detection import FaceDetector
-    from ..codeformer_core.faces.found import Faces
+    from ..codeformer_core.faces.landmarks import FaceAligner
     from ..codeformer_core.faces.parsing import FaceParser
 
 FaceRestoreModelType = io.Custom("FACE_RESTORE_MODEL")
@@ -35,7 +35,7 @@ Loaded = TypeVar("Loaded")
 def own_faces(value: Any, name: str = "faces") -> Faces:
     """Raises ValueError for what another pack hands out under the same socket name."""
     # Here and not above: the host's start is not to wait for it.
-    from ..codeformer_core.faces.found import Faces
+    from ..codeformer_core.faces.batch import Faces
 
     if not isinstance(value, Faces):
         raise ValueError(

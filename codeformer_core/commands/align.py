@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _load_detector(args: argparse.Namespace) -> tuple[FaceDetector, str]:
     """The detector and its name for the folder's options."""
-    from ..loading import load_detector
+    from ..models.loading import load_detector
     from ..weights.folders import default_roots
     from .tools import choose_detector, choose_device
 

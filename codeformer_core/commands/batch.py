@@ -159,7 +159,7 @@ def _attempt(
 
 def _through_files(job: Job, args: argparse.Namespace, verb: Verb, tools: Tools, on_stage: OnStage) -> str:
     """Read, work, write. Returns what was done, in words."""
-    from ..files import read_picture, write_picture
+    from ..imaging.files import read_picture, write_picture
 
     on_stage(_READING, 0, 1)
     picture = read_picture(job.source)
@@ -176,7 +176,7 @@ def side_by_side(before_HWC: Tensor, after_HWC: Tensor) -> Tensor:
     """before | after, the first one brought to the second one's size."""
     import torch
 
-    from .. import images as pictures
+    from ..imaging import tensors as pictures
 
     height, width = after_HWC.shape[:2]
     before_HWC = pictures.resize(before_HWC[None], height, width, mode="bicubic")[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from ..progress import COLORIZING, FINDING, PASTING
+from ..runtime.progress import COLORIZING, FINDING, PASTING
 from .batch import OnStage, Verb, add_faces, add_files, add_running, refuse_useless_options, run_batch
 from .inputs import Job
 from .values import number
@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
     paste = args.paste or ("face" if args.aligned else "colour")
 
     def work(_job: Job, image_HWC: Tensor, tools: Tools, on_stage: OnStage) -> tuple[Tensor, str]:
-        from ..edit.colorize import colorize_aligned, colorize_photos
-        from ..steps.shapes import PasteShape
+        from ..pipeline.colorize import colorize_aligned, colorize_photos
+        from ..pipeline.paste_masks import PasteShape
 
         chosen = {
             "restorer": tools.restorer,

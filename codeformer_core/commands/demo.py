@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from ..faces.detection import FaceDetector
     from ..faces.types import Face
-    from ..pictures.picture import Picture
-    from ..restorer import Restorer
+    from ..imaging.codecs.content import Picture
+    from ..models.restorer import Restorer
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "images" / "example.jpg"
 BOX_COLOUR = (64, 224, 96)
@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
     if args.photo == EXAMPLE and not EXAMPLE.is_file():
         raise UsageError("name a photo: the example picture lies in the repository, not in the installed package")
     console.line("loading torch, and the face detector that is installed")
-    from ..files import read_picture
-    from ..loading import load_detector
+    from ..imaging.files import read_picture
+    from ..models.loading import load_detector
     from ..weights.catalog import WITHOUT_FACEXLIB
     from ..weights.folders import best_installed_detector, default_roots
 
@@ -80,8 +80,8 @@ def _restorer(model: str, console: Console) -> Restorer | None:
 def _restore(
     args: argparse.Namespace, picture: Picture, detector: FaceDetector, restorer: Restorer, console: Console
 ) -> int:
-    from ..files import write_picture
-    from ..restore import restore_images
+    from ..imaging.files import write_picture
+    from ..pipeline.restore import restore_images
     from ..study.tiles import draw_grid
     from .batch import side_by_side
     from .tools import installed_parser, starter_remark
@@ -114,7 +114,7 @@ def _restore(
 
 
 def _show_faces(args: argparse.Namespace, picture: Picture, detector: FaceDetector, console: Console) -> int:
-    from ..files import write_picture
+    from ..imaging.files import write_picture
 
     found = detector.detect(picture.image_HWC[None])[0]
     path = args.output / f"{args.photo.stem}_faces.png"

@@ -132,9 +132,9 @@ def _build(args: argparse.Namespace, console: Console) -> None:
     from ..dictionary.faces import FolderFaces
     from ..dictionary.options import Options
     from ..dictionary.sheet import draw_sheet
-    from ..files import Picture, write_picture
-    from ..loading import locate
-    from ..weights.load import read_state_dict
+    from ..imaging.files import Picture, write_picture
+    from ..models.loading import locate
+    from ..weights.reading import read_state_dict
     from .tools import choose_device
 
     require_scikit_learn()
@@ -173,10 +173,10 @@ def _build(args: argparse.Namespace, console: Console) -> None:
 
 
 def _use(args: argparse.Namespace, console: Console) -> None:
-    from ..loading import locate
-    from ..weights.dfdnet import with_dictionary
-    from ..weights.dfdnet_dictionary import read_dictionary
-    from ..weights.load import WeightsError, read_state_dict
+    from ..models.dfdnet.dictionary import read_dictionary
+    from ..models.dfdnet.weights import with_dictionary
+    from ..models.loading import locate
+    from ..weights.reading import WeightsError, read_state_dict
 
     dictionary = read_dictionary(args.dictionary)
     model = locate(args.model)
@@ -188,9 +188,9 @@ def _use(args: argparse.Namespace, console: Console) -> None:
 
 
 def _join(args: argparse.Namespace, console: Console) -> None:
-    from ..weights.dfdnet import from_published, join, read_config
-    from ..weights.dfdnet_dictionary import read_dictionary
-    from ..weights.load import WeightsError, read_state_dict
+    from ..models.dfdnet.dictionary import read_dictionary
+    from ..models.dfdnet.weights import from_published, join, read_config
+    from ..weights.reading import WeightsError, read_state_dict
 
     dictionary = read_dictionary(args.dictionary)
     # Nothing is kept beside the pickles: the joined file takes their place.
@@ -208,7 +208,7 @@ def _join(args: argparse.Namespace, console: Console) -> None:
 def _origin_of(dictionary: Path) -> dict[str, str]:
     """What a dictionary that was built here says of itself goes along."""
     from ..dictionary.build import ENTRY
-    from ..weights.kept import read_header
+    from ..weights.safetensors_cache import read_header
 
     metadata = (read_header(dictionary) or {}).get("__metadata__") if dictionary.is_file() else None
     said = metadata.get(ENTRY) if isinstance(metadata, dict) else None
@@ -217,8 +217,8 @@ def _origin_of(dictionary: Path) -> dict[str, str]:
 
 def _write(state: dict[str, Tensor], said: dict[str, str], output: Path, console: Console) -> None:
     """In our own names: without what the published ones keep for training, smaller and loaded faster."""
-    from ..weights.dfdnet import read_config
-    from ..weights.kept import write_safetensors
+    from ..models.dfdnet.weights import read_config
+    from ..weights.safetensors_cache import write_safetensors
 
     output.parent.mkdir(parents=True, exist_ok=True)
     write_safetensors(state, output, {"layout": "ours", **said})

@@ -18,11 +18,11 @@ from .values import device, number
 if TYPE_CHECKING:
     import torch
 
+    from ..degradation import Degradation
+    from ..models.restorer import Restorer
     from ..networks.codeformer import CodeFormer
     from ..networks.vqgan import VQAutoencoder
-    from ..restorer import Restorer
     from ..training.data.files import FaceSource
-    from ..training.degradation import Degradation
     from ..training.evaluation.choose import Metrics
     from ..training.evaluation.results import Evaluation
 
@@ -159,7 +159,7 @@ def _folders(args: argparse.Namespace, console: Console) -> int:
 
 
 def _model(args: argparse.Namespace, console: Console) -> int:
-    from ..training.degradation import LEVELS, PRESETS
+    from ..degradation import LEVELS, PRESETS
     from ..training.evaluation.classical import BASELINES
     from ..training.evaluation.evaluate import check_teacher, evaluate_model
 
@@ -272,7 +272,7 @@ def _device(args: argparse.Namespace) -> torch.device:
 
 def _networks(args: argparse.Namespace) -> tuple[Restorer, CodeFormer, VQAutoencoder | None]:
     """The network and, where one is given, its teacher, both in float32 on the chosen device."""
-    from ..loading import load_restorer
+    from ..models.loading import load_restorer
     from ..networks.codeformer import CodeFormer
 
     chosen = _device(args)
@@ -326,7 +326,7 @@ def _faces(place: str, manifest: str | None, image_size: int) -> FaceSource:
 
 
 def _metrics(args: argparse.Namespace) -> Metrics:
-    from ..loading import load_detector
+    from ..models.loading import load_detector
     from ..training.evaluation.choose import MetricFiles, choose_metrics
 
     chosen = _device(args)

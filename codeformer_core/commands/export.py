@@ -14,7 +14,7 @@ from .errors import OK, UsageError
 from .values import number
 
 if TYPE_CHECKING:
-    from ..weights.detect import Identity
+    from ..models.codeformer.identify import Identity
 
 _PACKAGE = __package__.partition(".")[0] if __package__ else "codeformer_core"
 
@@ -61,10 +61,10 @@ def run(args: argparse.Namespace) -> int:
     # Here and not above: these bring torch, which --help doesn't need.
     import torch
 
-    from ..weights.convert import from_published
-    from ..weights.detect import identify
-    from ..weights.load import read_metadata, read_state_dict
-    from ..weights.save import is_pickle, save_network
+    from ..models.codeformer.convert import from_published
+    from ..models.codeformer.identify import identify
+    from ..models.codeformer.save import is_pickle, save_network
+    from ..weights.reading import read_metadata, read_state_dict
 
     output: Path = args.output
     try:
@@ -98,8 +98,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _file_of(source: str) -> Path:
-    from ..loading import locate
-    from ..weights.load import WeightsError
+    from ..models.loading import locate
+    from ..weights.reading import WeightsError
 
     folder = Path(source)
     if not folder.is_dir():

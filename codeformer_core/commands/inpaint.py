@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..pictures.suffixes import READABLE
-from ..progress import FILLING, FINDING, PASTING
+from ..imaging.codecs.suffixes import READABLE
+from ..runtime.progress import FILLING, FINDING, PASTING
 from .batch import OnStage, Verb, add_faces, add_files, add_running, refuse_useless_options, run_batch
 from .errors import UsageError
 from .inputs import Job
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--holes {args.holes}: there is no such file or folder")
 
     def work(job: Job, image_HWC: Tensor, tools: Tools, on_stage: OnStage) -> tuple[Tensor, str]:
-        from ..edit.inpaint import inpaint_aligned, inpaint_photos
+        from ..pipeline.inpaint import inpaint_aligned, inpaint_photos
 
         mask_BHW = None if args.holes is None else _holes(args.holes, job.source)
         if tools.detector is None:
@@ -70,9 +70,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _holes(place: Path, source: Path) -> Tensor:
     """mask_BHW of one picture, 1 where it is to be filled."""
-    from .. import images as pictures
-    from ..faces.gray import LUMA_RGB
-    from ..files import read_picture
+    from ..imaging import tensors as pictures
+    from ..imaging.files import read_picture
+    from ..imaging.gray import LUMA_RGB
 
     path = place
     if place.is_dir():

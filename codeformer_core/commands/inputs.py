@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..pictures.suffixes import READ_ONLY, READABLE, WRITABLE
+from ..imaging.codecs.suffixes import READ_ONLY, READABLE, WRITABLE
 from .errors import UsageError
 
 _COMPARE_ENDING = "_compare.png"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from ..progress import FINDING, RESTORING
+from ..runtime.progress import FINDING, RESTORING
 from .batch import OnStage, Verb, add_faces, add_files, add_running, refuse_useless_options, run_batch
 from .inputs import Job
 from .values import number
@@ -13,7 +13,7 @@ from .values import number
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..results import RestoredImages
+    from ..pipeline.results import RestoredImages
     from .tools import Tools
 
 # What only matters where faces are looked for and pasted, beside what all verbs have, with its value when it isn't
@@ -62,9 +62,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stage: OnStage) -> tuple[Tensor, str]:
-    from ..aligned import restore_aligned
-    from ..restore import restore_images
-    from ..restorer import at_fidelity
+    from ..models.restorer import at_fidelity
+    from ..pipeline.aligned_faces import restore_aligned
+    from ..pipeline.restore import restore_images
 
     fidelity = tools.restorer.recommended_fidelity if args.fidelity is None else args.fidelity
     if tools.detector is None:

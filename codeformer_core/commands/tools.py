@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 
-from ..faces.external import import_for_faces
-from ..faces.yunet import YuNetDetector
-from ..loading import load_aligner, load_detector, load_parser, load_restorer
-from ..restorer import check_task, fidelity_remark, takes_parts
+from ..faces.detectors.yunet import YuNetDetector
+from ..models.loading import load_aligner, load_detector, load_parser, load_restorer
+from ..models.restorer import check_task, fidelity_remark, takes_parts
+from ..runtime.packages import import_for_faces
 from ..weights.catalog import ALIGNER, DETECTORS, RESTORERS, WITHOUT_FACEXLIB, find_entry
 from ..weights.folders import best_installed_detector, best_installed_restorer, default_roots, find_weights
-from ..weights.load import WeightsError
+from ..weights.reading import WeightsError
 from .console import Console
 from .errors import UsageError
 
 if TYPE_CHECKING:
-    from ..faces.aligner import FaceAligner
     from ..faces.detection import FaceDetector
+    from ..faces.landmarks import FaceAligner
     from ..faces.parsing import FaceParser
-    from ..restore import MaskKind
-    from ..restorer import Restorer
+    from ..models.restorer import Restorer
+    from ..pipeline.restore import MaskKind
 
 Loaded = TypeVar("Loaded")
 

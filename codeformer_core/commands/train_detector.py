@@ -108,7 +108,7 @@ def _train(args: argparse.Namespace, faces: list[Path], console: Console) -> Fit
 
 def _labels(args: argparse.Namespace, faces: list[Path], console: Console, device: torch.device) -> Labels:
     """Refined once for a run, then read from its folder."""
-    from ..loading import load_detector
+    from ..models.loading import load_detector
     from ..training.detector.labels import find_labels
 
     names = [face.relative_to(args.faces).as_posix() for face in faces]

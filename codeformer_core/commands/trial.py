@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..aligned import restore_aligned
+from ..degradation import LEVELS, degrade_on_cpu, draw
+from ..faces.contour import outline_masks
 from ..faces.geometry import CROP_SIZE, crop_face, estimate_alignment, scale_of
-from ..faces.outline import outline_masks
 from ..faces.types import Face
-from ..images import take_apart
-from ..restorer import FaceRestorer
-from ..training.degradation import LEVELS, degrade_on_cpu, draw
+from ..imaging.tensors import take_apart
+from ..models.restorer import FaceRestorer
+from ..pipeline.aligned_faces import restore_aligned
 
 # One of the fixed strengths of `codeformer evaluate`; the same for every face and at every run, its noise too.
 LEVEL = "x16"

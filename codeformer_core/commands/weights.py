@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from ..weights.catalog import CATALOG, CatalogEntry, find_entry, unknown_name
 from ..weights.download import DownloadError, download, mismatch, sha256_of
 from ..weights.folders import ASSETS_FOLDER, default_roots, download_folder, find_weights, search_folders
-from ..weights.kept import copy_path, is_current, origin, write_safetensors
+from ..weights.safetensors_cache import copy_path, is_current, origin, write_safetensors
 from .errors import INTERRUPTED, Stopped
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..weights.detect import Layout
+    from ..models.codeformer.identify import Layout
     from ..weights.metadata import Said
 
 
@@ -165,7 +165,7 @@ class _ProgressLine:
 
 def _convert(file: Path, output: Path | None, layout: Layout) -> int:
     # Here and not above: these bring torch, which `list` and `download` don't need.
-    from ..weights.load import WeightsError, read_metadata, read_state_dict
+    from ..weights.reading import WeightsError, read_metadata, read_state_dict
 
     target = copy_path(file) if output is None else output
     if target.suffix.lower() != ".safetensors":
@@ -190,11 +190,11 @@ def _convert(file: Path, output: Path | None, layout: Layout) -> int:
 
 def _laid_out(state: dict[str, Tensor], file: Path, said: Said | None, layout: Layout) -> tuple[str, dict[str, Tensor]]:
     """What it is in words, and the same in this layout. Raises WeightsError for what can't be laid out so."""
-    from ..weights import borrowed
-    from ..weights.convert import from_published, to_published
-    from ..weights.detect import identify
-    from ..weights.load import WeightsError
-    from ..weights.relatives import find_relative, in_layout
+    from ..models import spandrel_models as borrowed
+    from ..models.codeformer.convert import from_published, to_published
+    from ..models.codeformer.identify import identify
+    from ..models.relatives import find_relative, in_layout
+    from ..weights.reading import WeightsError
 
     if architecture := borrowed.claims(state):
         if layout == "ours":

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..atomic import replaced, write_whole
+from ..models.dfdnet.names import DICTIONARIES, Dictionary
 from ..networks.dfdnet import PARTS
-from ..progress import OnProgress
-from ..weights.dfdnet_names import DICTIONARIES, Dictionary
-from ..weights.kept import separate, write_safetensors
+from ..runtime.atomic import replaced, write_whole
+from ..runtime.progress import OnProgress
+from ..weights.safetensors_cache import separate, write_safetensors
 from .clusters import cluster, require_scikit_learn
 from .extractor import Extractor
 from .faces import AlignedFaces

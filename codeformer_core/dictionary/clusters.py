@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import memory
+from ..runtime import memory
 from .options import Options
 
 # Of features in float32 at a time, besides the atoms.

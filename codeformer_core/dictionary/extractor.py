@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..faces.components import boxes_from_five
 from ..faces.geometry import CROP_SIZE, TEMPLATE_XY
-from ..faces.parts import boxes_from_five
+from ..models.dfdnet.names import ASSUMED_IMAGE_SIZE, DICTIONARIES, Dictionary
+from ..models.dfdnet.weights import claims, features_of, read_part_sizes
+from ..models.restorer import Restorer
 from ..networks.dfdnet import PARTS, STRIDES, VGG_CONVOLUTIONS, DFDNetConfig, Features
-from ..restorer import Restorer
-from ..weights.dfdnet import claims, features_of, read_part_sizes
-from ..weights.dfdnet_names import ASSUMED_IMAGE_SIZE, DICTIONARIES, Dictionary
-from ..weights.load import WeightsError
+from ..weights.reading import WeightsError
 
 
 @dataclass(frozen=True, eq=False)

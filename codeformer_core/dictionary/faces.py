@@ -12,8 +12,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ..files import read_picture
-from ..images import check_images, is_of_one_colour, resize, take_apart
+from ..imaging.files import read_picture
+from ..imaging.tensors import check_images, is_of_one_colour, resize, take_apart
 from ..training.data.files import BrokenFace, FaceFile, FileFaces, list_folder
 
 

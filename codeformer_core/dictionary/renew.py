@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..progress import OnProgress
-from ..restorer import Restorer
-from ..saving import SavedModel, saved
-from ..weights.dfdnet import with_dictionary
-from ..weights.kept import write_safetensors
+from ..models.dfdnet.weights import with_dictionary
+from ..models.restorer import Restorer
+from ..models.saving import SavedModel, saved
+from ..runtime.progress import OnProgress
+from ..weights.safetensors_cache import write_safetensors
 from .build import build_dictionary
 from .extractor import from_restorer
 from .faces import BatchFaces

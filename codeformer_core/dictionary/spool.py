@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..atomic import flush, write_whole
-from ..images import to_network
-from ..progress import OnProgress
+from ..imaging.tensors import to_network
+from ..models.dfdnet.names import DICTIONARIES, Dictionary
+from ..runtime.atomic import flush, write_whole
+from ..runtime.progress import OnProgress
 from ..training.data.files import BrokenFace
-from ..weights.dfdnet_names import DICTIONARIES, Dictionary
 from .extractor import Extractor
 from .faces import AlignedFaces, fitted
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor, nn
 
-from .external import import_for_faces
+from ..runtime.packages import import_for_faces
 from .types import Face
 
 # No face that can be restored fits in fewer pixels; this also keeps 1xN strips, which would be enlarged to

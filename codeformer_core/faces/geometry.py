@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..images import to_8bit_steps
-from .external import import_for_faces
+from ..imaging.tensors import to_8bit_steps
+from ..runtime.packages import import_for_faces
 from .types import Face
 
 CROP_SIZE = 512

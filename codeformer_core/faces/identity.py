@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..networks.face_recognition import CHIP_SIDE, FaceRecognition
-from ..weights.face_recognition import load_face_recognition
 from .geometry import CROP_SIZE
+from .identity_weights import load_face_recognition
 
 # Descriptors nearer than this are taken for the same person's (dlib's own threshold).
 SAME_PERSON = 0.6

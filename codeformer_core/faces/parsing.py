@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import memory
-from .external import fill_network, import_for_faces, place_of
+from ..runtime import memory
+from ..runtime.packages import fill_network, import_for_faces, place_of
 
 # Pixels per side at which ParseNet was trained and looks at a face.
 PARSED_SIZE = 512

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..aligned import restore_aligned
-from ..faces.found import Faces
-from ..progress import OnProgress, no_progress
-from ..restore import check_restorer
-from ..restorer import FaceRestorer, fidelity_remark
+from ..faces.batch import Faces
+from ..models.restorer import FaceRestorer, fidelity_remark
+from ..pipeline.aligned_faces import restore_aligned
+from ..pipeline.restore import check_restorer
+from ..runtime.progress import OnProgress, no_progress
 from .limits import FEWEST_STEPS, MOST_STEPS
 from .one_face import numbers, one_face, placeholder
 from .tiles import Box, draw_grid

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import images as pictures
-from .. import memory
-from ..progress import OnProgress, no_progress
-from ..training.degradation import LEVELS, PRESETS, Degradation, Drawn, degrade_on_cpu, draw
+from ..degradation import LEVELS, PRESETS, Degradation, Drawn, degrade_on_cpu, draw
+from ..imaging import tensors as pictures
+from ..runtime import memory
+from ..runtime.progress import OnProgress, no_progress
 from .limits import KINDS, LARGEST_SEED
 
 DEGRADING = "degrading"

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .. import images as pictures
-from .. import memory
-from ..progress import OnProgress, no_progress
-from ..training.metrics.identity import Identity
-from ..training.metrics.pixels import GradientSimilarity
-from ..training.metrics.similarity import psnr, ssim
+from ..imaging import tensors as pictures
+from ..metrics.identity import Identity
+from ..metrics.pixels import GradientSimilarity
+from ..metrics.similarity import psnr, ssim
+from ..runtime import memory
+from ..runtime.progress import OnProgress, no_progress
 
 MEASURING = "measuring"
 PSNR, SSIM, GRADIENTS, L1, IDENTITY = "PSNR dB", "SSIM", "gradients", "L1 of 255", "identity"

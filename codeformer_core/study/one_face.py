@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .. import images as pictures
-from ..faces.found import Faces
+from ..faces.batch import Faces
 from ..faces.geometry import CROP_SIZE, estimate_alignment
-from ..steps.crop import crop_faces
-from ..training.metrics.pixels import Sharpness
+from ..imaging import tensors as pictures
+from ..metrics.pixels import Sharpness
+from ..pipeline.crop import crop_faces
 
 PLACEHOLDER_GRAY = 0.5
 

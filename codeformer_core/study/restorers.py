@@ -12,12 +12,12 @@ from pathlib import PurePath
 import torch
 from torch import Tensor
 
-from ..aligned import restore_aligned
-from ..faces.found import Faces
-from ..progress import OnProgress, no_progress
-from ..restore import check_restorer
-from ..restorer import FaceRestorer, at_fidelity, fidelity_remark, takes_parts
-from ..steps.parts import boxes_of, part_remarks, parts_of_crops
+from ..faces.batch import Faces
+from ..models.restorer import FaceRestorer, at_fidelity, fidelity_remark, takes_parts
+from ..pipeline.aligned_faces import restore_aligned
+from ..pipeline.components import boxes_of, part_remarks, parts_of_crops
+from ..pipeline.restore import check_restorer
+from ..runtime.progress import OnProgress, no_progress
 from .one_face import numbers, one_face, placeholder
 from .tiles import draw_grid
 

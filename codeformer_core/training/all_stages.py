@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from ..atomic import write_whole
+from ..metrics.feature_weights import INSTALL, PACKAGE, find_feature_weights
+from ..models.codeformer.save import save_network
 from ..networks.codeformer import CodeFormer
-from ..weights.feature_network import INSTALL, PACKAGE, find_feature_weights
+from ..runtime.atomic import write_whole
 from ..weights.metadata import Said
-from ..weights.save import save_network
 from . import WEIGHTS_NAME
 from .config import RunConfig
 from .config.reading import as_mapping, build

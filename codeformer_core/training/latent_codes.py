@@ -51,7 +51,7 @@ def compute_codes(
 
 def write_codes(path: Path, codes_N2T: Tensor, teacher: VQAutoencoder, source: FaceSource) -> None:
     """A safetensors file that says which teacher and which faces it is of; whole or not at all."""
-    from ..weights.kept import write_safetensors
+    from ..weights.safetensors_cache import write_safetensors
 
     said = {_TEACHER: fingerprint(teacher), _FACES: source.fingerprint}
     write_safetensors({"codes": codes_N2T}, path, said)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
+from ..models.codeformer.identify import build, identify
 from ..networks.codeformer import CodeFormer, CodeFormerConfig
 from ..networks.vqgan import AutoencoderConfig, VQAutoencoder
-from ..weights.detect import build, identify
-from ..weights.load import read_state_dict
 from ..weights.metadata import Said
+from ..weights.reading import read_state_dict
 from . import WEIGHTS_NAME
 from .engine.freezing import initialise
 

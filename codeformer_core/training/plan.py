@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..atomic import write_whole
+from ..runtime.atomic import write_whole
 from .config import RunConfig, StageSection
 from .config.reading import as_mapping, build
 from .config.run import NetworkSection

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..atomic import write_whole
-from ..memory import NotEnoughMemory, is_out_of_memory
+from ..models.codeformer.save import save_network
 from ..networks.codeformer import CodeFormer
 from ..networks.vqgan import VQAutoencoder
-from ..weights.save import save_network
+from ..runtime.atomic import write_whole
+from ..runtime.memory import NotEnoughMemory, is_out_of_memory
 from . import WEIGHTS_NAME
 from .config import RunConfig, StageSection
 from .config.reading import as_mapping

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
+from ..models.codeformer.save import save_network
 from ..networks.codeformer import CodeFormer
 from ..networks.vqgan import VQAutoencoder
-from ..weights.save import save_network
 from .config import RunConfig
 from .engine.freezing import initialise
 from .engine.processes import Processes

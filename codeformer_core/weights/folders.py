@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .catalog import DETECTORS, RESTORERS, CatalogEntry, find_entry
-from .kept import copy_path, is_stale
+from .safetensors_cache import copy_path, is_stale
 
 # Names that packs and users give these folders below a models root; an entry's own folder is looked at first.
 KNOWN_FOLDERS = (

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .kept import read_header
+from .safetensors_cache import read_header
 
 log = logging.getLogger(__name__)
 

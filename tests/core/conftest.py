@@ -17,10 +17,10 @@ from torch import Tensor
 
 from codeformer_core.faces.geometry import TEMPLATE_XY
 from codeformer_core.faces.types import Face
+from codeformer_core.models.codeformer.convert import to_published
+from codeformer_core.models.codeformer.identify import Identity, build
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig, VQAutoencoder
-from codeformer_core.weights.convert import to_published
-from codeformer_core.weights.detect import Identity, build
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

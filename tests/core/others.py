@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from codeformer_core.models import vqfr
 from codeformer_core.networks.dfdnet import DFDNet, DFDNetConfig
 from codeformer_core.networks.vqfr_v1 import VQFRv1Config
 from codeformer_core.networks.vqfr_v2 import VQFRv2Config
-from codeformer_core.weights import vqfr
 
 KINDS = ("vqfr_v1", "vqfr_v2", "dfdnet", "restoreformer")
 SMALL_DFDNET = DFDNetConfig(image_size=512, widths=(4, 8, 8, 8, 8), atoms=3, part_sizes=(80, 80, 50, 110))

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import codeformer_core as cf
-from codeformer_core.faces.aligner import HourglassAligner, build_aligner, peaks
+from codeformer_core.faces.components import boxes_from_68, boxes_from_five
 from codeformer_core.faces.geometry import TEMPLATE_XY
-from codeformer_core.faces.parts import boxes_from_68, boxes_from_five
+from codeformer_core.faces.landmarks import HourglassAligner, build_aligner, peaks
 from codeformer_core.weights.catalog import ALIGNER, find_entry
 
 from .test_restore_parts import (

@@ -87,138 +87,49 @@ def in_folder(folder: str) -> list[str]:
 
 def test_the_sources_are_found():
     assert len(in_folder(CORE)) > 25 and len(in_folder("nodes")) > 5
-    assert f"{CORE}.images" in own_targets(f"{CORE}.restore")
+    assert f"{CORE}.imaging.tensors" in own_targets(f"{CORE}.pipeline.restore")
     assert f"{CORE}.faces.types" in own_targets(f"{CORE}.faces.geometry")
 
 
-# folder or module -> what of ours it may import
-ALLOWED = {
-    f"{CORE}.networks": [f"{CORE}.networks"],
-    f"{CORE}.weights": [f"{CORE}.weights", f"{CORE}.networks", f"{CORE}.atomic"],
-    f"{CORE}.atomic": [],
-    f"{CORE}.faces": [
-        f"{CORE}.faces",
-        f"{CORE}.images",
-        f"{CORE}.memory",
-        # identity.py alone
-        f"{CORE}.networks.face_recognition",
-        f"{CORE}.weights.face_recognition",
-    ],
-    f"{CORE}.images": [],
-    f"{CORE}.memory": [],
-    f"{CORE}.pictures": [f"{CORE}.pictures"],
-    f"{CORE}.restorer": [f"{CORE}.memory", f"{CORE}.recipes"],
-    f"{CORE}.recipes": [f"{CORE}.faces.geometry", f"{CORE}.faces.parts"],
-    f"{CORE}.results": [f"{CORE}.faces"],
-    f"{CORE}.canvas": [f"{CORE}.images", f"{CORE}.memory"],
-    f"{CORE}.training": [
-        f"{CORE}.atomic",
-        f"{CORE}.training",
-        f"{CORE}.networks",
-        f"{CORE}.weights",
-        f"{CORE}.images",
-        f"{CORE}.memory",
-        f"{CORE}.faces",
-        f"{CORE}.files",
-        f"{CORE}.pictures",
-    ],
-    f"{CORE}.training.degradation": [f"{CORE}.training.degradation"],
-    f"{CORE}.training.metrics": [
-        f"{CORE}.training.metrics",
-        f"{CORE}.networks",
-        f"{CORE}.weights",
-        f"{CORE}.faces",
-        f"{CORE}.images",
-    ],
-    f"{CORE}.training.data": [
-        f"{CORE}.training.data",
-        f"{CORE}.atomic",
-        f"{CORE}.training.degradation",
-        f"{CORE}.pictures",
-        f"{CORE}.memory",
-        f"{CORE}.weights.lock",
-    ],
-    f"{CORE}.training.losses": [
-        f"{CORE}.training.losses",
-        f"{CORE}.networks",
-        f"{CORE}.training.metrics",
-        f"{CORE}.weights",
-        f"{CORE}.faces.identity",
-    ],
-    f"{CORE}.restore": [
-        f"{CORE}.faces",
-        f"{CORE}.images",
-        f"{CORE}.memory",
-        f"{CORE}.canvas",
-        f"{CORE}.results",
-        f"{CORE}.restorer",
-        f"{CORE}.progress",
-        f"{CORE}.steps",
-    ],
-    f"{CORE}.progress": [],
-    f"{CORE}.edit": [
-        f"{CORE}.edit",
-        f"{CORE}.steps",
-        f"{CORE}.faces",
-        f"{CORE}.images",
-        f"{CORE}.memory",
-        f"{CORE}.canvas",
-        f"{CORE}.results",
-        f"{CORE}.restorer",
-        f"{CORE}.progress",
-    ],
-    f"{CORE}.dictionary": [
-        f"{CORE}.dictionary",
-        f"{CORE}.networks",
-        f"{CORE}.weights",
-        f"{CORE}.faces",
-        f"{CORE}.files",
-        f"{CORE}.images",
-        f"{CORE}.memory",
-        f"{CORE}.atomic",
-        f"{CORE}.progress",
-        f"{CORE}.restorer",
-        f"{CORE}.saving",
-        f"{CORE}.study.tiles",
-        f"{CORE}.training.data.files",
-    ],
-    f"{CORE}.saving": [f"{CORE}.networks", f"{CORE}.restorer", f"{CORE}.weights"],
-    f"{CORE}.study": [
-        f"{CORE}.study",
-        f"{CORE}.faces",
-        f"{CORE}.images",
-        f"{CORE}.memory",
-        f"{CORE}.progress",
-        f"{CORE}.restorer",
-        f"{CORE}.restore",
-        f"{CORE}.aligned",
-        f"{CORE}.steps",
-        f"{CORE}.training.degradation",
-        f"{CORE}.training.metrics",
-    ],
-    f"{CORE}.steps": [
-        f"{CORE}.steps",
-        f"{CORE}.faces",
-        f"{CORE}.images",
-        f"{CORE}.memory",
-        f"{CORE}.canvas",
-        f"{CORE}.results",
-        f"{CORE}.progress",
-    ],
+# package of the core -> the packages below it that it may import; cli, commands and dictionary stand on top of all
+BELOW = {
+    "runtime": (),
+    "networks": (),
+    "degradation": (),
+    "imaging": ("runtime",),
+    "weights": ("runtime",),
+    "faces": ("weights", "networks", "imaging", "runtime"),
+    "metrics": ("faces", "weights", "networks", "imaging", "runtime"),
+    "models": ("faces", "weights", "networks", "imaging", "runtime"),
+    "pipeline": ("models", "faces", "imaging", "runtime"),
+    "study": ("pipeline", "models", "faces", "imaging", "runtime", "degradation", "metrics"),
+    "training": ("models", "faces", "weights", "networks", "imaging", "runtime", "degradation", "metrics"),
 }
+# The same within the package that is large enough to have layers of its own.
+BELOW_IN_TRAINING = {
+    "training.data": ("training.data", "imaging", "runtime", "weights.lock", "degradation"),
+    "training.losses": ("training.losses", "networks", "metrics", "weights", "faces.identity", "models"),
+}
+ALLOWED = {package: (package, *below) for package, below in BELOW.items()} | BELOW_IN_TRAINING
 
 
 @pytest.mark.parametrize("importer", ALLOWED)
 def test_layers_import_only_what_lies_below(importer):
-    modules = in_folder(importer)
+    modules = in_folder(f"{CORE}.{importer}")
     assert modules
+    allowed = [f"{CORE}.{below}" for below in ALLOWED[importer]]
     for name in modules:
         forbidden = [
             target
             for target in own_targets(name)
-            if not any(target == below or target.startswith(f"{below}.") for below in ALLOWED[importer])
+            if not any(target == below or target.startswith(f"{below}.") for below in allowed)
         ]
         assert forbidden == [], f"{name} imports {forbidden}"
+
+
+def test_every_package_of_the_core_has_its_layer():
+    packages = {name.split(".")[1] for name, path in MODULES.items() if name.startswith(f"{CORE}.")}
+    assert packages == {*BELOW, "cli", "__main__", "commands", "dictionary"}
 
 
 def test_the_core_knows_neither_nodes_nor_host():
@@ -284,7 +195,7 @@ def run_python(code: str) -> str:
 
 def test_importing_brings_nothing_heavy():
     loaded = run_python(
-        "import sys, codeformer_core, codeformer_core.restore, codeformer_core.loading, codeformer_core.restorer\n"
+        "import sys, codeformer_core.pipeline.restore, codeformer_core.models.loading\n"
         f"print(sorted({HEAVY!r} & set(sys.modules)))"
     )
     assert loaded == "[]"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from codeformer_core.faces.found import Faces
+from codeformer_core.faces.batch import Faces
 from codeformer_core.faces.types import Face
-from codeformer_core.steps.areas import face_masks, faces_in_mask
+from codeformer_core.pipeline.face_masks import face_masks, faces_in_mask
 
 from .conftest import placed_face
 

@@ -12,8 +12,8 @@ from spandrel.architectures.RestoreFormer import RestoreFormer
 from torch import Tensor, nn
 
 import codeformer_core as cf
-from codeformer_core.restorer import Restorer, at_fidelity
-from codeformer_core.weights.load import WeightsError
+from codeformer_core.models.restorer import Restorer, at_fidelity
+from codeformer_core.weights.reading import WeightsError
 
 # Narrow where the architecture lets it; spandrel reads RestoreFormer's sizes from its shapes.
 SMALL_RESTOREFORMER = {"ch": 32, "z_channels": 256}

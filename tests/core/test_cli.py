@@ -25,7 +25,7 @@ from codeformer_core.faces.types import Face
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig
 from codeformer_core.weights.folders import best_installed_detector
-from codeformer_core.weights.load import WeightsError
+from codeformer_core.weights.reading import WeightsError
 
 ROOT = Path(__file__).parents[2]
 SIZE = 96
@@ -516,7 +516,7 @@ def test_download_announces_each_file_with_its_licence(fakes, tmp_path, capsys):
 
 
 def test_a_face_mask_without_parsenet_is_an_error_when_asked_for(fakes, tmp_path, capsys, monkeypatch):
-    from codeformer_core.loading import load_parser
+    from codeformer_core.models.loading import load_parser
 
     monkeypatch.setattr(tools, "load_parser", load_parser)
     photo(tmp_path / "a.png")
@@ -555,7 +555,7 @@ def test_a_broken_opencv_is_said_once_and_yunet_is_no_way_around_it(fakes, tmp_p
 
 
 def test_a_wrong_onnx_file_is_said_once(fakes, tmp_path, capsys, monkeypatch):
-    from codeformer_core.loading import load_detector
+    from codeformer_core.models.loading import load_detector
 
     monkeypatch.setattr(tools, "load_detector", load_detector)
     (tmp_path / "other.onnx").write_bytes(b"not a network")

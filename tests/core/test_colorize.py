@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import codeformer_core as cf
-from codeformer_core.edit.colorize import colorize_aligned, colorize_photos
-from codeformer_core.faces.found import Faces
-from codeformer_core.faces.gray import LUMA_RGB
-from codeformer_core.steps.shapes import PasteShape
+from codeformer_core.faces.batch import Faces
+from codeformer_core.imaging.gray import LUMA_RGB
+from codeformer_core.pipeline.colorize import colorize_aligned, colorize_photos
+from codeformer_core.pipeline.paste_masks import PasteShape
 
 from .conftest import GivenDetector, InvertingRestorer, placed_face
 from .test_parity_networks import assert_equal_enough

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from codeformer_core.aligned import restore_aligned
-from codeformer_core.faces.found import Faces
+from codeformer_core.faces.batch import Faces
 from codeformer_core.faces.types import Face
-from codeformer_core.steps.crop import crop_faces
+from codeformer_core.pipeline.aligned_faces import restore_aligned
+from codeformer_core.pipeline.crop import crop_faces
 from codeformer_core.study.compare import COMPARING, compare_fidelities
 from codeformer_core.study.tiles import GAP, HEADER, draw_grid, square_columns
 

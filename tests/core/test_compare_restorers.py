@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from codeformer_core.faces.found import Faces
-from codeformer_core.steps.crop import crop_faces
+from codeformer_core.faces.batch import Faces
+from codeformer_core.pipeline.crop import crop_faces
 from codeformer_core.study.restorers import COMPARING, LONGEST_WORD, compare_restorers
 from codeformer_core.study.tiles import draw_grid
 

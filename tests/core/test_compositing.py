@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from codeformer_core.faces.compositing import paste_face, paste_matrix
 from codeformer_core.faces.geometry import (
     CROP_SIZE,
     Rectangle,
@@ -23,8 +22,9 @@ from codeformer_core.faces.geometry import (
     invert,
 )
 from codeformer_core.faces.masks import FACE_CLASSES, face_shape_mask, gaussian_operator, soft_box
-from codeformer_core.faces.published import published_paste_matrix, published_soft_box
-from codeformer_core.images import resize
+from codeformer_core.imaging.tensors import resize
+from codeformer_core.pipeline.composite import paste_face, paste_matrix
+from codeformer_core.pipeline.reference import published_paste_matrix, published_soft_box
 
 from .conftest import placed_face
 from .test_geometry import similarity, waves_picture

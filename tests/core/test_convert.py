@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import codeformer_core as cf
+from codeformer_core.models.codeformer.convert import from_published, links, to_published
+from codeformer_core.models.codeformer.identify import build, identify
 from codeformer_core.networks.codeformer import (
     PUBLISHED_AUTOENCODER,
     PUBLISHED_CODEFORMER,
@@ -18,8 +20,6 @@ from codeformer_core.networks.codeformer import (
     CodeFormerConfig,
 )
 from codeformer_core.networks.vqgan import AutoencoderConfig, VQAutoencoder
-from codeformer_core.weights.convert import from_published, links, to_published
-from codeformer_core.weights.detect import build, identify
 
 from .conftest import GOLDEN, SMALL_CONFIG, TINY_CONFIG, seeded_network
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 import codeformer_core as cf
-from codeformer_core.faces.colour import match_colour, with_luma_of
-from codeformer_core.faces.found import unlike_pictures
+from codeformer_core.faces.batch import unlike_pictures
 from codeformer_core.faces.regions import REGIONS, grown, parse_regions, region_masks
+from codeformer_core.pipeline.color_match import match_colour, with_luma_of
 from tests.core.conftest import InvertingRestorer, placed_face
 
 HEIGHT, WIDTH = 220, 260

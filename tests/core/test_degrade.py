@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from codeformer_core.degradation import LEVELS, PRESETS, degrade_on_cpu, draw
 from codeformer_core.study.degrade import DEGRADATIONS, DEGRADING, degrade_pictures
 from codeformer_core.study.limits import KINDS, LARGEST_SEED
-from codeformer_core.training.degradation import LEVELS, PRESETS, degrade_on_cpu, draw
 
 
 def smooth(batch: int, height: int, width: int, channels: int = 3) -> Tensor:

@@ -44,7 +44,7 @@ def unreachable(*_args, **_options):
 
 
 def test_by_itself_it_downloads_nothing_and_says_what_would_be_better(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("codeformer_core.loading.fetch", unreachable)
+    monkeypatch.setattr("codeformer_core.models.loading.fetch", unreachable)
     assert cli.main(["demo", "-o", str(tmp_path)]) == 0
     assert all((tmp_path / f"example_{name}.png").is_file() for name in ("restored", "compare", "trial"))
     said = capsys.readouterr()
@@ -59,7 +59,7 @@ def test_by_itself_it_downloads_nothing_and_says_what_would_be_better(tmp_path, 
 
 
 def test_without_the_model_says_which_file_and_shows_the_faces(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("codeformer_core.loading.fetch", unreachable)
+    monkeypatch.setattr("codeformer_core.models.loading.fetch", unreachable)
     assert cli.main(["demo", "-o", str(tmp_path), "--model", "codeformer"]) == 0
     said = capsys.readouterr()
     assert "not restored: codeformer.pth could not be downloaded" in said.err
@@ -87,7 +87,7 @@ def test_yunet_stands_in_where_facexlib_is_broken(tmp_path, monkeypatch, tiny_st
             raise ImportError("the package 'facexlib' is installed but does not import")
         return real(name)
 
-    from codeformer_core import loading
+    from codeformer_core.models import loading
 
     real = loading.load_detector
     monkeypatch.setattr(loading, "load_detector", load_detector)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from codeformer_core.faces.types import Face
-from codeformer_core.steps.detect import PICTURES_AT_ONCE, find_faces
+from codeformer_core.pipeline.detect import PICTURES_AT_ONCE, find_faces
 
 from .conftest import GivenDetector, placed_face
 

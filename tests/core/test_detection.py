@@ -11,11 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from codeformer_core.faces import detection, retinaface, yunet
-from codeformer_core.faces.external import import_for_faces
-from codeformer_core.faces.retinaface import RetinaFaceDetector, build_retinaface
-from codeformer_core.faces.yunet import WEIGHTS_PATH, YuNetDetector
-from codeformer_core.images import detector_view
+from codeformer_core.faces import detection
+from codeformer_core.faces.detectors import retinaface, yunet
+from codeformer_core.faces.detectors.retinaface import RetinaFaceDetector, build_retinaface
+from codeformer_core.faces.detectors.yunet import WEIGHTS_PATH, YuNetDetector
+from codeformer_core.imaging.tensors import detector_view
+from codeformer_core.runtime.packages import import_for_faces
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PHOTOS = GOLDEN / "photos"

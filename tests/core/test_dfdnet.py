@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import codeformer_core as cf
+from codeformer_core.models.dfdnet.dictionary import read_atoms, read_dictionary
+from codeformer_core.models.dfdnet.names import DICTIONARIES, UNUSED, links, published_keys
+from codeformer_core.models.dfdnet.weights import claims, from_published, is_published, join, read_config
 from codeformer_core.networks.dfdnet import PARTS, PUBLISHED_DFDNET, STRIDES, DFDNet, DFDNetConfig
 from codeformer_core.networks.dfdnet_parts import PartTransfer
-from codeformer_core.weights.dfdnet import claims, from_published, is_published, join, read_config
-from codeformer_core.weights.dfdnet_dictionary import read_atoms, read_dictionary
-from codeformer_core.weights.dfdnet_names import DICTIONARIES, UNUSED, links, published_keys
-from codeformer_core.weights.load import WeightsError
+from codeformer_core.weights.reading import WeightsError
 
 # With as many atoms as were recorded.
 PUBLISHED = dataclasses.replace(PUBLISHED_DFDNET, atoms=8)

@@ -25,11 +25,11 @@ from codeformer_core.dictionary.clusters import cluster
 from codeformer_core.dictionary.extractor import from_state
 from codeformer_core.dictionary.faces import FolderFaces
 from codeformer_core.dictionary.options import Options
+from codeformer_core.models.dfdnet.names import DICTIONARIES, RGB_KEYS
+from codeformer_core.models.dfdnet.weights import with_dictionary
 from codeformer_core.networks.dfdnet import STRIDES, DFDNet, DFDNetConfig
-from codeformer_core.progress import no_progress
-from codeformer_core.weights.dfdnet import with_dictionary
-from codeformer_core.weights.dfdnet_names import DICTIONARIES, RGB_KEYS
-from codeformer_core.weights.load import WeightsError
+from codeformer_core.runtime.progress import no_progress
+from codeformer_core.weights.reading import WeightsError
 
 from .test_dfdnet import shapes_of
 

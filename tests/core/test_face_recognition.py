@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from codeformer_core.faces.geometry import TEMPLATE_XY
 from codeformer_core.faces.identity import SAME_PERSON, FaceIdentity, cut_chips, distance, load_identity
-from codeformer_core.weights.face_recognition import FILENAME, dequantized, fold_channel_scales, load_face_recognition
+from codeformer_core.faces.identity_weights import FILENAME, dequantized, fold_channel_scales, load_face_recognition
 from codeformer_core.weights.folders import ASSETS_FOLDER
-from codeformer_core.weights.load import WeightsError, read_state_dict
+from codeformer_core.weights.reading import WeightsError, read_state_dict
 
 VALIDATION = Path(__file__).parents[2].parent / "shared" / "faces" / "val"
 COUNT = 8

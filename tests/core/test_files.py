@@ -17,9 +17,9 @@ import pytest
 import torch
 from PIL import Image, ImageCms, ImageOps
 
-from codeformer_core import memory
-from codeformer_core.files import Picture, read_picture, write_picture
-from codeformer_core.pictures import encode as pictures_encode
+from codeformer_core.imaging.codecs import encode as pictures_encode
+from codeformer_core.imaging.files import Picture, read_picture, write_picture
+from codeformer_core.runtime import memory
 
 # Pillow's own remarks about the damaged files that are made here.
 pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")

@@ -16,7 +16,7 @@ from codeformer_core.weights.folders import (
     download_folder,
     find_weights,
 )
-from codeformer_core.weights.kept import source_mark
+from codeformer_core.weights.safetensors_cache import source_mark
 
 CODEFORMER = find_entry("codeformer")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from codeformer_core.faces.gray import is_gray, match_gray
+from codeformer_core.imaging.gray import is_gray, match_gray
 
 
 @pytest.fixture

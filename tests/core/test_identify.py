@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 import codeformer_core as cf
+from codeformer_core.models.codeformer.convert import to_published
+from codeformer_core.models.codeformer.identify import identify
 from codeformer_core.networks.codeformer import PUBLISHED_CODEFORMER, CodeFormer
-from codeformer_core.weights.convert import to_published
-from codeformer_core.weights.detect import identify
-from codeformer_core.weights.load import WeightsError, read_state_dict
+from codeformer_core.weights.reading import WeightsError, read_state_dict
 
 from .conftest import GOLDEN, SMALL_CONFIG, TINY_CONFIG
 

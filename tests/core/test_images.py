@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from codeformer_core import images
-from codeformer_core.images import check_images, detector_view, put_together, resize, take_apart
+from codeformer_core.imaging import tensors as images
+from codeformer_core.imaging.tensors import check_images, detector_view, put_together, resize, take_apart
 
 
 @pytest.fixture

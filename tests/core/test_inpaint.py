@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import codeformer_core as cf
-from codeformer_core.edit.holes import covered_face, hole_in_crop, with_soft_edge
-from codeformer_core.edit.inpaint import inpaint_aligned, inpaint_photos
-from codeformer_core.faces.found import Faces
+from codeformer_core.faces.batch import Faces
 from codeformer_core.faces.geometry import crop_face, estimate_alignment
+from codeformer_core.pipeline.inpaint import inpaint_aligned, inpaint_photos
+from codeformer_core.pipeline.inpaint_masks import covered_face, hole_in_crop, with_soft_edge
 
 from .conftest import GivenDetector, placed_face
 from .test_colorize import NoDetector

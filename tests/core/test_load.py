@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from codeformer_core.weights import catalog
-from codeformer_core.weights.load import WeightsError, read_state_dict
+from codeformer_core.weights.reading import WeightsError, read_state_dict
 
 STATE = {
     "conv.weight": torch.arange(24.0).reshape(2, 3, 4),

@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import codeformer_core as cf
-from codeformer_core import loading
-from codeformer_core.faces.starter.detector import StarterDetector
-from codeformer_core.faces.starter.network import StarterNetwork
-from codeformer_core.faces.yunet import YuNetDetector
+from codeformer_core.faces.detectors.starter.detector import StarterDetector
+from codeformer_core.faces.detectors.starter.network import StarterNetwork
+from codeformer_core.faces.detectors.yunet import YuNetDetector
+from codeformer_core.models import loading
+from codeformer_core.models.codeformer.convert import to_published
 from codeformer_core.weights.catalog import find_entry
-from codeformer_core.weights.convert import to_published
 from codeformer_core.weights.folders import ASSETS_FOLDER
 
 from .conftest import GOLDEN, SMALL_CONFIG, seeded_network

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from codeformer_core.images import resize
+from codeformer_core.imaging.tensors import resize
+from codeformer_core.metrics import pixels
+from codeformer_core.metrics.similarity import psnr, ssim
 from codeformer_core.study.measure import GRADIENTS, IDENTITY, L1, MEASURING, PSNR, SSIM, measure_pictures
-from codeformer_core.training.metrics import pixels
-from codeformer_core.training.metrics.similarity import psnr, ssim
-from codeformer_core.weights.load import WeightsError
+from codeformer_core.weights.reading import WeightsError
 
 
 @pytest.fixture

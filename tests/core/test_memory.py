@@ -8,8 +8,8 @@ import psutil
 import pytest
 import torch
 
-from codeformer_core import memory
-from codeformer_core.memory import GIB, NotEnoughMemory, in_batches, require, sparse_zeros
+from codeformer_core.runtime import memory
+from codeformer_core.runtime.memory import GIB, NotEnoughMemory, in_batches, require, sparse_zeros
 
 CPU_ERROR = RuntimeError(
     "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9."

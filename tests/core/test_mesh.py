@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from codeformer_core.faces.components import boxes_from_68
 from codeformer_core.faces.geometry import CROP_SIZE, TEMPLATE_XY, estimate_alignment
 from codeformer_core.faces.mesh import faces_of_mesh
-from codeformer_core.faces.parts import boxes_from_68
-from codeformer_core.steps.detect import faces_from_landmarks
+from codeformer_core.pipeline.detect import faces_from_landmarks
 
 SIZE = (300, 400)
 # Centimetres, x and y (up) of MediaPipe's canonical face model (Apache-2.0): contours of one half, from the model's

@@ -13,12 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import codeformer_core as cf
-from codeformer_core import cli, loading
-from codeformer_core.faces.found import Faces
-from codeformer_core.restorer import fidelity_remark
-from codeformer_core.saving import save_restorer
+from codeformer_core import cli
+from codeformer_core.faces.batch import Faces
+from codeformer_core.models import loading
+from codeformer_core.models.restorer import fidelity_remark
+from codeformer_core.models.saving import save_restorer
+from codeformer_core.models.vqfr import empty_network
 from codeformer_core.weights.catalog import find_entry
-from codeformer_core.weights.vqfr import empty_network
 
 from .others import KINDS, small_state
 from .test_vqfr import SMALL as SMALL_VQFR

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from codeformer_core.faces.contour import outline_masks
 from codeformer_core.faces.geometry import CROP_SIZE, TEMPLATE_XY
-from codeformer_core.faces.outline import outline_masks
 
 MIDDLE = (CROP_SIZE - 1) / 2
 

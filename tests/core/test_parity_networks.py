@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import codeformer_core as cf
-from codeformer_core.weights.detect import build, identify
+from codeformer_core.models.codeformer.identify import build, identify
 
 # checkpoint -> its golden outputs: key, fidelity, adain
 RESTORATIONS = {

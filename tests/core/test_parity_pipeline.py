@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import codeformer_core as cf
 from codeformer_core.faces.geometry import crop_face
-from codeformer_core.faces.gray import is_gray
+from codeformer_core.imaging.gray import is_gray
 
 from .conftest import GOLDEN, GivenDetector, InvertingRestorer, face_at, read_rgb
 

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from codeformer_core.faces import parsing
-from codeformer_core.faces.external import import_for_faces
 from codeformer_core.faces.parsing import ParseNetParser, build_parsenet
+from codeformer_core.runtime.packages import import_for_faces
 
 
 @pytest.fixture(scope="module")

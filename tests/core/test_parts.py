@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from codeformer_core.faces.components import SMALLEST, boxes_from_68, boxes_from_five, find_parts
 from codeformer_core.faces.geometry import TEMPLATE_XY
-from codeformer_core.faces.parts import SMALLEST, boxes_from_68, boxes_from_five, find_parts
 
 # The widespread mean of 68 annotated points, laid on the template by its eyes, nose and mouth corners: the five points
 # (eyes as the means of six), and what the published rule makes of all 68.

@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from codeformer_core.faces.found import Faces
-from codeformer_core.faces.picks import apply_picks
-from codeformer_core.faces.shown import box_fractions
+from codeformer_core.faces.batch import Faces
+from codeformer_core.faces.manual_selection import apply_picks
 from codeformer_core.faces.types import Face
+from codeformer_core.faces.visualization import box_fractions
 
 SIZE = (200, 400)
 

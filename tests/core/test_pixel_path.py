@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import codeformer_core as cf
+from codeformer_core.models.codeformer.save import save_network
 from codeformer_core.networks.codeformer import CodeFormer
 from codeformer_core.networks.pixel_path import PixelPath, PixelPathConfig, gaussian_blur, split_bands
-from codeformer_core.weights.load import WeightsError
-from codeformer_core.weights.save import save_network
+from codeformer_core.weights.reading import WeightsError
 
 from .conftest import SMALL_CONFIG, seeded_network
 

@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import codeformer_core as cf
+from codeformer_core.models import vqfr
+from codeformer_core.models.dfdnet.weights import join
 from codeformer_core.networks.dfdnet import DFDNet, DFDNetConfig
 from codeformer_core.networks.vqfr_v1 import VQFRv1
 from codeformer_core.networks.vqfr_v2 import VQFRv2
-from codeformer_core.weights import vqfr
-from codeformer_core.weights.dfdnet import join
-from codeformer_core.weights.load import WeightsError
+from codeformer_core.weights.reading import WeightsError
 
 from .test_dfdnet import dictionary_of, shapes_of
 from .test_networks import rms

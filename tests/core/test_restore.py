@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import codeformer_core as cf
-from codeformer_core import memory
 from codeformer_core.faces.types import Face
-from codeformer_core.memory import GIB, NotEnoughMemory
+from codeformer_core.runtime import memory
+from codeformer_core.runtime.memory import GIB, NotEnoughMemory
 
 from .conftest import GivenDetector, placed_face
 from .test_geometry import waves_picture

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 import codeformer_core as cf
-from codeformer_core.aligned import restore_aligned
-from codeformer_core.faces.found import Faces
+from codeformer_core.faces.batch import Faces
+from codeformer_core.faces.components import boxes_from_68, boxes_from_five
 from codeformer_core.faces.geometry import TEMPLATE_XY
-from codeformer_core.faces.parts import boxes_from_68, boxes_from_five
 from codeformer_core.faces.types import Face
 from codeformer_core.networks.dfdnet import DFDNet, DFDNetConfig
-from codeformer_core.steps.crop import crop_faces
-from codeformer_core.steps.parts import boxes_of, part_remarks, parts_of_crops, placed_by
+from codeformer_core.pipeline.aligned_faces import restore_aligned
+from codeformer_core.pipeline.components import boxes_of, part_remarks, parts_of_crops, placed_by
+from codeformer_core.pipeline.crop import crop_faces
 from codeformer_core.study.restorers import compare_restorers
 
 from .conftest import GivenDetector, InvertingRestorer, placed_face

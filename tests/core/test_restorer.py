@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import codeformer_core as cf
-from codeformer_core import memory
+from codeformer_core.models.codeformer.convert import to_published
+from codeformer_core.models.restorer import Restorer, check_fidelity
 from codeformer_core.networks.vqgan import AutoencoderConfig
-from codeformer_core.restorer import Restorer, check_fidelity
-from codeformer_core.weights.convert import to_published
+from codeformer_core.runtime import memory
 
 from .conftest import SMALL_CONFIG, seeded_network
 

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 import codeformer_core as cf
-from codeformer_core.restorer import Restorer
-from codeformer_core.saving import checked_name, save_restorer
-from codeformer_core.weights.convert import to_published
+from codeformer_core.models.codeformer.convert import to_published
+from codeformer_core.models.restorer import Restorer
+from codeformer_core.models.saving import checked_name, save_restorer
 
 from .conftest import SMALL_CONFIG, seeded_network
 

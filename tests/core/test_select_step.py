@@ -8,9 +8,9 @@ import json
 import numpy as np
 import pytest
 
-from codeformer_core.faces.found import Faces
-from codeformer_core.faces.shown import box_fractions
-from codeformer_core.steps.select import select_faces
+from codeformer_core.faces.batch import Faces
+from codeformer_core.faces.visualization import box_fractions
+from codeformer_core.pipeline.select import select_faces
 
 from .conftest import placed_face
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from codeformer_core.faces.found import Faces
-from codeformer_core.faces.shown import (
+from codeformer_core.faces.batch import Faces
+from codeformer_core.faces.types import Face
+from codeformer_core.faces.visualization import (
     DROPPED_RGB,
     KEPT_RGB,
     VIEW_SIDES,
@@ -15,7 +16,6 @@ from codeformer_core.faces.shown import (
     box_fractions,
     draw_faces,
 )
-from codeformer_core.faces.types import Face
 
 
 def face(left, top, right, bottom, score=0.9):

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from codeformer_core.faces.detection import ViewSize
-from codeformer_core.faces.starter.decode import UNIT_STRIDES, cells, decode, merged
-from codeformer_core.faces.starter.detector import (
+from codeformer_core.faces.detectors.starter.decode import UNIT_STRIDES, cells, decode, merged
+from codeformer_core.faces.detectors.starter.detector import (
     Candidates,
     StarterDetector,
     build_starter_detector,
     is_starter_detector,
 )
-from codeformer_core.faces.starter.network import OUTPUTS, STRIDES, Block, StarterNetwork, fold_norms
+from codeformer_core.faces.detectors.starter.network import OUTPUTS, STRIDES, Block, StarterNetwork, fold_norms
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codeformer_core.faces.turn import skip_turned_faces, turn_of
 from codeformer_core.faces.types import Face
+from codeformer_core.faces.yaw import skip_turned_faces, turn_of
 
 # Centimetres in MediaPipe's canonical face model (x right, y up, z towards the camera): the middle between the corners
 # of each eye, the tip of the nose, the corners of the mouth.

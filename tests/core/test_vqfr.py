@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import codeformer_core as cf
+from codeformer_core.models import vqfr
 from codeformer_core.networks.vqfr_blocks import KERNEL_TAPS, TextureWarp
 from codeformer_core.networks.vqfr_v1 import PUBLISHED_VQFR_V1, VQFRv1, VQFRv1Config
 from codeformer_core.networks.vqfr_v2 import PUBLISHED_VQFR_V2, VQFRv2, VQFRv2Config
-from codeformer_core.weights import vqfr
-from codeformer_core.weights.load import WeightsError
+from codeformer_core.weights.reading import WeightsError
 
 from .conftest import GOLDEN
 from .test_networks import casting_operations, counting_operations, rms

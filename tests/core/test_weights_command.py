@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 
 from codeformer_core.commands import weights as command
 from codeformer_core.commands.errors import Stopped
+from codeformer_core.models.codeformer.convert import to_published
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig
 from codeformer_core.weights import catalog, folders
-from codeformer_core.weights.convert import to_published
-from codeformer_core.weights.load import read_state_dict
+from codeformer_core.weights.reading import read_state_dict
 
 BODY = b"face weights " * 1000
 TINY = CodeFormerConfig(

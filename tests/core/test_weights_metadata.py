@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import codeformer_core as cf
-from codeformer_core.weights.convert import to_published
-from codeformer_core.weights.detect import identify
-from codeformer_core.weights.kept import read_header
-from codeformer_core.weights.load import read_metadata, read_state_dict
+from codeformer_core.models.codeformer.convert import to_published
+from codeformer_core.models.codeformer.identify import identify
 from codeformer_core.weights.metadata import LONGEST_ENTRY, Said
+from codeformer_core.weights.reading import read_metadata, read_state_dict
+from codeformer_core.weights.safetensors_cache import read_header
 
 from .conftest import SMALL_CONFIG, seeded_network
 

@@ -20,11 +20,11 @@ from torch import Tensor
 import codeformer_core as cf
 from codeformer_core.commands import export
 from codeformer_core.commands.errors import UsageError
+from codeformer_core.models.codeformer.convert import to_published
+from codeformer_core.models.codeformer.save import save_network
 from codeformer_core.networks.codeformer import CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig, VQAutoencoder
-from codeformer_core.weights.convert import to_published
-from codeformer_core.weights.load import read_metadata
-from codeformer_core.weights.save import save_network
+from codeformer_core.weights.reading import read_metadata
 
 from .conftest import SMALL_CONFIG, seeded_network
 

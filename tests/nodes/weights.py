@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from codeformer_core.models.codeformer.convert import to_published
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig
-from codeformer_core.weights.convert import to_published
 
 from ..core.others import small_state as small_other
 

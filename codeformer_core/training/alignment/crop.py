@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...faces.external import import_for_faces
 from ...faces.geometry import CROP_SIZE, Rectangle, crop_coordinates, estimate_alignment, invert, sample, scale_of
 from ...faces.types import Face
-from ...images import to_8bit_steps
+from ...imaging.tensors import to_8bit_steps
+from ...runtime.packages import import_for_faces
 
 
 @dataclass(frozen=True, eq=False)

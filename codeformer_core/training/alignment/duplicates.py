@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from torch import Tensor
 
-from ...faces.external import import_for_faces
+from ...runtime.packages import import_for_faces
 
 # Bits of 128 that may differ in a candidate: the pairs above have up to 19, and so has one of 1,300 others.
 MOST_BITS = 20

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...atomic import write_whole
+from ...runtime.atomic import write_whole
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ...atomic import write_whole
+from ...runtime.atomic import write_whole
 
 OPTIONS_FILE = "align.json"
 FORMATS = ("png", "webp")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...pictures.suffixes import READABLE
+from ...imaging.codecs.suffixes import READABLE
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from torch import Tensor
 from ...faces.detection import FaceDetector
 from ...faces.selection import skip_duplicates, skip_near_eyes, skip_small_faces
 from ...faces.types import Face
-from ...files import read_picture, write_picture
-from ...pictures.picture import Picture
+from ...imaging.codecs.content import Picture
+from ...imaging.files import read_picture, write_picture
 from .claim import claimed
 from .crop import AlignedFace, align_face
 from .duplicates import KnownFaces, fingerprint_of, gray_of

@@ -11,12 +11,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ...degradation import PRESETS as DEGRADATIONS
+from ...degradation import Degradation
 from ...networks.codeformer import CodeFormerConfig
 from ...networks.pixel_path import PixelPathConfig
 from ...networks.vqgan import AutoencoderConfig
 from ..data.config import DataConfig
-from ..degradation import PRESETS as DEGRADATIONS
-from ..degradation import Degradation
 
 KINDS = ("autoencoder", "codes", "fusion")
 # The parts that a stage trains or leaves as they are; see `engine.freezing` for the modules behind the names.

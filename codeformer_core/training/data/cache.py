@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ... import memory
+from ...runtime import memory
 from ...weights.lock import LockError, locked
 from .files import BrokenFace, FaceSource, FileFaces
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..degradation import Degradation
+from ...degradation import Degradation
 
 _EPOCH, _DRAW, _STEP = b"epoch", b"draw", b"step"
 

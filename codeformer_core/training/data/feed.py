@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..degradation import Drawn, degrade_batch
+from ...degradation import Drawn, degrade_batch
 from .cache import on_device, require_few_broken
 from .config import DataConfig
 from .draws import Order, Place, Recipe, Request, draws_of, positions_of

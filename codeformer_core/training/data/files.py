@@ -24,8 +24,8 @@ from typing import Protocol
 import numpy as np
 from PIL import ExifTags, Image
 
-from ...pictures.metadata import turn_upright
-from ...pictures.suffixes import READABLE
+from ...imaging.codecs.metadata import turn_upright
+from ...imaging.codecs.suffixes import READABLE
 
 logger = logging.getLogger(__name__)
 

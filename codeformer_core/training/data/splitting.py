@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ...atomic import write_whole
+from ...runtime.atomic import write_whole
 from .files import BAD_DATA, FaceFile, list_folder
 
 MANIFEST_NAME = "manifest.csv"

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..degradation import Degradation, Drawn, degrade_on_cpu, draw
+from ...degradation import Degradation, Drawn, degrade_on_cpu, draw
 from .draws import FaceDraw, Recipe, Request, generator_of
 from .files import BrokenFace, FaceSource
 from .tones import Tone, draw_tone, in_tone

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...faces.external import import_for_faces
 from ...faces.geometry import CROP_SIZE
-from ...files import read_picture
+from ...imaging.files import read_picture
+from ...runtime.packages import import_for_faces
 from .portraits import Portrait
 
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from ...faces.external import import_for_faces
+from ...runtime.packages import import_for_faces
 
 
 def relit(rng: np.random.Generator, face: np.ndarray) -> np.ndarray:

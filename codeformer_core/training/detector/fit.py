@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ...faces.starter.decode import cells, decode
-from ...faces.starter.network import STRIDES, StarterNetwork, fold_norms
-from ...weights.kept import write_safetensors
+from ...faces.detectors.starter.decode import cells, decode
+from ...faces.detectors.starter.network import STRIDES, StarterNetwork, fold_norms
 from ...weights.metadata import Said
+from ...weights.safetensors_cache import write_safetensors
 from ..config.run import Schedule
 from ..engine.checkpoint import Checkpoints, Meta, read_meta
 from ..engine.processes import Processes

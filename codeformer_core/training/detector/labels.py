@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ...atomic import write_whole
 from ...faces.detection import FaceDetector
 from ...faces.geometry import CROP_SIZE, TEMPLATE_XY
 from ...faces.types import Face
-from ...files import read_picture
+from ...imaging.files import read_picture
+from ...runtime.atomic import write_whole
 from ..alignment.landmarks import look_again
 
 # Left, top, right, bottom: the mean of YuNet's boxes on every twentieth face of the set this was made for.

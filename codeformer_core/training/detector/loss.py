@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...faces.starter.decode import Answers
+from ...faces.detectors.starter.decode import Answers
 from .targets import EITHER, FACE
 
 BOX_WEIGHT, LANDMARK_WEIGHT = 1.0, 10.0

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ...faces.external import import_for_faces
 from ...faces.geometry import CROP_SIZE
-from ...files import read_picture
-from ...memory import NotEnoughMemory, free_bytes
+from ...imaging.files import read_picture
+from ...runtime.memory import NotEnoughMemory, free_bytes
+from ...runtime.packages import import_for_faces
 from .labels import FACE_BOX, Labels
 
 # Sides in which a face is kept: it is never shrunk by more than about a half when it is put into a scene.

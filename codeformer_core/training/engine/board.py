@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...atomic import write_whole
+from ...runtime.atomic import write_whole
 
 logger = logging.getLogger(__name__)
 

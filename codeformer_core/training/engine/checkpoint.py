@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...atomic import flush, flush_folder
+from ...runtime.atomic import flush, flush_folder
 from .pieces import MIB, PieceWriter, divided
 from .processes import Processes
 

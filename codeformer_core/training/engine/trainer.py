@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ...memory import is_out_of_memory
+from ...runtime.memory import is_out_of_memory
 from ..config.run import Engine, StageSection
 from ..data.feed import Batch
 from ..losses.codes import code_accuracy, count_codes, perplexity

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...degradation import Degradation, degrade_on_cpu, draw
 from ...networks.codeformer import CodeFormer, uses_adain
 from ...networks.vqgan import VQAutoencoder
 from ..data.files import FaceSource
-from ..degradation import Degradation, degrade_on_cpu, draw
 from ..losses.codes import code_accuracy, count_codes, perplexity
 from ..stages.stage import Teacher
 from .grids import from_levels, picture_grid

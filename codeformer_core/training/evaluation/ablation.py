@@ -22,11 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...atomic import write_whole
+from ...degradation import LEVELS, PRESETS, Degradation, degrade_on_cpu, draw
 from ...networks.codeformer import CodeFormer
 from ...networks.vqgan import VQAutoencoder
+from ...runtime.atomic import write_whole
 from ..data.files import BrokenFace, FaceSource
-from ..degradation import LEVELS, PRESETS, Degradation, degrade_on_cpu, draw
 from .evaluate import check_teacher
 from .faces import clean_batches, degraded, seeded, spread, to_unit
 from .folders import OnProgress

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import torch
 
 from ...faces.detection import FaceDetector
-from ...weights.feature_network import INSTALL, PACKAGE, find_feature_weights
-from ..metrics import frechet, identity, lpips
-from ..metrics.colours import ColorShift
-from ..metrics.descriptors import DlibIdentity
-from ..metrics.detail import FINE_BAND, MIDDLE_BAND, BandEnergy, Edges
-from ..metrics.features import PerceptualDistance
-from ..metrics.kinds import DerivedMetric, FaceMetric, SetMetric, Skipped
-from ..metrics.landmarks import LandmarkDistance
-from ..metrics.niqe import PARAMETERS_FILE, Niqe, read_pristine_model
-from ..metrics.person import SamePerson
-from ..metrics.pixels import GradientSimilarity, Psnr, Ssim
+from ...metrics import frechet, identity, lpips
+from ...metrics.colours import ColorShift
+from ...metrics.descriptors import DlibIdentity
+from ...metrics.detail import FINE_BAND, MIDDLE_BAND, BandEnergy, Edges
+from ...metrics.feature_weights import INSTALL, PACKAGE, find_feature_weights
+from ...metrics.features import PerceptualDistance
+from ...metrics.kinds import DerivedMetric, FaceMetric, SetMetric, Skipped
+from ...metrics.landmarks import LandmarkDistance
+from ...metrics.niqe import PARAMETERS_FILE, Niqe, read_pristine_model
+from ...metrics.person import SamePerson
+from ...metrics.pixels import GradientSimilarity, Psnr, Ssim
 
 File = str | os.PathLike[str]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..degradation import Degradation
-from ..degradation.ranges import REFERENCE_SIZE
+from ...degradation import Degradation
+from ...degradation.ranges import REFERENCE_SIZE
 from .faces import CleanBatch, degraded
 
 # Of 255. Of 3, 5, 7, 10 and 15 the one with the best mean PSNR over the presets small and large, by

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ...degradation import Degradation
 from ...networks.codeformer import CodeFormer, uses_adain
 from ...networks.vqgan import VQAutoencoder
 from ..data.files import FaceSource
-from ..degradation import Degradation
 from .choose import Metrics
 from .classical import BASELINES, Baseline
 from .faces import CleanBatch, clean_batches, degraded, spread, to_unit

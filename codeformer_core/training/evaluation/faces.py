@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...degradation import Degradation, degrade_on_cpu, draw
 from ..data.files import BrokenFace, FaceSource
-from ..degradation import Degradation, degrade_on_cpu, draw
 
 logger = logging.getLogger(__name__)
 

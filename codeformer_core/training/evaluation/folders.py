@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...files import read_picture
-from ...images import take_apart
-from ...pictures.suffixes import READABLE
+from ...imaging.codecs.suffixes import READABLE
+from ...imaging.files import read_picture
+from ...imaging.tensors import take_apart
 from ..data.files import BAD_DATA
 from .choose import Metrics
 from .measuring import Gatherer

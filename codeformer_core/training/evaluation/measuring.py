@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..metrics.kinds import FaceMetric, ReferenceMetric, SetMetric, check_pair
+from ...metrics.kinds import FaceMetric, ReferenceMetric, SetMetric, check_pair
 from .choose import Metrics
 from .results import TO_INPUT, Group, Row
 

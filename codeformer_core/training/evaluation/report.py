@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...atomic import write_whole
+from ...runtime.atomic import write_whole
 from . import tables
 from .results import Evaluation, Sample, best_of
 

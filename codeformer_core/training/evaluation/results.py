@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..metrics.kinds import Better, Skipped
+from ...metrics.kinds import Better, Skipped
 from .choose import Metrics
 
 # What was done to the face that a row is about; baselines have names of their own, see `classical`.

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...weights.feature_network import INSTALL, PACKAGE
-from ..metrics.features import load_feature_distance
-from ..metrics.lpips import load_lpips
+from ...metrics.feature_weights import INSTALL, PACKAGE
+from ...metrics.features import load_feature_distance
+from ...metrics.lpips import load_lpips
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from codeformer_core.commands import align
 from codeformer_core.commands.errors import UsageError
 from codeformer_core.faces.geometry import TEMPLATE_XY
 from codeformer_core.faces.types import Face
-from codeformer_core.files import read_picture
-from codeformer_core.loading import load_detector
+from codeformer_core.imaging.files import read_picture
+from codeformer_core.models.loading import load_detector
 from codeformer_core.training.alignment.crop import align_face, padding_of, sharpness_of
 from codeformer_core.training.alignment.duplicates import KnownFaces, agreement_of, fingerprint_of, gray_of
 from codeformer_core.training.alignment.landmarks import look_again

@@ -6,9 +6,9 @@ import textwrap
 
 import pytest
 
+from codeformer_core.degradation import PRESETS
 from codeformer_core.training.basicsr import read_option_file
 from codeformer_core.training.config.reading import read_config
-from codeformer_core.training.degradation import PRESETS
 
 
 def option_file(tmp_path, text: str, name: str = "options.yml"):

@@ -21,6 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
+from codeformer_core.degradation import PRESETS
 from codeformer_core.training.data.cache import CachedFaces
 from codeformer_core.training.data.config import DataConfig
 from codeformer_core.training.data.draws import Place, Recipe
@@ -30,7 +31,6 @@ from codeformer_core.training.data.flag import Flag
 from codeformer_core.training.data.sources import open_faces
 from codeformer_core.training.data.tones import Tone, draw_tone, in_tone
 from codeformer_core.training.data.work import Assembler
-from codeformer_core.training.degradation import PRESETS
 
 ROOT = Path(__file__).parents[3]
 COUNT, SIDE = 24, 16

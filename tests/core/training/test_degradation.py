@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from codeformer_core.training.degradation import (
+from codeformer_core.degradation import (
     LEVELS,
     PRESETS,
     Brush,

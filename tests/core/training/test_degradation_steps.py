@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from codeformer_core.training.degradation import PRESETS, Degradation, brush_mask, degrade_on_cpu, draw
-from codeformer_core.training.degradation.color import change_colors
-from codeformer_core.training.degradation.device import blur_batch
-from codeformer_core.training.degradation.draw import Blur, Colors, Drawn, Stroke
-from codeformer_core.training.degradation.kernels import gaussian_kernels, kernel_side
-from codeformer_core.training.degradation.noise import normals, normals_batch
-from codeformer_core.training.degradation.resize import resize_batch
+from codeformer_core.degradation import PRESETS, Degradation, brush_mask, degrade_on_cpu, draw
+from codeformer_core.degradation.color import change_colors
+from codeformer_core.degradation.device import blur_batch
+from codeformer_core.degradation.draw import Blur, Colors, Drawn, Stroke
+from codeformer_core.degradation.kernels import gaussian_kernels, kernel_side
+from codeformer_core.degradation.noise import normals, normals_batch
+from codeformer_core.degradation.resize import resize_batch
 
 CPU = torch.device("cpu")
 TURNED = Blur(6.0, 2.5, 0.7)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from codeformer_core.training.config import read_config
-from codeformer_core.training.degradation import (
+from codeformer_core.degradation import (
     PRESETS,
     Degradation,
     Drawn,
@@ -22,9 +21,10 @@ from codeformer_core.training.degradation import (
     degrade_on_cpu,
     draw,
 )
-from codeformer_core.training.degradation.draw_wear import DrawnFading, DrawnGrain, DrawnHalftone, Mark, Wave
-from codeformer_core.training.degradation.noise import _hash, _keys, bytes_batch, bytes_of, hashes_of
-from codeformer_core.training.degradation.worn import blur_by_sums, gaussian_taps, plane_waves, separable_blur
+from codeformer_core.degradation.draw_wear import DrawnFading, DrawnGrain, DrawnHalftone, Mark, Wave
+from codeformer_core.degradation.noise import _hash, _keys, bytes_batch, bytes_of, hashes_of
+from codeformer_core.degradation.worn import blur_by_sums, gaussian_taps, plane_waves, separable_blur
+from codeformer_core.training.config import read_config
 
 PHOTO = PRESETS["photo"]
 WEAR = ("lens", "grain", "halftone", "fading", "scratches", "scan")

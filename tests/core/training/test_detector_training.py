@@ -14,12 +14,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from codeformer_core.cli import main
+from codeformer_core.faces.detectors.starter.decode import cells, decode
+from codeformer_core.faces.detectors.starter.detector import build_starter_detector
+from codeformer_core.faces.detectors.starter.network import OUTPUTS, STRIDES, StarterNetwork
 from codeformer_core.faces.geometry import TEMPLATE_XY
-from codeformer_core.faces.starter.decode import cells, decode
-from codeformer_core.faces.starter.detector import build_starter_detector
-from codeformer_core.faces.starter.network import OUTPUTS, STRIDES, StarterNetwork
 from codeformer_core.faces.types import Face
-from codeformer_core.memory import NotEnoughMemory
+from codeformer_core.runtime.memory import NotEnoughMemory
 from codeformer_core.training.detector.backgrounds import Backgrounds, read_backgrounds
 from codeformer_core.training.detector.feed import batches
 from codeformer_core.training.detector.fit import DetectorFit, FitOptions

@@ -10,11 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+from codeformer_core.degradation import LEVELS, PRESETS, draw
+from codeformer_core.degradation.noise import normals
+from codeformer_core.metrics.frechet import Fid
+from codeformer_core.metrics.kinds import Better
+from codeformer_core.metrics.pixels import Psnr
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig, VQAutoencoder
 from codeformer_core.training.data.files import BrokenFace
-from codeformer_core.training.degradation import LEVELS, PRESETS, draw
-from codeformer_core.training.degradation.noise import normals
 from codeformer_core.training.evaluation.ablation import METHODS, HeadTraining, run_ablation
 from codeformer_core.training.evaluation.choose import MetricFiles, Metrics, choose_metrics
 from codeformer_core.training.evaluation.classical import STRENGTH, UNSHARP, bicubic_denoised, sharpened
@@ -23,9 +26,6 @@ from codeformer_core.training.evaluation.faces import clean_batches, degraded, s
 from codeformer_core.training.evaluation.folders import evaluate_folders
 from codeformer_core.training.evaluation.results import Column, Group, Mean, Row, best_of, means_of
 from codeformer_core.training.evaluation.tables import summary_lines
-from codeformer_core.training.metrics.frechet import Fid
-from codeformer_core.training.metrics.kinds import Better
-from codeformer_core.training.metrics.pixels import Psnr
 
 CONFIG = CodeFormerConfig(
     autoencoder=AutoencoderConfig(

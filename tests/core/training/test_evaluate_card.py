@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from codeformer_core.metrics.kinds import Skipped
 from codeformer_core.training.evaluation.card import COLUMNS, LIMITS, card_markdown
 from codeformer_core.training.evaluation.choose import MetricFiles, choose_metrics
 from codeformer_core.training.evaluation.results import Column, Evaluation, Group, Row, means_of
-from codeformer_core.training.metrics.kinds import Skipped
 
 
 def evaluation() -> Evaluation:

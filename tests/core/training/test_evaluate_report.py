@@ -20,6 +20,8 @@ from PIL import Image
 
 from codeformer_core.commands import evaluate as command
 from codeformer_core.commands.errors import UsageError
+from codeformer_core.metrics.kinds import Skipped
+from codeformer_core.models.codeformer.save import save_network
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig, VQAutoencoder
 from codeformer_core.training.evaluation.ablation import METHODS, PLOT_PNG, PLOT_SVG, TABLE, Ablation, write_ablation
@@ -34,8 +36,6 @@ from codeformer_core.training.evaluation.results import (
     means_of,
 )
 from codeformer_core.training.evaluation.tables import summary_lines
-from codeformer_core.training.metrics.kinds import Skipped
-from codeformer_core.weights.save import save_network
 
 NASTY = "<b>\"a\" & 'b'</b>.png"
 

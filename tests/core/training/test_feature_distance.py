@@ -10,18 +10,18 @@ import torch
 from PIL import Image, ImageFilter, ImageOps
 from torch.nn import functional as F
 
-from codeformer_core.networks.efficientnet_lite import STEM, EfficientNetLite0
-from codeformer_core.training.losses.perceptual import choose_perceptual
-from codeformer_core.training.metrics.features import (
+from codeformer_core.metrics import feature_weights as feature_network
+from codeformer_core.metrics.feature_weights import find_feature_weights, fold_feature_weights, load_feature_network
+from codeformer_core.metrics.features import (
     ALL_LAYERS,
     FeatureDistance,
     PerceptualDistance,
     feature_distance,
     load_feature_distance,
 )
-from codeformer_core.weights import feature_network
-from codeformer_core.weights.feature_network import find_feature_weights, fold_feature_weights, load_feature_network
-from codeformer_core.weights.load import WeightsError, read_state_dict
+from codeformer_core.networks.efficientnet_lite import STEM, EfficientNetLite0
+from codeformer_core.training.losses.perceptual import choose_perceptual
+from codeformer_core.weights.reading import WeightsError, read_state_dict
 
 CPU = torch.device("cpu")
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from codeformer_core.faces.identity import FaceIdentity, load_identity
+from codeformer_core.metrics.descriptors import DlibIdentity
 from codeformer_core.training.losses.identity import IdentityLoss, load_identity_loss
-from codeformer_core.training.metrics.descriptors import DlibIdentity
 
 
 @pytest.fixture(scope="module")

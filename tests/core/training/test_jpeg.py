@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from codeformer_core.training.degradation.jpeg import TRANSFORM, jpeg_round_trip, quality_tables
+from codeformer_core.degradation.jpeg import TRANSFORM, jpeg_round_trip, quality_tables
 
 SIZES = (*range(1, 41), 63, 64, 65, 100, 127, 128, 129, 255)
 DEVICES = [

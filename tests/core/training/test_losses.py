@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from codeformer_core.metrics import feature_weights as feature_network
 from codeformer_core.training.losses.adversarial import adaptive_weight, discriminator_loss, generator_loss
 from codeformer_core.training.losses.codes import (
     code_accuracy,
@@ -17,7 +18,6 @@ from codeformer_core.training.losses.codes import (
     straight_through,
 )
 from codeformer_core.training.losses.perceptual import choose_perceptual, feature_matching, gradient_loss
-from codeformer_core.weights import feature_network
 
 
 @pytest.fixture

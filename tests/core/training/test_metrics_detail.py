@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from codeformer_core.training.metrics.colours import GRID, ColorShift, lab
-from codeformer_core.training.metrics.detail import BandEnergy, Edges
+from codeformer_core.metrics.colours import GRID, ColorShift, lab
+from codeformer_core.metrics.detail import BandEnergy, Edges
 
 METRICS = (Edges(), BandEnergy(4, 12), ColorShift())
 

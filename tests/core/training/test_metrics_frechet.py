@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from codeformer_core.training.metrics.frechet import (
+from codeformer_core.metrics.frechet import (
     Fid,
     Statistics,
     frechet_distance,
@@ -20,7 +20,7 @@ from codeformer_core.training.metrics.frechet import (
     read_statistics,
     statistics_of,
 )
-from codeformer_core.weights.load import WeightsError
+from codeformer_core.weights.reading import WeightsError
 
 
 def covariance(seed: int, size: int) -> np.ndarray:

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from codeformer_core.faces.types import Face
-from codeformer_core.training.metrics.identity import (
+from codeformer_core.metrics.identity import (
     ARCFACE_XY,
     Identity,
     align_for_arcface,
     fitted_similarity,
 )
-from codeformer_core.training.metrics.landmarks import LandmarkDistance
-from codeformer_core.training.metrics.onnx_shapes import read_onnx_shapes
-from codeformer_core.weights.load import WeightsError
+from codeformer_core.metrics.landmarks import LandmarkDistance
+from codeformer_core.metrics.onnx_shapes import read_onnx_shapes
+from codeformer_core.weights.reading import WeightsError
 
 onnx = pytest.importorskip("onnx")
 

@@ -7,12 +7,12 @@ import math
 import pytest
 import torch
 
-from codeformer_core.training.metrics.descriptors import DlibIdentity
-from codeformer_core.training.metrics.detail import BandEnergy, Edges
-from codeformer_core.training.metrics.features import PerceptualDistance
-from codeformer_core.training.metrics.kinds import ReferenceMetric
-from codeformer_core.training.metrics.person import SamePerson
-from codeformer_core.weights.feature_network import find_feature_weights
+from codeformer_core.metrics.descriptors import DlibIdentity
+from codeformer_core.metrics.detail import BandEnergy, Edges
+from codeformer_core.metrics.feature_weights import find_feature_weights
+from codeformer_core.metrics.features import PerceptualDistance
+from codeformer_core.metrics.kinds import ReferenceMetric
+from codeformer_core.metrics.person import SamePerson
 
 
 def faces(seed: int, height: int = 64, width: int = 64) -> torch.Tensor:

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from codeformer_core.training.metrics.lpips import Lpips, load_lpips
-from codeformer_core.weights.load import WeightsError
+from codeformer_core.metrics.lpips import Lpips, load_lpips
+from codeformer_core.weights.reading import WeightsError
 
 lpips = pytest.importorskip("lpips")
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from codeformer_core.training.metrics import niqe
-from codeformer_core.training.metrics.niqe import Niqe, PristineModel, read_pristine_model
-from codeformer_core.weights.load import WeightsError
+from codeformer_core.metrics import niqe
+from codeformer_core.metrics.niqe import Niqe, PristineModel, read_pristine_model
+from codeformer_core.weights.reading import WeightsError
 
 FACES = Path(__file__).parents[3].parent / "shared" / "faces" / "val"
 

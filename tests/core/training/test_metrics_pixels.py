@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from codeformer_core.training.metrics.pixels import GRADIENT_CONSTANT, GradientSimilarity, Psnr, Sharpness, Ssim
+from codeformer_core.metrics.pixels import GRADIENT_CONSTANT, GradientSimilarity, Psnr, Sharpness, Ssim
 
 METRICS = (Psnr(), Ssim(), GradientSimilarity())
 

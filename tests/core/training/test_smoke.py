@@ -13,9 +13,9 @@ from torch import Tensor
 
 import codeformer_core as cf
 from codeformer_core.cli import main
+from codeformer_core.degradation import brush_mask, degrade_on_cpu, draw
 from codeformer_core.training.config import read_config
 from codeformer_core.training.data.sources import open_faces
-from codeformer_core.training.degradation import brush_mask, degrade_on_cpu, draw
 from codeformer_core.training.engine.grids import from_levels
 from codeformer_core.training.engine.validation import psnr
 from codeformer_core.training.networks import read_network

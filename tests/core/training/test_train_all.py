@@ -40,7 +40,7 @@ from codeformer_core.training.plan import (
 )
 from codeformer_core.training.run import Result
 from codeformer_core.training.speed import measure_speed
-from codeformer_core.weights.load import read_metadata
+from codeformer_core.weights.reading import read_metadata
 
 ROOT = Path(__file__).parents[3]
 # A minute then has 17 steps for each part, whatever the machine.

@@ -1,1 +1,0 @@
-"""What CodeFormer does with faces besides restoring them: colorizing and inpainting."""

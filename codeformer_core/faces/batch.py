@@ -1,0 +1,103 @@
+"""The faces of a batch of pictures as one value, and whether given pictures are the ones they were found in.
+
+Shape legend: B pictures, H W their height and width, C channels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..imaging import tensors as pictures
+from .types import Face
+
+THUMBNAIL_SIDE = 8
+# Mean difference of brightness, 0..1, from which two thumbnails show different pictures. Restored, colorized or
+# upscaled pictures stay below 0.03 of theirs; frames before and after a cut lie above 0.1.
+OTHER_PICTURE = 0.08
+
+
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """The faces of a batch of pictures that all have one size.
+
+    per_picture: in pixels of the pictures, in their order; a face's number is its place in its picture, from 1.
+    picture_size_hw: height and width of the pictures. thumbnails_B88: their brightness at 8x8, float32, read-only.
+    """
+
+    per_picture: tuple[tuple[Face, ...], ...]
+    picture_size_hw: tuple[int, int]
+    thumbnails_B88: np.ndarray
+
+    @classmethod
+    def of(cls, images_BHWC: Tensor, per_picture: Sequence[Sequence[Face]]) -> Faces:
+        """The faces found in these pictures, one entry for each."""
+        assert len(images_BHWC) == len(per_picture)
+        height, width = images_BHWC.shape[1:3]
+        return cls(tuple(map(tuple, per_picture)), (height, width), thumbnails(images_BHWC))
+
+    @property
+    def count(self) -> int:
+        """Over all pictures."""
+        return sum(map(len, self.per_picture))
+
+    def with_faces(self, per_picture: Sequence[Sequence[Face]]) -> Faces:
+        """Other faces of the same pictures."""
+        assert len(per_picture) == len(self.per_picture)
+        return dataclasses.replace(self, per_picture=tuple(map(tuple, per_picture)))
+
+    def in_order(self) -> list[tuple[int, Face]]:
+        """Every face with the index of its picture: the order of crops."""
+        return [(index, face) for index, faces in enumerate(self.per_picture) for face in faces]
+
+
+def thumbnails(images_BHWC: Tensor) -> np.ndarray:
+    """Brightness of each picture at 8x8, float32 (B, 8, 8), read-only; the same for a picture at any size."""
+    # One picture at a time: other precisions are converted, and a whole batch would be there twice.
+    small = [
+        F.adaptive_avg_pool2d(pictures.take_apart(image_HWC[None]).rgb_BHW3.permute(0, 3, 1, 2), THUMBNAIL_SIDE)
+        for image_HWC in images_BHWC
+    ]
+    made_B88 = torch.cat(small).mean(1).detach().cpu().numpy()
+    made_B88.setflags(write=False)
+    return made_B88
+
+
+def check_same_pictures(faces: Faces, images_BHWC: Tensor) -> None:
+    """Raise ValueError unless these are as many pictures, of the same size, as the faces were found in."""
+    count, size = len(faces.per_picture), faces.picture_size_hw
+    if len(images_BHWC) != count:
+        raise ValueError(
+            f"the faces belong to {picture_count(count)}, but {picture_count(len(images_BHWC))} came with them. "
+            "Cure: connect the same pictures in which the faces were found"
+        )
+    if tuple(images_BHWC.shape[1:3]) != size:
+        raise ValueError(
+            f"the faces were found in pictures of {size[1]}x{size[0]} pixels, but these have "
+            f"{images_BHWC.shape[2]}x{images_BHWC.shape[1]}. Cure: connect the same pictures, or find the faces again "
+            "after the step that changed the size"
+        )
+
+
+def unlike_pictures(faces: Faces, images_BHWC: Tensor) -> list[str]:
+    """A line for each picture that does not look like the one in which its faces were found, whatever its size.
+
+    images_BHWC: one for each picture, or one for all.
+    """
+    difference_B = np.abs(thumbnails(images_BHWC) - faces.thumbnails_B88).mean((1, 2))
+    return [
+        f"picture {number} looks like another picture than the one in which its faces were found"
+        for number, (difference, found) in enumerate(zip(difference_B, faces.per_picture, strict=True), 1)
+        if difference > OTHER_PICTURE and found
+    ]
+
+
+def picture_count(count: int) -> str:
+    """ "1 picture", "2 pictures" """
+    return "1 picture" if count == 1 else f"{count} pictures"

@@ -1,0 +1,1 @@
+"""Images as tensors, as arrays and as files."""

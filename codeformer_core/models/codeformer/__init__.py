@@ -1,0 +1,1 @@
+"""CodeFormer and the autoencoder of its stage I."""

@@ -1,0 +1,1 @@
+"""DFDNet: its published files and the dictionaries of face components."""

@@ -1,0 +1,178 @@
+"""From a name or a path to something that works: restorers, detectors, parsers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from ..faces.detection import FaceDetector
+from ..faces.detectors.retinaface import build_retinaface
+from ..faces.detectors.starter.detector import build_starter_detector, is_starter_detector
+from ..faces.detectors.yunet import YuNetDetector
+from ..faces.landmarks import FaceAligner, build_aligner
+from ..faces.parsing import FaceParser, build_parsenet
+from ..networks.blocks import Operations
+from ..weights.catalog import CatalogEntry, find_entry, unknown_name
+from ..weights.download import download as fetch
+from ..weights.folders import ASSETS_FOLDER, default_roots, download_folder, find_weights
+from ..weights.reading import WeightsError, read_metadata, read_state_dict
+from .codeformer.identify import build, identify
+from .relatives import build_relative, find_relative
+from .restorer import USUAL_FIDELITY, Restorer
+from .spandrel_models import claims, open_borrowed
+
+Loaded = TypeVar("Loaded")
+DownloadProgress = Callable[[int, int | None], None]
+
+
+def load_restorer(
+    source: str | os.PathLike[str] | Mapping[str, Tensor],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    *,
+    operations: Operations = torch.nn,
+    roots: Sequence[Path] | None = None,
+    download: bool = False,
+    on_progress: DownloadProgress | None = None,
+) -> Restorer:
+    """A restorer from a file, a catalog name ("codeformer", or "codeformer_starter", which comes with this package) or
+    a state dict in the published layout or ours.
+
+    dtype: float32 unless told otherwise; bfloat16 halves the memory. operations: torch.nn or a host's own layers.
+    roots: models folders to search, `weights.folders.default_roots()` if None. download: fetch a catalog file that
+    is missing. What a file's header says of heads, picture size and task is taken from there; for state dicts and
+    pickles the published ones are assumed where shapes can't tell. Raises WeightsError naming the file, what is wrong
+    with it and the cure.
+    """
+    if isinstance(source, Mapping):
+        name, state, said = "the given state dict", dict(source), None
+    else:
+        path = locate(source, roots=roots, download=download, on_progress=on_progress)
+        name, state, said = path.name, read_state_dict(path), read_metadata(path)
+    dtype = dtype or torch.float32
+    place = {"device": device, "dtype": dtype, "operations": operations}
+    if borrowed := claims(state):
+        architecture, task, also, operations = borrowed, "restoration", (), torch.nn
+        network = open_borrowed(state, borrowed, name, device, dtype)
+    elif relative := find_relative(state, name):
+        architecture, task, also = relative.architecture, "restoration", ()
+        network = build_relative(state, relative, **place)
+    else:
+        identity = identify(state, name, said)
+        architecture, task, also = identity.architecture, identity.task, identity.also
+        network = build(state, identity, **place)
+    return Restorer(
+        architecture=architecture,
+        task=task,
+        also=also,
+        name=name,
+        module=network,
+        device=torch.device(device),
+        dtype=dtype,
+        casts_weights=operations is not torch.nn,
+        recommended_fidelity=USUAL_FIDELITY if said is None or said.fidelity is None else said.fidelity,
+    )
+
+
+def load_detector(
+    source: str | os.PathLike[str] = "retinaface_resnet50",
+    device: torch.device | str = "cpu",
+    *,
+    roots: Sequence[Path] | None = None,
+    download: bool = False,
+    on_progress: DownloadProgress | None = None,
+) -> FaceDetector:
+    """A detector from a catalog name ("retinaface_resnet50", "retinaface_mobile0.25", "starter_detector", "yunet") or a
+    file.
+
+    ONNX files are taken for YuNet; the others are a starter detector or a RetinaFace, which their keys tell. The last
+    two names come with this package; YuNet runs on the CPU.
+    """
+    path = locate(source, roots=roots, download=download, on_progress=on_progress)
+    if path.suffix.lower() == ".onnx":
+        return YuNetDetector(weights_path=path)
+    state = read_state_dict(path)
+    build_it = build_starter_detector if is_starter_detector(state) else build_retinaface
+    return _explained(path, lambda: build_it(state, device))
+
+
+def load_parser(
+    source: str | os.PathLike[str] = "parsenet",
+    device: torch.device | str = "cpu",
+    *,
+    roots: Sequence[Path] | None = None,
+    download: bool = False,
+    on_progress: DownloadProgress | None = None,
+) -> FaceParser:
+    """A face parser from a catalog name ("parsenet") or a file."""
+    path = locate(source, roots=roots, download=download, on_progress=on_progress)
+    return _explained(path, lambda: build_parsenet(read_state_dict(path), device))
+
+
+def load_aligner(
+    source: str | os.PathLike[str] = "facexlib_alignment",
+    device: torch.device | str = "cpu",
+    *,
+    roots: Sequence[Path] | None = None,
+    download: bool = False,
+    on_progress: DownloadProgress | None = None,
+) -> FaceAligner:
+    """What finds 68 landmarks, from a catalog name ("facexlib_alignment") or a file."""
+    path = locate(source, roots=roots, download=download, on_progress=on_progress)
+    return _explained(path, lambda: build_aligner(read_state_dict(path), device))
+
+
+def locate(
+    source: str | os.PathLike[str],
+    *,
+    roots: Sequence[Path] | None = None,
+    download: bool = False,
+    on_progress: DownloadProgress | None = None,
+) -> Path:
+    """The file that `source` (a path, a catalog name or a file name) stands for.
+
+    Raises WeightsError when there is none, with its address and the folder to put it into.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    roots = default_roots() if roots is None else roots
+    name = os.fspath(source)
+    if path.parent == Path() and (found := find_weights(name, roots)):
+        return found
+    entry = find_entry(name) if path.parent == Path() else None
+    if entry is None:
+        raise WeightsError(unknown_name(name) if path.parent == Path() else f"{path}: there is no such file")
+    if not download or not entry.can_be_fetched:
+        raise WeightsError(missing(entry, roots))
+    return fetch(entry, download_folder(entry, roots), on_progress)
+
+
+def missing(entry: CatalogEntry, roots: Sequence[Path]) -> str:
+    """Which file is missing, where it comes from and where to put it."""
+    if entry.bundled and entry.url is None:
+        return f"{entry.filename} is gone from {ASSETS_FOLDER}: {entry.how_to_get}"
+    if entry.by_hand is not None:
+        return (
+            f"{entry.filename} is not on this machine, and nothing can be downloaded for it: {entry.by_hand}. Put the "
+            f"file into {download_folder(entry, roots)} (licence: {entry.licence})"
+        )
+    return (
+        f"{entry.filename} is not on this machine. Fetch it with `python -m codeformer_core weights download "
+        f"{entry.name}`, or from {entry.url} ({entry.expectation}; licence: {entry.licence}), and put it into "
+        f"{download_folder(entry, roots)}"
+    )
+
+
+def _explained(path: Path, build_it: Callable[[], Loaded]) -> Loaded:
+    try:
+        return build_it()
+    except WeightsError:
+        raise
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from error

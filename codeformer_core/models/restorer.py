@@ -1,0 +1,232 @@
+"""A loaded face restorer: what it is, and how aligned faces go through it.
+
+Shape legend: B faces, H W the network's own square size (512 for all published ones); RGB in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..runtime import memory
+from .recipes import Network, Recipe, Wish, recipe_of
+
+logger = logging.getLogger(__name__)
+
+MOST_FACES_ON_GPU = 8
+# Side of the crops that pictures are cut into; a network of one's own may have been trained for others.
+USUAL_FACE_SIZE = 512
+# For networks whose files recommend none.
+USUAL_FIDELITY = 0.5
+
+
+class FaceRestorer(Protocol):
+    """What the pipeline needs of a restorer; a host's managed restorer offers the same."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def tasks(self) -> tuple[str, ...]: ...
+
+    def faces_at_once(self) -> int:
+        """How many faces one call of `restore` should get, from the memory that is free."""
+        ...
+
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
+        """Aligned 512 faces, RGB [-1, 1] -> the same restored, float32, on the same device."""
+        ...
+
+
+class FaceInpainter(FaceRestorer, Protocol):
+    """What filling holes in faces needs of a restorer."""
+
+    def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
+        """Aligned 512 faces, RGB [-1, 1] -> the same, new where the mask is above 0.5, float32, on the same device."""
+        ...
+
+
+@dataclass(frozen=True)
+class Restorer:
+    """architecture: "codeformer", "vqfr", "dfdnet", "gfpgan", "restoreformer" or "vqgan" (an autoencoder, which
+    restores nothing); task: "restoration", "colorization", "inpainting" or "autoencoder"; also: tasks beside it.
+
+    name: where it came from, for messages. device, dtype: where and in what precision faces are computed.
+    casts_weights: the module's layers bring their weights to the input's device and precision by themselves.
+    recommended_fidelity: what its file recommends, or 0.5.
+    """
+
+    architecture: str
+    task: str
+    name: str
+    module: Network = field(repr=False)
+    device: torch.device
+    dtype: torch.dtype
+    casts_weights: bool = False
+    recommended_fidelity: float = USUAL_FIDELITY
+    also: tuple[str, ...] = ()
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """All that it can do, what it was made for first."""
+        return (self.task, *self.also)
+
+    @property
+    def face_size(self) -> int:
+        """Side of its faces in pixels; an autoencoder's too."""
+        recipe = recipe_of(self.architecture)
+        return recipe.face_size(self.module) if recipe else self.module.config.image_size
+
+    @property
+    def uses_fidelity(self) -> bool:
+        """Whether `fidelity` changes anything."""
+        return self._recipe.uses_fidelity(self.module)
+
+    @property
+    def takes_parts(self) -> bool:
+        """Whether `restore` makes use of where the faces' parts lie."""
+        return self._recipe.takes_parts
+
+    @property
+    def bytes_per_face(self) -> int:
+        """Estimate of the activations that one face needs at the network's widest point."""
+        return self._recipe.floats_per_face(self.module) * self.dtype.itemsize
+
+    def faces_at_once(self) -> int:
+        """More are no faster: a CPU is busy with one face, a GPU with a few."""
+        return memory.batch_size(
+            self.bytes_per_face, self.device, 1 if self.device.type == "cpu" else MOST_FACES_ON_GPU
+        )
+
+    def on(self, device: torch.device | str) -> Restorer:
+        """The same module, its faces computed on `device`; whoever owns the module has moved it there."""
+        return dataclasses.replace(self, device=torch.device(device))
+
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, parts_B44: Tensor | None = None) -> Tensor:
+        """-> restored_B3HW float32, RGB [-1, 1], clamped, on the faces' device.
+
+        fidelity: 0 (best quality) .. 1 (closest to the input). Colorization checkpoints were published for 0,
+        inpainting ones for `inpaint`. parts_B44: the boxes of each face's parts in its pixels (see `faces.parts`), for
+        networks that take them; None: where the template has them.
+        Raises ValueError for a fidelity outside [0, 1] and for faces of another size.
+        """
+        check_fidelity(fidelity)
+        self._check_faces(faces_B3HW)
+        wish = Wish(self.task, fidelity, parts_B44)
+        return self._run(lambda network, faces: self._recipe.restore(network, faces, wish), faces_B3HW)
+
+    def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
+        """-> faces_B3HW with the pixels where mask_B1HW > 0.5 made new; float32 in [-1, 1], the others untouched.
+
+        faces_B3HW: RGB [-1, 1]. mask_B1HW: one channel for each face, of the faces' size.
+        Raises ValueError for another task's model and for other shapes.
+        """
+        check_task(self, "inpainting")
+        self._check_faces(faces_B3HW)
+        if mask_B1HW.shape != (faces_B3HW.shape[0], 1, *faces_B3HW.shape[2:]):
+            raise ValueError(
+                f"the mask must have the shape (faces, 1, height, width) of its faces {tuple(faces_B3HW.shape)}, "
+                f"got {tuple(mask_B1HW.shape)}"
+            )
+        filled_B3HW = self._run(lambda network, faces: network.inpaint(faces, mask_B1HW.to(faces.device)), faces_B3HW)
+        # Once more, with the faces as they came: in bfloat16 the network's copy of them is rounded.
+        return torch.where(mask_B1HW.to(faces_B3HW.device) > 0.5, filled_B3HW, faces_B3HW.float())
+
+    @property
+    def _recipe(self) -> Recipe:
+        recipe = recipe_of(self.architecture)
+        if recipe is None:
+            raise ValueError(
+                f"{self.name} is an autoencoder (stage I of CodeFormer) and can't restore faces: choose codeformer.pth"
+            )
+        return recipe
+
+    def _check_faces(self, faces_B3HW: Tensor) -> None:
+        size = self._recipe.face_size(self.module)
+        if faces_B3HW.shape[1:] == (3, USUAL_FACE_SIZE, USUAL_FACE_SIZE) != (3, size, size):
+            raise ValueError(
+                f"{self.name} was trained for faces of {size} pixels; pictures need a model for {USUAL_FACE_SIZE}. "
+                f"Choose another one, or train with image_size {USUAL_FACE_SIZE}"
+            )
+        if faces_B3HW.ndim != 4 or faces_B3HW.shape[1:] != (3, size, size):
+            raise ValueError(f"faces must have the shape (n, 3, {size}, {size}), got {tuple(faces_B3HW.shape)}")
+
+    @torch.no_grad()
+    def _run(self, verb: Callable[[Network, Tensor], Tensor], faces_B3HW: Tensor) -> Tensor:
+        network = self.module
+        output_B3HW = verb(network, faces_B3HW.to(self.device, self.dtype)).float()
+        if not torch.isfinite(output_B3HW).all():
+            if not torch.isfinite(faces_B3HW).all():
+                raise ValueError("the faces hold values that are NaN or infinite; the step that made them failed")
+            output_B3HW = self._retry(verb, network, faces_B3HW)
+        return output_B3HW.clamp_(-1, 1).to(faces_B3HW.device)
+
+    def _retry(self, verb: Callable[[Network, Tensor], Tensor], network: Network, faces_B3HW: Tensor) -> Tensor:
+        if self.dtype != torch.float32:
+            logger.warning("%s gave values that are no numbers in %s; trying again in float32", self.name, self.dtype)
+            exact = network if self.casts_weights else copy.deepcopy(network).float()
+            output_B3HW = verb(exact, faces_B3HW.to(self.device, torch.float32))
+            if torch.isfinite(output_B3HW).all():
+                return output_B3HW
+        raise RuntimeError(
+            f"{self.name} gave values that are no numbers even in float32. "
+            "Its file is damaged: check it with `python -m codeformer_core weights verify` and download it again"
+        )
+
+
+# task -> what it is called in messages, and the published file for it
+_TASKS = {
+    "restoration": ("restoring", "codeformer.pth"),
+    "colorization": ("colorizing", "codeformer_colorization.pth"),
+    "inpainting": ("inpainting", "codeformer_inpainting.pth"),
+}
+
+
+def check_task(restorer: FaceRestorer, task: str) -> None:
+    """Raise ValueError, naming the file to choose, for a model of other tasks."""
+    if task not in restorer.tasks:
+        doing, filename = _TASKS[task]
+        raise ValueError(
+            f"{restorer.name} is a model for {' and '.join(restorer.tasks)}; {doing} faces needs one for {task}: "
+            f"choose {filename}"
+        )
+
+
+def takes_parts(restorer: FaceRestorer) -> bool:
+    """Whether `restore_faces` should be told where the faces' parts lie."""
+    return getattr(restorer, "takes_parts", False)
+
+
+def restore_faces(restorer: FaceRestorer, faces_B3HW: Tensor, fidelity: float, parts_B44: Tensor | None) -> Tensor:
+    """`restorer.restore`, with the boxes for one that takes them."""
+    if parts_B44 is None:
+        return restorer.restore(faces_B3HW, fidelity)
+    return restorer.restore(faces_B3HW, fidelity, parts_B44)  # type: ignore[call-arg]
+
+
+def uses_fidelity(restorer: FaceRestorer) -> bool:
+    """Whether the number changes anything."""
+    return getattr(restorer, "uses_fidelity", True)
+
+
+def at_fidelity(restorer: FaceRestorer, fidelity: float) -> str:
+    """How a report says it: " at fidelity 0.5", or nothing for a network that knows none."""
+    return f" at fidelity {fidelity:g}" if uses_fidelity(restorer) else ""
+
+
+def fidelity_remark(*restorers: FaceRestorer) -> str | None:
+    """A sentence for those who would wonder: which of these know no fidelity. None where all do."""
+    without = dict.fromkeys(restorer.name for restorer in restorers if not uses_fidelity(restorer))
+    return f"fidelity does nothing with {', '.join(without)}" if without else None
+
+
+def check_fidelity(fidelity: float) -> None:
+    if not 0 <= fidelity <= 1:  # NaN compares false
+        raise ValueError(f"fidelity must be from 0 (best quality) to 1 (closest to the input), got {fidelity}")

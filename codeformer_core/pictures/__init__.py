@@ -1,1 +1,0 @@
-"""How picture files are decoded and encoded; `codeformer_core.files` is the door to it."""

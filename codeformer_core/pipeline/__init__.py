@@ -1,0 +1,1 @@
+"""What happens to images: detect, select, crop, restore, colorize, inpaint, composite."""

@@ -1,0 +1,61 @@
+"""Faces that are aligned crops already: no detection, no paste.
+
+Shape legend: B pictures, H W height and width, C channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..imaging import tensors as pictures
+from ..imaging.gray import is_gray, match_gray
+from ..models.restorer import FaceRestorer, restore_faces, takes_parts
+from ..runtime.progress import RESTORING, OnProgress, no_progress
+from .batches import through_network
+from .canvas import plan_sizes, require_memory
+from .restore import check_restorer
+
+
+@torch.no_grad()
+def restore_aligned(
+    images_BHWC: Tensor,
+    *,
+    restorer: FaceRestorer,
+    fidelity: float = 0.5,
+    parts_N44: Tensor | None = None,
+    batch_size: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Tensor:
+    """Restore pictures that are aligned faces (FFHQ template, any size) -> images_BHWC of the same size, float32.
+
+    images_BHWC: floats in [0, 1], gray, RGB or RGBA; alpha is kept. fidelity: 0 best quality .. 1 closest to the input.
+    parts_N44: the boxes of each face's parts in pixels of a 512 crop (see `steps.parts`), for a restorer that takes
+    them; where the template has them if None. A picture of one single colour shows no face and stays.
+    Raises ValueError naming the input and the cure.
+    """
+    check_restorer(restorer, fidelity, batch_size)
+    pictures.check_layout(images_BHWC)
+    require_memory(images_BHWC, plan_sizes(images_BHWC.shape[1], images_BHWC.shape[2], 1.0, parity=False))
+    source = pictures.take_apart(images_BHWC)
+    shown = [index for index, image_HW3 in enumerate(source.rgb_BHW3) if not pictures.is_of_one_colour(image_HW3)]
+    restored_BHW3 = source.rgb_BHW3.clone(memory_format=torch.contiguous_format)
+    shown_N44 = parts_N44[shown] if parts_N44 is not None and takes_parts(restorer) else None
+    restored_BHW3[shown] = through_network(
+        source.rgb_BHW3[shown],
+        lambda faces_B3SS, part: restore_faces(
+            restorer, faces_B3SS, fidelity, None if shown_N44 is None else shown_N44[part]
+        ),
+        batch_size or restorer.faces_at_once(),
+        RESTORING,
+        on_progress or no_progress,
+    )
+    for index in shown:
+        if is_gray(source.rgb_BHW3[index]):
+            restored_BHW3[index] = _toned(restored_BHW3[index], source.rgb_BHW3[index])
+    return pictures.put_together(restored_BHW3, source.alpha_BHW1)
+
+
+def _toned(face_HW3: Tensor, original_HW3: Tensor) -> Tensor:
+    face_13HW, original_13HW = (image_HW3.permute(2, 0, 1)[None] for image_HW3 in (face_HW3, original_HW3))
+    return match_gray(face_13HW, original_13HW)[0].permute(1, 2, 0)

@@ -1,0 +1,38 @@
+"""Aligned crops of any size through a face network, in batches.
+
+Shape legend: N crops, H W their height and width, S = 512.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..faces.geometry import CROP_SIZE
+from ..imaging import tensors as pictures
+from ..runtime import memory
+from ..runtime.progress import OnProgress
+
+# (faces_n3SS in [-1, 1], the part of all faces that they are) -> faces_n3SS
+RunFaces = Callable[[Tensor, slice], Tensor]
+
+
+def through_network(
+    crops_NHW3: Tensor, run_faces: RunFaces, faces_at_once: int, stage: str, report: OnProgress
+) -> Tensor:
+    """What the network makes of the crops (RGB [0, 1]), of their own size; resized to 512 for it and back."""
+    count, height, width = crops_NHW3.shape[:3]
+    made_NHW3 = torch.empty_like(crops_NHW3, memory_format=torch.contiguous_format)
+
+    def run(part: slice) -> Tensor:
+        squares_NSS3 = pictures.resize(crops_NHW3[part], CROP_SIZE, CROP_SIZE)
+        return run_faces(pictures.to_network(squares_NSS3), part)
+
+    if count:
+        report(stage, 0, count)
+    for part, faces_N3SS in memory.in_batches(count, faces_at_once, run):
+        made_NHW3[part] = pictures.resize(pictures.from_network(faces_N3SS), height, width)
+        report(stage, part.stop, count)
+    return made_NHW3

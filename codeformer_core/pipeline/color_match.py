@@ -1,0 +1,66 @@
+"""Giving a new face the colours of the picture it goes into.
+
+Shape legend: S side of the aligned crop; RGB in [0, 1].
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..faces.regions import blurred
+from ..imaging.gray import LUMA_RGB
+
+ColourMatch = Literal["off", "mean-std", "low-frequency"]
+
+# Pixels of a 512 crop: skin tone and light lie above it, features below.
+LOW_FREQUENCY_SIGMA = 32.0
+
+
+def check_colour_match(kind: str) -> None:
+    """Raise ValueError for another word than `ColourMatch` has."""
+    if kind not in get_args(ColourMatch):
+        raise ValueError(f"colour match must be one of {', '.join(get_args(ColourMatch))}, got {kind!r}")
+
+
+def match_colour(face_3SS: Tensor, original_3SS: Tensor, mask_SS: Tensor | None, kind: ColourMatch) -> Tensor:
+    """face_3SS with the colours of original_3SS: two views of one face, in the same place.
+
+    mean-std: each channel gets the mean and deviation that the original has under the mask. low-frequency: the
+    difference of the two, blurred, is taken away, so that light and skin tone are the original's at every place.
+    """
+    if kind == "off":
+        return face_3SS
+    weight_1SS = torch.ones_like(face_3SS[:1]) if mask_SS is None else mask_SS[None].to(face_3SS)
+    if float(weight_1SS.sum()) < 1:
+        return face_3SS
+    if kind == "low-frequency":
+        light_SS = blurred(weight_1SS, LOW_FREQUENCY_SIGMA) + 1e-3
+        shift_3SS = blurred((original_3SS - face_3SS) * weight_1SS, LOW_FREQUENCY_SIGMA) / light_SS
+        return (face_3SS + shift_3SS).clamp(0, 1)
+    face_mean, face_deviation = _statistics(face_3SS, weight_1SS)
+    original_mean, original_deviation = _statistics(original_3SS, weight_1SS)
+    return ((face_3SS - face_mean) * (original_deviation / face_deviation) + original_mean).clamp(0, 1)
+
+
+def with_luma_of(colour_HW3: Tensor, luma_HW3: Tensor) -> Tensor:
+    """The chroma of one picture with the brightness (BT.601 luma) of another, RGB [0, 1].
+
+    Where that leaves the range, the chroma fades until it fits, so the brightness is exact.
+    """
+    weights_3 = colour_HW3.new_tensor(LUMA_RGB)
+    weights_3 /= weights_3.sum()  # the published ones add up to 0.9999
+    luma_HW1 = (luma_HW3 @ weights_3)[..., None].clamp(0, 1)
+    chroma_HW3 = colour_HW3 - (colour_HW3 @ weights_3)[..., None]
+    room_HW3 = torch.where(chroma_HW3 > 0, 1 - luma_HW1, luma_HW1)
+    fits_HW1 = (room_HW3 / chroma_HW3.abs().clamp_min(1e-6)).amin(-1, keepdim=True).clamp(max=1)
+    return luma_HW1 + chroma_HW3 * fits_HW1
+
+
+def _statistics(image_3SS: Tensor, weight_1SS: Tensor) -> tuple[Tensor, Tensor]:
+    total = weight_1SS.sum()
+    mean_311 = (image_3SS * weight_1SS).sum((1, 2), keepdim=True) / total
+    variance_311 = ((image_3SS - mean_311).square() * weight_1SS).sum((1, 2), keepdim=True) / total
+    return mean_311, (variance_311 + 1e-6).sqrt()

@@ -1,0 +1,134 @@
+"""Faces in colour: aligned crops as the published recipe does it, and the faces of whole pictures.
+
+Shape legend: B pictures, H W their height and width, C channels (1 to 4); N faces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..faces.batch import Faces
+from ..faces.detection import FaceDetector
+from ..faces.parsing import FaceParser
+from ..imaging import tensors as pictures
+from ..models.restorer import FaceRestorer, check_fidelity, check_task
+from ..runtime.progress import COLORIZING, OnProgress, no_progress
+from .batches import through_network
+from .canvas import plan_sizes, require_memory
+from .color_match import with_luma_of
+from .crop import blank_remarks, crop_faces, resized_remark
+from .paste import paste_faces
+from .paste_masks import PasteShape
+from .photos import EditedPhotos, faces_of
+from .results import face_count
+
+
+@dataclass(frozen=True, eq=False)
+class ColorizedFaces:
+    """images_BHWC: float32 [0, 1], as many as came in and of their size, alpha kept. lines: what was done."""
+
+    images_BHWC: Tensor
+    lines: tuple[str, ...]
+
+    def summary(self) -> str:
+        return "\n".join(self.lines)
+
+
+@torch.no_grad()
+def colorize_aligned(
+    images_BHWC: Tensor,
+    *,
+    restorer: FaceRestorer,
+    fidelity: float = 0.0,
+    chroma_only: bool = False,
+    on_progress: OnProgress | None = None,
+) -> ColorizedFaces:
+    """Colorize pictures that are aligned faces (FFHQ template, any size), gray or not.
+
+    images_BHWC: floats in [0, 1], gray, RGB or RGBA. fidelity: 0, the published choice, .. 1 closest to the input.
+    chroma_only: the crops keep their brightness; without it the result is the network's, which redraws the face.
+    A crop of one single colour shows no face and stays. Raises ValueError naming the input and the cure.
+    """
+    check_task(restorer, "colorization")
+    check_fidelity(fidelity)
+    pictures.check_layout(images_BHWC, "face crops")
+    height, width = images_BHWC.shape[1:3]
+    require_memory(images_BHWC, plan_sizes(height, width, 1.0, parity=False))
+    source = pictures.take_apart(images_BHWC, "face crops")
+    result_BHW3 = source.rgb_BHW3.clone(memory_format=torch.contiguous_format)
+    shown = [index for index, crop_HW3 in enumerate(source.rgb_BHW3) if not pictures.is_of_one_colour(crop_HW3)]
+    coloured_NHW3 = _coloured(source.rgb_BHW3[shown], restorer, fidelity, on_progress or no_progress)
+    for index, face_HW3 in zip(shown, coloured_NHW3, strict=True):
+        result_BHW3[index] = with_luma_of(face_HW3, source.rgb_BHW3[index]) if chroma_only else face_HW3
+    blank = sorted(set(range(len(result_BHW3))) - set(shown))
+    lines = [
+        _done_line(len(shown), restorer, fidelity, chroma_only),
+        *resized_remark(height, width),
+        *blank_remarks(blank),
+    ]
+    return ColorizedFaces(pictures.put_together(result_BHW3, source.alpha_BHW1), tuple(lines))
+
+
+@torch.no_grad()
+def colorize_photos(
+    images_BHWC: Tensor,
+    *,
+    restorer: FaceRestorer,
+    finder: FaceDetector | Faces,
+    parser: FaceParser | None = None,
+    fidelity: float = 0.0,
+    chroma_only: bool = True,
+    shape: PasteShape | None = None,
+    opacity: float = 1.0,
+    confidence: float | None = None,
+    smallest_face: float = 0.0,
+    on_progress: OnProgress | None = None,
+) -> EditedPhotos:
+    """Colorize the faces of pictures; what is not a face stays as it is.
+
+    images_BHWC: floats in [0, 1], gray, RGB or RGBA. finder: what looks for the faces, or the faces themselves; then
+    confidence and smallest_face (see `find_faces`) mean nothing. chroma_only: the pictures keep their brightness, and
+    with it every detail; without it the network's face is pasted whole. shape, parser, opacity: see `paste_faces`.
+    Raises ValueError naming the input and the cure. Nothing that was passed in is changed.
+    """
+    check_task(restorer, "colorization")
+    check_fidelity(fidelity)
+    report = on_progress or no_progress
+    faces, lines = faces_of(images_BHWC, finder, confidence, smallest_face, report)
+    cropped = crop_faces(images_BHWC, faces)
+    pasted = paste_faces(
+        images_BHWC,
+        _coloured(cropped.crops_NHW3, restorer, fidelity, report),
+        cropped.faces,
+        shape=shape,
+        parser=parser,
+        opacity=opacity,
+        chroma_only=chroma_only,
+        on_progress=report,
+    )
+    lines += [
+        *cropped.remarks,
+        _done_line(cropped.faces.count, restorer, fidelity, chroma_only),
+        *pasted.summary().splitlines(),
+    ]
+    # Cropping and pasting both say it when these are other pictures.
+    return EditedPhotos(pasted.images_BHWC, pasted.masks_BHW, cropped.faces, tuple(dict.fromkeys(lines)))
+
+
+def _coloured(crops_NHW3: Tensor, restorer: FaceRestorer, fidelity: float, report: OnProgress) -> Tensor:
+    """The network's faces, of the crops' size, RGB [0, 1]."""
+    return through_network(
+        crops_NHW3,
+        lambda faces_N3SS, _: restorer.restore(faces_N3SS, fidelity),
+        restorer.faces_at_once(),
+        COLORIZING,
+        report,
+    )
+
+
+def _done_line(count: int, restorer: FaceRestorer, fidelity: float, chroma_only: bool) -> str:
+    how = "its own brightness kept" if chroma_only else "redrawn"
+    return f"{face_count(count)} colorized by {restorer.name} at fidelity {fidelity:g}, {how}"

@@ -1,0 +1,100 @@
+"""Faces as areas of their pictures: their outlines as a mask, and which of them lie inside a given mask.
+
+Shape legend: B pictures, H W their height and width; S side of an aligned crop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..faces.batch import Faces
+from ..faces.contour import outline_masks
+from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_coordinates, estimate_alignment, sample
+from ..faces.types import Face
+from ..faces.visualization import box_fractions
+from ..imaging import tensors as pictures
+from ..runtime import memory
+from .paste_masks import landmarks_in_crop
+from .results import face_count
+
+# Sums of float32 weights: a box wholly inside a white mask may come out this much below 1.
+ROUNDING = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class FacesInside:
+    """faces: those inside the mask. remarks: what became of the others, a line for each."""
+
+    faces: Faces
+    remarks: tuple[str, ...]
+
+    def summary(self) -> str:
+        """How many, then the others."""
+        return "\n".join((f"{face_count(self.faces.count)} inside the mask", *self.remarks))
+
+
+@torch.no_grad()
+def face_masks(faces: Faces) -> Tensor:
+    """masks_BHW float32 [0, 1] on the CPU: the outlines of all faces from forehead to chin, soft at their edges, at the
+    size of the pictures. Raises NotEnoughMemory."""
+    height, width = faces.picture_size_hw
+    count = len(faces.per_picture)
+    memory.require(count * height * width * 4, "cpu", f"masks of {count} x {width}x{height} pixels")
+    masks_BHW = memory.sparse_zeros((count, height, width))
+    for index, face in faces.in_order():
+        _add_outline(masks_BHW[index], face)
+    return masks_BHW
+
+
+@torch.no_grad()
+def faces_in_mask(faces: Faces, masks_BHW: Tensor, share: float = 0.5) -> FacesInside:
+    """The faces whose box lies inside the mask by at least `share` of its area; at 0, those that the mask touches.
+
+    masks_BHW: [0, 1], one for each picture or one for all, of any size (stretched to the pictures). What of a box lies
+    outside its picture does not count. Raises ValueError naming the input and the cure.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must be from 0 (the mask touches the face) to 1 (wholly inside), got {share}")
+    masks_BHW = pictures.fitted_masks(masks_BHW, len(faces.per_picture), None)
+    kept, remarks = [], []
+    for index, found in enumerate(faces.per_picture):
+        mask_HW = masks_BHW[index]
+        inside = [_share_inside(face, mask_HW, faces.picture_size_hw) for face in found]
+        kept.append([face for face, part in zip(found, inside, strict=True) if part > 0 and part >= share - ROUNDING])
+        remarks += [
+            f"picture {index + 1}, face {number}: {part:.0%} of it inside the mask"
+            for number, part in enumerate(inside, 1)
+            if part == 0 or part < share - ROUNDING
+        ]
+    return FacesInside(faces.with_faces(kept), tuple(remarks))
+
+
+def _add_outline(mask_HW: Tensor, face: Face) -> None:
+    """Draws one outline into `mask_HW` in place; a face that can't be aligned has none."""
+    matrix = estimate_alignment(face)
+    if matrix is None:
+        return
+    area = covered_rectangle(matrix, CROP_SIZE, *mask_HW.shape)
+    if area.is_empty:
+        return
+    outline_1SS = outline_masks(landmarks_in_crop(face.landmarks_array(), matrix)[None])
+    drawn_hw = sample(outline_1SS, *crop_coordinates(matrix, area, mask_HW.device))[0]
+    noted_hw = area.of(mask_HW)
+    torch.maximum(noted_hw, drawn_hw, out=noted_hw)
+
+
+def _share_inside(face: Face, mask_HW: Tensor, picture_size_hw: tuple[int, int]) -> float:
+    """The mask's mean over the box, exact for parts of pixels, so that a mask of any size gives the same."""
+    left, top, right, bottom = box_fractions(face, picture_size_hw)
+    down_H, across_W = _covered(top, bottom, mask_HW.shape[0]), _covered(left, right, mask_HW.shape[1])
+    area = float(down_H.sum() * across_W.sum())
+    return float(down_H.to(mask_HW) @ mask_HW @ across_W.to(mask_HW)) / area if area > 0 else 0.0
+
+
+def _covered(start: float, end: float, size: int) -> Tensor:
+    """How much of each of `size` equal cells of 0..1 lies between start and end, in cells."""
+    cells = torch.arange(size, dtype=torch.float32)
+    return (torch.clamp(cells + 1, max=end * size) - torch.clamp(cells, min=start * size)).clamp(min=0)

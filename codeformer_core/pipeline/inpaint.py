@@ -1,0 +1,220 @@
+"""Holes in faces made new: in aligned crops as the published recipe does it, and in the faces of whole pictures.
+
+Shape legend: B pictures, H W their height and width, C channels (1 to 4); N faces, S side of an aligned crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..faces.batch import Faces
+from ..faces.detection import FaceDetector
+from ..faces.geometry import CROP_SIZE, estimate_alignment
+from ..imaging import tensors as pictures
+from ..imaging.gray import LUMA_RGB, is_gray
+from ..models.restorer import FaceInpainter, check_task
+from ..runtime import memory
+from ..runtime.progress import FILLING, OnProgress, no_progress
+from .batches import through_network
+from .canvas import plan_sizes, require_memory
+from .crop import crop_faces, resized_remark
+from .inpaint_masks import covered_face, hole_in_crop, hole_in_network_size, holes_of, nothing_marked, with_soft_edge
+from .paste import paste_faces
+from .paste_masks import PasteShape
+from .photos import EditedPhotos, faces_of
+from .results import face_count
+
+# Of the face's outline: above it there is nothing to tell whose face it was.
+FACE_GONE = 0.9
+# Parts of a mask below this are not worth a line.
+SHARE_WORTH_SAYING = 0.005
+
+
+@dataclass(frozen=True, eq=False)
+class InpaintedFaces:
+    """images_BHWC: float32 [0, 1], as many as came in and of their size, alpha kept; outside the masks unchanged to
+    the last bit. masks_BHW: float32, 1 where a pixel was filled, else 0. lines: what was done.
+    """
+
+    images_BHWC: Tensor
+    masks_BHW: Tensor
+    lines: tuple[str, ...]
+
+    def summary(self) -> str:
+        return "\n".join(self.lines)
+
+
+@torch.no_grad()
+def inpaint_aligned(
+    images_BHWC: Tensor,
+    *,
+    restorer: FaceInpainter,
+    mask_BHW: Tensor | None = None,
+    white_pixels: bool = True,
+    on_progress: OnProgress | None = None,
+) -> InpaintedFaces:
+    """Fill holes in pictures that are aligned faces (FFHQ template, any size).
+
+    images_BHWC: floats in [0, 1], gray, RGB or RGBA. mask_BHW, white_pixels: what is to be filled, see `holes_of`.
+    Colours are the network's, as published, also in a gray crop; `inpaint_photos` keeps gray photos gray.
+    Raises ValueError naming the input and the cure.
+    """
+    check_task(restorer, "inpainting")
+    pictures.check_layout(images_BHWC, "face crops")
+    height, width = images_BHWC.shape[1:3]
+    require_memory(images_BHWC, plan_sizes(height, width, 1.0, parity=False))
+    source = pictures.take_apart(images_BHWC, "face crops")
+    holes_BHW = holes_of(source.rgb_BHW3, mask_BHW, white_pixels)
+    marked = _marked(holes_BHW)
+    result_BHW3 = source.rgb_BHW3.clone(memory_format=torch.contiguous_format)
+    result_BHW3[marked] = _filled(source.rgb_BHW3[marked], holes_BHW[marked], restorer, on_progress or no_progress)
+    if marked:
+        lines = [_done_line(len(marked), restorer), *resized_remark(height, width)]
+        for index, hole_HW in enumerate(holes_BHW):
+            said = f"{_percent(float(hole_HW.float().mean()))} filled" if index in marked else "nothing is marked"
+            lines.append(f"crop {index + 1}: {said}{_gone(hole_in_network_size(hole_HW[None])[0])}")
+    else:
+        lines = [nothing_marked(mask_BHW, white_pixels)]
+    return InpaintedFaces(pictures.put_together(result_BHW3, source.alpha_BHW1), holes_BHW.float(), tuple(lines))
+
+
+@torch.no_grad()
+def inpaint_photos(
+    images_BHWC: Tensor,
+    *,
+    restorer: FaceInpainter,
+    finder: FaceDetector | Faces,
+    mask_BHW: Tensor | None = None,
+    white_pixels: bool = True,
+    confidence: float | None = None,
+    smallest_face: float = 0.0,
+    on_progress: OnProgress | None = None,
+) -> EditedPhotos:
+    """Fill holes in the faces of pictures. Pixels that are not marked stay, but for a soft edge of a few pixels.
+
+    images_BHWC: floats in [0, 1], gray, RGB or RGBA; what is filled in a gray one is gray. finder: what looks for the
+    faces, or the faces themselves, as a detector may not see a face with a hole in it; then confidence and
+    smallest_face (see `find_faces`) mean nothing. mask_BHW, white_pixels: see `holes_of`. What lies on no face stays.
+    Raises ValueError naming the input and the cure. Nothing that was passed in is changed.
+    """
+    check_task(restorer, "inpainting")
+    report = on_progress or no_progress
+    pictures.check_layout(images_BHWC)
+    batch, height, width = images_BHWC.shape[:3]
+    # Holes, soft edges and their making, beside what pasting asks for itself.
+    what = f"filling holes in {batch} x {width}x{height} pixels"
+    memory.require(batch * height * width * 4 * 3, images_BHWC.device, what)
+    rgb_BHW3 = pictures.take_apart(images_BHWC).rgb_BHW3
+    holes_BHW = holes_of(rgb_BHW3, mask_BHW, white_pixels)
+    faces, lines = Faces.of(rgb_BHW3, [()] * len(rgb_BHW3)), [nothing_marked(mask_BHW, white_pixels)]
+    if bool(holes_BHW.any()):
+        faces, lines = faces_of(images_BHWC, finder, confidence, smallest_face, report)
+    cropped = crop_faces(images_BHWC, faces)
+    crop_holes_NSS = _crop_holes(holes_BHW, cropped.faces)
+    marked = _marked(crop_holes_NSS)
+    worked_on = _only(cropped.faces, marked)
+    filled_NSS3 = _filled(cropped.crops_NHW3[marked], crop_holes_NSS[marked], restorer, report)
+    gray = [
+        bool(found) and _is_gray(rgb_BHW3[index], holes_BHW[index]) for index, found in enumerate(worked_on.per_picture)
+    ]
+    for (index, _), face_SS3 in zip(worked_on.in_order(), filled_NSS3, strict=True):
+        if gray[index]:
+            face_SS3.copy_((face_SS3 @ face_SS3.new_tensor(LUMA_RGB))[..., None].expand_as(face_SS3))
+    pasted = paste_faces(
+        images_BHWC,
+        filled_NSS3,
+        worked_on,
+        shape=PasteShape("box"),
+        allowed_BHW=_soft_edges(holes_BHW, worked_on),
+        on_progress=report,
+    )
+    lines += cropped.remarks
+    if bool(holes_BHW.any()):
+        lines.append(_done_line(len(marked), restorer))
+    for (index, face), hole_SS in zip(worked_on.in_order(), crop_holes_NSS[marked], strict=True):
+        if gone := _gone(hole_SS):
+            lines.append(f"picture {index + 1}, the face at ({_place(face.center_xy)}){gone}")
+    lines += [*pasted.remarks, *_left_over(holes_BHW, pasted.masks_BHW, worked_on)]
+    # Cropping and pasting both say it when these are other pictures.
+    return EditedPhotos(pasted.images_BHWC, pasted.masks_BHW, worked_on, tuple(dict.fromkeys(lines)))
+
+
+def _filled(crops_NHW3: Tensor, holes_NHW: Tensor, restorer: FaceInpainter, report: OnProgress) -> Tensor:
+    """The crops with their holes made new, RGB [0, 1]; all other pixels as they came."""
+
+    def run(faces_N3SS: Tensor, part: slice) -> Tensor:
+        return restorer.inpaint(faces_N3SS, hole_in_network_size(holes_NHW[part])[:, None].float())
+
+    made_NHW3 = through_network(crops_NHW3, run, restorer.faces_at_once(), FILLING, report)
+    return torch.where(holes_NHW[..., None], made_NHW3, crops_NHW3)
+
+
+def _is_gray(picture_HW3: Tensor, hole_HW: Tensor) -> bool:
+    """Of what is not to be filled, where there is anything else."""
+    return is_gray(picture_HW3 if bool(hole_HW.all()) else picture_HW3[~hole_HW][None])
+
+
+def _soft_edges(holes_BHW: Tensor, worked_on: Faces) -> Tensor:
+    """masks_BHW; only of pictures in which something was filled."""
+    soft_BHW = holes_BHW.new_zeros(holes_BHW.shape, dtype=torch.float32)
+    for index, found in enumerate(worked_on.per_picture):
+        if found:
+            soft_BHW[index] = with_soft_edge(holes_BHW[index : index + 1])[0]
+    return soft_BHW
+
+
+def _crop_holes(holes_BHW: Tensor, faces: Faces) -> Tensor:
+    """holes_NSS in the aligned crop of every face."""
+    crop_holes_NSS = torch.zeros((faces.count, CROP_SIZE, CROP_SIZE), dtype=torch.bool, device=holes_BHW.device)
+    for number, (index, face) in enumerate(faces.in_order()):
+        matrix = estimate_alignment(face)
+        assert matrix is not None  # faces that can't be aligned were not cropped
+        crop_holes_NSS[number] = hole_in_crop(holes_BHW[index], matrix)
+    return crop_holes_NSS
+
+
+def _marked(holes_NHW: Tensor) -> list[int]:
+    return [index for index, hole_HW in enumerate(holes_NHW) if bool(hole_HW.any())]
+
+
+def _only(faces: Faces, numbers: Sequence[int]) -> Faces:
+    """The faces at these places of `Faces.in_order`."""
+    kept = [entry for number, entry in enumerate(faces.in_order()) if number in set(numbers)]
+    pictures_count = len(faces.per_picture)
+    return faces.with_faces([[face for at, face in kept if at == index] for index in range(pictures_count)])
+
+
+def _left_over(holes_BHW: Tensor, pasted_BHW: Tensor, worked_on: Faces) -> list[str]:
+    """A line for each picture whose mask reaches beyond its faces."""
+    lines = []
+    for index, faces in enumerate(worked_on.per_picture):
+        hole_HW = holes_BHW[index]
+        share = float((hole_HW & (pasted_BHW[index] < 0.5)).sum()) / max(1, int(hole_HW.sum()))
+        if share > SHARE_WORTH_SAYING:
+            hint = "" if faces else ". If a face is there, give the faces that were found before it was marked"
+            lines.append(
+                f"picture {index + 1}: {_percent(share)} of the mask lies on no face and stays as it was{hint}"
+            )
+    return lines
+
+
+def _gone(hole_SS: Tensor) -> str:
+    return "; nothing of the face is left to go by, so it is invented" if covered_face(hole_SS) > FACE_GONE else ""
+
+
+def _done_line(count: int, restorer: FaceInpainter) -> str:
+    return f"{face_count(count)} filled by {restorer.name}"
+
+
+def _percent(share: float) -> str:
+    if 0 < share < 0.005:
+        return "less than 1 %"
+    return "more than 99 %" if 0.995 <= share < 1 else f"{share * 100:.0f} %"
+
+
+def _place(center_xy: tuple[float, float]) -> str:
+    return f"{center_xy[0]:.0f}, {center_xy[1]:.0f}"

@@ -1,0 +1,75 @@
+"""Which pixels of a picture are to be filled, and where they lie in an aligned crop.
+
+Shape legend: B pictures, H W their height and width; N faces, S side of an aligned crop. Holes are boolean.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..faces.contour import outline_masks
+from ..faces.geometry import CROP_SIZE, TEMPLATE_XY, crop_face
+from ..faces.regions import grown
+from ..imaging import tensors as pictures
+
+# What 8 bits hold as 255, the published mark.
+WHITE = 254.5 / 255
+# A resampled pixel belongs to the hole from this part on: less can't be seen in 8 bits, and the network takes what is
+# left of the mark for part of the face.
+TOUCHED = 1 / 255
+# Pixels of the picture over which the filled pixels fade into the picture's own, from so many outside the hole.
+EDGE = 2
+
+
+def holes_of(rgb_BHW3: Tensor, mask_BHW: Tensor | None, white_pixels: bool) -> Tensor:
+    """holes_BHW: where the mask, stretched to the pictures, is above 0.5; without one the white pixels, if they count.
+
+    mask_BHW: [0, 1], one for each picture or one for all, any size. Raises ValueError naming the input and the cure.
+    """
+    batch, height, width = rgb_BHW3.shape[:3]
+    if mask_BHW is not None:
+        return pictures.fitted_masks(mask_BHW.to(rgb_BHW3.device), batch, (height, width)) > 0.5
+    if white_pixels:
+        return (rgb_BHW3 >= WHITE).all(-1)
+    return torch.zeros((batch, height, width), dtype=torch.bool, device=rgb_BHW3.device)
+
+
+def nothing_marked(mask_BHW: Tensor | None, white_pixels: bool) -> str:
+    """Why no pixel is to be filled, and the cure."""
+    if mask_BHW is not None:
+        return "nothing was filled: the mask is empty. Cure: draw one, or disconnect it so that white pixels count"
+    if white_pixels:
+        return (
+            "nothing was filled: there is no mask and no white pixel. "
+            "Cure: connect a mask, or paint what is to be filled white"
+        )
+    return "nothing was filled: there is no mask. Cure: connect one, or let white pixels count"
+
+
+def hole_in_network_size(holes_NHW: Tensor) -> Tensor:
+    """holes_NSS of 512 pixels: every pixel into which a part of a hole goes."""
+    squares_NSS1 = pictures.resize(holes_NHW.float()[..., None], CROP_SIZE, CROP_SIZE)
+    return squares_NSS1[..., 0] > TOUCHED
+
+
+def hole_in_crop(hole_HW: Tensor, matrix: np.ndarray) -> Tensor:
+    """hole_SS: every pixel of the aligned crop (picture -> crop: `matrix`) into which a part of the hole goes."""
+    # Sampled by what samples the crop, so that the two agree; the difference takes the border's colour away.
+    marked_HW3 = hole_HW.float()[..., None].expand(-1, -1, 3)
+    unmarked_HW3 = marked_HW3.new_zeros(()).expand_as(marked_HW3)
+    return (crop_face(marked_HW3, matrix) - crop_face(unmarked_HW3, matrix))[0] > TOUCHED
+
+
+def with_soft_edge(holes_BHW: Tensor) -> Tensor:
+    """masks_BHW float32 [0, 1]: 1 on the hole and just outside it, 0 from a few pixels on."""
+    wide_BHW = grown(holes_BHW.float(), 2 * EDGE)
+    return F.avg_pool2d(wide_BHW[:, None], 2 * EDGE + 1, stride=1, padding=EDGE, count_include_pad=False)[:, 0]
+
+
+def covered_face(hole_SS: Tensor) -> float:
+    """How much of an aligned face a hole of the crop's size covers, 0..1."""
+    face_SS = outline_masks(TEMPLATE_XY[None], hole_SS.shape[-1])[0].to(hole_SS.device)
+    return float((face_SS * hole_SS).sum() / face_SS.sum())

@@ -1,0 +1,50 @@
+"""What editing the faces of whole pictures has in common: where the faces come from, and what comes out.
+
+Shape legend: B pictures, H W their height and width, C channels (1 to 4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..faces.batch import Faces, check_same_pictures
+from ..faces.detection import FaceDetector
+from ..runtime.progress import OnProgress
+from .detect import find_faces
+from .results import face_count
+
+
+@dataclass(frozen=True, eq=False)
+class EditedPhotos:
+    """images_BHWC: float32 [0, 1], as many as came in and of their size, alpha kept.
+
+    masks_BHW: how much of a new face shows, 0..1. faces: those that were worked on. lines: what was found and done.
+    """
+
+    images_BHWC: Tensor
+    masks_BHW: Tensor
+    faces: Faces
+    lines: tuple[str, ...]
+
+    def summary(self) -> str:
+        return "\n".join(self.lines)
+
+
+def faces_of(
+    images_BHWC: Tensor,
+    finder: FaceDetector | Faces,
+    confidence: float | None,
+    smallest_face: float,
+    report: OnProgress,
+) -> tuple[Faces, list[str]]:
+    """The faces that a detector finds, or those that were given, and what a report says of them."""
+    if isinstance(finder, Faces):
+        check_same_pictures(finder, images_BHWC)
+        counts = enumerate(map(len, finder.per_picture), 1)
+        return finder, [f"picture {number}: {face_count(count)} given" for number, count in counts]
+    found = find_faces(
+        images_BHWC, detector=finder, confidence=confidence, smallest_face=smallest_face, on_progress=report
+    )
+    return found.faces, found.summary().splitlines()

@@ -1,0 +1,209 @@
+"""A weight file as key -> tensor, whatever it was saved as; or an error that says what the file is instead.
+
+Code in a file is never run: safetensors hold none, and pickles pass only through torch's `weights_only`
+reader. A pickle is kept afterwards as safetensors beside it, see `kept`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from .catalog import CatalogEntry, find_entry
+from .file_format import Kind, damaged_record, is_stored_plainly, sniff, truncated, unusual_imports
+from .metadata import Said
+from .safetensors_cache import copy_path, is_current, keep_copy
+
+log = logging.getLogger(__name__)
+
+# Keys under which trainers put the weights, best first.
+WRAPPERS = ("params_ema", "params", "state_dict", "model")
+# Wrappers inside wrappers; a pickle can also hold itself.
+_DEEPEST = 4
+_PREFIX = "module."
+
+
+class WeightsError(ValueError):
+    """A file that can't be used as weights: names it, what was found, and the cure."""
+
+
+def read_state_dict(path: str | os.PathLike[str], *, keep_safetensors: bool = True) -> dict[str, Tensor]:
+    """The tensors in a safetensors file or pickle, on the CPU, without wrappers or a "module." prefix.
+
+    A pickle is read from its own up-to-date safetensors copy where there is one; else, with keep_safetensors,
+    one is left beside it when the folder allows. The tensors may be backed by the file: don't write into
+    them. Raises WeightsError.
+    """
+    path = Path(path)
+    try:
+        status = path.stat()
+        if path.is_dir():
+            _refuse(path, "a folder")
+        kind = sniff(path, _expected_size(path))
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path} is not there. {_where_from(path)}") from error
+    except OSError as error:
+        raise WeightsError(
+            f"{path} can't be read: {error.strerror or error}. Check its permissions and the disk."
+        ) from error
+    if kind.kind == "none":
+        _refuse(path, kind.found)
+    if kind.kind == "safetensors":
+        return _tensors(path, _read_safetensors(path))
+    if (kept := _read_copy(path)) is not None:
+        return kept
+    state = _tensors(path, _read_pickle(path, kind.kind))
+    if keep_safetensors:
+        keep_copy(state, path, status)
+    return state
+
+
+def read_metadata(path: str | os.PathLike[str]) -> Said | None:
+    """What a safetensors file says about its own network, for `detect.identify`; None for pickles and silent files.
+
+    Never an error: whether the file can be read at all is for `read_state_dict` to say.
+    """
+    return Said.read(Path(path))
+
+
+def _read_copy(path: Path) -> dict[str, Tensor] | None:
+    copy = copy_path(path)
+    if not is_current(copy, path):
+        return None
+    try:
+        if (kind := sniff(copy)).kind != "safetensors":
+            raise WeightsError(f"{copy} is {kind.found}")
+        return _tensors(copy, _read_safetensors(copy))
+    except (WeightsError, OSError) as error:
+        log.warning("the copy of %s is no use and is written again: %s", path.name, error)
+        return None
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path, device="cpu")
+    except (SafetensorError, OSError) as error:
+        _refuse(path, f"a damaged safetensors file ({error})", cause=error)
+
+
+def _read_pickle(path: Path, kind: Kind) -> Any:
+    is_zip = kind == "torch zip"
+    if is_zip and (record := damaged_record(path)) is not None:
+        _refuse(path, f"damaged: {record} in it doesn't fit its checksum")
+    try:
+        with warnings.catch_warnings():
+            # torch's remarks about old or rare ways of saving, for its own developers
+            warnings.simplefilter("ignore")
+            return torch.load(
+                str(path),
+                map_location="cpu",
+                weights_only=True,
+                # A compressed record can't be used as it lies on the disk.
+                mmap=is_zip and is_stored_plainly(path),
+            )
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        # A malformed pickle can raise anything; all of it means that this file is no use.
+        _refuse_pickle(path, kind, error)
+
+
+def _refuse_pickle(path: Path, kind: Kind, error: Exception) -> NoReturn:
+    if names := unusual_imports(path, kind):
+        listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise WeightsError(
+            f"{path} is a pickle that wants to run code ({listed}): refused, nothing was run. "
+            + _expectation(path)
+            + "Don't open it with other programs unless you trust its author; take the weights "
+            "as safetensors or from their official address."
+        ) from error
+    reason = str(error).strip().partition("\n")[0][:200]
+    # torch's own advice at this place is to read the file without its guard; that stays in the chained error.
+    if not reason or reason.startswith("Weights only load failed"):
+        reason = type(error).__name__
+    expected, size = _expected_size(path), path.stat().st_size
+    if isinstance(error, EOFError) or "EOF" in reason or (expected is not None and size < expected):
+        _refuse(path, truncated(size, expected), cause=error)
+    _refuse(path, f"no readable torch checkpoint ({reason})", cause=error)
+
+
+def _tensors(path: Path, loaded: Any) -> dict[str, Tensor]:
+    """Only the named tensors of what was loaded, out of their wrappers."""
+    if isinstance(loaded, Tensor):
+        _refuse(path, "a single tensor without a name, no checkpoint")
+    if not isinstance(loaded, Mapping):
+        _refuse(path, f"a pickled {type(loaded).__name__}, no checkpoint")
+    for _ in range(_DEEPEST):
+        inner = next((loaded[key] for key in WRAPPERS if _holds_tensors(loaded.get(key), _DEEPEST)), None)
+        if inner is None:
+            break
+        loaded = inner
+    state = {key: value.detach() for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    if not state:
+        keys = ", ".join(str(key) for key in list(loaded)[:5]) or "nothing at all"
+        _refuse(path, f"a checkpoint without weights (in it: {keys})")
+    for key, value in state.items():
+        if (problem := _no_plain_numbers(value)) is not None:
+            _refuse(path, f"a checkpoint whose {key} {problem}")
+    if all(key.startswith(_PREFIX) for key in state):
+        state = {key[len(_PREFIX) :]: value for key, value in state.items()}
+    return state
+
+
+def _holds_tensors(value: Any, depth: int) -> bool:
+    return isinstance(value, Mapping) and any(
+        isinstance(item, Tensor) or (depth > 0 and _holds_tensors(item, depth - 1)) for item in value.values()
+    )
+
+
+def _no_plain_numbers(tensor: Tensor) -> str | None:
+    """Why `tensor` can't be a network's weight, or None."""
+    if tensor.is_meta:
+        return "is a name and a size without numbers"
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        return "is sparse or quantized; save it dense, as floats"
+    claimed = tensor.numel() * tensor.element_size()
+    if claimed > tensor.untyped_storage().nbytes():
+        # Numbers used again and again, by which a small file asks for more memory than there is.
+        return f"claims {claimed:,} bytes where {tensor.untyped_storage().nbytes():,} are stored"
+    return None
+
+
+def _refuse(path: Path, found: str, cause: BaseException | None = None) -> NoReturn:
+    cure = "Choose another file, or get this one again from where it came."
+    if (entry := _known(path)) is not None:
+        cure = f"Delete it and fetch it again: {entry.how_to_get}."
+    raise WeightsError(f"{path} is {found}. {_expectation(path)}{cure}") from cause
+
+
+def _where_from(path: Path) -> str:
+    entry = find_entry(path.name)
+    if entry is None:
+        return "Check the name, or choose one that `python -m codeformer_core weights list` shows."
+    return f"Fetch it: {entry.how_to_get}."
+
+
+def _expectation(path: Path) -> str:
+    entry = _known(path)
+    return "" if entry is None else f"{path.name} should be: {entry.expectation}. "
+
+
+def _expected_size(path: Path) -> int | None:
+    entry = _known(path)
+    return None if entry is None else entry.size
+
+
+def _known(path: Path) -> CatalogEntry | None:
+    """The catalog's entry for exactly this file, not for a safetensors copy of it."""
+    entry = find_entry(path.name)
+    return entry if entry is not None and path.name in (entry.filename, *entry.aliases) else None
