@@ -4,5 +4,5 @@
 FEWEST_STEPS, MOST_STEPS = 2, 21
 # The presets of training under the names of what they are for, without the one that is another's twin and the one that
 # does nothing; then the fixed strengths of evaluations.
-KINDS = ("small", "large", "photo", "paper", "colorization", "inpainting", "x2", "x4", "x8", "x16", "x30")
+KINDS = ("small", "large", "photo", "gray", "paper", "colorization", "inpainting", "x2", "x4", "x8", "x16", "x30")
 LARGEST_SEED = 2**64 - 1

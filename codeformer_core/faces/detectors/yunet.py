@@ -33,7 +33,7 @@ from ..types import Face
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS_PATH = Path(__file__).parent.parent / "assets" / "face_detection_yunet_2023mar.onnx"
+WEIGHTS_PATH = Path(__file__).parents[2] / "assets" / "face_detection_yunet_2023mar.onnx"
 FINE_SHORTER_SIDE = 640
 COARSE_SHORTER_SIDE = 320
 COARSE_SMALLEST_FACE = 80
