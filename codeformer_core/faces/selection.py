@@ -1,4 +1,4 @@
-"""Which of the detected faces are worked on, and why the others are not. Pure functions of `Face` values."""
+"""FaceSelection of the detected faces are worked on, and why the others are not. Pure functions of `Face` values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from .types import Face
 
-Which = Literal["all", "largest", "center"]
+FaceSelection = Literal["all", "largest", "center"]
 
 # Pixels; the official limit. Below it the alignment is guesswork.
 SMALLEST_EYE_DISTANCE = 5.0
@@ -38,7 +38,7 @@ def choose_faces(
     faces: Sequence[Face],
     picture_size_hw: tuple[int, int],
     *,
-    which: Which = "all",
+    which: FaceSelection = "all",
     smallest_face: float = 0.0,
     merge_duplicates: bool = True,
     parity: bool = False,
@@ -66,9 +66,9 @@ def choose_faces(
 
 
 def check_which(which: str) -> None:
-    """Raise ValueError for another word than `Which` has."""
-    if which not in get_args(Which):
-        raise ValueError(f"which faces: expected one of {', '.join(get_args(Which))}, got {which!r}")
+    """Raise ValueError for another word than `FaceSelection` has."""
+    if which not in get_args(FaceSelection):
+        raise ValueError(f"which faces: expected one of {', '.join(get_args(FaceSelection))}, got {which!r}")
 
 
 def check_smallest_face(smallest_face: float) -> None:
@@ -77,7 +77,7 @@ def check_smallest_face(smallest_face: float) -> None:
         raise ValueError(f"smallest face must be 0 or more pixels, got {smallest_face}. Cure: 0 keeps every face")
 
 
-def select_faces(faces: Sequence[Face], which: Which, picture_size_hw: tuple[int, int]) -> Selection:
+def select_faces(faces: Sequence[Face], which: FaceSelection, picture_size_hw: tuple[int, int]) -> Selection:
     """All faces, the one with the largest box inside the picture, or the one nearest to the picture's centre
     (by its box's centre). Of equals the first one wins.
 

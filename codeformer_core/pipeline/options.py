@@ -1,0 +1,186 @@
+"""What a user can choose, as records: every field with its range, default, step, label and help.
+
+Front ends build their inputs from `options_of`, so that no range is written down twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from ..faces.regions import REGIONS
+from ..faces.selection import FaceSelection
+
+MaskKind = Literal["face", "outline", "box"]
+ColorMatch = Literal["off", "mean-std", "low-frequency"]
+
+# Beyond any use; larger numbers overflow the size of the result.
+MAX_UPSCALE = 64.0
+MAX_EDGE_SHIFT = 256.0
+
+
+@dataclass(frozen=True)
+class Option:
+    """One choice of a user.
+
+    default: what it is unless told otherwise.
+    label: its name for people, without a capital.
+    help: what happens when it changes; one or two sentences.
+    minimum, maximum: both included; None where there is no limit.
+    step: of a slider.
+    choices: the words it can be; empty for numbers and text.
+    optional: None is allowed, and stands for an automatic value.
+    """
+
+    default: Any
+    label: str
+    help: str
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+
+
+def _option(default: Any, label: str, help: str, **limits: Any) -> Any:
+    return field(default=default, metadata={"option": Option(default, label, help, **limits)})
+
+
+def options_of(record: type) -> Mapping[str, Option]:
+    """The options of a record by their field names, those of records inside it left out."""
+    return {each.name: each.metadata["option"] for each in dataclasses.fields(record) if "option" in each.metadata}
+
+
+def check_options(record: object) -> None:
+    """Raise ValueError, with the name, what is allowed and the value, for the first field outside its range."""
+    for name, option in options_of(type(record)).items():
+        value = getattr(record, name)
+        if value is None and option.optional:
+            continue
+        if option.choices:
+            if value not in option.choices:
+                raise ValueError(f"{option.label} must be one of {', '.join(option.choices)}, got {value!r}")
+        elif option.minimum is not None or option.maximum is not None:
+            _check_number(option, value)
+
+
+def _check_number(option: Option, value: float) -> None:
+    low = -math.inf if option.minimum is None else option.minimum
+    high = math.inf if option.maximum is None else option.maximum
+    if low <= value <= high:  # NaN compares false
+        return
+    if option.maximum is None:
+        raise ValueError(f"{option.label} must be {low:g} or more, got {value}")
+    raise ValueError(f"{option.label} must be from {low:g} to {high:g}, got {value}")
+
+
+@dataclass(frozen=True)
+class PasteOptions:
+    """How a face goes into its image; pixels are those of the 512 crop. Raises ValueError for values out of range."""
+
+    mask: MaskKind = _option(
+        "face",
+        "mask",
+        "face: the face and its hair as the parser finds them; without a parser the outline. outline: from forehead to "
+        "chin, drawn from the landmarks. box: a soft-edged box.",
+        choices=get_args(MaskKind),
+    )
+    regions: tuple[str, ...] = ()
+    """Only these parts of the face (names in `faces.regions.REGIONS`); needs a parser, and takes the mask's place."""
+    grow: float = _option(
+        0.0,
+        "grow",
+        "Moves the mask's edge outwards, or inwards if negative, in pixels of the 512 crop. A box can only shrink.",
+        minimum=-MAX_EDGE_SHIFT,
+        maximum=MAX_EDGE_SHIFT,
+        step=1.0,
+    )
+    feather: float = _option(
+        0.0,
+        "feather",
+        "Over how many pixels of the 512 crop the mask's edge fades, on top of its own softness.",
+        minimum=0.0,
+        maximum=MAX_EDGE_SHIFT,
+        step=1.0,
+    )
+    opacity: float = _option(
+        1.0,
+        "opacity",
+        "How much of the new face shows: 1 only it, 0.5 half it and half the image, 0 nothing.",
+        minimum=0.0,
+        maximum=1.0,
+        step=0.01,
+    )
+    color_match: ColorMatch = _option(
+        "off",
+        "color match",
+        "Gives the face the image's colours. mean-std: the same mean and contrast per channel. low-frequency: the same "
+        "light and skin tone at every place; features stay the new face's.",
+        choices=get_args(ColorMatch),
+    )
+    chroma_only: bool = _option(False, "colour only", "The image keeps its brightness and gets the face's colours.")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if unknown := [name for name in self.regions if name not in REGIONS]:
+            raise ValueError(f"unknown face regions {', '.join(unknown)}: choose some of {', '.join(REGIONS)}")
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """How the faces of images are restored. Raises ValueError for values out of range."""
+
+    fidelity: float = _option(
+        0.5,
+        "fidelity",
+        "0: cleanest faces, invented where the image says little. 1: closest to the image and its faults.",
+        minimum=0.0,
+        maximum=1.0,
+        step=0.01,
+    )
+    upscale: float = _option(
+        1.0,
+        "upscale",
+        "Size of the result: 1 keeps the image's size, 2 doubles width and height (4 times the memory).",
+        minimum=1.0,
+        maximum=MAX_UPSCALE,
+        step=0.25,
+    )
+    confidence: float | None = _option(
+        None,
+        "confidence",
+        "How sure the detector must be that something is a face. Lower finds more faces and more that are none.",
+        minimum=0.0,
+        maximum=1.0,
+        step=0.01,
+        optional=True,
+    )
+    min_face_size: float = _option(
+        0.0,
+        "smallest face",
+        "Faces whose box is narrower or lower than this many pixels of the image are left alone.",
+        minimum=0.0,
+        step=1.0,
+    )
+    faces: FaceSelection = _option(
+        "all",
+        "which faces",
+        "Which faces of an image are restored: all, the largest, or the one nearest to the middle.",
+        choices=get_args(FaceSelection),
+    )
+    parity: bool = _option(
+        False,
+        "parity",
+        "Do exactly what the official CodeFormer program does, its faults and its 8-bit steps included, to compare "
+        "results. Small images are enlarged, so the size may change.",
+    )
+    batch_size: int | None = _option(
+        None, "batch size", "Faces at a time; chosen from the free memory if None.", minimum=1, step=1, optional=True
+    )
+    paste: PasteOptions = PasteOptions()
+
+    def __post_init__(self) -> None:
+        check_options(self)
