@@ -38,10 +38,10 @@ class DegradeFaces(io.ComfyNode):
                     "kind",
                     options=list(KINDS),
                     tooltip="What is done. photo: what prints, scans and phones leave: grain, scratches, fading, a "
-                    "little blur; some faces stay clean. gray: the same with little or no colour. small: mild faults as in "
-                    "faces that are a little too small. "
-                    "large: strong ones. paper: the ranges of CodeFormer's paper. colorization: large, and colours "
-                    "that have gone wrong. inpainting: white brush strokes alone. x2 to x30: fixed strengths; the face "
+                    "little blur; some faces stay clean. gray: the same with little or no colour. small: mild faults "
+                    "as in faces that are a little too small. large: strong ones. paper: the ranges of CodeFormer's "
+                    "paper. colorization: large, and colours that have gone wrong. inpainting: white brush "
+                    "strokes alone. x2 to x30: fixed strengths; the face "
                     "is shrunk so many times, and blur, noise and compression grow with it.",
                 ),
                 io.Int.Input(
