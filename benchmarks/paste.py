@@ -12,10 +12,17 @@ import machine
 import numpy as np
 import torch
 
-from codeformer_core.pipeline.composite import paste_face, paste_matrix
+from codeformer_core.faces.types import Face
+from codeformer_core.pipeline.align import AlignedFace
+from codeformer_core.pipeline.composite import NewFace, Target
+from codeformer_core.pipeline.options import PASTE_DEFAULTS
+from codeformer_core.pipeline.recipe import USUAL
+from codeformer_core.pipeline.reference import OFFICIAL
 
 PICTURES = {"1920x1080": (1080, 1920), "3840x2160": (2160, 3840)}
 COUNTS = (1, 10, 30)
+# Pasting asks for its alignment alone.
+FACE = Face((0, 0, 1, 1), ((0, 0), (1, 0), (0, 1), (0, 1), (1, 1)), 1.0)
 # Part of its cell that a face's aligned crop spans: neighbouring crops overlap, as in a group photo.
 SPAN = 1.2
 
@@ -47,16 +54,18 @@ def main() -> None:
     print(machine.HEADER)
     for name, (height, width) in PICTURES.items():
         canvas_HW3 = torch.rand(height, width, 3, generator=generator)
-        mask_HW = torch.zeros(height, width)
+        target = Target(canvas_HW3, torch.zeros(height, width))
         for count in COUNTS:
-            places = [paste_matrix(matrix, (1.0, 1.0), 512) for matrix in matrices(count, height, width)]
-            for recipe, parity_upscale in (("", None), (", parity", 1.0)):
+            new = [
+                NewFace(AlignedFace(0, FACE, matrix), face_3SS, shape_SS) for matrix in matrices(count, height, width)
+            ]
+            for words, recipe in (("", USUAL), (", parity", OFFICIAL)):
 
-                def run(places=places, parity_upscale=parity_upscale, canvas_HW3=canvas_HW3, mask_HW=mask_HW) -> None:
-                    for place in places:
-                        paste_face(canvas_HW3, mask_HW, face_3SS, shape_SS, place, parity_upscale=parity_upscale)
+                def run(new=new, recipe=recipe, target=target) -> None:
+                    for one in new:
+                        recipe.composite(target, one, PASTE_DEFAULTS, None, 1.0)
 
-                label = f"{count:>2} faces, {name}{recipe}"
+                label = f"{count:>2} faces, {name}{words}"
                 print(machine.row(label, machine.compare({label: run}, options.rounds)[label]))
 
 

@@ -3,32 +3,37 @@
 Names are imported when first used, so `import codeformer_core` costs nothing.
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .faces.batch import Faces
-    from .faces.types import Face, FaceCrop
+    from .faces.types import Face
     from .models.loading import load_aligner, load_detector, load_parser, load_restorer
     from .models.restorer import Restorer
+    from .pipeline.align import AlignedFace
     from .pipeline.aligned_faces import restore_aligned
     from .pipeline.colorize import colorize_aligned, colorize_photos
     from .pipeline.crop import crop_faces
     from .pipeline.detect import faces_from_landmarks, find_faces
     from .pipeline.face_masks import faces_in_mask
     from .pipeline.inpaint import inpaint_aligned, inpaint_photos
+    from .pipeline.options import PasteOptions, RestoreOptions
     from .pipeline.paste import paste_faces
-    from .pipeline.paste_masks import PasteShape
-    from .pipeline.restore import restore_images
-    from .pipeline.results import RestoredImages
+    from .pipeline.restore import Models, restore, restore_images
+    from .pipeline.results import RestoredFace, RestoredImages
     from .pipeline.select import select_faces
     from .weights.reading import WeightsError
 
 _HOMES = {
+    "AlignedFace": "pipeline.align",
     "Face": "faces.types",
-    "FaceCrop": "faces.types",
     "Faces": "faces.batch",
-    "PasteShape": "pipeline.paste_masks",
+    "Models": "pipeline.restore",
+    "PasteOptions": "pipeline.options",
+    "RestoreOptions": "pipeline.options",
+    "RestoredFace": "pipeline.results",
     "RestoredImages": "pipeline.results",
     "Restorer": "models.restorer",
     "WeightsError": "weights.reading",
@@ -45,16 +50,20 @@ _HOMES = {
     "load_parser": "models.loading",
     "load_restorer": "models.loading",
     "paste_faces": "pipeline.paste",
+    "restore": "pipeline.restore",
     "restore_aligned": "pipeline.aligned_faces",
     "restore_images": "pipeline.restore",
     "select_faces": "pipeline.select",
 }
 
 __all__ = [
+    "AlignedFace",
     "Face",
-    "FaceCrop",
     "Faces",
-    "PasteShape",
+    "Models",
+    "PasteOptions",
+    "RestoreOptions",
+    "RestoredFace",
     "RestoredImages",
     "Restorer",
     "WeightsError",
@@ -71,13 +80,21 @@ __all__ = [
     "load_parser",
     "load_restorer",
     "paste_faces",
+    "restore",
     "restore_aligned",
     "restore_images",
     "select_faces",
 ]
 
 
+# Public names of version 0.1 -> what they are called now; gone with 0.3.
+_RENAMED = {"FaceCrop": "RestoredFace", "PasteShape": "PasteOptions"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        warnings.warn(f"{__name__}.{name} is called {_RENAMED[name]} now", DeprecationWarning, stacklevel=2)
+        name = _RENAMED[name]
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -16,7 +16,7 @@ from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
 if TYPE_CHECKING:
     from ..codeformer_core.faces.batch import Faces
     from ..codeformer_core.faces.detection import FaceDetector
-    from ..codeformer_core.pipeline.paste_masks import MaskKind
+    from ..codeformer_core.pipeline.options import MaskKind
 
 logger = logging.getLogger(__name__)
 
@@ -110,10 +110,10 @@ class ColorizePhoto(io.ComfyNode):
             parser=face_restore_model.parser.value if mask == "face" else None,
             fidelity=fidelity,
             chroma_only=paste == COLOUR_ONLY,
-            shape=core.PasteShape(mask),
+            mask=mask,
             opacity=opacity,
             confidence=confidence or None,
-            smallest_face=smallest_face,
+            min_face_size=smallest_face,
             on_progress=host.Progress(),
         )
         logger.info("Colorize Photo: %s", colorized.summary())

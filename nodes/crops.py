@@ -16,7 +16,7 @@ from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType, own_face
 
 if TYPE_CHECKING:
     from ..codeformer_core.faces.batch import Faces
-    from ..codeformer_core.pipeline.color_match import ColourMatch
+    from ..codeformer_core.pipeline.options import ColorMatch
 
 logger = logging.getLogger(__name__)
 
@@ -91,23 +91,30 @@ class RestoreFaceCrops(io.ComfyNode):
         # Here and not above: the host's start is not to wait for it.
         from ..codeformer_core.imaging.tensors import is_of_one_colour
         from ..codeformer_core.models.restorer import at_fidelity, fidelity_remark, takes_parts
-        from ..codeformer_core.pipeline.components import boxes_of, part_remarks, parts_of_crops, placed_by
+        from ..codeformer_core.pipeline.components import (
+            aligned_crops,
+            component_boxes,
+            component_remarks,
+            placed_by,
+            stacked,
+        )
         from ..codeformer_core.pipeline.crop import blank_remarks, resized_remark
 
         restorer = face_restore_model.restorer
-        located = parts_of_crops(own_faces(faces), len(image)) if faces is not None and takes_parts(restorer) else []
+        aligned = aligned_crops(own_faces(faces), len(image)) if faces is not None and takes_parts(restorer) else ()
+        boxes = component_boxes(aligned)
         restored_NHWC = core.restore_aligned(
             image,
             restorer=restorer,
             fidelity=fidelity,
-            parts_N44=boxes_of(located) if located else None,
+            parts_N44=stacked(boxes) if boxes else None,
             on_progress=host.Progress(),
         )
         height, width = image.shape[1:3]
         blank = [index for index, crop_HWC in enumerate(image) if is_of_one_colour(crop_HWC)]
         count = len(image) - len(blank)
-        lines = [f"{count} restored by {restorer.name}{at_fidelity(restorer, fidelity)}", placed_by(located)]
-        lines += [*part_remarks(located), fidelity_remark(restorer), face_restore_model.remark]
+        lines = [f"{count} restored by {restorer.name}{at_fidelity(restorer, fidelity)}", placed_by(boxes)]
+        lines += [*component_remarks(aligned, boxes), fidelity_remark(restorer), face_restore_model.remark]
         lines += [*resized_remark(height, width), *blank_remarks(blank)]
         report = "\n".join(filter(None, lines))
         logger.info("Restore Face Crops: %s", report)
@@ -141,7 +148,7 @@ class PasteFaces(io.ComfyNode):
         faces: Faces,
         mask: str,
         opacity: float,
-        color_match: ColourMatch,
+        color_match: ColorMatch,
         regions: str,
         grow: float,
         feather: float,
@@ -150,22 +157,22 @@ class PasteFaces(io.ComfyNode):
         upscale_model: Any = None,
     ) -> io.NodeOutput:
         by_regions = mask == "regions"
-        shape = core.PasteShape(
+        options = core.PasteOptions(
             "face" if by_regions else mask,  # type: ignore[arg-type]  # checked there
             parse_regions(regions) if by_regions else (),
             grow,
             feather,
+            opacity,
+            color_match,
         )
         parser = face_restore_model.parser.value if face_restore_model and mask in ("face", "regions") else None
         pasted = core.paste_faces(
             background,
             crops,
             own_faces(faces),
-            shape=shape,
+            options=options,
             parser=parser,
-            opacity=opacity,
-            colour_match=color_match,
-            allowed_BHW=limit,
+            clip_mask_BHW=limit,
             face_upscaler=host.upscaler(upscale_model) if upscale_model is not None else None,
             on_progress=host.Progress(),
         )

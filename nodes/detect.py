@@ -77,8 +77,8 @@ class DetectFaces(io.ComfyNode):
             image,
             detector=face_detector or load_detector(detector),
             confidence=confidence or None,
-            smallest_face=smallest_face,
-            largest_face=largest_face or math.inf,
+            min_face_size=smallest_face,
+            max_face_size=largest_face or math.inf,
             merge_duplicates=merge_duplicates,
             on_progress=host.Progress(),
         )

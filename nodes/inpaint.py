@@ -107,7 +107,7 @@ class InpaintPhoto(io.ComfyNode):
             mask_BHW=mask,
             white_pixels=white_pixels,
             confidence=confidence or None,
-            smallest_face=smallest_face,
+            min_face_size=smallest_face,
             on_progress=host.Progress(),
         )
         logger.info("Inpaint Photo: %s", inpainted.summary())

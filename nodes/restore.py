@@ -26,8 +26,8 @@ from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
 if TYPE_CHECKING:
     from ..codeformer_core.faces.batch import Faces
     from ..codeformer_core.faces.detection import FaceDetector
-    from ..codeformer_core.faces.selection import Which
-    from ..codeformer_core.pipeline.paste_masks import MaskKind
+    from ..codeformer_core.faces.selection import FaceSelection
+    from ..codeformer_core.pipeline.options import MaskKind
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class FaceRestore(io.ComfyNode):
         upscale: float,
         confidence: float,
         smallest_face: float,
-        faces: Which,
+        faces: FaceSelection,
         mask: MaskKind,
         opacity: float,
         parity: bool,
@@ -81,7 +81,7 @@ class FaceRestore(io.ComfyNode):
             upscale=upscale,
             background=host.upscaler(upscale_model) if upscale_model is not None else None,
             confidence=confidence or None,
-            smallest_face=smallest_face,
+            min_face_size=smallest_face,
             faces=faces,
             mask=mask,
             opacity=opacity,

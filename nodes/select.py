@@ -66,7 +66,7 @@ class SelectFaces(io.ComfyNode):
             order=order,
             keep=keep,
             confidence=confidence,
-            smallest_face=smallest_face,
+            min_face_size=smallest_face,
             largest_turn=largest_turn,
             picked=picked,
         )

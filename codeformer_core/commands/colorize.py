@@ -53,7 +53,6 @@ def run(args: argparse.Namespace) -> int:
 
     def work(_job: Job, image_HWC: Tensor, tools: Tools, on_stage: OnStage) -> tuple[Tensor, str]:
         from ..pipeline.colorize import colorize_aligned, colorize_photos
-        from ..pipeline.paste_masks import PasteShape
 
         chosen = {
             "restorer": tools.restorer,
@@ -68,9 +67,9 @@ def run(args: argparse.Namespace) -> int:
                 image_HWC[None],
                 finder=tools.detector,
                 parser=tools.parser,
-                shape=PasteShape(tools.mask),
+                mask=tools.mask,
                 confidence=args.confidence,
-                smallest_face=args.smallest_face,
+                min_face_size=args.smallest_face,
                 **chosen,
             )
         return result.images_BHWC[0], "; ".join(result.lines)

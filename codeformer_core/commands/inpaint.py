@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
                 finder=tools.detector,
                 mask_BHW=mask_BHW,
                 confidence=args.confidence,
-                smallest_face=args.smallest_face,
+                min_face_size=args.smallest_face,
                 on_progress=on_stage,
             )
         return result.images_BHWC[0], "; ".join(result.lines)

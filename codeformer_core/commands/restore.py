@@ -82,7 +82,7 @@ def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stag
         fidelity=fidelity,
         upscale=args.upscale,
         confidence=args.confidence,
-        smallest_face=args.smallest_face,
+        min_face_size=args.smallest_face,
         faces="center" if args.only_center_face else "all",
         mask=tools.mask,
         parity=args.parity,

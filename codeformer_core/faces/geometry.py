@@ -7,6 +7,7 @@ Shape legend: H W picture, S crop side, C channels.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..imaging.tensors import to_8bit_steps
 from ..runtime.packages import import_for_faces
 from .types import Face
 
@@ -32,8 +32,9 @@ TEMPLATE_XY = np.array(
 )
 # RGB of the border where a crop reaches outside its picture, 0..255 (published as BGR 135, 133, 132).
 BORDER_RGB = (132, 133, 135)
-# OpenCV up to 4.12 samples at multiples of 1/32 pixel, found from a row's and a column's part in 1/1024.
-GRID = 32
+
+# (matrix, area, device) -> for each pixel of the area: x_HW and y_HW in the crop, float32
+Coordinates = Callable[[np.ndarray, "Rectangle", torch.device], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -96,23 +97,16 @@ def covered_rectangle(matrix: np.ndarray, crop_size: int, height: int, width: in
     return Rectangle(max(int(left), 0), max(int(top), 0), min(int(right), width), min(int(bottom), height))
 
 
-def crop_coordinates(
-    matrix: np.ndarray, area: Rectangle, device: torch.device, *, parity: bool = False
-) -> tuple[Tensor, Tensor]:
-    """For each pixel of `area`: x_HW and y_HW in the crop, float32; in parity mode rounded as OpenCV 4.12 does."""
+def crop_coordinates(matrix: np.ndarray, area: Rectangle, device: torch.device) -> tuple[Tensor, Tensor]:
+    """For each pixel of `area`: x_HW and y_HW in the crop, float32."""
     columns_W = torch.arange(area.left, area.right, dtype=torch.float64)
     rows_H1 = torch.arange(area.top, area.bottom, dtype=torch.float64)[:, None]
     coordinates = []
     for per_column, per_row, offset in matrix.tolist():
         along_W, down_H1 = per_column * columns_W, per_row * rows_H1 + offset
-        if parity:
-            fine = 32 * GRID
-            steps_HW = (down_H1 * fine).round() + (along_W * fine).round() + GRID // 2
-            coordinates.append(((steps_HW / 32).floor() / GRID).float().to(device))
-        else:
-            # The two terms cancel to a place within the crop: as float64, so that no picture is too large for them.
-            start = along_W[0].clone()
-            coordinates.append((down_H1 + start).float().to(device) + (along_W - start).float().to(device))
+        # The two terms cancel to a place within the crop: as float64, so that no image is too large for them.
+        start = along_W[0].clone()
+        coordinates.append((down_H1 + start).float().to(device) + (along_W - start).float().to(device))
     return coordinates[0], coordinates[1]
 
 
@@ -123,11 +117,18 @@ def sample(image_CHW: Tensor, x_HW: Tensor, y_HW: Tensor) -> Tensor:
     return F.grid_sample(image_CHW[None], grid_HW2[None], mode="bilinear", padding_mode="zeros", align_corners=False)[0]
 
 
-def crop_face(image_HW3: Tensor, matrix: np.ndarray, *, parity: bool = False) -> Tensor:
-    """The aligned face as (3, 512, 512) in [0, 1]; outside the picture the published border colour.
+def crop_face(image_HW3: Tensor, matrix: np.ndarray) -> Tensor:
+    """The aligned face as (3, 512, 512) in [0, 1]; outside the image the published border colour.
 
     A face larger than about 1000 pixels is averaged down in blocks first, so that it does not alias.
-    parity: one bilinear sample per pixel and 8-bit steps, as published.
+    """
+    return sample_crop(image_HW3, matrix, int(1 / scale_of(matrix)), crop_coordinates)
+
+
+def sample_crop(image_HW3: Tensor, matrix: np.ndarray, block: int, coordinates: Coordinates) -> Tensor:
+    """`crop_face` with every choice made by the caller.
+
+    block: side in pixels of the squares that are averaged before one sample per pixel is taken; below 2 none.
     """
     height, width = image_HW3.shape[:2]
     border_311 = torch.tensor(BORDER_RGB, dtype=torch.float32, device=image_HW3.device).view(3, 1, 1) / 255
@@ -137,12 +138,10 @@ def crop_face(image_HW3: Tensor, matrix: np.ndarray, *, parity: bool = False) ->
     source_3HW = area.of(image_HW3).permute(2, 0, 1).float() - border_311
     to_area = invert(matrix)
     to_area[:, 2] -= (area.left, area.top)
-    block = 1 if parity else int(1 / scale_of(matrix))
     if block > 1:
         source_3HW = F.avg_pool2d(source_3HW, block, ceil_mode=True, count_include_pad=False)
         to_area = to_area / block
         to_area[:, 2] -= 0.5 - 0.5 / block
     whole_crop = Rectangle(0, 0, CROP_SIZE, CROP_SIZE)
-    x_HW, y_HW = crop_coordinates(to_area, whole_crop, image_HW3.device, parity=parity)
-    crop_3HW = sample(source_3HW, x_HW, y_HW) + border_311
-    return to_8bit_steps(crop_3HW) if parity else crop_3HW
+    x_HW, y_HW = coordinates(to_area, whole_crop, image_HW3.device)
+    return sample(source_3HW, x_HW, y_HW) + border_311

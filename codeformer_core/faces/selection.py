@@ -1,11 +1,11 @@
-"""FaceSelection of the detected faces are worked on, and why the others are not. Pure functions of `Face` values."""
+"""Which of the detected faces are worked on, and why the others are not. Pure functions of `Face` values."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from .types import Face
 
@@ -34,63 +34,59 @@ class Selection:
     skipped: tuple[SkippedFace, ...]
 
 
+FaceFilter = Callable[[Sequence[Face]], Selection]
+
+
 def choose_faces(
     faces: Sequence[Face],
-    picture_size_hw: tuple[int, int],
+    image_size_hw: tuple[int, int],
     *,
     which: FaceSelection = "all",
-    smallest_face: float = 0.0,
+    min_face_size: float = 0.0,
     merge_duplicates: bool = True,
-    parity: bool = False,
 ) -> Selection:
     """All filters one after the other: numbers, eye distance, smallest face, duplicates, last which faces are wanted.
 
-    With `parity` the official choice: its own eye distance, duplicates kept. Raises what the single filters
-    raise.
+    Raises what the single filters raise.
     """
-    steps: list[Callable[[Sequence[Face]], Selection]] = [
+    filters: list[FaceFilter] = [
         skip_not_finite,
-        skip_near_eyes_as_official if parity else skip_near_eyes,
-        lambda rest: skip_small_faces(rest, smallest_face),
+        skip_near_eyes,
+        lambda rest: skip_small_faces(rest, min_face_size),
     ]
-    if merge_duplicates and not parity:
-        steps.append(skip_duplicates)
-    steps.append(lambda rest: select_faces(rest, which, picture_size_hw))
+    if merge_duplicates:
+        filters.append(skip_duplicates)
+    filters.append(lambda rest: select_faces(rest, which, image_size_hw))
+    return apply_filters(faces, filters)
+
+
+def apply_filters(faces: Sequence[Face], filters: Sequence[FaceFilter]) -> Selection:
+    """Each filter sees what the one before it kept."""
     kept: tuple[Face, ...] = tuple(faces)
     skipped: list[SkippedFace] = []
-    for step in steps:
-        decided = step(kept)
+    for filter_faces in filters:
+        decided = filter_faces(kept)
         kept = decided.kept
         skipped.extend(decided.skipped)
     return Selection(kept, tuple(skipped))
 
 
-def check_which(which: str) -> None:
-    """Raise ValueError for another word than `FaceSelection` has."""
-    if which not in get_args(FaceSelection):
-        raise ValueError(f"which faces: expected one of {', '.join(get_args(FaceSelection))}, got {which!r}")
-
-
-def check_smallest_face(smallest_face: float) -> None:
+def check_min_face_size(min_face_size: float) -> None:
     """Raise ValueError when it is negative or not a number."""
-    if not smallest_face >= 0:
-        raise ValueError(f"smallest face must be 0 or more pixels, got {smallest_face}. Cure: 0 keeps every face")
+    if not min_face_size >= 0:
+        raise ValueError(f"smallest face must be 0 or more pixels, got {min_face_size}. Cure: 0 keeps every face")
 
 
-def select_faces(faces: Sequence[Face], which: FaceSelection, picture_size_hw: tuple[int, int]) -> Selection:
+def select_faces(faces: Sequence[Face], which: FaceSelection, image_size_hw: tuple[int, int]) -> Selection:
     """All faces, the one with the largest box inside the picture, or the one nearest to the picture's centre
-    (by its box's centre). Of equals the first one wins.
-
-    Raises ValueError for another word.
-    """
-    check_which(which)
+    (by its box's centre). Of equals the first one wins."""
     if which == "all" or len(faces) < 2:
         return Selection(tuple(faces), ())
     if which == "largest":
-        best = max(range(len(faces)), key=lambda index: area_inside(faces[index], picture_size_hw))
+        best = max(range(len(faces)), key=lambda index: area_inside(faces[index], image_size_hw))
         reason = "not the largest face"
     else:
-        middle = (picture_size_hw[1] / 2, picture_size_hw[0] / 2)
+        middle = (image_size_hw[1] / 2, image_size_hw[0] / 2)
         best = min(range(len(faces)), key=lambda index: math.dist(faces[index].center_xy, middle))
         reason = "not the face nearest to the picture's centre"
     others = (face for index, face in enumerate(faces) if index != best)
@@ -104,54 +100,43 @@ def skip_not_finite(faces: Sequence[Face]) -> Selection:
         numbers = (*face.box_xyxy, face.score, *(value for point in face.landmarks_xy for value in point))
         return None if all(map(math.isfinite, numbers)) else "the detector's numbers are NaN or infinite"
 
-    return _skip(faces, reason)
+    return skip_faces(faces, reason)
 
 
-def skip_small_faces(faces: Sequence[Face], smallest_face: float) -> Selection:
-    """Skips faces whose box's shorter side is below `smallest_face` picture pixels; 0 keeps all.
+def skip_small_faces(faces: Sequence[Face], min_face_size: float) -> Selection:
+    """Skips faces whose box's shorter side is below `min_face_size` picture pixels; 0 keeps all.
 
     Raises ValueError when it is negative or not a number.
     """
-    check_smallest_face(smallest_face)
+    check_min_face_size(min_face_size)
 
     def reason(face: Face) -> str | None:
         side = min(face.width, face.height)
-        return f"smaller than {smallest_face:g} px (it is {side:.0f} px)" if side < smallest_face else None
+        return f"smaller than {min_face_size:g} px (it is {side:.0f} px)" if side < min_face_size else None
 
-    return _skip(faces, reason)
+    return skip_faces(faces, reason)
 
 
-def skip_large_faces(faces: Sequence[Face], largest_face: float) -> Selection:
-    """Skips faces whose box's longer side is above `largest_face` picture pixels.
+def skip_large_faces(faces: Sequence[Face], max_face_size: float) -> Selection:
+    """Skips faces whose box's longer side is above `max_face_size` picture pixels.
 
     Raises ValueError unless it is above 0.
     """
-    if not largest_face > 0:
+    if not max_face_size > 0:
         raise ValueError(
-            f"largest face must be above 0 pixels, got {largest_face}. Cure: leave it out to keep every face"
+            f"largest face must be above 0 pixels, got {max_face_size}. Cure: leave it out to keep every face"
         )
 
     def reason(face: Face) -> str | None:
         side = max(face.width, face.height)
-        return f"larger than {largest_face:g} px (it is {side:.0f} px)" if side > largest_face else None
+        return f"larger than {max_face_size:g} px (it is {side:.0f} px)" if side > max_face_size else None
 
-    return _skip(faces, reason)
+    return skip_faces(faces, reason)
 
 
 def skip_near_eyes(faces: Sequence[Face], smallest_distance: float = SMALLEST_EYE_DISTANCE) -> Selection:
     """Skips faces whose eyes are less than `smallest_distance` picture pixels apart."""
-    return _skip(faces, lambda face: _eye_reason(face.eye_distance, smallest_distance))
-
-
-def skip_near_eyes_as_official(faces: Sequence[Face], smallest_distance: float = SMALLEST_EYE_DISTANCE) -> Selection:
-    """As the official code, which reads its row of numbers one place too late: what it calls the eye distance is the
-    length of (left eye's y - right eye's y, right eye's x - nose's x)."""
-
-    def distance(face: Face) -> float:
-        (_, left_y), (right_x, right_y), (nose_x, _) = face.landmarks_xy[:3]
-        return math.hypot(left_y - right_y, right_x - nose_x)
-
-    return _skip(faces, lambda face: _eye_reason(distance(face), smallest_distance))
+    return skip_faces(faces, lambda face: eye_reason(face.eye_distance, smallest_distance))
 
 
 def skip_duplicates(faces: Sequence[Face], iou: float = DUPLICATE_IOU) -> Selection:
@@ -184,14 +169,14 @@ def box_iou(first: Face, second: Face) -> float:
     return shared / together if together > 0 else 0.0
 
 
-def area_inside(face: Face, picture_size_hw: tuple[int, int]) -> float:
+def area_inside(face: Face, image_size_hw: tuple[int, int]) -> float:
     """Square pixels of the face's box that lie inside the picture."""
-    height, width = picture_size_hw
+    height, width = image_size_hw
     left, top, right, bottom = face.box_xyxy
     return max(0.0, min(right, width) - max(left, 0.0)) * max(0.0, min(bottom, height) - max(top, 0.0))
 
 
-def _skip(faces: Sequence[Face], reason: Callable[[Face], str | None]) -> Selection:
+def skip_faces(faces: Sequence[Face], reason: Callable[[Face], str | None]) -> Selection:
     reasons = [(face, reason(face)) for face in faces]
     return Selection(
         tuple(face for face, why in reasons if why is None),
@@ -199,7 +184,7 @@ def _skip(faces: Sequence[Face], reason: Callable[[Face], str | None]) -> Select
     )
 
 
-def _eye_reason(distance: float, smallest: float) -> str | None:
+def eye_reason(distance: float, smallest: float) -> str | None:
     return f"eyes {distance:.1f} px apart, less than {smallest:g} px" if distance < smallest else None
 
 

@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 Point = tuple[float, float]
 
@@ -73,18 +72,3 @@ class Face:
             self.score,
             None if self.landmarks_68_xy is None else tuple((x * factor, y * factor) for x, y in self.landmarks_68_xy),
         )
-
-
-@dataclass(frozen=True, eq=False)
-class FaceCrop:
-    """One face on its way through the pipeline.
-
-    picture: index in the batch. matrix: picture -> crop, float64 (2, 3), read-only.
-    crop_3HW, restored_3HW: RGB [0, 1], 512x512, before and after the network.
-    """
-
-    picture: int
-    face: Face
-    matrix: np.ndarray
-    crop_3HW: Tensor
-    restored_3HW: Tensor

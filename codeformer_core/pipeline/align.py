@@ -5,7 +5,6 @@ The only place of the pipeline that estimates alignments; everything after it ta
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,28 +49,24 @@ class AlignedBatch:
     skipped: tuple[tuple[SkippedFace, ...], ...]
 
 
+def align_face(image: int, face: Face) -> AlignedFace | None:
+    """The face with its alignment; None where its landmarks allow none."""
+    matrix = estimate_alignment(face)
+    if matrix is None:
+        return None
+    matrix.setflags(write=False)
+    return AlignedFace(image, face, matrix)
+
+
 def align_faces(per_image: Sequence[Sequence[Face]]) -> AlignedBatch:
-    """Align the faces of a batch of images.
+    """The faces of a batch of images, aligned.
 
     per_image: the faces of each image, in its pixels.
     """
     aligned: list[AlignedFace] = []
     skipped: list[tuple[SkippedFace, ...]] = []
     for image, faces in enumerate(per_image):
-        left_out = []
-        for face in faces:
-            matrix = estimate_alignment(face)
-            if matrix is None:
-                left_out.append(SkippedFace(face, NO_FACE_SHAPE))
-                continue
-            matrix.setflags(write=False)
-            aligned.append(AlignedFace(image, face, matrix))
-        skipped.append(tuple(left_out))
+        found = [(face, align_face(image, face)) for face in faces]
+        aligned += [one for _, one in found if one is not None]
+        skipped.append(tuple(SkippedFace(face, NO_FACE_SHAPE) for face, one in found if one is None))
     return AlignedBatch(tuple(aligned), tuple(skipped))
-
-
-def with_matrix(face: AlignedFace, matrix: np.ndarray) -> AlignedFace:
-    """The same face on another way into its crop, as a video's smoother finds it."""
-    matrix = np.array(matrix, dtype=np.float64)
-    matrix.setflags(write=False)
-    return dataclasses.replace(face, matrix=matrix)

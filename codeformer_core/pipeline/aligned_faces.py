@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ..imaging import tensors as pictures
 from ..imaging.gray import is_gray, match_gray
-from ..models.restorer import FaceRestorer, restore_faces, takes_parts
+from ..models.restorer import FaceRestorer, check_task, restore_faces, takes_parts
 from ..runtime.progress import RESTORING, OnProgress, no_progress
 from .batches import through_network
-from .canvas import plan_sizes, require_memory
-from .restore import check_restorer
+from .options import RestoreOptions
+from .sizes import plan_sizes, require_memory
 
 
 @torch.no_grad()
@@ -30,13 +30,14 @@ def restore_aligned(
     """Restore pictures that are aligned faces (FFHQ template, any size) -> images_BHWC of the same size, float32.
 
     images_BHWC: floats in [0, 1], gray, RGB or RGBA; alpha is kept. fidelity: 0 best quality .. 1 closest to the input.
-    parts_N44: the boxes of each face's parts in pixels of a 512 crop (see `steps.parts`), for a restorer that takes
-    them; where the template has them if None. A picture of one single colour shows no face and stays.
+    parts_N44: the boxes of each face's parts in pixels of a 512 crop (see `faces.components`), for a restorer that
+    takes them; where the template has them if None. A picture of one single colour shows no face and stays.
     Raises ValueError naming the input and the cure.
     """
-    check_restorer(restorer, fidelity, batch_size)
+    check_task(restorer, "restoration")
+    options = RestoreOptions(fidelity, batch_size=batch_size)
     pictures.check_layout(images_BHWC)
-    require_memory(images_BHWC, plan_sizes(images_BHWC.shape[1], images_BHWC.shape[2], 1.0, parity=False))
+    require_memory(images_BHWC, plan_sizes(images_BHWC.shape[1], images_BHWC.shape[2], 1.0))
     source = pictures.take_apart(images_BHWC)
     shown = [index for index, image_HW3 in enumerate(source.rgb_BHW3) if not pictures.is_of_one_colour(image_HW3)]
     restored_BHW3 = source.rgb_BHW3.clone(memory_format=torch.contiguous_format)
@@ -44,9 +45,9 @@ def restore_aligned(
     restored_BHW3[shown] = through_network(
         source.rgb_BHW3[shown],
         lambda faces_B3SS, part: restore_faces(
-            restorer, faces_B3SS, fidelity, None if shown_N44 is None else shown_N44[part]
+            restorer, faces_B3SS, options.fidelity, None if shown_N44 is None else shown_N44[part]
         ),
-        batch_size or restorer.faces_at_once(),
+        options.batch_size or restorer.faces_at_once(),
         RESTORING,
         on_progress or no_progress,
     )

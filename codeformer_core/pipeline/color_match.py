@@ -5,27 +5,18 @@ Shape legend: S side of the aligned crop; RGB in [0, 1].
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 
 from ..faces.regions import blurred
 from ..imaging.gray import LUMA_RGB
-
-ColourMatch = Literal["off", "mean-std", "low-frequency"]
+from .options import ColorMatch
 
 # Pixels of a 512 crop: skin tone and light lie above it, features below.
 LOW_FREQUENCY_SIGMA = 32.0
 
 
-def check_colour_match(kind: str) -> None:
-    """Raise ValueError for another word than `ColourMatch` has."""
-    if kind not in get_args(ColourMatch):
-        raise ValueError(f"colour match must be one of {', '.join(get_args(ColourMatch))}, got {kind!r}")
-
-
-def match_colour(face_3SS: Tensor, original_3SS: Tensor, mask_SS: Tensor | None, kind: ColourMatch) -> Tensor:
+def match_color(face_3SS: Tensor, original_3SS: Tensor, mask_SS: Tensor | None, kind: ColorMatch) -> Tensor:
     """face_3SS with the colours of original_3SS: two views of one face, in the same place.
 
     mean-std: each channel gets the mean and deviation that the original has under the mask. low-frequency: the

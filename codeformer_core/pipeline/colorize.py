@@ -17,13 +17,13 @@ from ..imaging import tensors as pictures
 from ..models.restorer import FaceRestorer, check_fidelity, check_task
 from ..runtime.progress import COLORIZING, OnProgress, no_progress
 from .batches import through_network
-from .canvas import plan_sizes, require_memory
 from .color_match import with_luma_of
 from .crop import blank_remarks, crop_faces, resized_remark
-from .paste import paste_faces
-from .paste_masks import PasteShape
-from .photos import EditedPhotos, faces_of
+from .options import MaskKind, PasteOptions
+from .paste import paste_aligned
+from .photos import EditedPhotos, faces_and_lines
 from .results import face_count
+from .sizes import plan_sizes, require_memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ def colorize_aligned(
     check_fidelity(fidelity)
     pictures.check_layout(images_BHWC, "face crops")
     height, width = images_BHWC.shape[1:3]
-    require_memory(images_BHWC, plan_sizes(height, width, 1.0, parity=False))
+    require_memory(images_BHWC, plan_sizes(height, width))
     source = pictures.take_apart(images_BHWC, "face crops")
     result_BHW3 = source.rgb_BHW3.clone(memory_format=torch.contiguous_format)
     shown = [index for index, crop_HW3 in enumerate(source.rgb_BHW3) if not pictures.is_of_one_colour(crop_HW3)]
@@ -81,32 +81,32 @@ def colorize_photos(
     parser: FaceParser | None = None,
     fidelity: float = 0.0,
     chroma_only: bool = True,
-    shape: PasteShape | None = None,
+    mask: MaskKind = "face",
     opacity: float = 1.0,
     confidence: float | None = None,
-    smallest_face: float = 0.0,
+    min_face_size: float = 0.0,
     on_progress: OnProgress | None = None,
 ) -> EditedPhotos:
     """Colorize the faces of pictures; what is not a face stays as it is.
 
     images_BHWC: floats in [0, 1], gray, RGB or RGBA. finder: what looks for the faces, or the faces themselves; then
-    confidence and smallest_face (see `find_faces`) mean nothing. chroma_only: the pictures keep their brightness, and
-    with it every detail; without it the network's face is pasted whole. shape, parser, opacity: see `paste_faces`.
+    confidence and min_face_size (see `find_faces`) mean nothing. chroma_only: the pictures keep their brightness, and
+    with it every detail; without it the network's face is pasted whole. mask, parser, opacity: see `PasteOptions`.
     Raises ValueError naming the input and the cure. Nothing that was passed in is changed.
     """
     check_task(restorer, "colorization")
     check_fidelity(fidelity)
+    options = PasteOptions(mask=mask, opacity=opacity, chroma_only=chroma_only)
     report = on_progress or no_progress
-    faces, lines = faces_of(images_BHWC, finder, confidence, smallest_face, report)
+    faces, lines = faces_and_lines(images_BHWC, finder, confidence, min_face_size, report)
     cropped = crop_faces(images_BHWC, faces)
-    pasted = paste_faces(
+    pasted = paste_aligned(
         images_BHWC,
         _coloured(cropped.crops_NHW3, restorer, fidelity, report),
         cropped.faces,
-        shape=shape,
+        cropped.aligned,
+        options=options,
         parser=parser,
-        opacity=opacity,
-        chroma_only=chroma_only,
         on_progress=report,
     )
     lines += [

@@ -1,11 +1,9 @@
-"""Where the parts of faces lie, for a restorer that asks for them, and how a report tells what placed them."""
+"""Where the components of faces lie, for a restorer that asks for them, and how a report tells what placed them."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,81 +11,73 @@ from torch import Tensor
 
 from ..faces.batch import Faces
 from ..faces.components import FROM_68, PartBoxes, find_parts
-from ..faces.geometry import estimate_alignment
-from ..faces.types import Face
-from .paste_masks import landmarks_in_crop
+from ..faces.landmarks import FaceAligner
+from .align import AlignedFace, align_faces
 from .results import face_count
 
 
-@dataclass(frozen=True, eq=False)
-class FaceParts:
-    """A face, its picture's index in the batch, and the boxes of its parts in pixels of its crop."""
+def component_boxes(
+    aligned: Sequence[AlignedFace], crops_N3SS: Tensor | None = None, aligner: FaceAligner | None = None
+) -> list[PartBoxes]:
+    """The boxes of each face's components in pixels of its crop.
 
-    picture: int
-    face: Face
-    parts: PartBoxes
-
-    @property
-    def has_68(self) -> bool:
-        """Whether 68 landmarks placed them."""
-        return self.parts.source == FROM_68
-
-
-def face_parts(picture: int, face: Face, matrix: np.ndarray) -> FaceParts:
-    """From the face's 68 landmarks, or from the five where they are missing or have lost a part.
-
-    matrix: picture -> crop, from an alignment of this face.
+    aligned: the faces; their own 68 landmarks place the components, or the five where these are missing or have lost
+    one.
+    crops_N3SS: RGB [0, 1], the crops of these faces. aligner: looks for 68 landmarks in the crops of faces whose own
+    do not place them.
     """
-    landmarks_682 = face.landmarks_68_array()
+    placed = [_from_own_landmarks(one) for one in aligned]
+    if aligner is None or crops_N3SS is None or all(one.source == FROM_68 for one in placed):
+        return placed
+    landmarks_N682 = aligner.find(crops_N3SS * 2 - 1)
+    return [
+        own if own.source == FROM_68 else find_parts(one.landmarks_in_crop(), landmarks_682)
+        for own, one, landmarks_682 in zip(placed, aligned, landmarks_N682, strict=True)
+    ]
+
+
+def _from_own_landmarks(one: AlignedFace) -> PartBoxes:
+    landmarks_682 = one.face.landmarks_68_array()
     if landmarks_682 is not None:
         # numpy warns of infinity times a matrix.
-        landmarks_682 = landmarks_in_crop(np.where(np.isfinite(landmarks_682), landmarks_682, np.nan), matrix)
-    parts = find_parts(landmarks_in_crop(face.landmarks_array(), matrix), landmarks_682)
-    return FaceParts(picture, face, parts)
+        landmarks_682 = one.to_crop(np.where(np.isfinite(landmarks_682), landmarks_682, np.nan))
+    return find_parts(one.landmarks_in_crop(), landmarks_682)
 
 
-def looked_up(located: FaceParts, matrix: np.ndarray, landmarks_682: np.ndarray) -> FaceParts:
-    """The same face with 68 landmarks that were found in its crop, where its own did not place its parts."""
-    if located.has_68:
-        return located
-    five_52 = landmarks_in_crop(located.face.landmarks_array(), matrix)
-    return dataclasses.replace(located, parts=find_parts(five_52, landmarks_682))
+def aligned_crops(faces: Faces, crops: int) -> tuple[AlignedFace, ...]:
+    """The faces that `crop_faces` cut out; none where there was no face to cut out.
 
-
-def parts_of_crops(faces: Faces, crops: int) -> list[FaceParts]:
-    """Those of the faces that `crop_faces` cut out; none where there was no face to cut out.
-
-    Raises ValueError unless there are as many crops as faces.
+    crops: how many came. Raises ValueError unless there are as many crops as faces.
     """
     if faces.count not in (0, crops):
         raise ValueError(
             f"{crops} crops came with {face_count(faces.count)}. "
             "Cure: connect the FACES of the Crop Faces node that made the crops"
         )
-    placed = [(picture, face, estimate_alignment(face)) for picture, face in faces.in_order()]
-    if any(matrix is None for _, _, matrix in placed):
+    aligned = align_faces(faces.per_picture).aligned
+    if len(aligned) != faces.count:
         raise ValueError("a face came with crops that can't be cropped. Cure: connect the FACES of Crop Faces")
-    return [face_parts(picture, face, matrix) for picture, face, matrix in placed if matrix is not None]
+    return aligned
 
 
-def boxes_of(located: Sequence[FaceParts]) -> Tensor:
-    """-> parts_N44, int64."""
-    return torch.from_numpy(np.stack([one.parts.boxes_44 for one in located]))
+def stacked(boxes: Sequence[PartBoxes]) -> Tensor:
+    """-> boxes_N44, int64."""
+    return torch.from_numpy(np.stack([one.boxes_44 for one in boxes]))
 
 
-def placed_by(located: Sequence[FaceParts]) -> str:
-    """How a report says it: "parts placed by 68 landmarks", both kinds with their numbers of faces, "" for no face."""
-    counts = Counter(one.parts.source for one in located).most_common()
+def placed_by(boxes: Sequence[PartBoxes]) -> str:
+    """For reports: "parts placed by 68 landmarks", both kinds with their numbers of faces, "" for no face."""
+    counts = Counter(one.source for one in boxes).most_common()
     if len(counts) < 2:
         return "".join(f"parts placed by {source}" for source, _ in counts)
     return "parts placed by " + " and ".join(f"{source} ({face_count(count)})" for source, count in counts)
 
 
-def part_remarks(located: Sequence[FaceParts], scale: float = 1) -> list[str]:
+def component_remarks(aligned: Sequence[AlignedFace], boxes: Sequence[PartBoxes], scale: float = 1) -> list[str]:
     """A line for each face whose landmarks had something wrong with them. scale: pixels of a face -> those told."""
     return [
-        f"picture {one.picture + 1}, face at ({x * scale:.0f}, {y * scale:.0f}): {one.parts.remark}"
-        for one in located
-        if one.parts.remark
+        f"picture {one.image + 1}, face at ({x * scale:.0f}, {y * scale:.0f}): {placed.remark}"
+        for one, placed in zip(aligned, boxes, strict=True)
+        if placed.remark
         for x, y in [one.face.center_xy]
     ]

@@ -1,6 +1,6 @@
-"""Cutting aligned faces out of pictures.
+"""Aligned crops of the faces of images.
 
-Shape legend: B pictures, H W their height and width, C channels (1 to 4); N faces of all pictures together.
+Shape legend: B images, H W their height and width, C channels (1 to 4); N faces of all images together.
 """
 
 from __future__ import annotations
@@ -12,23 +12,27 @@ import torch
 from torch import Tensor
 
 from ..faces.batch import Faces, check_same_pictures, unlike_pictures
-from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_face, estimate_alignment
+from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_face
 from ..faces.selection import SkippedFace
-from ..imaging import tensors as pictures
+from ..imaging import tensors as imaging
 from ..runtime import memory
-from .detect import NO_FACE_SHAPE, OUTSIDE
+from .align import AlignedFace, align_faces
 from .results import describe_skipped, face_count
+
+OUTSIDE = "it lies outside the picture"
 
 
 @dataclass(frozen=True, eq=False)
 class CroppedFaces:
-    """crops_NHW3: RGB [0, 1], 512x512, aligned to the FFHQ template, picture after picture. faces: those of the crops.
+    """crops_NHW3: RGB [0, 1], 512x512, aligned to the FFHQ template, image after image.
 
+    faces: those of the crops. aligned: the same, with the way from image to crop.
     remarks: what the user should know.
     """
 
     crops_NHW3: Tensor
     faces: Faces
+    aligned: tuple[AlignedFace, ...]
     remarks: tuple[str, ...]
 
     def summary(self) -> str:
@@ -38,32 +42,40 @@ class CroppedFaces:
 
 @torch.no_grad()
 def crop_faces(images_BHWC: Tensor, faces: Faces) -> CroppedFaces:
-    """The aligned crop of every face. Outside its picture a crop has the published border colour.
+    """The aligned crop of every face. Outside its image a crop has the published border colour.
 
-    images_BHWC: floats in [0, 1], gray, RGB or RGBA. Raises ValueError for pictures of another number or size than
-    those in which the faces were found, and NotEnoughMemory.
+    images_BHWC: floats in [0, 1], gray, RGB or RGBA.
+    faces: found in these images.
+    Raises ValueError for images of another number or size than those in which the faces were found, and
+    NotEnoughMemory.
     """
-    pictures.check_layout(images_BHWC)
+    imaging.check_layout(images_BHWC)
     check_same_pictures(faces, images_BHWC)
     what = f"cropping {face_count(faces.count)}"
     memory.require(faces.count * CROP_SIZE * CROP_SIZE * 3 * 4, images_BHWC.device, what)
-    rgb_BHW3 = pictures.take_apart(images_BHWC).rgb_BHW3
+    rgb_BHW3 = imaging.take_apart(images_BHWC).rgb_BHW3
     remarks = unlike_pictures(faces, rgb_BHW3)
-    kept, placed = [], []
-    for index, found in enumerate(faces.per_picture):
-        kept.append([])
-        for face in found:
-            matrix = estimate_alignment(face)
-            if matrix is None or covered_rectangle(matrix, CROP_SIZE, *rgb_BHW3.shape[1:3]).is_empty:
-                lost = SkippedFace(face, OUTSIDE if matrix is not None else NO_FACE_SHAPE)
-                remarks.append(f"picture {index + 1}: {describe_skipped([lost])[0]}")
-                continue
-            kept[-1].append(face)
-            placed.append((index, matrix))
-    crops_NHW3 = torch.empty(len(placed), CROP_SIZE, CROP_SIZE, 3, device=rgb_BHW3.device)
-    for crop_HW3, (index, matrix) in zip(crops_NHW3, placed, strict=True):
-        crop_HW3.copy_(crop_face(rgb_BHW3[index], matrix).permute(1, 2, 0))
-    return CroppedFaces(crops_NHW3, faces.with_faces(kept), tuple(remarks))
+    batch = align_faces(faces.per_picture)
+    skipped = [list(left_out) for left_out in batch.skipped]
+    aligned = []
+    for one in batch.aligned:
+        if covered_rectangle(one.matrix, CROP_SIZE, *rgb_BHW3.shape[1:3]).is_empty:
+            skipped[one.image].append(SkippedFace(one.face, OUTSIDE))
+        else:
+            aligned.append(one)
+    remarks += [f"picture {index + 1}: {line}" for index, lost in enumerate(skipped) for line in describe_skipped(lost)]
+    crops_NHW3 = torch.empty(len(aligned), CROP_SIZE, CROP_SIZE, 3, device=rgb_BHW3.device)
+    for crop_HW3, one in zip(crops_NHW3, aligned, strict=True):
+        crop_HW3.copy_(crop_face(rgb_BHW3[one.image], one.matrix).permute(1, 2, 0))
+    return CroppedFaces(crops_NHW3, faces_of(faces, aligned), tuple(aligned), tuple(remarks))
+
+
+def faces_of(faces: Faces, aligned: Iterable[AlignedFace]) -> Faces:
+    """The batch of `faces` with these alone."""
+    kept = [[] for _ in faces.per_picture]
+    for one in aligned:
+        kept[one.image].append(one.face)
+    return faces.with_faces(kept)
 
 
 def resized_remark(height: int, width: int) -> list[str]:
@@ -79,5 +91,5 @@ def blank_remarks(blank: Iterable[int]) -> list[str]:
 
 
 def placeholder_crop() -> Tensor:
-    """(1, 512, 512, 3), gray: stands for the crops where a batch of pictures can't be empty and there is no face."""
+    """(1, 512, 512, 3), gray: stands for the crops where a batch of images can't be empty and there is no face."""
     return torch.full((1, CROP_SIZE, CROP_SIZE, 3), 0.5)

@@ -15,25 +15,23 @@ from torch import Tensor
 
 from ..faces.batch import Faces
 from ..faces.detection import FaceDetector
-from ..faces.geometry import estimate_alignment
 from ..faces.mesh import faces_of_mesh
 from ..faces.order import reading_order
 from ..faces.selection import (
     Selection,
     SkippedFace,
-    check_smallest_face,
+    check_min_face_size,
     choose_faces,
     skip_large_faces,
 )
 from ..faces.types import Face
 from ..imaging import tensors as pictures
 from ..runtime.progress import FINDING, OnProgress, no_progress
+from .align import align_faces
 from .results import describe_skipped, face_count
 
 # Pictures handed to the detector together; between two such handfuls progress is told and cancel works.
 PICTURES_AT_ONCE = 4
-NO_FACE_SHAPE = "its landmarks do not form a face"
-OUTSIDE = "it lies outside the picture"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,22 +60,23 @@ def find_faces(
     *,
     detector: FaceDetector,
     confidence: float | None = None,
-    smallest_face: float = 0.0,
-    largest_face: float = math.inf,
+    min_face_size: float = 0.0,
+    max_face_size: float = math.inf,
     merge_duplicates: bool = True,
     on_progress: OnProgress | None = None,
 ) -> FoundFaces:
     """The faces of pictures that can be aligned, as one reads.
 
     images_BHWC: floats in [0, 1], gray, RGB or RGBA. confidence: detections below are no faces; the detector's default
-    if None. smallest_face, largest_face: sides of the box in pixels, see `skip_small_faces` and `skip_large_faces`.
+    if None. min_face_size, max_face_size: sides of the box in pixels, see `skip_small_faces` and `skip_large_faces`.
     merge_duplicates: of detections that are one face, keep the best. Raises ValueError naming the input and the cure.
     """
-    check_smallest_face(smallest_face)
-    skip_large_faces((), largest_face)
+    check_min_face_size(min_face_size)
+    skip_large_faces((), max_face_size)
     rgb_BHW3 = pictures.take_apart(images_BHWC).rgb_BHW3
     found = detect_in_batches(rgb_BHW3, detector, confidence, on_progress or no_progress)
-    chosen = [_choose(faces, rgb_BHW3, smallest_face, largest_face, merge_duplicates) for faces in found]
+    size_hw = (rgb_BHW3.shape[1], rgb_BHW3.shape[2])
+    chosen = [_choose(faces, size_hw, min_face_size, max_face_size, merge_duplicates) for faces in found]
     faces = Faces.of(rgb_BHW3, [one.kept for one in chosen])
     return FoundFaces(faces, tuple(one.skipped for one in chosen), f"looked for by {detector.name}")
 
@@ -91,7 +90,7 @@ def faces_from_landmarks(images_BHWC: Tensor, landmarks: Any) -> FoundFaces:
     rgb_BHW3 = pictures.take_apart(images_BHWC).rgb_BHW3
     count, height, width = rgb_BHW3.shape[:3]
     chosen = [
-        _choose(faces, rgb_BHW3, smallest_face=0.0, largest_face=math.inf, merge_duplicates=False)
+        _choose(faces, (height, width), min_face_size=0.0, max_face_size=math.inf, merge=False)
         for faces in faces_of_mesh(landmarks, count, (height, width))
     ]
     faces = Faces.of(rgb_BHW3, [one.kept for one in chosen])
@@ -111,22 +110,12 @@ def detect_in_batches(
     return found
 
 
-def skip_unaligned(faces: Sequence[Face]) -> Selection:
-    """Skips faces whose landmarks allow no alignment."""
-    fits = [estimate_alignment(face) is not None for face in faces]
-    return Selection(
-        tuple(face for face, fit in zip(faces, fits, strict=True) if fit),
-        tuple(SkippedFace(face, NO_FACE_SHAPE) for face, fit in zip(faces, fits, strict=True) if not fit),
-    )
-
-
 def _choose(
-    faces: Sequence[Face], images_BHWC: Tensor, smallest_face: float, largest_face: float, merge_duplicates: bool
+    faces: Sequence[Face], image_size_hw: tuple[int, int], min_face_size: float, max_face_size: float, merge: bool
 ) -> Selection:
-    """The faces of one picture that are wanted and can be aligned, as one reads; the others with the reason."""
-    size = (images_BHWC.shape[1], images_BHWC.shape[2])
-    chosen = choose_faces(faces, size, smallest_face=smallest_face, merge_duplicates=merge_duplicates)
-    fitting = skip_large_faces(chosen.kept, largest_face)
-    aligned = skip_unaligned(fitting.kept)
-    in_order = reading_order(aligned.kept)
-    return Selection(tuple(in_order), (*chosen.skipped, *fitting.skipped, *aligned.skipped))
+    """The faces of one image that are wanted and can be aligned, in reading order; the others with the reason."""
+    chosen = choose_faces(faces, image_size_hw, min_face_size=min_face_size, merge_duplicates=merge)
+    fitting = skip_large_faces(chosen.kept, max_face_size)
+    batch = align_faces([fitting.kept])
+    in_order = reading_order([one.face for one in batch.aligned])
+    return Selection(tuple(in_order), (*chosen.skipped, *fitting.skipped, *batch.skipped[0]))

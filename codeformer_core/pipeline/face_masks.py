@@ -12,12 +12,12 @@ from torch import Tensor
 
 from ..faces.batch import Faces
 from ..faces.contour import outline_masks
-from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_coordinates, estimate_alignment, sample
+from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_coordinates, sample
 from ..faces.types import Face
 from ..faces.visualization import box_fractions
 from ..imaging import tensors as pictures
 from ..runtime import memory
-from .paste_masks import landmarks_in_crop
+from .align import AlignedFace, align_faces
 from .results import face_count
 
 # Sums of float32 weights: a box wholly inside a white mask may come out this much below 1.
@@ -44,8 +44,8 @@ def face_masks(faces: Faces) -> Tensor:
     count = len(faces.per_picture)
     memory.require(count * height * width * 4, "cpu", f"masks of {count} x {width}x{height} pixels")
     masks_BHW = memory.sparse_zeros((count, height, width))
-    for index, face in faces.in_order():
-        _add_outline(masks_BHW[index], face)
+    for one in align_faces(faces.per_picture).aligned:
+        _add_outline(masks_BHW[one.image], one)
     return masks_BHW
 
 
@@ -72,16 +72,13 @@ def faces_in_mask(faces: Faces, masks_BHW: Tensor, share: float = 0.5) -> FacesI
     return FacesInside(faces.with_faces(kept), tuple(remarks))
 
 
-def _add_outline(mask_HW: Tensor, face: Face) -> None:
-    """Draws one outline into `mask_HW` in place; a face that can't be aligned has none."""
-    matrix = estimate_alignment(face)
-    if matrix is None:
-        return
-    area = covered_rectangle(matrix, CROP_SIZE, *mask_HW.shape)
+def _add_outline(mask_HW: Tensor, one: AlignedFace) -> None:
+    """Draws one outline into `mask_HW` in place."""
+    area = covered_rectangle(one.matrix, CROP_SIZE, *mask_HW.shape)
     if area.is_empty:
         return
-    outline_1SS = outline_masks(landmarks_in_crop(face.landmarks_array(), matrix)[None])
-    drawn_hw = sample(outline_1SS, *crop_coordinates(matrix, area, mask_HW.device))[0]
+    outline_1SS = outline_masks(one.landmarks_in_crop()[None])
+    drawn_hw = sample(outline_1SS, *crop_coordinates(one.matrix, area, mask_HW.device))[0]
     noted_hw = area.of(mask_HW)
     torch.maximum(noted_hw, drawn_hw, out=noted_hw)
 

@@ -13,20 +13,21 @@ from torch import Tensor
 
 from ..faces.batch import Faces
 from ..faces.detection import FaceDetector
-from ..faces.geometry import CROP_SIZE, estimate_alignment
+from ..faces.geometry import CROP_SIZE
 from ..imaging import tensors as pictures
 from ..imaging.gray import LUMA_RGB, is_gray
 from ..models.restorer import FaceInpainter, check_task
 from ..runtime import memory
 from ..runtime.progress import FILLING, OnProgress, no_progress
+from .align import AlignedFace
 from .batches import through_network
-from .canvas import plan_sizes, require_memory
-from .crop import crop_faces, resized_remark
+from .crop import crop_faces, faces_of, resized_remark
 from .inpaint_masks import covered_face, hole_in_crop, hole_in_network_size, holes_of, nothing_marked, with_soft_edge
-from .paste import paste_faces
-from .paste_masks import PasteShape
-from .photos import EditedPhotos, faces_of
+from .options import PasteOptions
+from .paste import paste_aligned
+from .photos import EditedPhotos, faces_and_lines
 from .results import face_count
+from .sizes import plan_sizes, require_memory
 
 # Of the face's outline: above it there is nothing to tell whose face it was.
 FACE_GONE = 0.9
@@ -66,7 +67,7 @@ def inpaint_aligned(
     check_task(restorer, "inpainting")
     pictures.check_layout(images_BHWC, "face crops")
     height, width = images_BHWC.shape[1:3]
-    require_memory(images_BHWC, plan_sizes(height, width, 1.0, parity=False))
+    require_memory(images_BHWC, plan_sizes(height, width))
     source = pictures.take_apart(images_BHWC, "face crops")
     holes_BHW = holes_of(source.rgb_BHW3, mask_BHW, white_pixels)
     marked = _marked(holes_BHW)
@@ -91,14 +92,14 @@ def inpaint_photos(
     mask_BHW: Tensor | None = None,
     white_pixels: bool = True,
     confidence: float | None = None,
-    smallest_face: float = 0.0,
+    min_face_size: float = 0.0,
     on_progress: OnProgress | None = None,
 ) -> EditedPhotos:
     """Fill holes in the faces of pictures. Pixels that are not marked stay, but for a soft edge of a few pixels.
 
     images_BHWC: floats in [0, 1], gray, RGB or RGBA; what is filled in a gray one is gray. finder: what looks for the
     faces, or the faces themselves, as a detector may not see a face with a hole in it; then confidence and
-    smallest_face (see `find_faces`) mean nothing. mask_BHW, white_pixels: see `holes_of`. What lies on no face stays.
+    min_face_size (see `find_faces`) mean nothing. mask_BHW, white_pixels: see `holes_of`. What lies on no face stays.
     Raises ValueError naming the input and the cure. Nothing that was passed in is changed.
     """
     check_task(restorer, "inpainting")
@@ -112,11 +113,11 @@ def inpaint_photos(
     holes_BHW = holes_of(rgb_BHW3, mask_BHW, white_pixels)
     faces, lines = Faces.of(rgb_BHW3, [()] * len(rgb_BHW3)), [nothing_marked(mask_BHW, white_pixels)]
     if bool(holes_BHW.any()):
-        faces, lines = faces_of(images_BHWC, finder, confidence, smallest_face, report)
+        faces, lines = faces_and_lines(images_BHWC, finder, confidence, min_face_size, report)
     cropped = crop_faces(images_BHWC, faces)
-    crop_holes_NSS = _crop_holes(holes_BHW, cropped.faces)
+    crop_holes_NSS = _crop_holes(holes_BHW, cropped.aligned)
     marked = _marked(crop_holes_NSS)
-    worked_on = _only(cropped.faces, marked)
+    worked_on = faces_of(cropped.faces, [cropped.aligned[number] for number in marked])
     filled_NSS3 = _filled(cropped.crops_NHW3[marked], crop_holes_NSS[marked], restorer, report)
     gray = [
         bool(found) and _is_gray(rgb_BHW3[index], holes_BHW[index]) for index, found in enumerate(worked_on.per_picture)
@@ -124,12 +125,13 @@ def inpaint_photos(
     for (index, _), face_SS3 in zip(worked_on.in_order(), filled_NSS3, strict=True):
         if gray[index]:
             face_SS3.copy_((face_SS3 @ face_SS3.new_tensor(LUMA_RGB))[..., None].expand_as(face_SS3))
-    pasted = paste_faces(
+    pasted = paste_aligned(
         images_BHWC,
         filled_NSS3,
         worked_on,
-        shape=PasteShape("box"),
-        allowed_BHW=_soft_edges(holes_BHW, worked_on),
+        [cropped.aligned[number] for number in marked],
+        options=PasteOptions(mask="box"),
+        clip_mask_BHW=_soft_edges(holes_BHW, worked_on),
         on_progress=report,
     )
     lines += cropped.remarks
@@ -167,25 +169,16 @@ def _soft_edges(holes_BHW: Tensor, worked_on: Faces) -> Tensor:
     return soft_BHW
 
 
-def _crop_holes(holes_BHW: Tensor, faces: Faces) -> Tensor:
+def _crop_holes(holes_BHW: Tensor, aligned: Sequence[AlignedFace]) -> Tensor:
     """holes_NSS in the aligned crop of every face."""
-    crop_holes_NSS = torch.zeros((faces.count, CROP_SIZE, CROP_SIZE), dtype=torch.bool, device=holes_BHW.device)
-    for number, (index, face) in enumerate(faces.in_order()):
-        matrix = estimate_alignment(face)
-        assert matrix is not None  # faces that can't be aligned were not cropped
-        crop_holes_NSS[number] = hole_in_crop(holes_BHW[index], matrix)
+    crop_holes_NSS = torch.zeros((len(aligned), CROP_SIZE, CROP_SIZE), dtype=torch.bool, device=holes_BHW.device)
+    for number, one in enumerate(aligned):
+        crop_holes_NSS[number] = hole_in_crop(holes_BHW[one.image], one.matrix)
     return crop_holes_NSS
 
 
 def _marked(holes_NHW: Tensor) -> list[int]:
     return [index for index, hole_HW in enumerate(holes_NHW) if bool(hole_HW.any())]
-
-
-def _only(faces: Faces, numbers: Sequence[int]) -> Faces:
-    """The faces at these places of `Faces.in_order`."""
-    kept = [entry for number, entry in enumerate(faces.in_order()) if number in set(numbers)]
-    pictures_count = len(faces.per_picture)
-    return faces.with_faces([[face for at, face in kept if at == index] for index in range(pictures_count)])
 
 
 def _left_over(holes_BHW: Tensor, pasted_BHW: Tensor, worked_on: Faces) -> list[str]:

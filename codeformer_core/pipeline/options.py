@@ -33,6 +33,7 @@ class Option:
     step: of a slider.
     choices: the words it can be; empty for numbers and text.
     optional: None is allowed, and stands for an automatic value.
+    fix: what to do instead of a value outside the range.
     """
 
     default: Any
@@ -43,6 +44,7 @@ class Option:
     step: float | None = None
     choices: tuple[str, ...] = ()
     optional: bool = False
+    fix: str = ""
 
 
 def _option(default: Any, label: str, help: str, **limits: Any) -> Any:
@@ -63,7 +65,7 @@ def check_options(record: object) -> None:
         if option.choices:
             if value not in option.choices:
                 raise ValueError(f"{option.label} must be one of {', '.join(option.choices)}, got {value!r}")
-        elif option.minimum is not None or option.maximum is not None:
+        elif value is not None and (option.minimum is not None or option.maximum is not None):
             _check_number(option, value)
 
 
@@ -72,9 +74,8 @@ def _check_number(option: Option, value: float) -> None:
     high = math.inf if option.maximum is None else option.maximum
     if low <= value <= high:  # NaN compares false
         return
-    if option.maximum is None:
-        raise ValueError(f"{option.label} must be {low:g} or more, got {value}")
-    raise ValueError(f"{option.label} must be from {low:g} to {high:g}, got {value}")
+    allowed = f"{low:g} or more" if option.maximum is None else f"from {low:g} to {high:g}"
+    raise ValueError(f"{option.label} must be {allowed}, got {value}{option.fix and '; '}{option.fix}")
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,9 @@ class PasteOptions:
             raise ValueError(f"unknown face regions {', '.join(unknown)}: choose some of {', '.join(REGIONS)}")
 
 
+PASTE_DEFAULTS = PasteOptions()
+
+
 @dataclass(frozen=True)
 class RestoreOptions:
     """How the faces of images are restored. Raises ValueError for values out of range."""
@@ -148,6 +152,7 @@ class RestoreOptions:
         minimum=1.0,
         maximum=MAX_UPSCALE,
         step=0.25,
+        fix="resize the result instead",
     )
     confidence: float | None = _option(
         None,
@@ -164,6 +169,7 @@ class RestoreOptions:
         "Faces whose box is narrower or lower than this many pixels of the image are left alone.",
         minimum=0.0,
         step=1.0,
+        fix="0 keeps every face",
     )
     faces: FaceSelection = _option(
         "all",
@@ -180,7 +186,10 @@ class RestoreOptions:
     batch_size: int | None = _option(
         None, "batch size", "Faces at a time; chosen from the free memory if None.", minimum=1, step=1, optional=True
     )
-    paste: PasteOptions = PasteOptions()
+    paste: PasteOptions = PASTE_DEFAULTS
 
     def __post_init__(self) -> None:
         check_options(self)
+
+
+RESTORE_DEFAULTS = RestoreOptions()

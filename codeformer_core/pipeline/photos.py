@@ -32,11 +32,11 @@ class EditedPhotos:
         return "\n".join(self.lines)
 
 
-def faces_of(
+def faces_and_lines(
     images_BHWC: Tensor,
     finder: FaceDetector | Faces,
     confidence: float | None,
-    smallest_face: float,
+    min_face_size: float,
     report: OnProgress,
 ) -> tuple[Faces, list[str]]:
     """The faces that a detector finds, or those that were given, and what a report says of them."""
@@ -45,6 +45,6 @@ def faces_of(
         counts = enumerate(map(len, finder.per_picture), 1)
         return finder, [f"picture {number}: {face_count(count)} given" for number, count in counts]
     found = find_faces(
-        images_BHWC, detector=finder, confidence=confidence, smallest_face=smallest_face, on_progress=report
+        images_BHWC, detector=finder, confidence=confidence, min_face_size=min_face_size, on_progress=report
     )
     return found.faces, found.summary().splitlines()

@@ -1,19 +1,160 @@
-"""The published paste, faults included: what parity mode does differently from `compositing` and `masks`.
+"""The official recipe, faults included, to compare results with the official program.
 
-Source: the official face helper's numbers as recorded in tests/golden/pipeline.
-Shape legend: H W area of the picture that the crop covers.
+Sizes, 8-bit steps, alignment grid, choice of faces, masks and paste are those of sczhou/CodeFormer's inference script,
+as recorded in tests/golden/pipeline. One object holds all of it: `OFFICIAL`.
+Shape legend: B images, H W their size (of the pasted area: what the crop covers); S side of an aligned crop.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..faces.geometry import CROP_SIZE, Rectangle, invert
+from ..faces.geometry import CROP_SIZE, Rectangle, covered_rectangle, invert, sample, sample_crop
 from ..faces.masks import gaussian_operator, opencv_sigma
+from ..faces.parsing import FaceParser
+from ..faces.selection import (
+    SMALLEST_EYE_DISTANCE,
+    Selection,
+    apply_filters,
+    eye_reason,
+    select_faces,
+    skip_faces,
+    skip_not_finite,
+    skip_small_faces,
+)
+from ..faces.types import Face
+from ..imaging import tensors as imaging
+from ..imaging.gray import match_gray
+from .background import Upscaler
+from .composite import NewFace, Target, enlarged_face, resized
+from .options import PasteOptions, RestoreOptions
+from .paste_masks import MaskMaker, make_mask_maker, soft_box_only
+from .recipe import Recipe
+from .sizes import Sizes
+
+# Images whose shorter side is below this are enlarged, and stay so.
+SHORTER_SIDE = 512
+# OpenCV up to 4.12 samples at multiples of 1/32 pixel, found from a row's and a column's part in 1/1024.
+GRID = 32
+
+
+class OfficialRecipe(Recipe):
+    """See the module."""
+
+    name = "published recipe"
+
+    def plan_sizes(self, height: int, width: int, upscale: float) -> Sizes:
+        factor = max(SHORTER_SIDE / min(height, width), 1)
+        working = round(height * factor), round(width * factor)
+        return Sizes((height, width), working, (int(working[0] * upscale), int(working[1] * upscale)))
+
+    def prepare(self, rgb_BHW3: Tensor, sizes: Sizes) -> Tensor:
+        """8-bit steps, small images enlarged."""
+        rgb_BHW3 = imaging.to_8bit_steps(rgb_BHW3)
+        return rgb_BHW3 if sizes.working == sizes.source else imaging.enlarge_8bit(rgb_BHW3, sizes.enlarged)
+
+    @staticmethod
+    def resize_background(rgb_1HW3: Tensor, size_hw: tuple[int, int], given: bool) -> Tensor:
+        return imaging.resize_8bit(rgb_1HW3, *size_hw, lanczos=given)
+
+    def choose(
+        self, faces: Sequence[Face], image_size_hw: tuple[int, int], options: RestoreOptions, min_face_size: float
+    ) -> Selection:
+        """Duplicates are kept."""
+        filters = (
+            skip_not_finite,
+            skip_near_eyes,
+            lambda rest: skip_small_faces(rest, min_face_size),
+            lambda rest: select_faces(rest, options.faces, image_size_hw),
+        )
+        return apply_filters(faces, filters)
+
+    def crop(self, image_HW3: Tensor, matrix: np.ndarray) -> Tensor:
+        return crop(image_HW3, matrix)
+
+    def finish_faces(self, faces_N3SS: Tensor) -> Tensor:
+        return imaging.to_8bit_steps(faces_N3SS)
+
+    def match_gray(self, faces_N3SS: Tensor, crops_N3SS: Tensor) -> Tensor:
+        return match_gray(faces_N3SS, crops_N3SS, clip=False)
+
+    def mask_maker(self, options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
+        """It knows no shape but the parser's."""
+        if options.mask == "face" and parser is None:
+            return soft_box_only(" (no face parser is at hand)")
+        return make_mask_maker(options, parser)
+
+    def composite(
+        self, target: Target, new: NewFace, options: PasteOptions, face_upscaler: Upscaler | None, upscale: float
+    ) -> bool:
+        if face_upscaler is not None and upscale > 1:
+            face_3SS = enlarged_face(new.face_3SS, face_upscaler, int(CROP_SIZE * upscale))
+            new = dataclasses.replace(new, face_3SS=face_3SS)
+        return paste(target, new, options.opacity, upscale)
+
+    def finish(self, canvas_BHW3: Tensor) -> None:
+        """Truncated to 8 bits; the small number keeps whole levels, which float32 can miss."""
+        canvas_BHW3.mul_(255).add_(1e-3).floor_().div_(255)
+
+
+OFFICIAL = OfficialRecipe()
+
+
+def skip_near_eyes(faces: Sequence[Face], smallest_distance: float = SMALLEST_EYE_DISTANCE) -> Selection:
+    """The official code reads its row of numbers one place too late: what it calls the eye distance is the length of
+    (left eye's y - right eye's y, right eye's x - nose's x)."""
+
+    def distance(face: Face) -> float:
+        (_, left_y), (right_x, right_y), (nose_x, _) = face.landmarks_xy[:3]
+        return math.hypot(left_y - right_y, right_x - nose_x)
+
+    return skip_faces(faces, lambda face: eye_reason(distance(face), smallest_distance))
+
+
+def crop(image_HW3: Tensor, matrix: np.ndarray) -> Tensor:
+    """crop_3SS: one bilinear sample per pixel, 8-bit steps."""
+    return imaging.to_8bit_steps(sample_crop(image_HW3, matrix, 1, coordinates))
+
+
+def coordinates(matrix: np.ndarray, area: Rectangle, device: torch.device) -> tuple[Tensor, Tensor]:
+    """For each pixel of `area`: x_HW and y_HW in the crop, rounded as OpenCV 4.12 does."""
+    columns_W = torch.arange(area.left, area.right, dtype=torch.float64)
+    rows_H1 = torch.arange(area.top, area.bottom, dtype=torch.float64)[:, None]
+    found = []
+    for per_column, per_row, offset in matrix.tolist():
+        along_W, down_H1 = per_column * columns_W, per_row * rows_H1 + offset
+        fine = 32 * GRID
+        steps_HW = (down_H1 * fine).round() + (along_W * fine).round() + GRID // 2
+        found.append(((steps_HW / 32).floor() / GRID).float().to(device))
+    return found[0], found[1]
+
+
+def paste(target: Target, new: NewFace, opacity: float, upscale: float) -> bool:
+    """Blend one face into its image, in place. Outside the crop the face is black, as far as the mask lets it show."""
+    size, canvas_HW3 = new.face_3SS.shape[-1], target.canvas_HW3
+    height, width = target.coverage_HW.shape
+    matrix = published_paste_matrix(new.aligned.matrix, upscale, size)
+    area = covered_rectangle(matrix, size, height, width)
+    if area.is_empty:
+        return False
+    x_HW, y_HW = coordinates(matrix, area, canvas_HW3.device)
+    layers_CSS = new.face_3SS if new.mask_SS is None else torch.cat((new.face_3SS, resized(new.mask_SS[None], size)))
+    sampled_CHW = sample(layers_CSS.to(canvas_HW3), x_HW, y_HW)
+    coverage_HW, mask_HW = published_soft_box(x_HW, y_HW, matrix, size, upscale, area, (height, width))
+    face_3HW = (sampled_CHW[:3] * 255 + 0.5).floor_() / 255 * coverage_HW
+    if new.mask_SS is not None:
+        mask_HW = torch.minimum(mask_HW, sampled_CHW[3])
+    mask_HW = mask_HW * opacity
+    area.of(canvas_HW3).lerp_(face_3HW.permute(1, 2, 0), mask_HW[..., None])
+    covered_HW = area.of(target.coverage_HW)
+    torch.maximum(covered_HW, mask_HW, out=covered_HW)
+    return True
 
 
 def published_paste_matrix(matrix: np.ndarray, upscale: float, face_size: int) -> np.ndarray:

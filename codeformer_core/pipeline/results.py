@@ -10,8 +10,27 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..faces.components import PartBoxes
 from ..faces.selection import SkippedFace
-from ..faces.types import Face, FaceCrop
+from ..faces.types import Face
+from .align import AlignedFace
+
+
+@dataclass(frozen=True, eq=False)
+class RestoredFace:
+    """One face before and after.
+
+    aligned: where it lies.
+    crop_3HW, restored_3HW: RGB [0, 1], 512x512, before and after the network.
+    mask_HW: [0, 1], how much of it is to show; None for the soft box alone.
+    components: boxes of its components, where the restorer asked for them.
+    """
+
+    aligned: AlignedFace
+    crop_3HW: Tensor
+    restored_3HW: Tensor
+    mask_HW: Tensor | None = None
+    components: PartBoxes | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +48,7 @@ class RestoredImages:
     masks_BHW: Tensor
     faces: tuple[tuple[Face, ...], ...]
     skipped: tuple[tuple[SkippedFace, ...], ...]
-    crops: tuple[FaceCrop, ...]
+    crops: tuple[RestoredFace, ...]
     finder: str | None
     restorer: str
     remarks: tuple[str, ...] = ()

@@ -42,14 +42,14 @@ def select_faces(
     order: Order = "as found",
     keep: int = 0,
     confidence: float = 0.0,
-    smallest_face: float = 0.0,
+    min_face_size: float = 0.0,
     largest_turn: float = LARGEST_TURN,
     picked: str = "",
 ) -> SelectedFaces:
     """The faces that pass every filter, in the wanted order.
 
     numbers: "1, 3-5", of the faces as they come in; empty for all. keep: so many of each picture, the first in that
-    order; 0 for all. confidence: detections that scored below are left out. smallest_face: shorter side of the box in
+    order; 0 for all. confidence: detections that scored below are left out. min_face_size: shorter side of the box in
     pixels. largest_turn: degrees to either side, see `faces.turn`; 90 for any. picked: see `faces.picks`.
     Raises ValueError naming the input and the cure.
     """
@@ -60,7 +60,7 @@ def select_faces(
     picks = apply_picks(faces, picked)
     filters: tuple[Callable[[Sequence[Face]], Selection], ...] = (
         lambda found: _skip_unsure(found, confidence),
-        lambda found: skip_small_faces(found, smallest_face),
+        lambda found: skip_small_faces(found, min_face_size),
         lambda found: skip_turned_faces(found, largest_turn),
     )
     for refuse_wrong_limits in filters:

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from ..faces.batch import Faces
-from ..models.restorer import FaceRestorer, fidelity_remark
+from ..models.restorer import FaceRestorer, check_task, fidelity_remark
 from ..pipeline.aligned_faces import restore_aligned
-from ..pipeline.restore import check_restorer
 from ..runtime.progress import OnProgress, no_progress
 from .limits import FEWEST_STEPS, MOST_STEPS
 from .one_face import numbers, one_face, placeholder
@@ -57,7 +56,7 @@ def compare_fidelities(
     in which these were found, and the first face is cropped. steps: 2..21. on_progress is told before each tile and may
     raise to cancel. Raises ValueError naming the input and the cure.
     """
-    check_restorer(restorer, 0.0, None)
+    check_task(restorer, "restoration")
     if not FEWEST_STEPS <= steps <= MOST_STEPS:
         raise ValueError(f"steps must be from {FEWEST_STEPS} to {MOST_STEPS}, got {steps}")
     face = one_face(images_BHWC, faces)

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from ..faces.batch import Faces
-from ..faces.geometry import CROP_SIZE, estimate_alignment
+from ..faces.geometry import CROP_SIZE
 from ..imaging import tensors as pictures
 from ..metrics.pixels import Sharpness
-from ..pipeline.crop import crop_faces
+from ..pipeline.align import align_faces
+from ..pipeline.crop import crop_faces, faces_of
 
 PLACEHOLDER_GRAY = 0.5
 
@@ -70,13 +71,10 @@ def _first_picture(images_BHWC: Tensor) -> OneFace:
 
 
 def _first_crop(images_BHWC: Tensor, faces: Faces) -> OneFace:
-    for index, face in faces.in_order():
-        if estimate_alignment(face) is None:
-            continue
-        alone = [[face] if place == index else [] for place in range(len(faces.per_picture))]
-        cropped = crop_faces(images_BHWC, faces.with_faces(alone))
+    for one in align_faces(faces.per_picture).aligned:
+        cropped = crop_faces(images_BHWC, faces_of(faces, [one]))
         if len(cropped.crops_NHW3):
-            number = faces.per_picture[index].index(face) + 1
-            lines = (f"compared: face {number} of picture {index + 1}", *cropped.remarks)
+            number = faces.per_picture[one.image].index(one.face) + 1
+            lines = (f"compared: face {number} of picture {one.image + 1}", *cropped.remarks)
             return OneFace(cropped.crops_NHW3, lines, cropped.faces)
     return OneFace(None, ("nothing was compared: there is no face; the gray picture stands for it",))

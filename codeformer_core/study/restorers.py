@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from ..faces.batch import Faces
-from ..models.restorer import FaceRestorer, at_fidelity, fidelity_remark, takes_parts
+from ..models.restorer import FaceRestorer, at_fidelity, check_fidelity, check_task, fidelity_remark, takes_parts
 from ..pipeline.aligned_faces import restore_aligned
-from ..pipeline.components import boxes_of, part_remarks, parts_of_crops
-from ..pipeline.restore import check_restorer
+from ..pipeline.components import aligned_crops, component_boxes, component_remarks, stacked
 from ..runtime.progress import OnProgress, no_progress
 from .one_face import numbers, one_face, placeholder
 from .tiles import draw_grid
@@ -57,12 +56,14 @@ def compare_restorers(
     if not restorers:
         raise ValueError("there is no restorer to compare. Cure: give one or more")
     for restorer in restorers:
-        check_restorer(restorer, fidelity, None)
+        check_task(restorer, "restoration")
+    check_fidelity(fidelity)
     face = one_face(images_BHWC, faces)
     if face.crop_1SS3 is None:
         return ComparedRestorers(draw_grid(["no face"], placeholder()).image_HW3, placeholder(), face.lines)
-    located = parts_of_crops(face.faces, 1) if face.faces and any(map(takes_parts, restorers)) else []
-    parts_144 = boxes_of(located) if located else None
+    aligned = aligned_crops(face.faces, 1) if face.faces and any(map(takes_parts, restorers)) else ()
+    boxes = component_boxes(aligned)
+    parts_144 = stacked(boxes) if boxes else None
     report = on_progress or no_progress
     restored = []
     for done, restorer in enumerate(restorers):
@@ -73,7 +74,7 @@ def compare_restorers(
     words = [f"{restorer.name}{at_fidelity(restorer, fidelity)}" for restorer in restorers]
     labels = ["input", *(_short(restorer.name) for restorer in restorers)]
     grid = draw_grid(labels, torch.cat((face.crop_1SS3.to(faces_NSS3), faces_NSS3)))
-    lines = [*face.lines, *part_remarks(located), *numbers(words, faces_NSS3, face.crop_1SS3)]
+    lines = [*face.lines, *component_remarks(aligned, boxes), *numbers(words, faces_NSS3, face.crop_1SS3)]
     lines += filter(None, [fidelity_remark(*restorers)])
     return ComparedRestorers(grid.image_HW3, faces_NSS3, tuple(lines))
 

@@ -13,7 +13,6 @@ import codeformer_core as cf
 from codeformer_core.faces.batch import Faces
 from codeformer_core.imaging.gray import LUMA_RGB
 from codeformer_core.pipeline.colorize import colorize_aligned, colorize_photos
-from codeformer_core.pipeline.paste_masks import PasteShape
 
 from .conftest import GivenDetector, InvertingRestorer, placed_face
 from .test_parity_networks import assert_equal_enough
@@ -175,7 +174,7 @@ def test_faces_of_a_gray_photo_get_colour_and_keep_their_brightness(gray_photo):
 
 def test_the_whole_face(gray_photo):
     colorized = colorize_photos(
-        gray_photo, restorer=Painter(), finder=DETECTOR, chroma_only=False, shape=PasteShape("box"), fidelity=0.25
+        gray_photo, restorer=Painter(), finder=DETECTOR, chroma_only=False, mask="box", fidelity=0.25
     )
     inside_BHW = colorized.masks_BHW > 0.99
     expected_BHW3 = gray_photo * torch.tensor((0.9, 0.5, 0.1))

@@ -23,7 +23,10 @@ from codeformer_core.faces.geometry import (
 )
 from codeformer_core.faces.masks import FACE_CLASSES, face_shape_mask, gaussian_operator, soft_box
 from codeformer_core.imaging.tensors import resize
-from codeformer_core.pipeline.composite import paste_face, paste_matrix
+from codeformer_core.pipeline import reference
+from codeformer_core.pipeline.align import AlignedFace
+from codeformer_core.pipeline.composite import NewFace, Target, blend_face, paste_matrix
+from codeformer_core.pipeline.options import PasteOptions
 from codeformer_core.pipeline.reference import published_paste_matrix, published_soft_box
 
 from .conftest import placed_face
@@ -43,12 +46,28 @@ def pasted(
     picture_HW3: Tensor, matrix: np.ndarray, face_3SS: Tensor = WHITE, shape_mask_SS=None, **options
 ) -> tuple[Tensor, Tensor, bool]:
     """The picture after pasting, the mask, and whether anything was pasted."""
-    upscale, parity = options.pop("upscale", 1.0), options.pop("parity", False)
     canvas_HW3 = picture_HW3.clone()
     mask_HW = torch.zeros(picture_HW3.shape[:2])
-    matrix = canvas_matrix(matrix, upscale, face_3SS.shape[-1], parity)
-    options |= {"parity_upscale": upscale if parity else None}
-    return canvas_HW3, mask_HW, paste_face(canvas_HW3, mask_HW, face_3SS, shape_mask_SS, matrix, **options)
+    done = paste(canvas_HW3, mask_HW, matrix, face_3SS, shape_mask_SS, **options)
+    return canvas_HW3, mask_HW, done
+
+
+def paste(
+    canvas_HW3: Tensor,
+    mask_HW: Tensor,
+    matrix: np.ndarray,
+    face_3SS: Tensor = WHITE,
+    shape_mask_SS=None,
+    upscale: float = 1.0,
+    parity: bool = False,
+    opacity: float = 1.0,
+    **options,
+) -> bool:
+    target = Target(canvas_HW3, mask_HW, (upscale, upscale), options.pop("clip_mask_HW", None))
+    new = NewFace(AlignedFace(0, placed_face(0, 0, 30), matrix), face_3SS, shape_mask_SS)
+    if parity:
+        return reference.paste(target, new, opacity, upscale)
+    return blend_face(target, new, PasteOptions(opacity=opacity, **options))
 
 
 def canvas_matrix(matrix: np.ndarray, upscale: float, face_size: int, parity: bool) -> np.ndarray:
@@ -95,14 +114,14 @@ class LargestResult(TorchDispatchMode):
 def test_the_cost_is_the_faces_not_the_pictures(parity):
     """The largest thing that is computed, in a small picture and in one of 30 times the area."""
     face_3SS = torch.ones(3, 128, 128)
-    matrix = canvas_matrix(matrix_of(150, 150, 40), 1, 128, parity)
+    matrix = matrix_of(150, 150, 40)
     largest = []
     for side in (300, 1650):
         canvas_HW3, mask_HW = torch.zeros(side, side, 3), torch.zeros(side, side)
         with LargestResult(canvas_HW3, mask_HW) as watch:
-            paste_face(canvas_HW3, mask_HW, face_3SS, None, matrix, parity_upscale=1 if parity else None)
+            paste(canvas_HW3, mask_HW, matrix, face_3SS, parity=parity)
         largest.append(watch.numel)
-    area = covered_rectangle(matrix, 128, 300, 300)
+    area = covered_rectangle(canvas_matrix(matrix, 1, 128, parity), 128, 300, 300)
     assert largest[0] == largest[1] <= 6 * area.width * area.height
 
 
@@ -178,8 +197,7 @@ def test_the_mask_keeps_the_stronger_of_two_faces():
     canvas_HW3, mask_HW = torch.zeros(240, 300, 3), torch.zeros(240, 300)
     single_masks = []
     for x in (130, 160):
-        matrix = canvas_matrix(matrix_of(x, 120, 25), 1, CROP_SIZE, False)
-        paste_face(canvas_HW3, mask_HW, WHITE, None, matrix)
+        paste(canvas_HW3, mask_HW, matrix_of(x, 120, 25))
         single_masks.append(pasted(torch.zeros(240, 300, 3), matrix_of(x, 120, 25))[1])
     assert torch.equal(mask_HW, torch.maximum(*single_masks))
 

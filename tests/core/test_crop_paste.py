@@ -9,7 +9,7 @@ from torch import Tensor
 import codeformer_core as cf
 from codeformer_core.faces.batch import unlike_pictures
 from codeformer_core.faces.regions import REGIONS, grown, parse_regions, region_masks
-from codeformer_core.pipeline.color_match import match_colour, with_luma_of
+from codeformer_core.pipeline.color_match import match_color, with_luma_of
 from tests.core.conftest import InvertingRestorer, placed_face
 
 HEIGHT, WIDTH = 220, 260
@@ -105,9 +105,9 @@ def test_where_nothing_shows_it_says_why(photo):
     faces = faces_of(photo)
     crops_NHW3 = inverted_crops(photo, faces)
     for options, reason in (
-        ({"opacity": 0.0}, "the opacity is 0"),
-        ({"allowed_BHW": torch.zeros(1, 9, 9)}, "the limiting mask is black there"),
-        ({"shape": cf.PasteShape("outline", grow=-256)}, "its mask is empty"),
+        ({"options": cf.PasteOptions(opacity=0.0)}, "the opacity is 0"),
+        ({"clip_mask_BHW": torch.zeros(1, 9, 9)}, "the limiting mask is black there"),
+        ({"options": cf.PasteOptions("outline", grow=-256)}, "its mask is empty"),
     ):
         pasted = cf.paste_faces(photo, crops_NHW3, faces, **options)
         assert pasted.pasted == 0 and pasted.summary().count(reason) == 2
@@ -117,7 +117,7 @@ def test_values_stay_between_0_and_1(photo):
     faces = faces_of(photo)
     wild = torch.rand(2, 64, 64, 3).round() * 3 - 1
     for kind in ("off", "mean-std", "low-frequency"):
-        images_BHW3 = cf.paste_faces(photo, wild, faces, colour_match=kind).images_BHWC
+        images_BHW3 = cf.paste_faces(photo, wild, faces, options=cf.PasteOptions(color_match=kind)).images_BHWC
         assert images_BHW3.min() >= 0 and images_BHW3.max() <= 1
 
 
@@ -140,7 +140,7 @@ def test_what_a_crop_did_not_change_stays_the_pictures_own(photo):
     faces = faces_of(photo)
     crops_NHW3 = cf.crop_faces(photo, faces).crops_NHW3
     crops_NHW3[:, 200:300, 200:300] = 1
-    pasted = cf.paste_faces(photo, crops_NHW3, faces, shape=cf.PasteShape("box"))
+    pasted = cf.paste_faces(photo, crops_NHW3, faces, options=cf.PasteOptions("box"))
     touched_HW = (pasted.images_BHWC != photo).any(-1)[0]
     # The hole is 100 of 512 pixels of crops that are about 122 and 146 pixels wide, and a margin.
     assert 24 * 24 < int(touched_HW.sum()) < 2 * 42 * 42
@@ -157,7 +157,7 @@ def test_crop_restore_paste_is_face_restore(photo, kind):
 
     whole = cf.restore_images(photo, restorer=InvertingRestorer(), detector=Given(), mask=kind)
     faces = faces_of(photo)
-    pasted = cf.paste_faces(photo, inverted_crops(photo, faces), faces, shape=cf.PasteShape(kind))
+    pasted = cf.paste_faces(photo, inverted_crops(photo, faces), faces, options=cf.PasteOptions(kind))
     # Apart from places where the inverted face happens to equal the face.
     assert (pasted.images_BHWC - whole.images_BHWC).abs().mean() < 1e-3
     assert (pasted.masks_BHW > 0.99).sum() > 0.95 * (whole.masks_BHW > 0.99).sum()
@@ -166,8 +166,8 @@ def test_crop_restore_paste_is_face_restore(photo, kind):
 def test_a_larger_background(photo):
     faces = faces_of(photo)
     large = torch.nn.functional.interpolate(photo.permute(0, 3, 1, 2), scale_factor=2).permute(0, 2, 3, 1)
-    pasted = cf.paste_faces(large, inverted_crops(photo, faces), faces, shape=cf.PasteShape("box"))
-    small = cf.paste_faces(photo, inverted_crops(photo, faces), faces, shape=cf.PasteShape("box"))
+    pasted = cf.paste_faces(large, inverted_crops(photo, faces), faces, options=cf.PasteOptions("box"))
+    small = cf.paste_faces(photo, inverted_crops(photo, faces), faces, options=cf.PasteOptions("box"))
     assert pasted.images_BHWC.shape == (1, 2 * HEIGHT, 2 * WIDTH, 3)
     shrunk = torch.nn.functional.avg_pool2d(pasted.masks_BHW[:, None], 2)[:, 0]
     assert (shrunk - small.masks_BHW).abs().max() < 0.06
@@ -201,7 +201,7 @@ def test_a_face_upscaler_redraws_crops_that_the_paste_would_enlarge(photo):
         cf.paste_faces(background, crops_NHW3, faces, face_upscaler=red)
     assert asked == []
     large = enlarged[1]
-    pasted = cf.paste_faces(large, crops_NHW3, faces, shape=cf.PasteShape("box"), face_upscaler=red)
+    pasted = cf.paste_faces(large, crops_NHW3, faces, options=cf.PasteOptions("box"), face_upscaler=red)
     assert asked == [(1, 512, 512, 3)] * 2
     assert torch.allclose(pasted.images_BHWC[pasted.masks_BHW > 0.999], torch.tensor((1.0, 0, 0)), atol=2e-3)
 
@@ -210,7 +210,7 @@ def test_only_where_the_mask_allows(photo):
     faces = faces_of(photo)
     allowed = torch.zeros(1, 11, 13)
     allowed[:, :, :6] = 1
-    pasted = cf.paste_faces(photo, inverted_crops(photo, faces), faces, allowed_BHW=allowed)
+    pasted = cf.paste_faces(photo, inverted_crops(photo, faces), faces, clip_mask_BHW=allowed)
     changed_W = (pasted.images_BHWC != photo).any(-1).any(1)[0]
     assert changed_W[:110].any() and not changed_W[140:].any()
 
@@ -218,10 +218,10 @@ def test_only_where_the_mask_allows(photo):
 def test_opacity_and_regions(photo):
     faces = faces_of(photo)
     crops_NHW3 = inverted_crops(photo, faces)
-    half = cf.paste_faces(photo, crops_NHW3, faces, shape=cf.PasteShape("box"), opacity=0.5)
+    half = cf.paste_faces(photo, crops_NHW3, faces, options=cf.PasteOptions("box", opacity=0.5))
     assert 0.49 < float(half.masks_BHW.max()) <= 0.5
-    mouth = cf.paste_faces(photo, crops_NHW3, faces, shape=cf.PasteShape(regions=("mouth",)), parser=TopParser())
-    skin = cf.paste_faces(photo, crops_NHW3, faces, shape=cf.PasteShape(regions=("skin",)), parser=TopParser())
+    mouth = cf.paste_faces(photo, crops_NHW3, faces, options=cf.PasteOptions(regions=("mouth",)), parser=TopParser())
+    skin = cf.paste_faces(photo, crops_NHW3, faces, options=cf.PasteOptions(regions=("skin",)), parser=TopParser())
     rows = torch.arange(HEIGHT)[:, None]
     centre = [float((p.masks_BHW[0] * rows).sum() / p.masks_BHW.sum()) for p in (skin, mouth)]
     assert centre[1] > centre[0] + 30 and "mouth by top" in mouth.summary()
@@ -231,7 +231,7 @@ def test_the_edge_grows_and_shrinks(photo):
     faces = faces_of(photo)
     crops_NHW3 = inverted_crops(photo, faces)
     covered = [
-        float(cf.paste_faces(photo, crops_NHW3, faces, shape=cf.PasteShape("outline", grow=grow)).masks_BHW.sum())
+        float(cf.paste_faces(photo, crops_NHW3, faces, options=cf.PasteOptions("outline", grow=grow)).masks_BHW.sum())
         for grow in (-60, 0, 30)
     ]
     assert covered[0] < 0.8 * covered[1] and covered[2] > 1.05 * covered[1]
@@ -242,7 +242,7 @@ def test_feather_softens(photo):
     crops_NHW3 = inverted_crops(photo, faces)
 
     def steepest(feather: float) -> float:
-        pasted = cf.paste_faces(photo, crops_NHW3, faces, shape=cf.PasteShape("box", grow=-80, feather=feather))
+        pasted = cf.paste_faces(photo, crops_NHW3, faces, options=cf.PasteOptions("box", grow=-80, feather=feather))
         return float(pasted.masks_BHW.diff(dim=2).abs().max())
 
     assert steepest(120) < 0.5 * steepest(0)
@@ -271,11 +271,9 @@ def test_nothing_to_paste_takes_any_crops(photo):
         ({"crops_NSSC": torch.rand(3, 512, 512, 3)}, "2 faces but 3 crops came"),
         ({"background_BHWC": torch.rand(2, HEIGHT, WIDTH, 3)}, "belong to 1 picture, but there are 2 backgrounds"),
         ({"background_BHWC": torch.rand(1, WIDTH, HEIGHT, 3)}, "has other proportions"),
-        ({"allowed_BHW": torch.rand(3, 5, 5)}, "one mask for each picture"),
-        ({"allowed_BHW": torch.full((1, 5, 5), torch.nan)}, "the mask holds values that are NaN"),
-        ({"opacity": 1.5}, "opacity must be from 0"),
-        ({"colour_match": "sepia"}, "colour match must be one of off"),
-        ({"shape": cf.PasteShape(regions=("eyes",))}, "only be told apart by a face parser"),
+        ({"clip_mask_BHW": torch.rand(3, 5, 5)}, "one mask for each picture"),
+        ({"clip_mask_BHW": torch.full((1, 5, 5), torch.nan)}, "the mask holds values that are NaN"),
+        ({"options": cf.PasteOptions(regions=("eyes",))}, "only be told apart by a face parser"),
         ({"crops_NSSC": torch.full((2, 512, 512, 3), torch.nan)}, "NaN"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -290,9 +288,16 @@ def test_bad_input(photo, change, complaint):
 
 
 def test_shapes_out_of_range():
-    for options in ({"kind": "star"}, {"regions": ("chin",)}, {"grow": 300}, {"feather": -1}):
+    for options in (
+        {"mask": "star"},
+        {"opacity": 1.5},
+        {"color_match": "sepia"},
+        {"regions": ("chin",)},
+        {"grow": 300},
+        {"feather": -1},
+    ):
         with pytest.raises(ValueError, match=r"must be|unknown"):
-            cf.PasteShape(**options)
+            cf.PasteOptions(**options)
 
 
 # --- masks and colours -----------------------------------------------------------------------------------------------
@@ -330,13 +335,13 @@ def test_colours_are_matched_under_the_mask():
     face = torch.rand(3, 64, 64, generator=generator)
     mask = torch.zeros(64, 64)
     mask[16:48, 16:48] = 1
-    matched = match_colour(face, original, mask, "mean-std")
+    matched = match_color(face, original, mask, "mean-std")
     inside = slice(16, 48)
     for statistic in (torch.mean, torch.std):
         wanted = statistic(original[:, inside, inside], dim=(1, 2))
         assert torch.allclose(statistic(matched[:, inside, inside], dim=(1, 2)), wanted, atol=2e-3)
-    assert torch.equal(match_colour(face, original, mask, "off"), face)
-    assert torch.equal(match_colour(face, original, torch.zeros(64, 64), "mean-std"), face)
+    assert torch.equal(match_color(face, original, mask, "off"), face)
+    assert torch.equal(match_color(face, original, torch.zeros(64, 64), "mean-std"), face)
 
 
 def test_low_frequency_keeps_details_and_takes_the_light():
@@ -344,7 +349,7 @@ def test_low_frequency_keeps_details_and_takes_the_light():
     details = 0.05 * torch.sin(x * 400)
     face = (0.5 + details).expand(3, -1, -1)
     light = (0.3 + 0.3 * y).expand(3, -1, -1)
-    matched = match_colour(face, light, None, "low-frequency")
+    matched = match_color(face, light, None, "low-frequency")
     middle = slice(120, 392)
     assert (matched - light - details)[:, middle, middle].abs().max() < 0.02
 

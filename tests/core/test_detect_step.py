@@ -38,8 +38,8 @@ def test_faces_are_numbered_as_one_reads():
 @pytest.mark.parametrize(
     ("options", "kept", "reason"),
     [
-        ({"smallest_face": 50}, (LARGE, RIGHT), "smaller than 50 px (it is 48 px)"),
-        ({"largest_face": 100}, (RIGHT, SMALL), "larger than 100 px (it is 192 px)"),
+        ({"min_face_size": 50}, (LARGE, RIGHT), "smaller than 50 px (it is 48 px)"),
+        ({"max_face_size": 100}, (RIGHT, SMALL), "larger than 100 px (it is 192 px)"),
     ],
 )
 def test_limits_of_size(options, kept, reason):
@@ -97,9 +97,9 @@ def test_nothing_passed_in_is_changed():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"smallest_face": -1}, "smallest face must be 0 or more"),
-        ({"largest_face": 0}, "largest face must be above 0"),
-        ({"largest_face": math.nan}, "largest face must be above 0"),
+        ({"min_face_size": -1}, "smallest face must be 0 or more"),
+        ({"max_face_size": 0}, "largest face must be above 0"),
+        ({"max_face_size": math.nan}, "largest face must be above 0"),
         ({"images": torch.zeros(300, 512, 3)}, "must be a tensor of shape"),
         ({"images": torch.full((1, 8, 8, 3), math.nan)}, "NaN or infinite"),
     ],

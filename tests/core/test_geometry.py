@@ -23,11 +23,15 @@ from codeformer_core.faces.geometry import (
     scale_of,
 )
 from codeformer_core.faces.types import Face
+from codeformer_core.pipeline import reference
 
 from .conftest import placed_face
 
 BORDER = torch.tensor(BORDER_RGB) / 255
 WHOLE_CROP = Rectangle(0, 0, CROP_SIZE, CROP_SIZE)
+
+# parity -> how a face is cropped
+CROPS = {False: crop_face, True: reference.crop}
 
 
 def similarity(scale: float, degrees: float, x: float, y: float) -> np.ndarray:
@@ -156,7 +160,7 @@ def test_coordinates_stay_precise_in_a_20000_pixel_picture(degrees, parity):
     assert area.width > 50
     rows, columns = np.mgrid[area.top : area.bottom, area.left : area.right]
     exact = np.stack((columns, rows, np.ones_like(rows)), -1) @ matrix.T
-    x_HW, y_HW = crop_coordinates(matrix, area, torch.device("cpu"), parity=parity)
+    x_HW, y_HW = (reference.coordinates if parity else crop_coordinates)(matrix, area, torch.device("cpu"))
     assert x_HW.dtype == y_HW.dtype == torch.float32
     # In parity mode OpenCV's rounding to 1/32 of a pixel is wanted.
     tolerance = 1 / 64 + 1e-3 if parity else 1e-4
@@ -218,7 +222,7 @@ def test_only_shrinking_is_averaged():
     middle = (slice(None), slice(100, 400), slice(100, 400))
     shrunk = similarity(0.47, 0, -20.3, -20.3)
     assert (crop_face(checkers_HW3, shrunk)[middle] - 0.5).abs().max() < 0.01
-    assert crop_face(checkers_HW3, shrunk, parity=True)[middle].std() > 0.1
+    assert reference.crop(checkers_HW3, shrunk)[middle].std() > 0.1
     same_size = crop_face(checkers_HW3, similarity(1, 0, -20, -20))[middle]
     assert torch.allclose(same_size, checkers_HW3[120:420, 120:420].permute(2, 0, 1), atol=1e-3)
 
@@ -226,7 +230,7 @@ def test_only_shrinking_is_averaged():
 @pytest.mark.parametrize("parity", [False, True])
 def test_outside_the_picture_is_the_published_border_colour(parity):
     picture_HW3 = torch.full((300, 300, 3), 0.9)
-    crop_3HW = crop_face(picture_HW3, similarity(1, 0, 100, 50), parity=parity)
+    crop_3HW = CROPS[parity](picture_HW3, similarity(1, 0, 100, 50))
     border_311 = torch.tensor((132.0, 133.0, 135.0)).view(3, 1, 1) / 255  # published as BGR 135, 133, 132
     assert (crop_3HW[:, :49] - border_311).abs().max() < 1e-6
     assert (crop_3HW[:, :, :99] - border_311).abs().max() < 1e-6
@@ -237,7 +241,7 @@ def test_outside_the_picture_is_the_published_border_colour(parity):
 @pytest.mark.parametrize("scale", [0.2, 1, 3])
 @pytest.mark.parametrize("parity", [False, True])
 def test_a_crop_wholly_outside_is_all_border(scale, parity):
-    crop_3HW = crop_face(torch.rand(40, 40, 3), similarity(scale, 10, 90_000, 0), parity=parity)
+    crop_3HW = CROPS[parity](torch.rand(40, 40, 3), similarity(scale, 10, 90_000, 0))
     assert crop_3HW.shape == (3, CROP_SIZE, CROP_SIZE)
     assert torch.allclose(crop_3HW, BORDER.view(3, 1, 1), atol=1e-6)
     crop_3HW.zero_()  # a tensor of its own, not one colour seen many times
@@ -268,5 +272,5 @@ def test_expanded_pictures_are_read_and_nothing_is_written():
 
 
 def test_parity_crops_are_whole_8bit_levels():
-    crop_3HW = crop_face(waves_picture(300, 300), similarity(2.3, 5, 2, 3), parity=True)
+    crop_3HW = reference.crop(waves_picture(300, 300), similarity(2.3, 5, 2, 3))
     assert torch.allclose(crop_3HW * 255, (crop_3HW * 255).round(), atol=1e-3)

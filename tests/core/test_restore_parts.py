@@ -17,7 +17,13 @@ from codeformer_core.faces.geometry import TEMPLATE_XY
 from codeformer_core.faces.types import Face
 from codeformer_core.networks.dfdnet import DFDNet, DFDNetConfig
 from codeformer_core.pipeline.aligned_faces import restore_aligned
-from codeformer_core.pipeline.components import boxes_of, part_remarks, parts_of_crops, placed_by
+from codeformer_core.pipeline.components import (
+    aligned_crops,
+    component_boxes,
+    component_remarks,
+    placed_by,
+    stacked,
+)
 from codeformer_core.pipeline.crop import crop_faces
 from codeformer_core.study.restorers import compare_restorers
 
@@ -143,15 +149,16 @@ def test_a_face_needs_68_of_them():
 def test_crops_take_the_parts_of_their_faces(images_BHW3):
     faces = Faces.of(images_BHW3, [[face_with_68(200, 200)], [placed_face(300, 200, 40)]])
     cropped = crop_faces(images_BHW3, faces)
-    located = parts_of_crops(cropped.faces, 2)
-    assert placed_by(located) == "parts placed by 68 landmarks (1 face) and five landmarks (1 face)"
-    assert part_remarks(located) == []
+    aligned = aligned_crops(cropped.faces, 2)
+    boxes = component_boxes(aligned)
+    assert placed_by(boxes) == "parts placed by 68 landmarks (1 face) and five landmarks (1 face)"
+    assert component_remarks(aligned, boxes) == []
     crops_NHW3 = torch.cat((cropped.crops_NHW3, torch.zeros(1, 512, 512, 3)))[[2, 0, 1]]
     restorer = RecordingRestorer()
-    parts_N44 = torch.cat((torch.zeros(1, 4, 4, dtype=torch.int64), boxes_of(located)))
+    parts_N44 = torch.cat((torch.zeros(1, 4, 4, dtype=torch.int64), stacked(boxes)))
     restore_aligned(crops_NHW3, restorer=restorer, parts_N44=parts_N44)
     # The first crop is of one colour and has no turn.
-    assert restorer.boxes == boxes_of(located).tolist()
+    assert restorer.boxes == stacked(boxes).tolist()
     # A restorer that knows no parts isn't told any.
     restore_aligned(crops_NHW3, restorer=InvertingRestorer(), parts_N44=parts_N44)
 
@@ -159,9 +166,8 @@ def test_crops_take_the_parts_of_their_faces(images_BHW3):
 def test_crops_of_other_faces_are_refused_and_the_placeholder_is_not(images_BHW3):
     faces = Faces.of(images_BHW3, [[placed_face(300, 200, 40)], []])
     with pytest.raises(ValueError, match=r"^3 crops came with 1 face\. Cure: connect the FACES of the Crop Faces node"):
-        parts_of_crops(faces, 3)
-    nothing = parts_of_crops(faces.with_faces([[], []]), 1)
-    assert nothing == [] and placed_by(nothing) == ""
+        aligned_crops(faces, 3)
+    assert aligned_crops(faces.with_faces([[], []]), 1) == () and placed_by([]) == ""
 
 
 def test_compared_restorers_are_told_too(images_BHW3):

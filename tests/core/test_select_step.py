@@ -47,7 +47,7 @@ def test_everything_passes_by_default():
     [
         ({"numbers": "1, 3"}, (LEFT, RIGHT), "picture 1, face 2: not one of the numbers"),
         ({"confidence": 0.75}, (MIDDLE, RIGHT), "picture 1, face 1: its score 0.70 is below 0.75"),
-        ({"smallest_face": 60}, (LEFT, RIGHT), "picture 1, face 2: smaller than 60 px (it is 48 px)"),
+        ({"min_face_size": 60}, (LEFT, RIGHT), "picture 1, face 2: smaller than 60 px (it is 48 px)"),
         ({"keep": 1}, (LEFT,), "picture 1, face 3: not among the first 1 (as found)"),
         ({"keep": 7}, (LEFT, MIDDLE, RIGHT), None),
         ({"order": "surest first"}, (MIDDLE, RIGHT, LEFT), None),
@@ -92,7 +92,7 @@ def test_equal_faces_are_told_apart():
 
 
 def test_an_empty_result_is_allowed_and_said():
-    result = select_faces(THREE, smallest_face=4000)
+    result = select_faces(THREE, min_face_size=4000)
     assert result.faces.per_picture == ((),)
     assert result.summary().startswith("no face selected of 3\n")
 
@@ -112,7 +112,7 @@ def test_changed_pictures_are_handed_on():
         ({"keep": -1}, "keep must be 0"),
         ({"confidence": 1.5}, "confidence must be from 0 to 1"),
         ({"confidence": float("nan")}, "confidence must be from 0 to 1"),
-        ({"smallest_face": -1}, "smallest face must be 0 or more"),
+        ({"min_face_size": -1}, "smallest face must be 0 or more"),
         ({"largest_turn": 100}, "largest turn must be from 0 to 90"),
         ({"picked": "{"}, "Cure: clear the picker"),
     ],

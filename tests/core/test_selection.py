@@ -8,10 +8,11 @@ from codeformer_core.faces.selection import (
     select_faces,
     skip_duplicates,
     skip_near_eyes,
-    skip_near_eyes_as_official,
     skip_small_faces,
 )
 from codeformer_core.faces.types import Face
+from codeformer_core.pipeline import reference
+from codeformer_core.pipeline.options import RestoreOptions
 
 PICTURE = (100, 200)
 
@@ -56,11 +57,6 @@ def test_of_equals_the_first_wins(which):
     assert select_faces(twins[::-1], which, PICTURE).kept == (twins[1],)
 
 
-def test_an_unknown_choice_is_refused():
-    with pytest.raises(ValueError, match=r"all, largest, center.*'biggest'"):
-        select_faces([face(0, 0, 20)], "biggest", PICTURE)
-
-
 def test_smallest_face_goes_by_the_shorter_side():
     narrow = Face((0, 0, 20, 90), face(0, 0, 20).landmarks_xy, 0.9)
     wide = face(0, 0, 21)
@@ -89,15 +85,15 @@ def test_the_official_eye_distance_is_another_one():
     7-9."""
     profile = face(0, 0, 100, eye_left=(10, 50), eye_right=(40, 52), nose=(38, 60))
     assert skip_near_eyes([profile]).kept == (profile,)
-    assert reasons(skip_near_eyes_as_official([profile])) == ["eyes 2.8 px apart, less than 5 px"]
+    assert reasons(reference.skip_near_eyes([profile])) == ["eyes 2.8 px apart, less than 5 px"]
     near = face(0, 0, 100, eye_left=(40, 50), eye_right=(42, 50), nose=(30, 60))
     assert skip_near_eyes([near]).kept == ()
-    assert skip_near_eyes_as_official([near]).kept == (near,)
+    assert reference.skip_near_eyes([near]).kept == (near,)
 
     row = [*profile.box_xyxy, profile.score, *sum(profile.landmarks_xy, ())]
     official = ((row[6] - row[8]) ** 2 + (row[7] - row[9]) ** 2) ** 0.5
-    assert reasons(skip_near_eyes_as_official([profile], official + 1))
-    assert not reasons(skip_near_eyes_as_official([profile], official - 1e-9))
+    assert reasons(reference.skip_near_eyes([profile], official + 1))
+    assert not reasons(reference.skip_near_eyes([profile], official - 1e-9))
 
 
 def test_duplicates_keep_the_better_score_and_the_order():
@@ -139,7 +135,7 @@ def test_choose_faces_applies_all_rules_in_turn():
     near_eyes = face(90, 40, 20, eye_left=(95, 45), eye_right=(96, 45))
     small, corner = face(90, 70, 14), face(0, 0, 30)
     faces = [twin, best, near_eyes, small, corner]
-    selection = choose_faces(faces, PICTURE, which="center", smallest_face=15)
+    selection = choose_faces(faces, PICTURE, which="center", min_face_size=15)
     assert selection.kept == (best,)
     assert [skipped.face for skipped in selection.skipped] == [near_eyes, small, twin, corner]
     assert choose_faces(faces, PICTURE).kept == (best, small, corner)
@@ -148,6 +144,6 @@ def test_choose_faces_applies_all_rules_in_turn():
 def test_parity_keeps_duplicates_and_measures_eyes_the_official_way():
     twins = [face(60, 20, 40, score=0.85), face(60, 20, 40, score=0.95)]
     profile = face(0, 0, 90, eye_left=(10, 50), eye_right=(40, 52), nose=(38, 60))
-    selection = choose_faces([*twins, profile], PICTURE, parity=True)
+    selection = reference.OFFICIAL.choose([*twins, profile], PICTURE, RestoreOptions(), 0.0)
     assert selection.kept == tuple(twins)
     assert [skipped.face for skipped in selection.skipped] == [profile]

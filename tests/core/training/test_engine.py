@@ -314,7 +314,7 @@ def test_tensorboard_gets_scalars_and_pictures(tiny, run_stage, tiny_teacher, ma
         "train/faces_per_second",
     } <= scalars
     assert {"validation/mild/psnr_w0", "validation/mild/psnr_w1", "validation/strong/code_accuracy"} <= scalars
-    assert set(events.Tags()["images"]) == {"mild", "strong"}
+    assert set(events.Tags()["images"]) == {"mild", "strong", "faded", "inpainting"}
 
 
 def _manifest(faces: Path, folder: Path) -> Path:

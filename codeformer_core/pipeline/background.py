@@ -1,0 +1,62 @@
+"""The images that faces are pasted into, at the size of the result.
+
+Shape legend: B images, H W height and width, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..imaging import tensors as imaging
+
+# Images (B, H, W, 3), RGB [0, 1] -> the same images larger, RGB [0, 1], any size.
+Upscaler = Callable[[Tensor], Tensor]
+# (images_1HW3, height and width, whether somebody else made them) -> the same at that size, RGB [0, 1]
+Resize = Callable[[Tensor, tuple[int, int], bool], Tensor]
+
+
+def check_background(given_BHWC: Tensor, batch: int) -> None:
+    """Raise ValueError unless these are images, one for each of `batch` or one for all."""
+    imaging.check_images(given_BHWC, "backgrounds")
+    if len(given_BHWC) not in (1, batch):
+        raise ValueError(
+            f"there are {batch} pictures but {len(given_BHWC)} backgrounds: give one for each, or one for all"
+        )
+
+
+def make_canvas(
+    rgb_BHW3: Tensor, background: Tensor | Upscaler | None, size_hw: tuple[int, int], resize: Resize
+) -> Tensor:
+    """A new tensor (B, *size_hw, 3), RGB [0, 1], to paste into.
+
+    rgb_BHW3: the images that faces are taken from, RGB [0, 1].
+    background: images of any size, or what makes them from one image; None enlarges rgb_BHW3 itself.
+    resize: makes one image fit.
+    """
+    batch = len(rgb_BHW3)
+    if background is None and size_hw == tuple(rgb_BHW3.shape[1:3]):
+        return rgb_BHW3.clone(memory_format=torch.contiguous_format)
+    canvas_BHW3 = torch.empty((batch, *size_hw, 3), device=rgb_BHW3.device)
+    # One image at a time: enlarged images, before they are made to fit, are the largest thing in memory.
+    for index in range(batch):
+        one_1HW3 = rgb_BHW3[index : index + 1]
+        if background is None:
+            made_1HWC = one_1HW3
+        elif isinstance(background, Tensor):
+            given_BHWC: Tensor = background
+            made_1HWC = given_BHWC[index : index + 1] if len(given_BHWC) > 1 else given_BHWC
+        else:
+            made_1HWC = background(one_1HW3)
+            check_background(made_1HWC, 1)
+        made_1HW3 = imaging.take_apart(made_1HWC, "backgrounds").rgb_BHW3.to(rgb_BHW3.device)
+        fits = made_1HW3.shape[1:3] == size_hw
+        canvas_BHW3[index] = (made_1HW3.clamp(0, 1) if fits else resize(made_1HW3, size_hw, background is not None))[0]
+    return canvas_BHW3
+
+
+def resize_background(rgb_1HW3: Tensor, size_hw: tuple[int, int], _given: bool) -> Tensor:
+    """Bicubic."""
+    return imaging.resize(rgb_1HW3, *size_hw, mode="bicubic").clamp(0, 1)

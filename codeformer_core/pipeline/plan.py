@@ -1,0 +1,70 @@
+"""Which faces of a batch of images are worked on: detected or given, selected, aligned.
+
+Shape legend: B images, H W their height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..faces.batch import Faces, unlike_pictures
+from ..faces.detection import FaceDetector
+from ..faces.selection import Selection, SkippedFace
+from ..faces.types import Face
+from ..runtime.progress import OnProgress
+from .align import AlignedFace, align_faces
+from .detect import detect_in_batches
+from .options import RestoreOptions
+from .recipe import Recipe
+from .sizes import Sizes
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """aligned: the faces to work on, image after image, in pixels of the images as they are worked on.
+
+    skipped: per image, the others with the reason. remarks: what else the user should know.
+    """
+
+    aligned: tuple[AlignedFace, ...]
+    skipped: tuple[tuple[SkippedFace, ...], ...]
+    remarks: tuple[str, ...]
+
+
+def plan(
+    rgb_BHW3: Tensor,
+    source: FaceDetector | Faces,
+    options: RestoreOptions,
+    recipe: Recipe,
+    sizes: Sizes,
+    report: OnProgress,
+) -> Plan:
+    """The faces of images that are worked on.
+
+    rgb_BHW3: the images as they are worked on, RGB [0, 1].
+    source: looks for the faces; or the faces themselves, in pixels of the images as they came, which are then all
+    taken, whatever the options say.
+    """
+    remarks: list[str] = []
+    if isinstance(source, Faces):
+        remarks = unlike_pictures(source, rgb_BHW3)
+        chosen = [Selection(tuple(scaled(face, sizes.enlarged) for face in given), ()) for given in source.per_picture]
+    else:
+        found = detect_in_batches(rgb_BHW3, source, options.confidence, report)
+        min_face_size = options.min_face_size * sizes.enlarged
+        chosen = [recipe.choose(faces, sizes.working, options, min_face_size) for faces in found]
+    batch = align_faces([selection.kept for selection in chosen])
+    skipped = _joined([selection.skipped for selection in chosen], batch.skipped)
+    return Plan(batch.aligned, skipped, tuple(remarks))
+
+
+def scaled(face: Face, factor: float) -> Face:
+    """The face in its image resized by `factor`."""
+    return face if factor == 1 else face.scaled(factor)
+
+
+def _joined(*skipped: Sequence[Sequence[SkippedFace]]) -> tuple[tuple[SkippedFace, ...], ...]:
+    return tuple(tuple(entry for part in parts for entry in part) for parts in zip(*skipped, strict=True))

@@ -1,0 +1,70 @@
+"""The steps at which restoring images can differ, as this project does them; `reference` has the official ones.
+
+Shape legend: B images, H W their height and width; N faces, S side of an aligned crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from ..faces.geometry import crop_face
+from ..faces.parsing import FaceParser
+from ..faces.selection import Selection, choose_faces
+from ..faces.types import Face
+from ..imaging.gray import match_gray
+from .background import Resize, Upscaler, resize_background
+from .composite import NewFace, Target, composite
+from .options import PasteOptions, RestoreOptions
+from .paste_masks import MaskMaker, make_mask_maker
+from .sizes import Sizes, plan_sizes
+
+
+class Recipe:
+    """Float from end to end; images keep their size unless an upscale was asked for."""
+
+    name = ""
+    """For reports; empty for the usual one."""
+    resize_background: Resize = staticmethod(resize_background)
+
+    def plan_sizes(self, height: int, width: int, upscale: float) -> Sizes:
+        return plan_sizes(height, width, upscale)
+
+    def prepare(self, rgb_BHW3: Tensor, _sizes: Sizes) -> Tensor:
+        """The images as they are worked on."""
+        return rgb_BHW3
+
+    def choose(
+        self, faces: Sequence[Face], image_size_hw: tuple[int, int], options: RestoreOptions, min_face_size: float
+    ) -> Selection:
+        """Which of an image's detections are restored. min_face_size: in pixels of the image as it is worked on."""
+        return choose_faces(faces, image_size_hw, which=options.faces, min_face_size=min_face_size)
+
+    def crop(self, image_HW3: Tensor, matrix: np.ndarray) -> Tensor:
+        """crop_3SS, RGB [0, 1]."""
+        return crop_face(image_HW3, matrix)
+
+    def finish_faces(self, faces_N3SS: Tensor) -> Tensor:
+        """Restored faces, RGB [0, 1], as they come from the network."""
+        return faces_N3SS
+
+    def match_gray(self, faces_N3SS: Tensor, crops_N3SS: Tensor) -> Tensor:
+        """Faces of an image without colour, toned like their crops."""
+        return match_gray(faces_N3SS, crops_N3SS)
+
+    def mask_maker(self, options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
+        return make_mask_maker(options, parser)
+
+    def composite(
+        self, target: Target, new: NewFace, options: PasteOptions, face_upscaler: Upscaler | None, _upscale: float
+    ) -> bool:
+        """Blend one face into its image, in place. False for a face outside it."""
+        return composite(target, new, options, face_upscaler)
+
+    def finish(self, _canvas_BHW3: Tensor) -> None:
+        """Last change of the result, in place."""
+
+
+USUAL = Recipe()
