@@ -9,8 +9,9 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import codeformer_core as core
+from ..codeformer_core.pipeline.options import PasteOptions, RestoreOptions
 from . import host
-from .inputs import finder, finding_inputs, mask_input, share_input
+from .inputs import finder, finding_inputs, mask_input, option_input
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
 
 if TYPE_CHECKING:
@@ -139,7 +140,11 @@ def _photo_inputs() -> list[io.Input]:
 def _advanced_inputs() -> list[io.Input]:
     return [
         mask_input("What gets colour."),
-        share_input("opacity", 1.0, "How much of the new colour shows: 1 all of it, 0.5 half, 0 nothing."),
+        option_input(
+            PasteOptions,
+            "opacity",
+            tooltip="How much of the new colour shows: 1 all of it, 0.5 half, 0 nothing.",
+        ),
         _fidelity_input(),
     ]
 
@@ -149,4 +154,4 @@ def _fidelity_input() -> io.Input:
         "0: the published choice, with the strongest colours. Towards 1 the face comes closer to the picture, its "
         "grayness included."
     )
-    return host.advanced(share_input("fidelity", 0.0, tooltip))
+    return host.advanced(option_input(RestoreOptions, "fidelity", tooltip=tooltip, default=0.0))

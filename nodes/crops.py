@@ -10,8 +10,9 @@ from torch import Tensor
 
 from .. import codeformer_core as core
 from ..codeformer_core.faces.regions import REGIONS, parse_regions
+from ..codeformer_core.pipeline.options import PasteOptions, options_of
 from . import host
-from .inputs import fidelity_input, share_input
+from .inputs import fidelity_input, option_input
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MASKS = ("face", "outline", "box", "regions")
+MASKS = (*options_of(PasteOptions)["mask"].choices, "regions")
 
 
 class CropFaces(io.ComfyNode):
@@ -157,7 +158,7 @@ class PasteFaces(io.ComfyNode):
         upscale_model: Any = None,
     ) -> io.NodeOutput:
         by_regions = mask == "regions"
-        options = core.PasteOptions(
+        options = PasteOptions(
             "face" if by_regions else mask,  # type: ignore[arg-type]  # checked there
             parse_regions(regions) if by_regions else (),
             grow,
@@ -215,15 +216,12 @@ def _paste_inputs() -> list[io.Input]:
             "outline: from forehead to chin, drawn from the landmarks. box: a soft-edged box. regions: only those "
             "named below.",
         ),
-        share_input(
-            "opacity", 1.0, "How much of the crop shows: 1 only it, 0.5 half it and half the background, 0 nothing."
+        option_input(
+            PasteOptions,
+            "opacity",
+            tooltip="How much of the crop shows: 1 only it, 0.5 half it and half the background, 0 nothing.",
         ),
-        io.Combo.Input(
-            "color_match",
-            options=["off", "mean-std", "low-frequency"],
-            tooltip="Gives the crop the background's colours. mean-std: the same mean and contrast per channel. "
-            "low-frequency: the same light and skin tone at every place; features stay the crop's.",
-        ),
+        option_input(PasteOptions, "color_match"),
         *map(host.advanced, _edge_inputs()),
     ]
 
@@ -236,21 +234,6 @@ def _edge_inputs() -> list[io.Input]:
             tooltip=f"For mask regions: some of {', '.join(REGIONS)}, with commas between them. They need a face "
             "parser (face_restore_model with parsing_parsenet.pth installed).",
         ),
-        io.Float.Input(
-            "grow",
-            default=0.0,
-            min=-256.0,
-            max=256.0,
-            step=1.0,
-            tooltip="Moves the mask's edge outwards, or inwards if negative, in pixels of the 512 crop. A box can "
-            "only shrink.",
-        ),
-        io.Float.Input(
-            "feather",
-            default=0.0,
-            min=0.0,
-            max=256.0,
-            step=1.0,
-            tooltip="Over how many pixels of the 512 crop the mask's edge fades, on top of its own softness.",
-        ),
+        option_input(PasteOptions, "grow"),
+        option_input(PasteOptions, "feather"),
     ]

@@ -139,7 +139,7 @@ def _inputs() -> list[io.Input]:
         pixels_input(
             "largest_face",
             "Faces whose box is wider or higher than this many pixels of the picture are left out. 0: none.",
-            most=16384.0,
+            maximum=16384.0,
         ),
         host.advanced(
             io.Boolean.Input(

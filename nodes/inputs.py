@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
+from ..codeformer_core.pipeline.options import PasteOptions, RestoreOptions, options_of
 from . import host
 from .sockets import FaceDetectorType, FaceRestoreModel, FacesType, own_faces
 
@@ -21,36 +22,64 @@ LEFT_ALONE = "Faces whose box is narrower or lower than this many pixels of the 
 LEFT_OUT = "Faces whose box is narrower or lower than this many pixels of the picture are left out. 0: none."
 
 
+def option_input(
+    record: type,
+    field: str,
+    *,
+    name: str | None = None,
+    tooltip: str | None = None,
+    default: float | None = None,
+    maximum: float | None = None,
+    slider: bool = True,
+) -> io.Input:
+    """The input of an option, with its own range, step and words.
+
+    record, field: where the option is.
+    name: of the input, where workflows know it by another.
+    tooltip, default, maximum: instead of the option's own.
+    slider: whether a number from 0 to 1 is shown as one.
+    """
+    option = options_of(record)[field]
+    name, tooltip = name or field, tooltip or option.help
+    if option.choices:
+        return io.Combo.Input(name, options=list(option.choices), tooltip=tooltip)
+    if isinstance(option.default, bool):
+        return io.Boolean.Input(name, default=option.default, tooltip=tooltip)
+    return io.Float.Input(
+        name,
+        default=option.default if default is None else default,
+        min=option.minimum,
+        max=maximum or option.slider_maximum or option.maximum,
+        step=option.step,
+        display_mode=io.NumberDisplay.slider if slider and option.maximum == 1 else None,
+        tooltip=tooltip,
+    )
+
+
 def share_input(name: str, default: float, tooltip: str, *, slider: bool = True) -> io.Input:
     """A number from 0 to 1."""
     display = io.NumberDisplay.slider if slider else None
     return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, display_mode=display, tooltip=tooltip)
 
 
-def pixels_input(name: str, tooltip: str, most: float = 4096.0) -> io.Input:
-    return io.Float.Input(name, default=0.0, min=0.0, max=most, step=1.0, tooltip=tooltip)
+def pixels_input(name: str, tooltip: str, maximum: float | None = None) -> io.Input:
+    return option_input(RestoreOptions, "min_face_size", name=name, tooltip=tooltip, maximum=maximum)
 
 
 def fidelity_input() -> io.Input:
     """The paper's w."""
-    return share_input(
-        "fidelity",
-        0.5,
-        "0: cleanest faces, invented where the picture says little. 1: closest to the picture and its faults. Around "
-        "0.5 suits most photos; go up when a face no longer looks like the person. For CodeFormer and VQFR v2; other "
-        "restorers know none.",
-    )
+    return option_input(RestoreOptions, "fidelity")
 
 
 def confidence_input() -> io.Input:
-    return share_input("confidence", 0.0, CONFIDENCE, slider=False)
+    return option_input(RestoreOptions, "confidence", tooltip=CONFIDENCE, default=0.0, slider=False)
 
 
 def mask_input(begins: str) -> io.Input:
     """The masks of whole-picture nodes. begins: what the mask decides there, the tooltip's first sentence."""
-    return io.Combo.Input(
+    return option_input(
+        PasteOptions,
         "mask",
-        options=["face", "outline", "box"],
         tooltip=f"{begins} face: the face and its hair as the parser finds them; without a parser's file (see Load "
         "Face Restore Model) the outline, and the report says so. outline: the face from forehead to chin, drawn from "
         "its landmarks. box: a soft-edged box.",

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import codeformer_core as core
+from ..codeformer_core.pipeline.options import PasteOptions, RestoreOptions
 from . import host
 from .inputs import (
     LEFT_ALONE,
@@ -17,8 +18,8 @@ from .inputs import (
     fidelity_input,
     finder,
     mask_input,
+    option_input,
     pixels_input,
-    share_input,
 )
 from .previews import before_and_after
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
@@ -114,14 +115,7 @@ def _inputs() -> list[io.Input]:
             tooltip="Redraws the background with this model (Load Upscale Model), which takes far longer than the "
             "faces. The result's size is set by upscale alone. Without it the background is only resized.",
         ),
-        io.Float.Input(
-            "upscale",
-            default=1.0,
-            min=1.0,
-            max=8.0,
-            step=0.25,
-            tooltip="Size of the result: 1 keeps the picture's size, 2 doubles width and height (4 times the memory).",
-        ),
+        option_input(RestoreOptions, "upscale"),
         *map(host.advanced, _advanced_inputs()),
     ]
 
@@ -130,21 +124,8 @@ def _advanced_inputs() -> list[io.Input]:
     return [
         confidence_input(),
         pixels_input("smallest_face", LEFT_ALONE),
-        io.Combo.Input(
-            "faces",
-            options=["all", "largest", "center"],
-            tooltip="Which faces of a picture are restored: all, the largest, or the one nearest to the middle.",
-        ),
+        option_input(RestoreOptions, "faces"),
         mask_input("What is pasted."),
-        share_input(
-            "opacity",
-            1.0,
-            "How much of the restored face shows: 1 only it, 0.5 half it and half the picture, 0 nothing.",
-        ),
-        io.Boolean.Input(
-            "parity",
-            default=False,
-            tooltip="Do exactly what the official CodeFormer program does, its faults and its 8-bit steps included, to "
-            "compare results. Small pictures are enlarged, so the size may change.",
-        ),
+        option_input(PasteOptions, "opacity"),
+        option_input(RestoreOptions, "parity"),
     ]

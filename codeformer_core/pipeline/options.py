@@ -33,6 +33,7 @@ class Option:
     step: of a slider.
     choices: the words it can be; empty for numbers and text.
     optional: None is allowed, and stands for an automatic value.
+    slider_maximum: where a slider ends, if that is before the maximum.
     fix: what to do instead of a value outside the range.
     """
 
@@ -44,6 +45,7 @@ class Option:
     step: float | None = None
     choices: tuple[str, ...] = ()
     optional: bool = False
+    slider_maximum: float | None = None
     fix: str = ""
 
 
@@ -110,7 +112,7 @@ class PasteOptions:
     opacity: float = _option(
         1.0,
         "opacity",
-        "How much of the new face shows: 1 only it, 0.5 half it and half the image, 0 nothing.",
+        "How much of the restored face shows: 1 only it, 0.5 half it and half the picture, 0 nothing.",
         minimum=0.0,
         maximum=1.0,
         step=0.01,
@@ -118,8 +120,8 @@ class PasteOptions:
     color_match: ColorMatch = _option(
         "off",
         "color match",
-        "Gives the face the image's colours. mean-std: the same mean and contrast per channel. low-frequency: the same "
-        "light and skin tone at every place; features stay the new face's.",
+        "Gives the crop the background's colours. mean-std: the same mean and contrast per channel. low-frequency: the "
+        "same light and skin tone at every place; features stay the crop's.",
         choices=get_args(ColorMatch),
     )
     chroma_only: bool = _option(False, "colour only", "The image keeps its brightness and gets the face's colours.")
@@ -140,7 +142,9 @@ class RestoreOptions:
     fidelity: float = _option(
         0.5,
         "fidelity",
-        "0: cleanest faces, invented where the image says little. 1: closest to the image and its faults.",
+        "0: cleanest faces, invented where the picture says little. 1: closest to the picture and its faults. Around "
+        "0.5 suits most photos; go up when a face no longer looks like the person. For CodeFormer and VQFR v2; other "
+        "restorers know none.",
         minimum=0.0,
         maximum=1.0,
         step=0.01,
@@ -148,10 +152,11 @@ class RestoreOptions:
     upscale: float = _option(
         1.0,
         "upscale",
-        "Size of the result: 1 keeps the image's size, 2 doubles width and height (4 times the memory).",
+        "Size of the result: 1 keeps the picture's size, 2 doubles width and height (4 times the memory).",
         minimum=1.0,
         maximum=MAX_UPSCALE,
         step=0.25,
+        slider_maximum=8.0,
         fix="resize the result instead",
     )
     confidence: float | None = _option(
@@ -166,22 +171,23 @@ class RestoreOptions:
     min_face_size: float = _option(
         0.0,
         "smallest face",
-        "Faces whose box is narrower or lower than this many pixels of the image are left alone.",
+        "Faces whose box is narrower or lower than this many pixels of the picture are left alone.",
         minimum=0.0,
         step=1.0,
+        slider_maximum=4096.0,
         fix="0 keeps every face",
     )
     faces: FaceSelection = _option(
         "all",
         "which faces",
-        "Which faces of an image are restored: all, the largest, or the one nearest to the middle.",
+        "Which faces of a picture are restored: all, the largest, or the one nearest to the middle.",
         choices=get_args(FaceSelection),
     )
     parity: bool = _option(
         False,
         "parity",
         "Do exactly what the official CodeFormer program does, its faults and its 8-bit steps included, to compare "
-        "results. Small images are enlarged, so the size may change.",
+        "results. Small pictures are enlarged, so the size may change.",
     )
     batch_size: int | None = _option(
         None, "batch size", "Faces at a time; chosen from the free memory if None.", minimum=1, step=1, optional=True
