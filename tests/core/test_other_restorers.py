@@ -145,7 +145,7 @@ def test_other_verbs_refuse_them_with_the_cure(at_hand, picture, tmp_path, capsy
     assert run(verb, picture, tmp_path / "out.png", "--model", "dfdnet") == 1
     err = capsys.readouterr().err
     assert f"dfdnet.safetensors is a model for restoration; {doing} faces needs one for" in err
-    assert "--model codeformer_" in err and not (tmp_path / "out.png").exists()
+    assert f"choose codeformer_{verb[:5]}" in err and not (tmp_path / "out.png").exists()
 
 
 def test_the_command_downloads_nothing_that_only_comes_by_hand(picture, tmp_path, monkeypatch, capsys):
