@@ -326,7 +326,8 @@ def test_yunet_leaves_opencv_as_it_was(capfd):
 
 def test_importing_the_face_modules_is_light():
     code = (
-        "import sys; from codeformer_core.faces import parsing, selection; from codeformer_core.faces.detectors import retinaface, yunet; "
+        "import sys; from codeformer_core.faces import parsing, selection; "
+        "from codeformer_core.faces.detectors import retinaface, yunet; "
         "print({'cv2', 'facexlib', 'torchvision'} & set(sys.modules))"
     )
     root = Path(__file__).parents[2]
