@@ -10,11 +10,10 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .norms import apply_norm
+from .kernels import DoubleAndConvolve, apply_norm, convolution_with
 
 Operations = ModuleType | Any
 
@@ -92,51 +91,14 @@ class Downsample(nn.Module):
         return self.conv(F.pad(x_BCHW, (0, 1, 0, 1)))
 
 
-class _DoubleAndConvolve:
-    """Nearest-neighbour doubling followed by a 3x3 convolution, computed on the small map.
-
-    After doubling, each 3x3 window of the large map covers only 2x2 pixels of the small one; which ones depends
-    on whether the output row and column are even or odd. So the pair equals four 2x2 convolutions, one per phase,
-    whose weights are sums of the 3x3 weights: 4/9 of the multiplications, and the large map is written only once.
-
-    Mixed into a Conv2d class: `_conv_forward` is what torch and hosts call once the weight is at hand.
-    """
-
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad):
-            # Four writes into one tensor cost more in the way back than they save.
-            return F.conv2d(F.interpolate(input, scale_factor=2, mode="nearest"), weight, bias, padding=1)
-        batch, _, height, width = input.shape
-        channels = weight.shape[0]
-        output_BCHW = torch.empty(
-            (batch, channels, 2 * height, 2 * width),
-            dtype=input.dtype,
-            device=input.device,
-            memory_format=torch.channels_last,
-        )
-        padded_BCHW = F.pad(input, (1, 1, 1, 1))
-        for row, weight_row in enumerate(_merge_taps(weight, dim=2)):
-            for column, weight_phase in enumerate(_merge_taps(weight_row, dim=3)):
-                window_BCHW = padded_BCHW[:, :, row : row + height + 1, column : column + width + 1]
-                output_BCHW[:, :, row::2, column::2] = F.conv2d(window_BCHW, weight_phase, bias)
-        return output_BCHW
-
-
-def _merge_taps(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """3 taps on the doubled axis -> 2 taps on the small one, for even and for odd outputs."""
-    first, second, third = weight.unbind(dim)
-    even = torch.stack((first, second + third), dim)
-    odd = torch.stack((first + second, third), dim)
-    return even, odd
-
-
 class Upsample(nn.Module):
     """Doubles the picture (nearest neighbour), then a 3x3 convolution."""
 
     def __init__(self, channels: int, *, device, dtype, operations: Operations) -> None:
         super().__init__()
-        convolution: Any = type("DoublingConv2d", (_DoubleAndConvolve, operations.Conv2d), {})
-        self.conv = convolution(channels, channels, 3, padding=1, device=device, dtype=dtype)
+        self.conv = convolution_with(DoubleAndConvolve, operations)(
+            channels, channels, 3, padding=1, device=device, dtype=dtype
+        )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return self.conv(x_BCHW)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .blocks import Operations
+from .kernels import ConvolutionKernel, convolution_with
 
 SLOPE = 0.2
 VARIANCE_EPSILON = 1e-5
@@ -22,15 +23,13 @@ ATOMS_AT_ONCE = 32
 Box = tuple[int, int, int, int]
 
 
-class _MatchAndRestyle:
+class MatchAndRestyle(ConvolutionKernel):
     """Component AdaIN and feature matching: crops_BCnn -> atoms_BCnn, for each crop the atom with the largest inner
     product, both taken in the crop's own style (its channels' mean and unbiased deviation).
 
     Atoms are stored with mean 0 and deviation 1 in each channel. So the style enters the products as one factor per
     channel, its mean alike for all atoms, and only the best atom is ever restyled: not K maps for every face.
-
-    Mixed into a Conv2d class whose weight_KCnn are the atoms: `_conv_forward` is what torch and hosts call once the
-    weight is at hand.
+    The layer's weight_KCnn are the atoms.
     """
 
     weight: Any
@@ -39,7 +38,10 @@ class _MatchAndRestyle:
         """Atoms are taken from faces; random ones would only cost time."""
         nn.init.zeros_(self.weight)
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def output_shape(self, input_shape: torch.Size) -> tuple[int, ...]:
+        return tuple(input_shape)
+
+    def compute(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         # Products of near atoms differ in the last digits: no autocast here, and float32 at least.
         with torch.autocast(input.device.type, enabled=False):
             crops_BCnn = input if input.dtype == torch.float64 else input.float()
@@ -65,7 +67,7 @@ class PartTransfer(nn.Module):
         super().__init__()
         options = {"device": device, "dtype": dtype}
         self.side = side
-        dictionary: Any = type("DictionaryConv2d", (_MatchAndRestyle, operations.Conv2d), {})
+        dictionary = convolution_with(MatchAndRestyle, operations)
         self.dictionary = dictionary(channels, atoms, side, bias=False, **options)
         self.confidence_in = operations.Conv2d(channels, channels, 3, padding=1, **options)
         self.confidence_out = operations.Conv2d(channels, channels, 3, padding=1, **options)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .blocks import Operations, ResidualBlock, group_norm, norm_swish
+from .kernels import ConvolutionKernel, convolution_with
 
 KERNEL_TAPS = 9
 
@@ -52,15 +53,19 @@ class VQFRConfig:
         return self.level_channels[0]
 
 
-class _ReadElsewhere:
+class ReadElsewhere(ConvolutionKernel):
     """Modulated deformable convolution: every tap reads beside its place by a shift and counts as much as its mask.
 
-    Mixed into a Conv2d class: `_conv_forward` is what torch and hosts call once the weight is at hand. They pass on a
-    single tensor, so the features come joined with what steers them: per group and tap two shifts (down, right, in
-    pixels), then one mask before its sigmoid.
+    Layers pass on a single tensor, so the features come joined with what steers them: per group and tap two shifts
+    (down, right, in pixels), then one mask before its sigmoid.
     """
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    out_channels: int
+
+    def output_shape(self, input_shape: torch.Size) -> tuple[int, ...]:
+        return input_shape[0], self.out_channels, *input_shape[2:]
+
+    def compute(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         deform_conv2d = _torchvision_operator()
         # It knows no bfloat16; and halves of a pixel are lost where a shift is long.
         exact = torch.promote_types(input.dtype, torch.float32)
@@ -120,7 +125,7 @@ class TextureWarp(nn.Module):
         self.merge = operations.Conv2d(channels + coarser_channels, channels, 3, padding=1, **options)
         self.norm3 = group_norm(channels, device, dtype, operations)
         self.steer = operations.Conv2d(channels, 3 * KERNEL_TAPS * config.deformable_groups, 3, padding=1, **options)
-        convolution: Any = type("DeformableConv2d", (_ReadElsewhere, operations.Conv2d), {})
+        convolution = convolution_with(ReadElsewhere, operations)
         self.warp = convolution(channels, channels, 3, padding=1, **options)
 
     def forward(self, textures_BCHW: Tensor, guide_BGHW: Tensor, coarser_BCHW: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from .blocks import (
     Upsample,
     group_norm,
 )
-from .norms import apply_norm
+from .kernels import apply_norm
 
 # Called with the picture size (H) of a generator level and its features; returns the features to go on with.
 Fusion = Callable[[int, Tensor], Tensor]

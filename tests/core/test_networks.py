@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from codeformer_core.networks.blocks import Upsample, group_norm
 from codeformer_core.networks.codeformer import CodeFormer, match_statistics
-from codeformer_core.networks.norms import apply_norm
+from codeformer_core.networks.kernels import apply_norm
 
 from .conftest import SMALL_CONFIG, seeded_network
 
@@ -237,6 +237,18 @@ def counting_operations() -> tuple[SimpleNamespace, list[nn.Module]]:
         return type(f"Counted{base.__name__}", (base,), {"__init__": __init__})
 
     return SimpleNamespace(**{name: counted(getattr(nn, name)) for name in LAYERS}), made
+
+
+def test_a_layer_that_does_not_ask_for_its_arithmetic_is_an_error():
+    """A host or a later torch may compute the convolution in another place: no wrong image, but a clear end."""
+
+    class Conv2d(nn.Conv2d):
+        def forward(self, input):
+            return F.conv2d(input, self.weight, self.bias, padding=1)
+
+    upsample = Upsample(4, device=None, dtype=None, operations=SimpleNamespace(Conv2d=Conv2d))
+    with pytest.raises(RuntimeError, match="computes a convolution of its own"):
+        upsample(torch.zeros(1, 4, 6, 6))
 
 
 def casting_operations(log: set[nn.Module]) -> SimpleNamespace:

@@ -281,7 +281,7 @@ def tiny_adversarial(scale: float):
 
 def test_norms_under_autocast_keep_bfloat16_and_nearly_the_numbers():
     """Otherwise a GPU would keep float32 copies of the largest maps."""
-    from codeformer_core.networks.norms import apply_norm
+    from codeformer_core.networks.kernels import apply_norm
 
     torch.manual_seed(0)
     norm = torch.nn.GroupNorm(32, 64)
@@ -297,7 +297,7 @@ def test_norms_under_autocast_keep_bfloat16_and_nearly_the_numbers():
 
 def test_norms_whose_input_needs_no_gradient_train():
     """torch's own kernel for channels_last crashes the process here."""
-    from codeformer_core.networks.norms import apply_norm
+    from codeformer_core.networks.kernels import apply_norm
 
     norm = torch.nn.GroupNorm(32, 64)
     features = torch.randn(2, 64, 8, 8).to(memory_format=torch.channels_last)
