@@ -14,8 +14,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..runtime.lock import LockError, locked
 from .catalog import CatalogEntry
-from .lock import LockError, locked
 from .transfer import Head, RangeRefused, TransferError, stream
 
 log = logging.getLogger(__name__)

@@ -107,7 +107,7 @@ BELOW = {
 }
 # The same within the package that is large enough to have layers of its own.
 BELOW_IN_TRAINING = {
-    "training.data": ("training.data", "imaging", "runtime", "weights.lock", "degradation"),
+    "training.data": ("training.data", "imaging", "runtime", "degradation"),
     "training.losses": ("training.losses", "networks", "metrics", "weights", "faces.identity", "models"),
 }
 ALLOWED = {package: (package, *below) for package, below in BELOW.items()} | BELOW_IN_TRAINING

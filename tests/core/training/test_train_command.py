@@ -257,7 +257,7 @@ def test_nobody_elses_files_are_written_over(train, tiny_teacher, copy_of, made_
 
 
 def test_one_run_at_a_time_in_a_folder(train, tmp_path):
-    from codeformer_core.weights.lock import locked
+    from codeformer_core.runtime.lock import locked
 
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     with locked(tmp_path / "run" / ".lock", lambda: None):
