@@ -23,6 +23,7 @@ PACKAGES = {
     "PIL": "pillow",
     "safetensors": "safetensors",
     "psutil": "psutil",
+    "tqdm": "tqdm",
 }
 OPENCV_FLAVOURS = (
     "opencv-python",
