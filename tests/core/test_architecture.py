@@ -134,7 +134,7 @@ def test_every_package_of_the_core_has_its_layer():
 
 def test_the_core_knows_neither_nodes_nor_host():
     for name in in_folder(CORE):
-        foreign = [found for found in imports_of(MODULES[name]) if found.package in {"nodes", *HOST}]
+        foreign = [found for found in imports_of(MODULES[name]) if found.package in {"nodes", "tools", *HOST}]
         assert foreign == [], name
 
 

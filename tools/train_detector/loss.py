@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...faces.detectors.starter.decode import Answers
-from ...faces.geometry import box_iou
+from codeformer_core.faces.detectors.starter.decode import Answers
+from codeformer_core.faces.geometry import box_iou
+
 from .targets import EITHER, FACE
 
 BOX_WEIGHT, LANDMARK_WEIGHT = 1.0, 10.0
