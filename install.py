@@ -16,7 +16,15 @@ from dataclasses import dataclass
 OLDEST_PYTHON = (3, 10)
 ROOT = os.path.dirname(os.path.abspath(__file__))
 # import name -> distribution. torch first: the rest of the report is of little use without it.
-PACKAGES = {"torch": "torch", "numpy": "numpy", "PIL": "pillow", "safetensors": "safetensors", "psutil": "psutil"}
+PACKAGES = {
+    "torch": "torch",
+    "filelock": "filelock",
+    "numpy": "numpy",
+    "PIL": "pillow",
+    "safetensors": "safetensors",
+    "psutil": "psutil",
+    "tqdm": "tqdm",
+}
 OPENCV_FLAVOURS = (
     "opencv-python",
     "opencv-python-headless",

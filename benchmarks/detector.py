@@ -23,7 +23,7 @@ from torch import Tensor
 from codeformer_core.faces.detection import FaceDetector
 from codeformer_core.faces.detectors.starter.detector import build_starter_detector
 from codeformer_core.faces.detectors.yunet import YuNetDetector
-from codeformer_core.faces.selection import box_iou
+from codeformer_core.faces.geometry import box_iou, boxes_of
 from codeformer_core.faces.types import Face
 from codeformer_core.imaging.files import read_picture
 from codeformer_core.imaging.tensors import resize
@@ -111,14 +111,18 @@ def _recall(wanted: dict[str, list[Face]], found: dict[str, list[Face]], confide
 
 
 def _is_found(face: Face, others: Sequence[Face], confidence: float) -> bool:
-    return any(other.score > confidence and box_iou(face, other) >= SAME_FACE_IOU for other in others)
+    return any(other.score > confidence and _iou(face, other) >= SAME_FACE_IOU for other in others)
+
+
+def _iou(first: Face, second: Face) -> float:
+    return float(box_iou(*boxes_of([first, second])))
 
 
 def _list_misses(wanted: dict[str, list[Face]], found: Found, limit: float) -> None:
     for name, faces in wanted.items():
         for face in faces:
             if not _is_found(face, found.faces[name], limit):
-                best = max((box_iou(face, other) * other.score for other in found.faces[name]), default=0.0)
+                best = max((_iou(face, other) * other.score for other in found.faces[name]), default=0.0)
                 box = ", ".join(f"{value:.0f}" for value in face.box_xyxy)
                 print(f"missed: {name} box {box}, YuNet's score {face.score:.2f}, best overlap times score {best:.2f}")
     print("false:", ", ".join(f"{score:.2f}" for score in sorted(found.false_scores(), reverse=True)[:8]))

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from .commands.console import Console
@@ -38,18 +38,40 @@ _DEBUG = "--debug"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` without the program's name, default sys.argv."""
+    words, debug = _without_debug(argv)
+    return _guarded("codeformer", debug, lambda: _run(words, debug))
+
+
+def run_program(
+    name: str,
+    description: str,
+    add_arguments: Callable[[argparse.ArgumentParser], None],
+    run: Callable[[argparse.Namespace], int],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run a program beside the command line, with its signals, messages and exit codes. argv: as for `main`."""
+    words, debug = _without_debug(argv)
+    parser = argparse.ArgumentParser(prog=name, description=description)
+    add_arguments(parser)
+    return _guarded(name, debug, lambda: _parse_and_run(parser, run, words, debug))
+
+
+def _without_debug(argv: Sequence[str] | None) -> tuple[list[str], bool]:
+    """Taken out here, so that it may stand before or behind any verb."""
     words = list(sys.argv[1:] if argv is None else argv)
-    # Taken out here, so that it may stand before or behind any verb.
-    debug = _DEBUG in words
-    words = [word for word in words if word != _DEBUG]
+    return [word for word in words if word != _DEBUG], _DEBUG in words
+
+
+def _guarded(name: str, debug: bool, work: Callable[[], int]) -> int:
+    """What `work` returns; anything it raises becomes a line on stderr and an exit code."""
     _prepare_streams()
     try:
         with _stopped_by_signals():
-            return _run(words, debug)
+            return work()
     except Stopped as stop:
-        return _fail(str(stop), stop.exit_code)
+        return _fail(name, str(stop), stop.exit_code)
     except KeyboardInterrupt:
-        return _fail("stopped", INTERRUPTED)
+        return _fail(name, "stopped", INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output is gone (`| head`); Python would complain once more when it flushes at the
         # end.
@@ -58,18 +80,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - nothing is swallowed: it is printed and decides the exit code
         if debug:
             traceback.print_exc()
-        return _fail(one_line(error), USAGE if isinstance(error, UsageError) else FAILED)
+        return _fail(name, one_line(error), USAGE if isinstance(error, UsageError) else FAILED)
 
 
 def _run(words: list[str], debug: bool) -> int:
     chosen = next((word for word in words if not word.startswith("-")), None)
     parser, command = _build_parser(chosen)
+    # A missing or unknown verb is refused by the parser.
+    return _parse_and_run(parser, command.run if command is not None else lambda _: USAGE, words, debug)
+
+
+def _parse_and_run(
+    parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int], words: list[str], debug: bool
+) -> int:
     try:
         args = parser.parse_args(words, argparse.Namespace(debug=debug))
     except SystemExit as stop:  # argparse has printed the help (0) or what is wrong (2)
         return stop.code if isinstance(stop.code, int) else USAGE
-    assert command is not None  # a missing or unknown verb has been refused by the parser
-    return command.run(args)
+    return run(args)
 
 
 def _prepare_streams() -> None:
@@ -120,6 +148,6 @@ def _build_parser(chosen: str | None):
     return parser, command
 
 
-def _fail(text: str, code: int) -> int:
-    Console(sys.stdout, sys.stderr).complain(f"codeformer: {text}")
+def _fail(name: str, text: str, code: int) -> int:
+    Console(sys.stdout, sys.stderr).complain(f"{name}: {text}")
     return code

@@ -32,12 +32,7 @@ class CompareFidelity(io.ComfyNode):
             category="image/face restore",
             description="Restores one face with several fidelities and shows them beside each other, to choose one.",
             inputs=[
-                io.Image.Input(
-                    "image",
-                    tooltip="An aligned face, of which the first is taken; or, with faces connected, the pictures in "
-                    "which they were found.",
-                ),
-                FaceRestoreModelType.Input("face_restore_model", tooltip="From Load Face Restore Model."),
+                *_shown_inputs(),
                 io.Int.Input(
                     "steps",
                     default=5,
@@ -45,12 +40,7 @@ class CompareFidelity(io.ComfyNode):
                     max=MOST_STEPS,
                     tooltip="How many fidelities, evenly from 0 to 1. Each takes as long as restoring one face.",
                 ),
-                FacesType.Input(
-                    "faces",
-                    optional=True,
-                    tooltip="Faces found in image: the first of them is cropped and compared. Without it, image is "
-                    "taken for an aligned face.",
-                ),
+                _faces_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="grid", tooltip="The input and all results, labelled, in one picture."),
@@ -90,23 +80,13 @@ class CompareRestorers(io.ComfyNode):
             category="image/face restore",
             description="Restores one face with several models and shows them beside each other, to choose one.",
             inputs=[
-                io.Image.Input(
-                    "image",
-                    tooltip="An aligned face, of which the first is taken; or, with faces connected, the pictures in "
-                    "which they were found.",
-                ),
-                FaceRestoreModelType.Input("face_restore_model", tooltip="From Load Face Restore Model."),
+                *_shown_inputs(),
                 *(
                     FaceRestoreModelType.Input(name, optional=True, tooltip="Another one, to be compared with it.")
                     for name in OTHER_MODELS
                 ),
                 fidelity_input(),
-                FacesType.Input(
-                    "faces",
-                    optional=True,
-                    tooltip="Faces found in image: the first of them is cropped and compared. Without it, image is "
-                    "taken for an aligned face.",
-                ),
+                _faces_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="grid", tooltip="The input and all results, labelled, in one picture."),
@@ -143,6 +123,26 @@ class CompareRestorers(io.ComfyNode):
         logger.info("Compare Restorers: %s", report)
         grid_1HW3, faces_NSS3 = host.placed((compared.grid_HW3[None], compared.faces_NSS3))
         return io.NodeOutput(grid_1HW3, faces_NSS3, report, ui={"images": host.preview_images(grid_1HW3)})
+
+
+def _shown_inputs() -> list[io.Input]:
+    return [
+        io.Image.Input(
+            "image",
+            tooltip="An aligned face, of which the first is taken; or, with faces connected, the pictures in which "
+            "they were found.",
+        ),
+        FaceRestoreModelType.Input("face_restore_model", tooltip="From Load Face Restore Model."),
+    ]
+
+
+def _faces_input() -> io.Input:
+    return FacesType.Input(
+        "faces",
+        optional=True,
+        tooltip="Faces found in image: the first of them is cropped and compared. Without it, image is taken for an "
+        "aligned face.",
+    )
 
 
 def _shown(compared: ComparedFidelities) -> dict[str, Any]:

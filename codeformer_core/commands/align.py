@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .batch import add_detector
 from .console import Console
 from .errors import FAILED, OK, UsageError
 from .values import device, number
@@ -30,14 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=512, help="side of the aligned faces, pixels (default %(default)s)")
     parser.add_argument("--format", choices=("png", "webp"), default="png", help="both lossless (default %(default)s)")
     faces = parser.add_argument_group("finding faces")
-    faces.add_argument(
-        "--detector",
-        default="auto",
-        metavar="NAME|FILE",
-        help="auto (default: the best that is installed), retinaface_resnet50, retinaface_mobile0.25, "
-        "starter_detector or yunet",
-    )
-    faces.add_argument("--confidence", type=number(0, 1), help="least score of a face (default: the detector's own)")
+    add_detector(faces)
     faces.add_argument("--device", type=device, default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
     filters = parser.add_argument_group("which faces are kept")
     filters.add_argument(

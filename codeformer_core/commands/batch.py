@@ -53,17 +53,34 @@ def add_files(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_faces(parser: argparse.ArgumentParser, masks: tuple[str, ...] = ()) -> None:
-    """Where faces are looked for, and how they are pasted; `masks`: their shapes, none where that is no choice."""
-    faces = parser.add_argument_group("faces")
-    faces.add_argument(
+def add_model(parser: argparse.ArgumentParser, doing: str, default: str, about: str) -> None:
+    """The model, and whether it gets the inputs whole.
+
+    doing: what is done to them, such as "restore".
+    about: the help of --model.
+    """
+    parser.add_argument(
+        "--aligned", action="store_true", help=f"the inputs are face crops, aligned as FFHQ is: {doing} them whole"
+    )
+    parser.add_argument("--model", default=default, metavar="NAME|FILE", help=about)
+
+
+def add_detector(parser: argparse._ActionsContainer) -> None:
+    """What finds faces, and how sure it must be."""
+    parser.add_argument(
         "--detector",
         default="auto",
         metavar="NAME|FILE",
         help="auto (default: the best that is installed), retinaface_resnet50, retinaface_mobile0.25, "
         "starter_detector or yunet",
     )
-    faces.add_argument("--confidence", type=number(0, 1), help="least score of a face (default: the detector's own)")
+    parser.add_argument("--confidence", type=number(0, 1), help="least score of a face (default: the detector's own)")
+
+
+def add_faces(parser: argparse.ArgumentParser, masks: tuple[str, ...] = ()) -> None:
+    """Where faces are looked for, and how they are pasted; `masks`: their shapes, none where that is no choice."""
+    faces = parser.add_argument_group("faces")
+    add_detector(faces)
     faces.add_argument(
         "--smallest-face",
         type=number(0),

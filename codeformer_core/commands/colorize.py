@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ..runtime.progress import COLORIZING, FINDING, PASTING
-from .batch import OnStage, Verb, add_faces, add_files, add_running, refuse_useless_options, run_batch
+from .batch import OnStage, Verb, add_faces, add_files, add_model, add_running, refuse_useless_options, run_batch
 from .inputs import Job
 from .values import number
 
@@ -33,15 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="colour: the picture keeps its brightness and every detail (default); face: the network's redrawn face, "
         "as the official script gives it (default with --aligned)",
     )
-    parser.add_argument(
-        "--aligned", action="store_true", help="the inputs are face crops, aligned as FFHQ is: colorize them whole"
-    )
-    parser.add_argument(
-        "--model",
-        default="codeformer_colorization",
-        metavar="NAME|FILE",
-        help="default %(default)s; a name that `weights list` shows, or a file",
-    )
+    about = "default %(default)s; a name that `weights list` shows, or a file"
+    add_model(parser, "colorize", "codeformer_colorization", about)
     add_faces(parser, masks=("face", "outline", "box"))
     add_running(parser)
 

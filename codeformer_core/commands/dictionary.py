@@ -109,7 +109,7 @@ def _refuse_inputs(args: argparse.Namespace, written: list[Path]) -> None:
 @contextmanager
 def _alone(output: Path) -> Iterator[None]:
     """Of two builds into one file each would add its faces to the other's."""
-    from ..weights.lock import locked
+    from ..runtime.lock import locked
 
     def refuse() -> None:
         raise ValueError(f"{output} is being built by another command. Cure: wait for it, or name another file with -o")

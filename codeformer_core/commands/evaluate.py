@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,25 +12,17 @@ from typing import TYPE_CHECKING
 
 from .console import Console
 from .errors import OK, UsageError
-from .values import device, number
+from .measured import add_network, add_output, check_output, load_networks, read_faces, shown_on
+from .values import number, whole
 
 if TYPE_CHECKING:
-    import torch
-
     from ..degradation import Degradation
-    from ..models.restorer import Restorer
-    from ..networks.codeformer import CodeFormer
-    from ..networks.vqgan import VQAutoencoder
-    from ..training.data.files import FaceSource
     from ..training.evaluation.choose import Metrics
     from ..training.evaluation.results import Evaluation
 
 _PACKAGE = __package__.partition(".")[0] if __package__ else "codeformer_core"
 # What the results are called; here too, since the modules that write them load torch.
 _REPORT_FILES = ("report.html", "summary.csv", "faces.csv", "codes.csv")
-_ABLATION_FILES = ("ablation.csv", "ablation.png", "ablation.svg")
-# Bytes; more than a full disk has left.
-_TRIAL_SIZE = 2**16
 _NO_DETECTOR = "none"
 # What a network was trained for -> what it is measured with unless told otherwise: degradations, fidelities.
 _USUAL = {
@@ -49,10 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     folders.add_argument("restored", metavar="RESTORED", help="folder of restored faces")
     folders.add_argument("clean", metavar="CLEAN", help="folder of the clean faces, of the same names and sizes")
     _add_metrics(folders)
-    _add_output(folders)
+    add_output(folders)
 
     model = verbs.add_parser("model", help="a network on faces that are degraded here")
-    _add_network(model, teacher_needed=False)
+    add_network(model, teacher_needed=False)
     model.add_argument(
         "--degradation",
         nargs="+",
@@ -74,33 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave out the classical filters: bicubic enlarging with non-local means, which is slow, and unsharp mask",
     )
     _add_metrics(model)
-    _add_output(model)
-
-    ablation = verbs.add_parser(
-        "ablation", help="the paper's ablation: transformer, convolutional head and nearest neighbour"
-    )
-    _add_network(ablation, teacher_needed=True)
-    ablation.add_argument(
-        "--train-faces", required=True, metavar="FACES", help="faces on which the convolutional head is trained"
-    )
-    ablation.add_argument("--head-steps", type=_whole(1), default=2000, metavar="N", help="default %(default)s")
-    ablation.add_argument("--head-batch-size", type=_whole(1), default=8, metavar="N", help="default %(default)s")
-    ablation.add_argument("--head-learning-rate", type=number(1e-8), default=1e-3, help="default %(default)s")
-    _add_output(ablation)
-
-
-def _add_network(parser: argparse.ArgumentParser, *, teacher_needed: bool) -> None:
-    parser.add_argument("file", metavar="FILE", help="the network: a file, a run's folder, or a name as for restore")
-    parser.add_argument("--faces", required=True, help="folder of aligned clean faces, or WebDataset shards")
-    parser.add_argument("--manifest", metavar="CSV", help="take the rows of this file whose split is val")
-    parser.add_argument(
-        "--teacher",
-        required=teacher_needed,
-        metavar="FILE",
-        help="the stage I autoencoder, a file or a run's folder, for the accuracy of codes",
-    )
-    parser.add_argument("--count", type=_whole(1), metavar="N", help="so many faces, evenly spread (default: all)")
-    parser.add_argument("--seed", type=_whole(0), default=0, help="decides how faces are degraded (default 0)")
+    add_output(model)
 
 
 def _add_metrics(parser: argparse.ArgumentParser) -> None:
@@ -120,38 +85,32 @@ def _add_metrics(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|FILE",
         help="for the distance of landmarks, such as yunet (default %(default)s: not measured)",
     )
-    parser.add_argument("--pictures", type=_whole(0), default=8, metavar="N", help="faces shown (default %(default)s)")
-
-
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder for tables and pictures")
-    parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
-    parser.add_argument("--batch-size", type=_whole(1), default=4, metavar="N", help="default %(default)s")
-    parser.add_argument("--device", type=device, default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    parser.add_argument("--pictures", type=whole(0), default=8, metavar="N", help="faces shown (default %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry out what `add_arguments` parsed; returns the exit code."""
     console = Console(sys.stdout, sys.stderr)
-    _check_output(args)
+    check_output(args.output, _REPORT_FILES, args.overwrite)
     with console.showing_logs(logging.getLogger(_PACKAGE)):
-        return {"folders": _folders, "model": _model, "ablation": _ablation}[args.what](args, console)
+        return {"folders": _folders, "model": _model}[args.what](args, console)
 
 
 def _folders(args: argparse.Namespace, console: Console) -> int:
     from ..training.evaluation.folders import evaluate_folders, paired
+    from .tools import choose_device
 
     # Before metrics are loaded, which takes seconds.
     paired(Path(args.restored), Path(args.clean))
-    chosen, metrics = _device(args), _metrics(args)
+    metrics = _metrics(args)
     evaluation = evaluate_folders(
         args.restored,
         args.clean,
         metrics,
-        device=chosen,
+        device=choose_device(args.device),
         batch_size=args.batch_size,
         samples=args.pictures,
-        on_progress=_shown_on(console),
+        on_progress=shown_on(console),
     )
     facts = {"restored": args.restored, "clean": args.clean, "faces": str(len(evaluation.rows))}
     _finish(args, console, evaluation, "Restored faces", facts)
@@ -167,7 +126,7 @@ def _model(args: argparse.Namespace, console: Console) -> int:
     unknown = [name for name in args.degradation or () if name not in known]
     if unknown:
         raise UsageError(f"--degradation {unknown[0]}: there is no such degradation; known: {', '.join(known)}")
-    restorer, network, teacher = _networks(args)
+    restorer, network, teacher = load_networks(args)
     if teacher is not None:
         check_teacher(network, teacher)
     task = args.task or restorer.task
@@ -179,7 +138,7 @@ def _model(args: argparse.Namespace, console: Console) -> int:
     if not network.codeformer_config.fuse_sizes:
         usual_fidelities = (0.0,)
     names = args.degradation or usual_degradations
-    faces = _faces(args.faces, args.manifest, network.config.image_size)
+    faces = read_faces(args.faces, args.manifest, network.config.image_size)
     started = time.monotonic()
     evaluation = evaluate_model(
         network,
@@ -195,7 +154,7 @@ def _model(args: argparse.Namespace, console: Console) -> int:
         count=args.count,
         samples=args.pictures,
         baselines=() if args.no_baseline else BASELINES,
-        on_progress=_shown_on(console),
+        on_progress=shown_on(console),
     )
     facts = {
         "network": f"{args.file} ({task}, {network.config.image_size} pixels)",
@@ -208,93 +167,6 @@ def _model(args: argparse.Namespace, console: Console) -> int:
     return OK
 
 
-def _ablation(args: argparse.Namespace, console: Console) -> int:
-    from ..training.evaluation.ablation import HeadTraining, ablation_lines, run_ablation, write_ablation
-    from ..training.evaluation.evaluate import check_teacher
-
-    restorer, network, teacher = _networks(args)
-    assert teacher is not None  # its option is required
-    check_teacher(network, teacher)
-    size = network.config.image_size
-    ablation = run_ablation(
-        network,
-        teacher,
-        _faces(args.train_faces, None, size),
-        _faces(args.faces, args.manifest, size),
-        HeadTraining(args.head_steps, args.head_batch_size, args.head_learning_rate),
-        seed=args.seed,
-        device=restorer.device,
-        batch_size=args.batch_size,
-        count=args.count,
-        on_progress=_shown_on(console),
-    )
-    paths = write_ablation(ablation, args.output)
-    for line in ablation_lines(ablation):
-        console.line(line)
-    console.line(f"{', '.join(path.name for path in paths)} in {args.output}")
-    return OK
-
-
-def _check_output(args: argparse.Namespace) -> None:
-    """Before anything is loaded: a folder that can be written, whose results may not be lost unasked."""
-    output = Path(args.output)
-    if not args.output or (output.exists() and not output.is_dir()):
-        raise UsageError(f"-o {args.output or chr(39) * 2}: name a folder for the results")
-    for name in _ABLATION_FILES if args.what == "ablation" else _REPORT_FILES:
-        result = output / name
-        if result.is_dir():
-            raise UsageError(f"{result}: is a folder, where a file will be written; name another folder")
-        if result.exists() and not args.overwrite:
-            raise UsageError(f"{result}: exists already; --overwrite replaces it, or name another folder")
-    _try_to_write(output)
-
-
-def _try_to_write(output: Path) -> None:
-    """Hours before the results are there. What is made for it goes away again: the command may yet be refused."""
-    made = [folder for folder in (output, *output.parents) if not folder.exists()]
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output) as stream:
-            stream.write(bytes(_TRIAL_SIZE))
-    except OSError as error:
-        raise UsageError(f"-o {output}: can't be written to ({error.strerror}); name another folder") from error
-    finally:
-        for folder in made:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-
-
-def _device(args: argparse.Namespace) -> torch.device:
-    from .tools import choose_device
-
-    return choose_device(args.device)
-
-
-def _networks(args: argparse.Namespace) -> tuple[Restorer, CodeFormer, VQAutoencoder | None]:
-    """The network and, where one is given, its teacher, both in float32 on the chosen device."""
-    from ..models.loading import load_restorer
-    from ..networks.codeformer import CodeFormer
-
-    chosen = _device(args)
-    restorer = load_restorer(_weights_of(args.file), chosen)
-    if restorer.architecture == "vqgan":
-        raise UsageError(f"{args.file} is an autoencoder (stage I): give a trained CodeFormer, and this as --teacher")
-    if not isinstance(restorer.module, CodeFormer):
-        raise UsageError(
-            f"{args.file} is of the kind {restorer.architecture}, and what is measured here are CodeFormers: give a "
-            "trained one"
-        )
-    if args.teacher is None:
-        return restorer, restorer.module, None
-    teacher = load_restorer(_weights_of(args.teacher), chosen)
-    if teacher.architecture != "vqgan":
-        raise UsageError(
-            f"--teacher {args.teacher} is of the kind {teacher.architecture}: give the stage I autoencoder it was "
-            "trained with"
-        )
-    return restorer, restorer.module, teacher.module
-
-
 def _own_degradations(source: str) -> Mapping[str, Degradation]:
     """Those that the configuration of a run's folder brings along."""
     from ..training.config import read_config
@@ -303,33 +175,12 @@ def _own_degradations(source: str) -> Mapping[str, Degradation]:
     return read_config(str(path)).degradations if path.is_file() else {}
 
 
-def _weights_of(source: str) -> str | Path:
-    """The weights in a run's folder; any other file or name as it is."""
-    from ..training import WEIGHTS_NAME
-
-    path = Path(source)
-    if path.is_dir() and (path / WEIGHTS_NAME).is_file():
-        return path / WEIGHTS_NAME
-    # A bare word may mean a known network, whatever folder has the same name.
-    if path.is_dir() and path.parent != Path():
-        raise UsageError(f"{source}: this folder holds no {WEIGHTS_NAME}: name a finished run's folder, or a file")
-    return source
-
-
-def _faces(place: str, manifest: str | None, image_size: int) -> FaceSource:
-    from ..training.data.config import DataConfig
-    from ..training.data.sources import open_faces
-
-    config = DataConfig.for_reading(place, manifest)
-    # Without a manifest all faces of the folder are meant, whatever the split is called.
-    return open_faces(config, "train" if manifest is None else "validation", image_size)
-
-
 def _metrics(args: argparse.Namespace) -> Metrics:
     from ..models.loading import load_detector
     from ..training.evaluation.choose import MetricFiles, choose_metrics
+    from .tools import choose_device
 
-    chosen = _device(args)
+    chosen = choose_device(args.device)
     files = MetricFiles(
         lpips_backbone=args.lpips_backbone,
         inception=args.inception,
@@ -339,13 +190,6 @@ def _metrics(args: argparse.Namespace) -> Metrics:
     )
     detector = None if args.detector == _NO_DETECTOR else load_detector(args.detector, chosen)
     return choose_metrics(files, chosen, detector)
-
-
-def _shown_on(console: Console):
-    def on_progress(done: int, total: int, what: str) -> None:
-        console.progress(done / max(total, 1), what)
-
-    return on_progress
 
 
 def _finish(
@@ -360,18 +204,3 @@ def _finish(
     for metric in evaluation.skipped:
         console.line(f"{metric.name} {metric.reason}")
     console.line(f"{', '.join(path.name for path in paths)} in {args.output}")
-
-
-def _whole(least: int):
-    """A converter for argparse: a whole number of at least `least`."""
-
-    def convert(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
-        return value
-
-    return convert

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..imaging.codecs.suffixes import READABLE
 from ..runtime.progress import FILLING, FINDING, PASTING
-from .batch import OnStage, Verb, add_faces, add_files, add_running, refuse_useless_options, run_batch
+from .batch import OnStage, Verb, add_faces, add_files, add_model, add_running, refuse_useless_options, run_batch
 from .errors import UsageError
 from .inputs import Job
 
@@ -28,15 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what is to be filled: a picture that is white there and black elsewhere, for all inputs, or a folder of "
         "such pictures with the inputs' names; without it pure white pixels are filled, as the official script does",
     )
-    parser.add_argument(
-        "--aligned", action="store_true", help="the inputs are face crops, aligned as FFHQ is: fill them whole"
-    )
-    parser.add_argument(
-        "--model",
-        default="codeformer_inpainting",
-        metavar="NAME|FILE",
-        help="default %(default)s; a name that `weights list` shows, or a file",
-    )
+    about = "default %(default)s; a name that `weights list` shows, or a file"
+    add_model(parser, "fill", "codeformer_inpainting", about)
     add_faces(parser)
     add_running(parser)
 

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ..runtime.progress import FINDING, RESTORING
-from .batch import OnStage, Verb, add_faces, add_files, add_running, refuse_useless_options, run_batch
+from .batch import OnStage, Verb, add_faces, add_files, add_model, add_running, refuse_useless_options, run_batch
 from .inputs import Job
 from .values import number
 
@@ -32,14 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "VQFR v2",
     )
     parser.add_argument("--upscale", type=number(1), default=_FACE_OPTIONS["upscale"], help="enlarge by (default 1)")
-    parser.add_argument(
-        "--aligned", action="store_true", help="the inputs are face crops, aligned as FFHQ is: restore them whole"
-    )
-    parser.add_argument(
-        "--model",
-        default="auto",
-        metavar="NAME|FILE",
-        help="auto (default: the best that is installed, codeformer with --download, else codeformer_starter, which "
+    add_model(
+        parser,
+        "restore",
+        "auto",
+        "auto (default: the best that is installed, codeformer with --download, else codeformer_starter, which "
         "comes with the package), a name that `weights list` shows (codeformer, vqfr_v2, gfpgan_1.4, ...), or a file "
         "of one of these networks",
     )

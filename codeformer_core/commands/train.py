@@ -16,7 +16,6 @@ _STEPS = {
     "stage3": (".train_stage", "stage III: the controllable fusion"),
     "colorization": (".train_stage", "stage II's variant for gray and faded faces"),
     "inpainting": (".train_stage", "stage III's variant for faces with holes"),
-    "detector": (".train_detector", "the starter detector, from aligned faces and photos without faces"),
     "export": (".export", "a run's weights in our layout or the published one"),
 }
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .errors import UsageError
@@ -12,9 +10,6 @@ from .values import device
 
 if TYPE_CHECKING:
     from ..training.config import RunConfig
-
-
-logger = logging.getLogger(__name__)
 
 
 def add_configuration(parser: argparse.ArgumentParser, *, faces: bool = True) -> None:
@@ -42,7 +37,6 @@ def add_configuration(parser: argparse.ArgumentParser, *, faces: bool = True) ->
         dest="changes",
         help="change one value, such as stages.stage1.batch_size=8; may be given often",
     )
-    parser.add_argument("--basicsr-options", metavar="YML", help="take sizes and schedules from a BasicSR option file")
     parser.add_argument(
         "--device", type=device, help="auto, cpu, cuda, cuda:N or mps (default: the configuration's, auto)"
     )
@@ -58,17 +52,7 @@ def read_configuration(args: argparse.Namespace, lpips_backbone: str | None = No
         sections["engine"] = {"device": args.device}
     if lpips_backbone is not None:
         sections["lpips_backbone"] = lpips_backbone
-    base: Mapping[str, Any] = {}
-    if args.basicsr_options is not None:
-        from ..training.basicsr import read_option_file
-
-        options = read_option_file(args.basicsr_options)
-        base = options.config
-        for option in options.not_understood:
-            logger.warning("%s: no counterpart here, ignored: %s", args.basicsr_options, option)
-    # A BasicSR file leaves out what the published trainer has built in.
-    source = args.config or ("small" if args.basicsr_options is None else "published")
-    config = read_config(source, args.changes, sections, base)
+    config = read_config(args.config or "small", args.changes, sections)
     if not config.data.faces and not config.data.manifest:
         raise UsageError("--faces is missing: name the folder of aligned faces (`train align` makes one)")
     return config

@@ -24,6 +24,21 @@ def number(lowest: float, highest: float = math.inf) -> Callable[[str], float]:
     return convert
 
 
+def whole(least: int) -> Callable[[str], int]:
+    """A converter for argparse: a whole number of at least `least`."""
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
+        return value
+
+    return convert
+
+
 def device(text: str) -> str:
     """A converter for argparse: auto, cpu, mps, cuda or cuda:N."""
     if re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,2})?", text, re.ASCII) is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from .errors import INTERRUPTED, Stopped
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from tqdm import tqdm
 
     from ..models.codeformer.identify import Layout
     from ..weights.metadata import Said
@@ -134,33 +134,32 @@ def _tell_stopped(entry: CatalogEntry, folder: Path) -> None:
 
 
 class _ProgressLine:
-    """A line on stderr that rewrites itself; where that is no terminal, a line per tenth of the file."""
+    """tqdm's bar in a terminal; a line per tenth of the file in a log, which its carriage returns would spoil."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.begun: tuple[float, int] | None = None
+        self.bar: tqdm | None = None
         self.tenth = -1
-        self.width = 0
 
     def __call__(self, done: int, total: int | None) -> None:
-        now = time.monotonic()
-        if self.begun is None:
-            self.begun = now, done
-        share = f"{100 * done // total:3d} %" if total else ""
-        text = f"  {self.name} {share} {_size_text(done)}" + (f" of {_size_text(total)}" if total else "")
-        seconds = now - self.begun[0]
-        if seconds > 1 and done > self.begun[1]:
-            text += f", {_size_text(int((done - self.begun[1]) / seconds))}/s"
         if sys.stderr.isatty():
-            print("\r" + text.ljust(self.width), end="", file=sys.stderr, flush=True)
-            self.width = len(text)
+            self._draw(done, total)
         elif total and 10 * done // total != self.tenth:
             self.tenth = 10 * done // total
+            text = f"  {self.name} {100 * done // total:3d} % {_size_text(done)} of {_size_text(total)}"
             print(text, file=sys.stderr, flush=True)
 
+    def _draw(self, done: int, total: int | None) -> None:
+        if self.bar is None:
+            from tqdm import tqdm
+
+            self.bar = tqdm(desc=f"  {self.name}", initial=done, unit="B", unit_scale=True, unit_divisor=1024)
+        self.bar.total = total
+        self.bar.update(done - self.bar.n)
+
     def end(self) -> None:
-        if self.width:
-            print(file=sys.stderr)
+        if self.bar is not None:
+            self.bar.close()
 
 
 def _convert(file: Path, output: Path | None, layout: Layout) -> int:

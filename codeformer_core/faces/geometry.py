@@ -7,7 +7,7 @@ Shape legend: H W picture, S crop side, C channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,24 @@ BORDER_RGB = (132, 133, 135)
 
 # (matrix, area, device) -> for each pixel of the area: x_HW and y_HW in the crop, float32
 Coordinates = Callable[[np.ndarray, "Rectangle", torch.device], tuple[Tensor, Tensor]]
+
+
+def boxes_of(faces: Sequence[Face]) -> Tensor:
+    """The faces' boxes as float64 (N, 4)."""
+    return torch.tensor([face.box_xyxy for face in faces], dtype=torch.float64).reshape(-1, 4)
+
+
+def box_iou(first_N4: Tensor, second_N4: Tensor) -> Tensor:
+    """Intersection over union of boxes -> iou_N; 0 where neither has an area. Differentiable.
+
+    first_N4, second_N4: left, top, right, bottom in any unit. Their shapes broadcast: one box goes with many.
+    """
+    shared_N2 = torch.minimum(first_N4[..., 2:], second_N4[..., 2:]) - torch.maximum(
+        first_N4[..., :2], second_N4[..., :2]
+    )
+    shared_N = shared_N2.clamp(min=0).prod(-1)
+    first_N, second_N = ((boxes[..., 2:] - boxes[..., :2]).prod(-1) for boxes in (first_N4, second_N4))
+    return shared_N / (first_N + second_N - shared_N).clamp(min=1e-9)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,16 @@ all its faces; an empty list keeps none.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
+
 from .batch import Faces, picture_count
-from .selection import box_iou
+from .geometry import box_iou
 from .types import Face
 from .visualization import Box, box_fractions
 
@@ -78,16 +80,14 @@ def apply_picks(faces: Faces, picked: str) -> PickedFaces:
 
 def _found_again(found: Sequence[Face], boxes: Sequence[Box], picture_size_hw: tuple[int, int]) -> set[int]:
     """Indices of the faces that are picked; a pick finds one face, the best overlaps first."""
-    shown = [dataclasses.replace(face, box_xyxy=box_fractions(face, picture_size_hw)) for face in found]
-    picked = [dataclasses.replace(found[0], box_xyxy=box) for box in boxes] if found else []
-    overlaps = [
-        (box_iou(face, pick_face), index, pick)
-        for index, face in enumerate(shown)
-        for pick, pick_face in enumerate(picked)
-    ]
+    if not found:
+        return set()
+    shown_F4 = torch.tensor([box_fractions(face, picture_size_hw) for face in found], dtype=torch.float64)
+    picked_P4 = torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)
+    overlaps_FP = box_iou(shown_F4[:, None], picked_P4).numpy()
     chosen: dict[int, int] = {}
-    for overlap, index, pick in sorted(overlaps, key=lambda entry: -entry[0]):
-        if overlap > SAME_FACE_IOU and index not in chosen and pick not in chosen.values():
+    for index, pick in sorted(np.ndindex(overlaps_FP.shape), key=lambda pair: -overlaps_FP[pair]):
+        if overlaps_FP[index, pick] > SAME_FACE_IOU and index not in chosen and pick not in chosen.values():
             chosen[index] = pick
     return set(chosen)
 

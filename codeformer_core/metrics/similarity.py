@@ -16,12 +16,17 @@ LUMINANCE_CONSTANT = 0.01**2
 CONTRAST_CONSTANT = 0.03**2
 
 
-def psnr(made_B3HW: Tensor, reference_B3HW: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB -> values_B float64 on the CPU. Both: RGB [0, 1].
+def psnr(made_B3HW: Tensor, reference_B3HW: Tensor, weights_BHW: Tensor | None = None) -> Tensor:
+    """Peak signal-to-noise ratio in dB -> values_B float64 on the CPU; infinite for equal pictures.
 
-    Infinite for equal pictures.
+    made_B3HW, reference_B3HW: RGB [0, 1].
+    weights_BHW: How much each pixel counts, at least 0. All count the same without it.
     """
-    error_B = (made_B3HW.float() - reference_B3HW.float()).square().mean((1, 2, 3))
+    error_BHW = (made_B3HW.float() - reference_B3HW.float()).square().mean(1)
+    if weights_BHW is None:
+        error_B = error_BHW.mean((1, 2))
+    else:
+        error_B = (error_BHW * weights_BHW).sum((1, 2)) / weights_BHW.sum((1, 2))
     # Not every device has float64.
     return -10 * error_B.cpu().double().log10()
 

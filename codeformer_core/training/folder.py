@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..weights.lock import LockError, locked
+from ..runtime.lock import LockError, locked
 from . import WEIGHTS_NAME
 from .data.config import DataConfig
 from .engine.checkpoint import Checkpoints

@@ -107,7 +107,7 @@ BELOW = {
 }
 # The same within the package that is large enough to have layers of its own.
 BELOW_IN_TRAINING = {
-    "training.data": ("training.data", "imaging", "runtime", "weights.lock", "degradation"),
+    "training.data": ("training.data", "imaging", "runtime", "degradation"),
     "training.losses": ("training.losses", "networks", "metrics", "weights", "faces.identity", "models"),
 }
 ALLOWED = {package: (package, *below) for package, below in BELOW.items()} | BELOW_IN_TRAINING
@@ -134,7 +134,7 @@ def test_every_package_of_the_core_has_its_layer():
 
 def test_the_core_knows_neither_nodes_nor_host():
     for name in in_folder(CORE):
-        foreign = [found for found in imports_of(MODULES[name]) if found.package in {"nodes", *HOST}]
+        foreign = [found for found in imports_of(MODULES[name]) if found.package in {"nodes", "tools", *HOST}]
         assert foreign == [], name
 
 

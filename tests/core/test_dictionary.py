@@ -430,7 +430,7 @@ def test_faces_that_were_counted_and_are_gone_are_not_made_up(begun):
 
 
 def test_one_build_at_a_time_and_never_over_its_own_input(model_file, face_folder, tmp_path, capsys):
-    from codeformer_core.weights.lock import locked
+    from codeformer_core.runtime.lock import locked
 
     faces = shutil.copytree(face_folder, tmp_path / "faces with a face")
     model = Path(shutil.copy(model_file, tmp_path / "model.safetensors"))

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 import pytest
 
 import codeformer_core.weights.download as download_module
+from codeformer_core.runtime.lock import locked
 from codeformer_core.weights.catalog import CatalogEntry
 from codeformer_core.weights.download import DownloadError, addresses, download
-from codeformer_core.weights.lock import locked
 
 BODY = bytes(range(256)) * 1200
 BLOCK = 16 * 1024
@@ -500,7 +500,7 @@ def test_lock_of_a_killed_process_holds_nobody(server, tmp_path):
     lock = tmp_path / ".faces.pth.lock"
     program = (
         "import pathlib, sys, time\n"
-        "from codeformer_core.weights.lock import locked\n"
+        "from codeformer_core.runtime.lock import locked\n"
         "with locked(pathlib.Path(sys.argv[1]), lambda: None):\n"
         "    print('held', flush=True); time.sleep(60)\n"
     )

@@ -303,6 +303,14 @@ def test_malicious_pickle_is_refused_and_not_run(tmp_path, save, name):
     assert "weights_only" not in str(caught.value), "torch's advice to switch its guard off is not passed on"
 
 
+def test_malicious_zip_that_torchs_scan_cannot_read_is_refused_and_not_run(tmp_path):
+    trap = tmp_path / "ran"
+    torch.save({"evil": Evil(trap)}, tmp_path / "x.pth", pickle_protocol=4)
+    with pytest.raises(WeightsError, match="no readable torch checkpoint"):
+        read_state_dict(tmp_path / "x.pth")
+    assert not trap.exists()
+
+
 def test_malicious_tar_never_reaches_torch(tmp_path):
     trap = tmp_path / "ran"
     save_tar(Evil(trap), tmp_path / "x.pth")

@@ -2,8 +2,8 @@
 
 import pytest
 
+from codeformer_core.faces.geometry import box_iou, boxes_of
 from codeformer_core.faces.selection import (
-    box_iou,
     choose_faces,
     select_faces,
     skip_duplicates,
@@ -23,6 +23,10 @@ def face(left, top, size, score=0.9, **points):
     places |= {"mouth_left": (0.35, 0.8), "mouth_right": (0.65, 0.8)}
     landmarks = {name: (left + x * size, top + y * size) for name, (x, y) in places.items()} | points
     return Face((left, top, left + size, top + size), tuple(landmarks.values()), score)
+
+
+def iou(first: Face, second: Face) -> float:
+    return float(box_iou(*boxes_of([first, second])))
 
 
 def reasons(selection):
@@ -100,7 +104,7 @@ def test_duplicates_keep_the_better_score_and_the_order():
     other = face(120, 0, 40, score=0.95)
     worse, better = face(0, 0, 40, score=0.81), face(2, 1, 40, score=0.92)
     selection = skip_duplicates([other, worse, better])
-    assert box_iou(worse, better) > 0.6
+    assert iou(worse, better) > 0.6
     assert selection.kept == (other, better)
     assert selection.skipped[0].face is worse
     assert "same face" in reasons(selection)[0]
@@ -116,7 +120,7 @@ def test_identical_boxes_leave_one():
 def test_same_landmarks_in_another_box_are_the_same_face():
     small = face(20, 20, 40, score=0.9)
     large = Face((0, 0, 100, 100), small.landmarks_xy, 0.8)
-    assert box_iou(small, large) < 0.2
+    assert iou(small, large) < 0.2
     assert skip_duplicates([large, small]).kept == (small,)
 
 
@@ -127,7 +131,7 @@ def test_neighbours_are_two_faces():
 
 def test_boxes_without_area_overlap_by_nothing():
     point = Face((5, 5, 5, 5), face(0, 0, 40).landmarks_xy, 0.9)
-    assert box_iou(point, point) == 0.0
+    assert iou(point, point) == 0.0
 
 
 def test_choose_faces_applies_all_rules_in_turn():

@@ -2,7 +2,9 @@
 
 import argparse
 import hashlib
+import io
 import signal
+import sys
 import threading
 from dataclasses import replace
 from functools import partial
@@ -111,6 +113,21 @@ def test_download(models, served, capsys):
     assert "100 %" in err and "\r" not in err
     assert weights("download", "codeformer.pth") == 0
     assert f"already installed as {path}" in capsys.readouterr().out
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_download_in_a_terminal_draws_one_line(models, served, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert weights("download", "codeformer") == 0
+    drawn = terminal.getvalue()
+    assert drawn.count("\n") == 1 and drawn.startswith("\r")
+    last = drawn.rstrip("\n").rpartition("\r")[2]
+    assert "codeformer.pth: 100%" in last and "12.7k/12.7k" in last and "B/s" in last
 
 
 def test_download_to_a_folder(models, served, tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ...weights.lock import LockError, locked
+from ...runtime.lock import LockError, locked
 
 _LOCK, _OWNER = ".align.lock", ".align.pid"
 

@@ -28,18 +28,13 @@ _PRESET = "preset"
 _DEEPEST = 8
 
 
-def read_config(
-    source: str,
-    changes: Sequence[str] = (),
-    sections: Mapping[str, Any] | None = None,
-    base: Mapping[str, Any] | None = None,
-) -> RunConfig:
-    """A preset's name or a file, then `base`, then `sections` (section -> key -> value), then `changes`
+def read_config(source: str, changes: Sequence[str] = (), sections: Mapping[str, Any] | None = None) -> RunConfig:
+    """A preset's name or a file, then `sections` (section -> key -> value), then `changes`
     ("stages.stage1.batch_size=8").
 
     Raises ValueError naming the file and key, what was found and what is allowed.
     """
-    mapping = _merge(_merge(_read_with_base(source, 0), base or {}), sections or {})
+    mapping = _merge(_read_with_base(source, 0), sections or {})
     for change in changes:
         mapping = _merge(mapping, _from_words(change))
     return build(RunConfig, mapping, source)

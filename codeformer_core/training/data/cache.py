@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ...runtime import memory
-from ...weights.lock import LockError, locked
+from ...runtime.lock import LockError, locked
 from .files import BrokenFace, FaceSource, FileFaces
 
 logger = logging.getLogger(__name__)

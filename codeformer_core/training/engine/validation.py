@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...degradation import Degradation, degrade_on_cpu, draw
+from ...metrics.similarity import psnr
 from ...networks.codeformer import CodeFormer, uses_adain
 from ...networks.vqgan import VQAutoencoder
 from ..data.files import FaceSource
@@ -24,6 +25,8 @@ from .grids import from_levels, picture_grid
 logger = logging.getLogger(__name__)
 
 FIDELITIES = (0.0, 0.5, 1.0)
+# For equal faces, whose PSNR is infinite: means stay numbers.
+MAX_PSNR = 100.0
 # Any fixed number: the same faces are degraded alike at every validation, whatever the run's seed.
 _SEED = 1_000_003
 
@@ -88,10 +91,10 @@ def validate(
                     ("nearest_accuracy", network.nearest_codes(latent_BDHW)),
                 ):
                     _add(values, f"{name}/{key}", code_accuracy(found_BT, codes_BT), clean_B3HW)
-            _add(values, f"{name}/psnr_degraded", psnr(degraded_B3HW, clean_B3HW).mean(), clean_B3HW)
+            _add(values, f"{name}/psnr_degraded", face_psnr(degraded_B3HW, clean_B3HW).mean(), clean_B3HW)
             for fidelity in FIDELITIES if fuses else FIDELITIES[:1]:
                 restored_B3HW = network.restore(degraded_B3HW, fidelity, uses_adain(examples.tasks[name]))
-                _add(values, f"{name}/psnr_w{fidelity:g}", psnr(restored_B3HW, clean_B3HW).mean(), clean_B3HW)
+                _add(values, f"{name}/psnr_w{fidelity:g}", face_psnr(restored_B3HW, clean_B3HW).mean(), clean_B3HW)
     return _means(values)
 
 
@@ -104,7 +107,7 @@ def _validate_autoencoder(
     for (clean_B3HW,) in _batches(device, batch_size, examples.clean_N3HW):
         codes_BT = network.nearest_codes(network.encode(clean_B3HW))
         uses_K += count_codes(codes_BT, size)
-        _add(values, "psnr", psnr(network.decode(codes_BT), clean_B3HW).mean(), codes_BT)
+        _add(values, "psnr", face_psnr(network.decode(codes_BT), clean_B3HW).mean(), codes_BT)
     return {**_means(values), "codes_used": float((uses_K > 0).float().mean()), "perplexity": perplexity(uses_K)}
 
 
@@ -133,10 +136,10 @@ def show(
         yield name, picture_grid(columns)
 
 
-def psnr(made_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:
-    """dB for each face of pictures in [-1, 1]; the made ones clamped, no rounding."""
-    error_B = (made_B3HW.float().clamp(-1, 1) - clean_B3HW.float()).square().mean(dim=(1, 2, 3)) / 4
-    return -10 * error_B.clamp(min=1e-10).log10()
+def face_psnr(made_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:
+    """PSNR in dB of faces in [-1, 1] -> values_B; the made ones clamped, no rounding, at most MAX_PSNR."""
+    made_B3HW, clean_B3HW = ((faces.float().clamp(-1, 1) + 1) / 2 for faces in (made_B3HW, clean_B3HW))
+    return psnr(made_B3HW, clean_B3HW).clamp(max=MAX_PSNR)
 
 
 def _batches(device: torch.device, size: int, *faces_N3HW: Tensor) -> Iterator[tuple[Tensor, ...]]:

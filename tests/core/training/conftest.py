@@ -81,8 +81,7 @@ def tiny(made_up_faces) -> Callable[..., RunConfig]:
     """tiny("stages.stage1.iterations=4", ...) -> a configuration for the made-up faces."""
 
     def make(*changes: str, **sections: Any) -> RunConfig:
-        base = {**TINY, "data": {"faces": str(made_up_faces)}}
-        return read_config("smoke", changes, sections, base)
+        return read_config("smoke", changes, {**TINY, "data": {"faces": str(made_up_faces)}, **sections})
 
     return make
 

@@ -247,7 +247,7 @@ degradations:
         scratches=Scratches(1, (0, 2), (5, 9), (1, 2), (0.5, 1)),
     )
     written = {"degradations": {"again": dataclasses.asdict(PHOTO)}}
-    assert read_config("smoke", base=written).degradation("again") == PHOTO
+    assert read_config("smoke", sections=written).degradation("again") == PHOTO
     (tmp_path / "wrong.yaml").write_text((tmp_path / "mine.yaml").read_text().replace("[2, 8]", "[8, 2]"))
     with pytest.raises(ValueError, match=r"dusty.*grain.strength .*smaller one first.*got \(8.0, 2.0\)"):
         read_config(str(tmp_path / "wrong.yaml"))

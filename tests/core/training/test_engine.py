@@ -20,7 +20,7 @@ from codeformer_core.training.engine.grids import from_levels, picture_grid, to_
 from codeformer_core.training.engine.processes import Processes, joined
 from codeformer_core.training.engine.stopping import StopRequest
 from codeformer_core.training.engine.trainer import NotFinite
-from codeformer_core.training.engine.validation import psnr
+from codeformer_core.training.engine.validation import face_psnr
 from codeformer_core.training.losses.perceptual import gradient_replacement
 from codeformer_core.training.networks import read_network
 from codeformer_core.training.run import train
@@ -340,7 +340,7 @@ def test_levels_round_trip():
 
 def test_psnr_formula():
     clean, made = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.2)
-    assert float(psnr(made, clean)) == pytest.approx(10 * np.log10(1 / 0.1**2), rel=1e-5)
+    assert float(face_psnr(made, clean)) == pytest.approx(10 * np.log10(1 / 0.1**2), rel=1e-5)
 
 
 def test_the_discriminator_judges_alike_whatever_the_batch_with_group_norm():

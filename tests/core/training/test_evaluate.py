@@ -15,10 +15,8 @@ from codeformer_core.degradation.noise import normals
 from codeformer_core.metrics.frechet import Fid
 from codeformer_core.metrics.kinds import Better
 from codeformer_core.metrics.pixels import Psnr
-from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
+from codeformer_core.networks.codeformer import CodeFormer
 from codeformer_core.networks.vqgan import AutoencoderConfig, VQAutoencoder
-from codeformer_core.training.data.files import BrokenFace
-from codeformer_core.training.evaluation.ablation import METHODS, HeadTraining, run_ablation
 from codeformer_core.training.evaluation.choose import MetricFiles, Metrics, choose_metrics
 from codeformer_core.training.evaluation.classical import STRENGTH, UNSHARP, bicubic_denoised, sharpened
 from codeformer_core.training.evaluation.evaluate import evaluate_model, in_8_bits
@@ -27,42 +25,9 @@ from codeformer_core.training.evaluation.folders import evaluate_folders
 from codeformer_core.training.evaluation.results import Column, Group, Mean, Row, best_of, means_of
 from codeformer_core.training.evaluation.tables import summary_lines
 
-CONFIG = CodeFormerConfig(
-    autoencoder=AutoencoderConfig(
-        image_size=32,
-        base_channels=32,
-        channel_multipliers=(1, 1),
-        residual_blocks=1,
-        attention_sizes=(),
-        codebook_size=12,
-        code_channels=32,
-    ),
-    width=32,
-    layers=1,
-    heads=4,
-    mlp_width=32,
-    fuse_sizes=(32,),
-)
+from .patterns import CONFIG, PatternFaces
+
 PSNR_ONLY = Metrics((Psnr(),), (), ())
-
-
-class PatternFaces:
-    """Smooth random pictures of 32 pixels; those in `broken` can't be read."""
-
-    def __init__(self, count: int, seed: int = 0, broken: tuple[int, ...] = ()) -> None:
-        self.names = tuple(f"face{index:02d}.png" for index in range(count))
-        self.fingerprint = f"{seed}-{count}"
-        self._seed = seed
-        self._broken = broken
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def read(self, index: int) -> np.ndarray:
-        if index in self._broken:
-            raise BrokenFace(f"{self.names[index]}: cut off")
-        coarse = np.random.default_rng((self._seed, index)).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        return np.asarray(Image.fromarray(coarse).resize((32, 32), Image.Resampling.BICUBIC))
 
 
 @pytest.fixture
@@ -454,42 +419,3 @@ def test_a_metric_without_its_package_is_skipped_and_a_wrong_file_is_an_error(tm
 def test_faces_are_spread_evenly():
     assert spread(None, 4) == spread(9, 4) == [0, 1, 2, 3]
     assert spread(3, 9) == [0, 4, 8] and spread(1, 9) == [0] and spread(0, 9) == []
-
-
-def test_the_ablation_counts_codes_and_trains_its_head(network, teacher):
-    train, held_out, training = PatternFaces(16, seed=1), PatternFaces(3), HeadTraining(60, 4, 3e-3)
-    before = {name: parameter.clone() for name, parameter in network.state_dict().items()}
-    seen = []
-    found = run_ablation(
-        network,
-        teacher,
-        train,
-        held_out,
-        training,
-        levels={"x2": LEVELS["x2"], "x30": LEVELS["x30"]},
-        on_progress=lambda done, total, what: seen.append((done, total)),
-    )
-    assert found.faces == 3 and list(found.accuracies) == ["x2", "x30"]
-    assert seen[-1] == (66, 66)
-    # It learns: its loss falls below that of guessing, and it beats a transformer and a nearest code nobody trained.
-    assert np.mean(found.head_losses[-10:]) < 0.9 * found.head_losses[0]
-    for row in found.accuracies.values():
-        assert tuple(row) == METHODS
-        assert row["convolutional head"] > max(row["transformer"], row["nearest, trained encoder"]) + 0.05
-    x2 = found.accuracies["x2"]
-    assert x2["nearest, teacher's encoder"] > found.accuracies["x30"]["nearest, teacher's encoder"]
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    again = run_ablation(network, teacher, train, held_out, HeadTraining(3, 4, 3e-3), levels={"x2": LEVELS["x2"]})
-    once_more = run_ablation(network, teacher, train, held_out, HeadTraining(3, 4, 3e-3), levels={"x2": LEVELS["x2"]})
-    assert again.head_losses == once_more.head_losses and again.accuracies == once_more.accuracies
-
-
-def test_the_ablation_refuses_what_tells_nothing(network, teacher):
-    with pytest.raises(ValueError, match="are those it is measured with"):
-        run_ablation(network, teacher, PatternFaces(2), PatternFaces(2), HeadTraining(1, 1, 1e-3))
-    with pytest.raises(ValueError, match="nothing to compare: 0 faces to train on"):
-        run_ablation(network, teacher, PatternFaces(0), PatternFaces(2), HeadTraining(1, 1, 1e-3))
-    with pytest.raises(ValueError, match=r"face00\.png: cut off"):
-        run_ablation(network, teacher, PatternFaces(1, 1, broken=(0,)), PatternFaces(2), HeadTraining(1, 1, 1e-3))
-    with pytest.raises(ValueError, match=r"got 0, 1 and 0\.001"):
-        HeadTraining(0, 1, 1e-3)

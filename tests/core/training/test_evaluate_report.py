@@ -22,9 +22,8 @@ from codeformer_core.commands import evaluate as command
 from codeformer_core.commands.errors import UsageError
 from codeformer_core.metrics.kinds import Skipped
 from codeformer_core.models.codeformer.save import save_network
-from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
-from codeformer_core.networks.vqgan import AutoencoderConfig, VQAutoencoder
-from codeformer_core.training.evaluation.ablation import METHODS, PLOT_PNG, PLOT_SVG, TABLE, Ablation, write_ablation
+from codeformer_core.networks.codeformer import CodeFormer
+from codeformer_core.networks.vqgan import VQAutoencoder
 from codeformer_core.training.evaluation.report import page, write_report
 from codeformer_core.training.evaluation.results import (
     CodeAccuracy,
@@ -36,6 +35,8 @@ from codeformer_core.training.evaluation.results import (
     means_of,
 )
 from codeformer_core.training.evaluation.tables import summary_lines
+
+from .patterns import CONFIG
 
 NASTY = "<b>\"a\" & 'b'</b>.png"
 
@@ -164,29 +165,6 @@ def test_the_summary_as_text():
     assert len({len(line) for line in lines[:2]}) <= 2 and "25.0%" in lines[-1]
 
 
-def test_the_ablations_files(tmp_path):
-    shares = {"x2": dict.fromkeys(METHODS, 0.5), "x30": dict.fromkeys(METHODS, 0.25)}
-    paths = write_ablation(Ablation(shares, 7, (1.0,)), tmp_path / "ablation")
-    assert [path.name for path in paths] == ["ablation.csv", "ablation.png", "ablation.svg"]
-    with paths[0].open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    assert len(rows) == 8 and rows[0] == {"level": "x2", "method": METHODS[0], "accuracy": "0.5", "faces": "7"}
-    with Image.open(paths[1]) as plot:
-        assert plot.width > 800 and np.asarray(plot.convert("RGB")).std() > 5
-    svg = paths[2].read_text(encoding="utf-8")
-    assert "<svg" in svg and "matplotlib.pyplot" not in svg
-
-
-CONFIG = CodeFormerConfig(
-    autoencoder=AutoencoderConfig(32, 32, (1, 1), 1, (), 12, 32),
-    width=32,
-    layers=1,
-    heads=4,
-    mlp_width=32,
-    fuse_sizes=(32,),
-)
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     """A network, its teacher, and two folders of faces of 32 pixels."""
@@ -257,16 +235,6 @@ def test_the_command_evaluates_folders(place, tmp_path, capsys):
     assert not (tmp_path / "other").exists()
 
 
-def test_the_command_runs_the_ablation(place, tmp_path, capsys):
-    words = ("ablation", place / "network.safetensors", "--teacher", place / "teacher.safetensors", "--device", "cpu")
-    words = (*words, "--train-faces", place / "train", "--faces", place / "val", "-o", tmp_path, "--head-steps", 2)
-    assert run(*words) == 0
-    printed = capsys.readouterr().out
-    assert all(method in printed for method in METHODS) and "ablation.svg" in printed
-    with pytest.raises(UsageError, match=r"ablation\.csv: exists already"):
-        run(*words)
-
-
 def test_the_command_takes_the_folders_of_runs_and_names_that_are_no_text(place, tmp_path, capsys):
     for kind in ("network", "teacher"):
         (tmp_path / kind).mkdir()
@@ -287,7 +255,6 @@ def test_the_command_takes_the_folders_of_runs_and_names_that_are_no_text(place,
 def test_the_output_is_tried_before_anything_else(place, tmp_path):
     written = {path.name for path in write_report(evaluation(), tmp_path / "report", "title", {})}
     assert written == set(command._REPORT_FILES)
-    assert {TABLE, PLOT_PNG, PLOT_SVG} == set(command._ABLATION_FILES)
     words = ("model", place / "nothing.safetensors", "--faces", place, "-o")
     for name in written:
         (tmp_path / name).mkdir()

@@ -17,7 +17,7 @@ from codeformer_core.degradation import brush_mask, degrade_on_cpu, draw
 from codeformer_core.training.config import read_config
 from codeformer_core.training.data.sources import open_faces
 from codeformer_core.training.engine.grids import from_levels
-from codeformer_core.training.engine.validation import psnr
+from codeformer_core.training.engine.validation import face_psnr
 from codeformer_core.training.networks import read_network
 
 STAGES = ("stage1", "stage2", "stage3", "colorization", "inpainting")
@@ -85,7 +85,7 @@ def test_stage1_reconstructs_held_out_faces_better_than_the_mean_face(trained):
     with torch.no_grad():
         reconstructed = network.reconstruct(trained.held_out_N3HW)
     mean_face = trained.train_N3HW.mean(0, keepdim=True).expand_as(trained.held_out_N3HW)
-    ours, trivial = (float(psnr(made, trained.held_out_N3HW).mean()) for made in (reconstructed, mean_face))
+    ours, trivial = (float(face_psnr(made, trained.held_out_N3HW).mean()) for made in (reconstructed, mean_face))
     assert ours > trivial + 2, (ours, trivial)
 
 
@@ -112,7 +112,7 @@ def test_stage3_is_closer_to_the_face_at_w_1_than_at_w_0(trained, degradation):
     restorer = trained.restorer("stage3")
     degraded = trained.degraded(degradation)
     at_0, at_1 = (
-        float(psnr(restorer.restore(degraded, fidelity), trained.held_out_N3HW).mean()) for fidelity in (0.0, 1.0)
+        float(face_psnr(restorer.restore(degraded, fidelity), trained.held_out_N3HW).mean()) for fidelity in (0.0, 1.0)
     )
     assert at_1 > at_0 + 0.2, (at_0, at_1)
 

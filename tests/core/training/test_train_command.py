@@ -257,7 +257,7 @@ def test_nobody_elses_files_are_written_over(train, tiny_teacher, copy_of, made_
 
 
 def test_one_run_at_a_time_in_a_folder(train, tmp_path):
-    from codeformer_core.weights.lock import locked
+    from codeformer_core.runtime.lock import locked
 
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     with locked(tmp_path / "run" / ".lock", lambda: None):
@@ -318,29 +318,9 @@ def test_a_lonely_file_where_the_run_should_go(train, tmp_path):
 def test_the_steps_are_listed(capsys):
     assert main(["train", "--help"]) == 0
     out = capsys.readouterr().out
-    for step in ("align", "stage1", "codes", "stage2", "stage3", "colorization", "inpainting", "detector", "export"):
+    for step in ("align", "stage1", "codes", "stage2", "stage3", "colorization", "inpainting", "export"):
         assert step in out
     assert main(["train"]) == 2
-
-
-def test_an_option_file_of_basicsr_is_laid_over_the_published_preset(tmp_path, capsys):
-    """Not over the default, whose revived codes and group norm that trainer doesn't have."""
-    import argparse
-
-    from codeformer_core.commands.training_options import add_configuration, read_configuration
-    from codeformer_core.training.config import read_config
-
-    (tmp_path / "options.yml").write_text(
-        "model_type: VQGANModel\nmanual_seed: 0\nnum_gpu: 2\n"
-        "datasets: {train: {dataroot_gt: some/faces, batch_size_per_gpu: 3}}\n"
-    )
-    parser = argparse.ArgumentParser()
-    add_configuration(parser)
-    config = read_configuration(parser.parse_args(["--basicsr-options", str(tmp_path / "options.yml")]))
-    published = read_config("published")
-    assert config.data.faces == "some/faces" and config.stages["stage1"].batch_size == 6
-    assert config.network == published.network and config.discriminator == published.discriminator
-    assert config.stages["stage1"].revive_codes_every == 0
 
 
 def test_a_run_is_evaluated_with_its_own_degradations(tiny_codes_run, tiny_teacher, made_up_faces, tmp_path, capsys):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...geometry import box_iou
 from .network import STRIDES
 
 # Boxes and landmarks are counted in this many strides, so that a grid's usual faces give numbers around one.
@@ -79,12 +80,13 @@ def merged(
     """
     order = np.argsort(-scores_N, kind="stable")
     boxes_N4, points_N52, scores_N, weights_N = boxes_N4[order], points_N52[order], scores_N[order], weights_N[order]
+    candidates_N4 = torch.from_numpy(boxes_N4)
     is_left_N = np.ones(len(scores_N), dtype=bool)
     boxes, points, scores = [], [], []
     for index in range(len(scores_N)):
         if not is_left_N[index]:
             continue
-        members_N = is_left_N & (_overlaps(boxes_N4[index], boxes_N4) > iou)
+        members_N = is_left_N & (box_iou(candidates_N4[index], candidates_N4) > iou).numpy()
         members_N[index] = True
         is_left_N &= ~members_N
         shares = weights_N[members_N] / weights_N[members_N].sum()
@@ -92,11 +94,3 @@ def merged(
         points.append(np.tensordot(shares, points_N52[members_N], 1))
         scores.append(scores_N[index])
     return np.array(boxes).reshape(-1, 4), np.array(points).reshape(-1, 5, 2), np.array(scores)
-
-
-def _overlaps(box_4: np.ndarray, boxes_N4: np.ndarray) -> np.ndarray:
-    """Intersection over union of one box with many."""
-    shared_N2 = np.minimum(box_4[2:], boxes_N4[:, 2:]) - np.maximum(box_4[:2], boxes_N4[:, :2])
-    shared_N = np.clip(shared_N2, 0, None).prod(axis=1)
-    together_N = (box_4[2:] - box_4[:2]).prod() + (boxes_N4[:, 2:] - boxes_N4[:, :2]).prod(axis=1) - shared_N
-    return shared_N / np.maximum(together_N, 1e-9)

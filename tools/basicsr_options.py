@@ -1,16 +1,26 @@
-"""The one door to BasicSR: option files of the published CodeFormer trainer.
+"""`python -m tools.basicsr_options YML -o YAML`: an option file of the published trainer -> a configuration of ours.
 
-Nothing of it is imported: option files are plain YAML, and its package doesn't import beside torchvision 0.17 or newer.
+Nothing of BasicSR is imported: option files are plain YAML, and its package doesn't import beside torchvision 0.17 or
+newer.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from codeformer_core.cli import run_program
+from codeformer_core.commands.console import Console
+from codeformer_core.commands.errors import OK, UsageError
+from codeformer_core.training.config import PRESETS
+
+_DESCRIPTION = "Read an option file of BasicSR for CodeFormer's trainer, and write it as a configuration."
 
 # What the options leave out because the published network has it built in.
 _CODE_CHANNELS, _RESIDUAL_BLOCKS, _ATTENTION_SIZES, _BETA = 256, 2, (16,), 0.25
@@ -386,3 +396,39 @@ def _without_none(config: Mapping[str, Any]) -> dict[str, Any]:
         elif value is not None:
             kept[key] = value
     return kept
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code; `argv` without the program's name, default sys.argv."""
+    return run_program("python -m tools.basicsr_options", _DESCRIPTION, add_arguments, run, argv)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("options", type=Path, metavar="YML", help="an option file of BasicSR for CodeFormer's trainer")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="YAML", help="the configuration to write")
+    parser.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="published",
+        help="what the option file leaves out comes from this preset (default %(default)s: the published sizes)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the configuration; options without a counterpart are named on stderr. Returns the exit code."""
+    import yaml
+
+    console = Console(sys.stdout, sys.stderr)
+    if args.output.exists():
+        raise UsageError(f"{args.output} exists already; name another file with -o")
+    options = read_option_file(args.options)
+    text = yaml.safe_dump({"preset": args.preset, **options.config}, sort_keys=False)
+    args.output.write_text(text, encoding="utf-8")
+    for option in options.not_understood:
+        console.complain(f"{args.options}: no counterpart here, ignored: {option}")
+    console.line(f"{args.output}: for `codeformer train {options.stage} --config {args.output}`")
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...faces.geometry import CROP_SIZE
-from ...runtime.packages import import_for_faces
+from codeformer_core.faces.geometry import CROP_SIZE
+from codeformer_core.runtime.packages import import_for_faces
+
 from .backgrounds import Backgrounds, texture
 from .effects import relit, weathered
 from .pasting import Paste, paste

@@ -21,17 +21,18 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ...faces.detectors.starter.decode import cells, decode
-from ...faces.detectors.starter.network import STRIDES, StarterNetwork, fold_norms
-from ...weights.metadata import Said
-from ...weights.safetensors_cache import write_safetensors
-from ..config.run import Schedule
-from ..engine.checkpoint import Checkpoints, Meta, read_meta
-from ..engine.processes import Processes
-from ..engine.schedules import rate_at
-from ..engine.state import TrainingState
-from ..engine.stopping import StopRequest
-from ..engine.trainer import NotFinite
+from codeformer_core.faces.detectors.starter.decode import cells, decode
+from codeformer_core.faces.detectors.starter.network import STRIDES, StarterNetwork, fold_norms
+from codeformer_core.training.config.run import Schedule
+from codeformer_core.training.engine.checkpoint import Checkpoints, Meta, read_meta
+from codeformer_core.training.engine.processes import Processes
+from codeformer_core.training.engine.schedules import rate_at
+from codeformer_core.training.engine.state import TrainingState
+from codeformer_core.training.engine.stopping import StopRequest
+from codeformer_core.training.engine.trainer import NotFinite
+from codeformer_core.weights.metadata import Said
+from codeformer_core.weights.safetensors_cache import write_safetensors
+
 from .feed import DetectorBatch, batches
 from .loss import losses_of
 from .scenes import SceneMaker

@@ -1,4 +1,4 @@
-"""The adapter for BasicSR: option files become our config, nothing of the package runs."""
+"""Option files of BasicSR become our configuration; nothing of the package runs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import textwrap
 import pytest
 
 from codeformer_core.degradation import PRESETS
-from codeformer_core.training.basicsr import read_option_file
 from codeformer_core.training.config.reading import read_config
+from tools.basicsr_options import main, read_option_file
 
 
 def option_file(tmp_path, text: str, name: str = "options.yml"):
@@ -80,7 +80,7 @@ STAGE_2 = """
 def test_a_stage_2_file_becomes_a_config(tmp_path):
     options = read_option_file(option_file(tmp_path, STAGE_2))
     assert options.stage == "stage2" and options.not_understood == ()
-    config = read_config("published", base=options.config)
+    config = read_config("published", sections=options.config)
     assert config.network.image_size == 256 and config.network.base_channels == 32
     assert config.network.channel_multipliers == (1, 2, 2, 4) and config.network.codebook_size == 512
     assert (config.network.width, config.network.layers, config.network.heads) == (256, 5, 4)
@@ -121,7 +121,7 @@ def test_a_stage_1_file_becomes_a_config(tmp_path):
         )
     )
     assert options.stage == "stage1" and options.not_understood == ()
-    config = read_config("published", base=options.config)
+    config = read_config("published", sections=options.config)
     stage = config.stages["stage1"]
     assert stage.batch_size == 32 and stage.learning_rate == 7e-5
     assert (stage.schedule.kind, stage.schedule.final) == ("cosine", 6e-5)
@@ -142,14 +142,14 @@ def test_colorization_inpainting_and_stage_3_are_told_apart(tmp_path):
     assert colorization.stage == "colorization" and colorization.not_understood == ()
     color = colorization.config["degradations"]["colorization"]["color"]
     assert (color["shift_share"], color["gray_share"], color["hue"]) == (0.4, 0.2, 0.1)
-    assert read_config("published", base=colorization.config).degradation("colorization").color is not None
+    assert read_config("published", sections=colorization.config).degradation("colorization").color is not None
 
     fusion = STAGE_2.replace("CodeFormerIdxModel", "CodeFormerJointModel").replace(
         "latent_gt_path", "blur_sigma_large: [3, 8]\n        downsample_range_large: [5, 6]\n        latent_gt_path"
     )
     stage3 = read_option_file(option_file(tmp_path, fusion))
     assert stage3.stage == "stage3"
-    config = read_config("published", base=stage3.config)
+    config = read_config("published", sections=stage3.config)
     assert config.degradation("small").blur_sigma == (2, 9)
     assert config.degradation("large").blur_sigma == (3, 8) and config.degradation("large").noise is None
 
@@ -164,7 +164,7 @@ def test_colorization_inpainting_and_stage_3_are_told_apart(tmp_path):
         )
     )
     assert found.stage == "inpainting" and "degradations" not in found.config
-    assert read_config("published", base=found.config).degradation("inpainting") == PRESETS["inpainting"]
+    assert read_config("published", sections=found.config).degradation("inpainting") == PRESETS["inpainting"]
 
 
 def test_what_has_no_counterpart_is_listed(tmp_path):
@@ -239,3 +239,37 @@ def test_other_files_are_refused(tmp_path, text):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere\.yml: there is no such option file"):
         read_option_file(tmp_path / "nowhere.yml")
+
+
+def test_the_program_writes_a_configuration_over_the_published_preset(tmp_path, capsys):
+    """Not over the default, whose revived codes and group norm that trainer doesn't have."""
+    options = option_file(
+        tmp_path,
+        """
+        model_type: VQGANModel
+        manual_seed: 0
+        num_gpu: 2
+        my_own_option: 3
+        datasets: {train: {dataroot_gt: some/faces, batch_size_per_gpu: 3}}
+        """,
+    )
+    output = tmp_path / "mine.yaml"
+    assert main([str(options), "-o", str(output)]) == 0
+    said = capsys.readouterr()
+    assert f"codeformer train stage1 --config {output}" in said.out and "ignored: my_own_option: 3" in said.err
+    config, published = read_config(str(output)), read_config("published")
+    assert config.data.faces == "some/faces" and config.stages["stage1"].batch_size == 6
+    assert config.network == published.network and config.discriminator == published.discriminator
+    assert config.stages["stage1"].revive_codes_every == 0
+    assert main([str(options), "-o", str(output)]) == 2 and "exists already" in capsys.readouterr().err
+
+
+def test_every_kind_of_stage_can_be_written(tmp_path):
+    for name in ("stage2", "colorization"):
+        text = STAGE_2
+        if name == "colorization":
+            text = text.replace("jpeg_range", "color_jitter_prob: 0.4\n        gray_prob: 0.2\n        jpeg_range")
+        options = option_file(tmp_path, text, f"{name}.yml")
+        assert main([str(options), "-o", str(tmp_path / f"{name}.yaml")]) == 0
+        written = read_config(str(tmp_path / f"{name}.yaml"))
+        assert written == read_config("published", sections=read_option_file(options).config)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...faces.detectors.starter.decode import cells
-from ...faces.detectors.starter.network import STRIDES
+from codeformer_core.faces.detectors.starter.decode import cells
+from codeformer_core.faces.detectors.starter.network import STRIDES
+
 from .scenes import Scene
 
 # For each stride the sizes (square root of the box's area, in pixels) of the faces that its grid finds. They overlap,

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...faces.detectors.starter.decode import Answers
+from codeformer_core.faces.detectors.starter.decode import Answers
+from codeformer_core.faces.geometry import box_iou
+
 from .targets import EITHER, FACE
 
 BOX_WEIGHT, LANDMARK_WEIGHT = 1.0, 10.0
@@ -56,13 +58,6 @@ def losses_of(answers: Answers, kind_BA: Tensor, boxes_BA4: Tensor, points_BA52:
 
 def _overlap_and_distance(boxes_P4: Tensor, wanted_P4: Tensor) -> tuple[Tensor, Tensor]:
     """Intersection over union; squared distance of the centres over that of the corners of both boxes together."""
-    shared_P = (
-        (torch.minimum(boxes_P4[:, 2:], wanted_P4[:, 2:]) - torch.maximum(boxes_P4[:, :2], wanted_P4[:, :2]))
-        .clamp(min=0)
-        .prod(dim=1)
-    )
-    areas_P = [(boxes[:, 2:] - boxes[:, :2]).prod(dim=1) for boxes in (boxes_P4, wanted_P4)]
-    overlap_P = shared_P / (areas_P[0] + areas_P[1] - shared_P).clamp(min=1e-6)
     reach_P2 = torch.maximum(boxes_P4[:, 2:], wanted_P4[:, 2:]) - torch.minimum(boxes_P4[:, :2], wanted_P4[:, :2])
     apart_P2 = (boxes_P4[:, :2] + boxes_P4[:, 2:] - wanted_P4[:, :2] - wanted_P4[:, 2:]) / 2
-    return overlap_P, (apart_P2**2).sum(dim=1) / (reach_P2**2).sum(dim=1).clamp(min=1e-6)
+    return box_iou(boxes_P4, wanted_P4), (apart_P2**2).sum(dim=1) / (reach_P2**2).sum(dim=1).clamp(min=1e-6)

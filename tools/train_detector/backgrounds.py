@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ...faces.geometry import CROP_SIZE
-from ...imaging.files import read_picture
-from ...runtime.packages import import_for_faces
+from codeformer_core.faces.geometry import CROP_SIZE
+from codeformer_core.imaging.files import read_picture
+from codeformer_core.runtime.packages import import_for_faces
+
 from .portraits import Portrait
 
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from ...runtime.packages import import_for_faces
+from codeformer_core.runtime.packages import import_for_faces
 
 
 def relit(rng: np.random.Generator, face: np.ndarray) -> np.ndarray:

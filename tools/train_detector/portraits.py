@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ...faces.geometry import CROP_SIZE
-from ...imaging.files import read_picture
-from ...runtime.memory import NotEnoughMemory, free_bytes
-from ...runtime.packages import import_for_faces
+from codeformer_core.faces.geometry import CROP_SIZE
+from codeformer_core.imaging.files import read_picture
+from codeformer_core.runtime.memory import NotEnoughMemory, free_bytes
+from codeformer_core.runtime.packages import import_for_faces
+
 from .labels import FACE_BOX, Labels
 
 # Sides in which a face is kept: it is never shrunk by more than about a half when it is put into a scene.

@@ -1,4 +1,4 @@
-"""`train detector`: the starter detector, from aligned faces to the file that is loaded as one."""
+"""`python -m tools.train_detector`: the starter detector, from aligned faces to the file that is loaded as one."""
 
 from __future__ import annotations
 
@@ -6,25 +6,31 @@ import argparse
 import logging
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .console import Console
-from .errors import OK, UsageError
-from .values import device
+from codeformer_core.cli import run_program
+from codeformer_core.commands.console import Console
+from codeformer_core.commands.errors import OK, UsageError
+from codeformer_core.commands.values import device
 
 if TYPE_CHECKING:
     import torch
 
-    from ..training.detector.fit import FitProgress, FitResult
-    from ..training.detector.labels import Labels
+    from .fit import FitProgress, FitResult
+    from .labels import Labels
 
 _FACE_ENDINGS = (".webp", ".png", ".jpg", ".jpeg")
 _LABELS_NAME = "labels.csv"
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code; `argv` without the program's name, default sys.argv."""
+    return run_program("python -m tools.train_detector", "Train the starter detector.", add_arguments, run, argv)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give `parser` its arguments; `run` takes what it parsed."""
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="folder of this run")
     parser.add_argument(
         "--faces",
@@ -79,23 +85,27 @@ def run(args: argparse.Namespace) -> int:
     if args.backgrounds is not None and not args.backgrounds.is_dir():
         raise UsageError(f"--backgrounds {args.backgrounds}: there is no such folder")
     console = Console(sys.stdout, sys.stderr)
-    with console.showing_logs(logging.getLogger("codeformer_core"), logging.INFO):
+    with (
+        console.showing_logs(logging.getLogger("codeformer_core"), logging.INFO),
+        console.showing_logs(logging.getLogger("tools"), logging.INFO),
+    ):
         result = _train(args, faces, console)
     console.line(_in_words(result, args.steps))
     return OK if result.stopped_by is None else 128 + result.stopped_by
 
 
 def _train(args: argparse.Namespace, faces: list[Path], console: Console) -> FitResult:
-    from ..training.detector.backgrounds import Backgrounds, read_backgrounds
-    from ..training.detector.fit import DetectorFit, FitOptions, require_new_or_resumed
-    from ..training.detector.portraits import read_portraits, require_memory
-    from ..training.detector.scenes import SceneMaker
-    from ..training.engine.processes import joined
+    from codeformer_core.training.engine.processes import joined
+
+    from .backgrounds import Backgrounds, read_backgrounds
+    from .fit import DetectorFit, FitOptions, require_new_or_resumed
+    from .portraits import read_portraits, require_memory
+    from .scenes import SceneMaker
 
     options = FitOptions(steps=args.steps, batch_size=args.batch_size, precision=args.precision, workers=args.workers)
     with joined(args.device) as processes:
         if processes.count > 1:
-            raise UsageError("train detector runs in one process: start it without torchrun")
+            raise UsageError("the detector is trained in one process: start it without torchrun")
         require_new_or_resumed(args.output, args.resume)
         require_memory(len(faces))
         photos = read_backgrounds(args.backgrounds)
@@ -108,8 +118,9 @@ def _train(args: argparse.Namespace, faces: list[Path], console: Console) -> Fit
 
 def _labels(args: argparse.Namespace, faces: list[Path], console: Console, device: torch.device) -> Labels:
     """Refined once for a run, then read from its folder."""
-    from ..models.loading import load_detector
-    from ..training.detector.labels import find_labels
+    from codeformer_core.models.loading import load_detector
+
+    from .labels import find_labels
 
     names = [face.relative_to(args.faces).as_posix() for face in faces]
     teachers = {name: load_detector(name, device) for name in dict.fromkeys(args.teacher or ["yunet"])}
@@ -136,3 +147,7 @@ def _in_words(result: FitResult, steps: int) -> str:
         by = signal.Signals(result.stopped_by).name
         return f"detector: stopped by {by} after step {result.steps} of {steps}, saved; --resume goes on"
     return f"detector: {result.steps} steps done, weights in {result.weights}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...faces.geometry import CROP_SIZE
-from ...runtime.packages import import_for_faces
+from codeformer_core.faces.geometry import CROP_SIZE
+from codeformer_core.runtime.packages import import_for_faces
 
 _MASK_SIDE = 96
 

@@ -8,28 +8,23 @@ Shape legend: B faces, 3 colours RGB, H W height and width, D channels of a code
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...degradation import LEVELS, PRESETS, Degradation, degrade_on_cpu, draw
-from ...networks.codeformer import CodeFormer
-from ...networks.vqgan import VQAutoencoder
-from ...runtime.atomic import write_whole
-from ..data.files import BrokenFace, FaceSource
-from .evaluate import check_teacher
-from .faces import clean_batches, degraded, seeded, spread, to_unit
-from .folders import OnProgress
+from codeformer_core.degradation import LEVELS, PRESETS, Degradation, degrade_on_cpu, draw
+from codeformer_core.networks.codeformer import CodeFormer
+from codeformer_core.networks.vqgan import VQAutoencoder
+from codeformer_core.training.data.files import BrokenFace, FaceSource
+from codeformer_core.training.evaluation.evaluate import check_teacher
+from codeformer_core.training.evaluation.faces import clean_batches, degraded, seeded, spread, to_unit
+from codeformer_core.training.evaluation.folders import OnProgress
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +34,6 @@ METHODS: tuple[str, ...] = (
     "convolutional head",
     "transformer",
 )
-TABLE, PLOT_PNG, PLOT_SVG = "ablation.csv", "ablation.png", "ablation.svg"
 HEAD_LAYERS = 3
 # Within one step; then it is the disk, not the faces.
 _MOST_BROKEN = 100
@@ -229,55 +223,3 @@ def _drawn_faces(source: FaceSource, count: int, generator: torch.Generator) -> 
             if broken > _MOST_BROKEN:
                 raise ValueError(f"more than {_MOST_BROKEN} drawn faces can't be read; the last: {error}") from error
     return np.stack(faces)
-
-
-def write_ablation(ablation: Ablation, folder: str | os.PathLike[str]) -> tuple[Path, ...]:
-    """Write ablation.csv (a row per level and method), ablation.png and ablation.svg -> their paths.
-
-    The folder is made; files of these names are replaced, each whole or not at all.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["level", "method", "accuracy", "faces"])
-    for level, row in ablation.accuracies.items():
-        writer.writerows([level, method, repr(share), ablation.faces] for method, share in row.items())
-    files = {TABLE: table.getvalue().encode("utf-8"), PLOT_PNG: plot(ablation, "png"), PLOT_SVG: plot(ablation, "svg")}
-    for name, data in files.items():
-        write_whole(folder / name, data)
-    return tuple(folder / name for name in files)
-
-
-def plot(ablation: Ablation, kind: str) -> bytes:
-    """Accuracy over level, one line per method. kind: "png" or "svg"."""
-    # Without pyplot, which keeps figures and picks a window system.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    levels = list(ablation.accuracies)
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for method, marker in zip(METHODS, "osD^", strict=True):
-        axes.plot(levels, [100 * ablation.accuracies[level][method] for level in levels], marker=marker, label=method)
-    axes.set_xlabel("degradation: downscaling, with blur, noise and JPEG to match")
-    axes.set_ylabel("codes as for the clean face (%)")
-    axes.set_title(f"Code prediction, {ablation.faces} faces")
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    data = io.BytesIO()
-    figure.savefig(data, format=kind, dpi=150)
-    return data.getvalue()
-
-
-def ablation_lines(ablation: Ablation) -> Sequence[str]:
-    """The accuracies as lines of text."""
-    width = max(map(len, METHODS))
-    levels = list(ablation.accuracies)
-    lines = [" " * width + "".join(f"{level:>9}" for level in levels)]
-    for method in METHODS:
-        cells = "".join(f"{ablation.accuracies[level][method]:>9.1%}" for level in levels)
-        lines.append(method.ljust(width) + cells)
-    return lines

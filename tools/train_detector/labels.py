@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ...faces.detection import FaceDetector
-from ...faces.geometry import CROP_SIZE, TEMPLATE_XY
-from ...faces.types import Face
-from ...imaging.files import read_picture
-from ...runtime.atomic import write_whole
-from ..alignment.landmarks import look_again
+from codeformer_core.faces.detection import FaceDetector
+from codeformer_core.faces.geometry import CROP_SIZE, TEMPLATE_XY
+from codeformer_core.faces.types import Face
+from codeformer_core.imaging.files import read_picture
+from codeformer_core.runtime.atomic import write_whole
+from codeformer_core.training.alignment.landmarks import look_again
 
 # Left, top, right, bottom: the mean of YuNet's boxes on every twentieth face of the set this was made for.
 FACE_BOX = (124.3, 94.7, 398.9, 475.2)

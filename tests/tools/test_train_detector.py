@@ -13,24 +13,24 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from codeformer_core.cli import main
 from codeformer_core.faces.detectors.starter.decode import cells, decode
 from codeformer_core.faces.detectors.starter.detector import build_starter_detector
 from codeformer_core.faces.detectors.starter.network import OUTPUTS, STRIDES, StarterNetwork
 from codeformer_core.faces.geometry import TEMPLATE_XY
 from codeformer_core.faces.types import Face
 from codeformer_core.runtime.memory import NotEnoughMemory
-from codeformer_core.training.detector.backgrounds import Backgrounds, read_backgrounds
-from codeformer_core.training.detector.feed import batches
-from codeformer_core.training.detector.fit import DetectorFit, FitOptions
-from codeformer_core.training.detector.labels import FACE_BOX, find_labels, read_labels, refined_label, write_labels
-from codeformer_core.training.detector.loss import losses_of
-from codeformer_core.training.detector.pasting import Paste, paste
-from codeformer_core.training.detector.portraits import portrait_of, require_memory, turned
-from codeformer_core.training.detector.scenes import Scene, SceneMaker
-from codeformer_core.training.detector.targets import EITHER, FACE, NOTHING, SIZES, targets_of
 from codeformer_core.training.engine.trainer import NotFinite
 from codeformer_core.weights.metadata import Said
+from tools.train_detector.__main__ import main
+from tools.train_detector.backgrounds import Backgrounds, read_backgrounds
+from tools.train_detector.feed import batches
+from tools.train_detector.fit import DetectorFit, FitOptions
+from tools.train_detector.labels import FACE_BOX, find_labels, read_labels, refined_label, write_labels
+from tools.train_detector.loss import losses_of
+from tools.train_detector.pasting import Paste, paste
+from tools.train_detector.portraits import portrait_of, require_memory, turned
+from tools.train_detector.scenes import Scene, SceneMaker
+from tools.train_detector.targets import EITHER, FACE, NOTHING, SIZES, targets_of
 
 # BGR of the dots that a made-up face has for its five landmarks.
 DOTS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255))
@@ -345,7 +345,7 @@ def test_labels_that_were_made_before_an_end_are_kept(face_folder, tmp_path):
 
 def test_more_faces_than_fit_into_memory_are_refused(monkeypatch):
     require_memory(1000)
-    monkeypatch.setattr("codeformer_core.training.detector.portraits.free_bytes", lambda device: 2**30)
+    monkeypatch.setattr("tools.train_detector.portraits.free_bytes", lambda device: 2**30)
     with pytest.raises(NotEnoughMemory, match=r"70000 faces take 38\.\d GiB of memory, and 1\.0 are free"):
         require_memory(70_000)
 
@@ -382,7 +382,7 @@ def test_backgrounds_are_photos_of_a_folder(tmp_path, portraits):
 
 
 def run_command(capsys, *words: object) -> tuple[int, str]:
-    code = main(["train", "detector", *map(str, words)])
+    code = main([*map(str, words)])
     said = capsys.readouterr()
     return code, said.out + said.err
 
