@@ -90,12 +90,12 @@ class RestoreFaceCrops(io.ComfyNode):
     ) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for it.
         from ..codeformer_core.imaging.tensors import is_of_one_colour
-        from ..codeformer_core.models.restorer import at_fidelity, fidelity_remark, takes_parts
+        from ..codeformer_core.models.restorer import at_fidelity, fidelity_remark
         from ..codeformer_core.pipeline.components import boxes_of, part_remarks, parts_of_crops, placed_by
         from ..codeformer_core.pipeline.crop import blank_remarks, resized_remark
 
         restorer = face_restore_model.restorer
-        located = parts_of_crops(own_faces(faces), len(image)) if faces is not None and takes_parts(restorer) else []
+        located = parts_of_crops(own_faces(faces), len(image)) if faces is not None and restorer.needs_landmarks else []
         restored_NHWC = core.restore_aligned(
             image,
             restorer=restorer,

@@ -176,7 +176,7 @@ def _model(args: argparse.Namespace, console: Console) -> int:
             f"--task {task}: {args.file} is a model for {' and '.join(restorer.tasks)}; choose one of these"
         )
     usual_degradations, usual_fidelities = _USUAL[task]
-    if not network.codeformer_config.fuse_sizes:
+    if not network.config.fuse_sizes:
         usual_fidelities = (0.0,)
     names = args.degradation or usual_degradations
     faces = _faces(args.faces, args.manifest, network.config.image_size)
@@ -274,10 +274,11 @@ def _networks(args: argparse.Namespace) -> tuple[Restorer, CodeFormer, VQAutoenc
     """The network and, where one is given, its teacher, both in float32 on the chosen device."""
     from ..models.loading import load_restorer
     from ..networks.codeformer import CodeFormer
+    from ..networks.vqgan import VQAutoencoder
 
     chosen = _device(args)
     restorer = load_restorer(_weights_of(args.file), chosen)
-    if restorer.architecture == "vqgan":
+    if isinstance(restorer.module, VQAutoencoder):
         raise UsageError(f"{args.file} is an autoencoder (stage I): give a trained CodeFormer, and this as --teacher")
     if not isinstance(restorer.module, CodeFormer):
         raise UsageError(
@@ -287,7 +288,7 @@ def _networks(args: argparse.Namespace) -> tuple[Restorer, CodeFormer, VQAutoenc
     if args.teacher is None:
         return restorer, restorer.module, None
     teacher = load_restorer(_weights_of(args.teacher), chosen)
-    if teacher.architecture != "vqgan":
+    if not isinstance(teacher.module, VQAutoencoder):
         raise UsageError(
             f"--teacher {args.teacher} is of the kind {teacher.architecture}: give the stage I autoencoder it was "
             "trained with"

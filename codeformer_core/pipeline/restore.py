@@ -27,8 +27,6 @@ from ..models.restorer import (
     check_fidelity,
     check_task,
     fidelity_remark,
-    restore_faces,
-    takes_parts,
 )
 from ..runtime import memory
 from ..runtime.progress import RESTORING, OnProgress, no_progress
@@ -129,7 +127,7 @@ def restore_images(
     shapes_of, shape_words = choose_shapes(PasteShape(mask), parser, parity)
     crops: list[FaceCrop] = []
     pasted: list[list[Face]] = [[] for _ in range(batch)]
-    located = [face_parts(at.picture, at.face, at.matrix) for at in placements] if takes_parts(restorer) else []
+    located = [face_parts(at.picture, at.face, at.matrix) for at in placements] if restorer.needs_landmarks else []
     for placement, crop_3HW, face_3HW, shape_HW in _restore(
         rgb_BHW3, placements, located, aligner, restorer, shapes_of, fidelity, parity, batch_size, report
     ):
@@ -243,7 +241,7 @@ def _restore(
         if located and aligner is not None:
             located[part] = _look_up(located[part], chosen, crops_N3HW, aligner)
         parts_N44 = boxes_of(located[part]) if located else None
-        network_N3HW = restore_faces(restorer, crops_N3HW * 2 - 1, fidelity, parts_N44)
+        network_N3HW = restorer.restore(crops_N3HW * 2 - 1, fidelity, parts_N44)
         landmarks_N52 = np.stack([placement.landmarks_in_crop() for placement in chosen])
         shapes_NHW = shapes_of(network_N3HW, landmarks_N52) if shapes_of else None
         faces_N3HW = (network_N3HW + 1) / 2

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..faces.batch import Faces
-from ..models.restorer import FaceRestorer, at_fidelity, fidelity_remark, takes_parts
+from ..models.restorer import FaceRestorer, at_fidelity, fidelity_remark
 from ..pipeline.aligned_faces import restore_aligned
 from ..pipeline.components import boxes_of, part_remarks, parts_of_crops
 from ..pipeline.restore import check_restorer
@@ -61,7 +61,8 @@ def compare_restorers(
     face = one_face(images_BHWC, faces)
     if face.crop_1SS3 is None:
         return ComparedRestorers(draw_grid(["no face"], placeholder()).image_HW3, placeholder(), face.lines)
-    located = parts_of_crops(face.faces, 1) if face.faces and any(map(takes_parts, restorers)) else []
+    needs_landmarks = any(restorer.needs_landmarks for restorer in restorers)
+    located = parts_of_crops(face.faces, 1) if face.faces and needs_landmarks else []
     parts_144 = boxes_of(located) if located else None
     report = on_progress or no_progress
     restored = []

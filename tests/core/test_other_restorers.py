@@ -18,7 +18,7 @@ from codeformer_core.faces.batch import Faces
 from codeformer_core.models import loading
 from codeformer_core.models.restorer import fidelity_remark
 from codeformer_core.models.saving import save_restorer
-from codeformer_core.models.vqfr import empty_network
+from codeformer_core.models.vqfr.architecture import VQFR
 from codeformer_core.weights.catalog import find_entry
 
 from .others import KINDS, small_state
@@ -185,7 +185,7 @@ def test_a_saved_one_loads_as_the_same(states, tmp_path, kind):
 
 def test_one_that_would_come_back_as_another_is_not_written(tmp_path):
     """Nothing in a VQFR's file tells the size of its faces."""
-    restorer = cf.load_restorer(empty_network(SMALL_VQFR[2]).state_dict())
+    restorer = cf.load_restorer(VQFR.empty_network(SMALL_VQFR[2]).state_dict())
     restorer.module.config = SMALL_VQFR[2]
     with pytest.raises(ValueError, match="a vqfr of these sizes could not be read again"):
         save_restorer(restorer, tmp_path, "small", dtype=torch.float32)

@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ...faces.detectors.starter.decode import cells, decode
 from ...faces.detectors.starter.network import STRIDES, StarterNetwork, fold_norms
-from ...weights.metadata import Said
+from ...weights.metadata import CheckpointMetadata
 from ...weights.safetensors_cache import write_safetensors
 from ..config.run import Schedule
 from ..engine.checkpoint import Checkpoints, Meta, read_meta
@@ -204,8 +204,8 @@ class DetectorFit:
         averaged = self.average.module
         assert isinstance(averaged, StarterNetwork)
         trained = {"steps": str(step), **{name: str(value) for name, value in self._about().items() if name != "steps"}}
-        said = Said(architecture=ARCHITECTURE, task="detection", trained=trained)
-        write_safetensors(fold_norms(averaged).state_dict(), weights, said.to_header())
+        metadata = CheckpointMetadata(architecture=ARCHITECTURE, task="detection", trained=trained)
+        write_safetensors(fold_norms(averaged).state_dict(), weights, metadata.to_header())
         logger.info("step %d: saved %s", step, weights)
 
 

@@ -30,7 +30,7 @@ from codeformer_core.training.detector.portraits import portrait_of, require_mem
 from codeformer_core.training.detector.scenes import Scene, SceneMaker
 from codeformer_core.training.detector.targets import EITHER, FACE, NOTHING, SIZES, targets_of
 from codeformer_core.training.engine.trainer import NotFinite
-from codeformer_core.weights.metadata import Said
+from codeformer_core.weights.metadata import CheckpointMetadata
 
 # BGR of the dots that a made-up face has for its five landmarks.
 DOTS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255))
@@ -245,7 +245,7 @@ def test_what_is_saved_is_a_detector_that_says_what_it_is(maker, tmp_path):
     result = DetectorFit(maker, OPTIONS, tmp_path, torch.device("cpu")).run(resume=False)
     detector = build_starter_detector(load_file(result.weights))
     assert detector.detect(torch.zeros(2, 64, 64, 3), 0.9) == [[], []]
-    said = Said.read(result.weights)
+    said = CheckpointMetadata.read(result.weights)
     assert said is not None and said.architecture == "starter_detector"
     assert said.trained["steps"] == "6" and said.trained["seed"] == "3"
     assert result.weights.stat().st_size <= 1_200_000
