@@ -192,7 +192,7 @@ class Architecture(ABC):
         return self.tasks[0]
 
     def title_of(self, state: Mapping[str, object]) -> str:
-        """The title, where there are several versions with the one of `state`."""
+        """The title, with the version where there are several."""
         return self.title
 
     def broken(self, source: str, state: Mapping[str, object], problem: str) -> WeightsError:

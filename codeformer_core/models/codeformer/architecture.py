@@ -25,9 +25,9 @@ from .sizes import ASSUMED_HEADS, read_autoencoder, read_codeformer
 # Both have these, here and in no other architecture.
 _PUBLISHED = ("encoder.blocks.0.weight", "quantize.embedding.weight")
 _OURS = ("encoder.conv_in.weight", "codebook.weight")
-# Beginnings of keys: VQFR's networks have an encoder and a codebook, but nothing called generator.
+# Beginnings of keys. VQFR's networks have an encoder and a codebook too, and version 2 a code_head, but none of these.
 _OUR_GENERATOR = "generator."
-_OUR_TRANSFORMER = ("position.", "token_in.", "layers.", "norm_out.", "code_head.", "fusions.", "pixel_path.")
+_OUR_TRANSFORMER = ("position.", "token_in.", "layers.", "norm_out.", "fusions.", "pixel_path.")
 _PUBLISHED_TRANSFORMER = ("position_emb", "feat_emb.", "ft_layers.", "idx_pred_layer.", "fuse_convs_dict.")
 
 # Estimate for one face, in numbers per pixel and base channel. The published network takes 7 of them on a CPU (460 MiB

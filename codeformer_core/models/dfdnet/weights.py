@@ -1,6 +1,6 @@
 """DFDNet's weights: the published three pieces -> one state dict -> our network.
 
-Published are the network (latest_net_G.pth), a VGG19 (vgg19.pth) and 16 dictionaries, see `dfdnet_dictionary`. `join`
+Published are the network (latest_net_G.pth), a VGG19 (vgg19.pth) and 16 dictionaries, see `dictionary`. `join`
 makes one state dict of them, in the published names. `from_published` turns that into ours, with all that is the same
 for every face done once: spectral norms divided out, atoms brought to mean 0 and deviation 1, ImageNet's mean and
 deviation as a layer. There is no way back from that, so state dicts in our own names are read too.
@@ -63,7 +63,7 @@ def join(
     """The published three pieces as one state dict in the published names, without what is of no use.
 
     network: of latest_net_G.pth. vgg: of vgg19.pth, in torchvision's names; used where the network has no VGG of its
-    own. dictionary: as `dfdnet_dictionary.read_dictionary` gives it, atoms (K, C, n, n) or (K, C*n*n) of each part and
+    own. dictionary: as `dictionary.read_dictionary` gives it, atoms (K, C, n, n) or (K, C*n*n) of each part and
     size. Raises WeightsError for a piece that is missing, unknown, misshapen or holds NaN among its atoms.
     """
     pieces = {**_constants(), **(vgg or {}), **network, **dictionary}
