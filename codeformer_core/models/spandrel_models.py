@@ -37,7 +37,7 @@ class SpandrelArchitecture(Architecture):
         return None
 
     def from_published(self, state: Mapping[str, Tensor], config: None) -> dict[str, Tensor]:
-        raise WeightsError(f"a {self.id} is only known in its published layout; leave --layout out")
+        raise WeightsError(f"a {self.id} is only known in its published layout; ask for that one")
 
     def build(
         self, state: Mapping[str, Tensor], checkpoint: Checkpoint, *, device, dtype, operations: Operations

@@ -158,7 +158,7 @@ def test_too_few_or_too_many_steps(crops, steps):
 
 def test_models_for_something_else_are_refused(crops):
     with pytest.raises(ValueError, match=r"painter is a model for colorization.*choose codeformer\.pth"):
-        compare_fidelities(crops, restorer=InvertingRestorer("painter", "colorization"))
+        compare_fidelities(crops, restorer=InvertingRestorer("painter", ("colorization",)))
 
 
 def test_faces_of_other_pictures_are_refused(crops):

@@ -116,7 +116,7 @@ def test_cancel_between_restorers(crops):
 def test_models_for_something_else_are_refused_before_anything_runs(crops):
     first = Scaling("one.pth", 1.0)
     with pytest.raises(ValueError, match=r"painter is a model for colorization.*choose codeformer\.pth"):
-        compare_restorers(crops, restorers=[first, InvertingRestorer("painter", "colorization")])
+        compare_restorers(crops, restorers=[first, InvertingRestorer("painter", ("colorization",))])
     assert first.calls == []
     with pytest.raises(ValueError, match="there is no restorer to compare"):
         compare_restorers(crops, restorers=[])

@@ -140,12 +140,15 @@ def test_auto_takes_another_where_codeformer_is_missing(at_hand, picture, tmp_pa
     assert "note: model vqfr_v2, because codeformer is not installed\n" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("verb", "doing"), [("colorize", "colorizing"), ("inpaint", "inpainting")])
-def test_other_verbs_refuse_them_with_the_cure(at_hand, picture, tmp_path, capsys, verb, doing):
+@pytest.mark.parametrize(
+    ("verb", "doing", "task"), [("colorize", "colorizing", "colorization"), ("inpaint", "inpainting", "inpainting")]
+)
+def test_other_verbs_refuse_them_with_the_cure(at_hand, picture, tmp_path, capsys, verb, doing, task):
     assert run(verb, picture, tmp_path / "out.png", "--model", "dfdnet") == 1
     err = capsys.readouterr().err
     assert f"dfdnet.safetensors is a model for restoration; {doing} faces needs one for" in err
-    assert "--model codeformer_" in err and not (tmp_path / "out.png").exists()
+    assert "--model dfdnet: " in err and f": choose codeformer_{task}.pth" in err
+    assert not (tmp_path / "out.png").exists()
 
 
 def test_the_command_downloads_nothing_that_only_comes_by_hand(picture, tmp_path, monkeypatch, capsys):
