@@ -350,7 +350,7 @@ def test_a_vgg_of_other_shapes_is_named(fill, change):
     key = next(key for key in state if key.startswith("VggExtract.") and state[key].dim() == 4)
     with pytest.raises(
         WeightsError,
-        match=r"latest\.pth: its VGG19 can't be used: 1 tensors of another .*first: blocks\..*Cure: give DFDNet's",
+        match=r"latest\.pth: its VGG19 can't be used: \d+ tensors of another .*first: blocks\..*Cure: give DFDNet's",
     ):
         from_state({**state, key: change(state[key])}, "latest.pth")
 
