@@ -91,7 +91,7 @@ class RestoreFaceCrops(io.ComfyNode):
     ) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for it.
         from ..codeformer_core.imaging.tensors import is_of_one_colour
-        from ..codeformer_core.models.restorer import at_fidelity, fidelity_remark, takes_parts
+        from ..codeformer_core.models.restorer import at_fidelity, fidelity_remark
         from ..codeformer_core.pipeline.components import (
             aligned_crops,
             component_boxes,
@@ -102,7 +102,8 @@ class RestoreFaceCrops(io.ComfyNode):
         from ..codeformer_core.pipeline.crop import blank_remarks, resized_remark
 
         restorer = face_restore_model.restorer
-        aligned = aligned_crops(own_faces(faces), len(image)) if faces is not None and takes_parts(restorer) else ()
+        asks = faces is not None and restorer.needs_landmarks
+        aligned = aligned_crops(own_faces(faces), len(image)) if asks else ()
         boxes = component_boxes(aligned)
         restored_NHWC = core.restore_aligned(
             image,

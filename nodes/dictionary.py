@@ -90,7 +90,7 @@ class BuildFaceDictionary(io.ComfyNode):
         # Here and not above: the host's start is not to wait for it.
         from ..codeformer_core.dictionary.renew import renew
         from ..codeformer_core.dictionary.spool import FACES_AT_ONCE
-        from ..codeformer_core.models.saving import free_path
+        from ..codeformer_core.models.filenames import free_path
 
         path = free_path(host.download_folder(RESTORER_FOLDERS[0]), listed_name(filename), overwrite)
         managed = face_restore_model.restorer

@@ -92,7 +92,7 @@ class LoadFaceRestoreModel(io.ComfyNode):
                 restorer=ManagedRestorer(restorer, host.managed(restorer.module)),
                 detector=LoadedOnce(lambda: load_detector(detector)),
                 parser=LoadedOnce(lambda: _load_parser(parser)),
-                aligner=LoadedOnce(lambda: _load_aligner() if restorer.takes_parts else None),
+                aligner=LoadedOnce(lambda: _load_aligner() if restorer.needs_landmarks else None),
                 remark=remark,
             )
         )

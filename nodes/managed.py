@@ -49,11 +49,11 @@ class ManagedRestorer:
         return self.restorer.uses_fidelity
 
     @property
-    def takes_parts(self) -> bool:
-        return self.restorer.takes_parts
+    def needs_landmarks(self) -> bool:
+        return self.restorer.needs_landmarks
 
-    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, parts_B44: Tensor | None = None) -> Tensor:
-        return self.loaded(len(faces_B3HW)).restore(faces_B3HW, fidelity, parts_B44)
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, component_boxes_B44: Tensor | None = None) -> Tensor:
+        return self.loaded(len(faces_B3HW)).restore(faces_B3HW, fidelity, component_boxes_B44)
 
     def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
         return self.loaded(len(faces_B3HW)).inpaint(faces_B3HW, mask_B1HW)

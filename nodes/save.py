@@ -80,7 +80,7 @@ def name_verdict(filename: str | None) -> bool | str:
 
 def listed_name(filename: str) -> str:
     """Raises ValueError for a name that can't be, and for one that the loader would not offer."""
-    from ..codeformer_core.models.saving import checked_name
+    from ..codeformer_core.models.filenames import checked_name
 
     name = checked_name(filename)
     if name.lower().startswith(NO_RESTORER):

@@ -211,17 +211,17 @@ def _origin_of(dictionary: Path) -> dict[str, str]:
     from ..weights.safetensors_cache import read_header
 
     metadata = (read_header(dictionary) or {}).get("__metadata__") if dictionary.is_file() else None
-    said = metadata.get(ENTRY) if isinstance(metadata, dict) else None
-    return {ENTRY: said} if isinstance(said, str) else {}
+    entry = metadata.get(ENTRY) if isinstance(metadata, dict) else None
+    return {ENTRY: entry} if isinstance(entry, str) else {}
 
 
-def _write(state: dict[str, Tensor], said: dict[str, str], output: Path, console: Console) -> None:
+def _write(state: dict[str, Tensor], metadata: dict[str, str], output: Path, console: Console) -> None:
     """In our own names: without what the published ones keep for training, smaller and loaded faster."""
     from ..models.dfdnet.weights import read_config
     from ..weights.safetensors_cache import write_safetensors
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_safetensors(state, output, {"layout": "ours", **said})
+    write_safetensors(state, output, {"layout": "ours", **metadata})
     atoms = read_config(state).atoms
     console.line(
         f"{output}: DFDNet with {atoms} atoms of each part and scale, our names, {output.stat().st_size:,} bytes"

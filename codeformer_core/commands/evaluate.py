@@ -135,7 +135,7 @@ def _model(args: argparse.Namespace, console: Console) -> int:
             f"--task {task}: {args.file} is a model for {' and '.join(restorer.tasks)}; choose one of these"
         )
     usual_degradations, usual_fidelities = _USUAL[task]
-    if not network.codeformer_config.fuse_sizes:
+    if not network.config.fuse_sizes:
         usual_fidelities = (0.0,)
     names = args.degradation or usual_degradations
     faces = read_faces(args.faces, args.manifest, network.config.image_size)

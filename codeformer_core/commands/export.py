@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..training import WEIGHTS_NAME
 from .console import Console
 from .errors import OK, UsageError
 from .values import number
-
-if TYPE_CHECKING:
-    from ..models.codeformer.identify import Identity
 
 _PACKAGE = __package__.partition(".")[0] if __package__ else "codeformer_core"
 
@@ -57,13 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the file. Raises UsageError, WeightsError for a source that is no use, ValueError and OSError as
-    `save_network` does."""
+    `save_checkpoint` does."""
     # Here and not above: these bring torch, which --help doesn't need.
     import torch
 
-    from ..models.codeformer.convert import from_published
-    from ..models.codeformer.identify import identify
-    from ..models.codeformer.save import is_pickle, save_network
+    from ..models.architectures import detect_architecture
+    from ..models.saving import is_pickle, save_checkpoint
     from ..weights.reading import read_metadata, read_state_dict
 
     output: Path = args.output
@@ -76,24 +72,21 @@ def run(args: argparse.Namespace) -> int:
     console = Console(sys.stdout, sys.stderr)
     with console.showing_logs(logging.getLogger(_PACKAGE)):
         source = _file_of(args.source)
-        state, said = read_state_dict(source, keep_safetensors=False), read_metadata(source)
-        identity = identify(state, str(source), said)
-        ours = from_published(state, identity.config) if identity.layout == "published" else state
-        save_network(
+        state, metadata = read_state_dict(source, keep_safetensors=False), read_metadata(source)
+        found = detect_architecture(state, str(source), metadata)
+        save_checkpoint(
             output,
-            ours,
-            identity.config,
-            args.task or identity.task,
+            state,
+            dataclasses.replace(found, task=args.task, also=()) if args.task else found,
             layout=args.layout,
             dtype=getattr(torch, args.dtype) if args.dtype else None,
-            trained=said.trained if said else None,
-            also=() if args.task else identity.also,
-            fidelity=args.fidelity if args.fidelity is not None or said is None else said.fidelity,
+            trained=metadata.trained if metadata else None,
+            fidelity=args.fidelity if args.fidelity is not None or metadata is None else metadata.fidelity,
         )
-    tasks = args.task or ", ".join((identity.task, *identity.also))
-    size = output.stat().st_size
+    tasks = args.task or ", ".join((found.task, *found.also))
+    size, sizes = output.stat().st_size, found.architecture.describe(found.config)
     layout = "our" if args.layout == "ours" else "published"
-    console.line(f"{output}: {identity.architecture} ({tasks}), {_sizes(identity)}, {layout} layout, {size:,} bytes")
+    console.line(f"{output}: {found.architecture} ({tasks}), {sizes}, {layout} layout, {size:,} bytes")
     return OK
 
 
@@ -111,11 +104,3 @@ def _file_of(source: str) -> Path:
             "Name the run's folder, or a checkpoint file"
         )
     return path
-
-
-def _sizes(identity: Identity) -> str:
-    from ..networks.codeformer import CodeFormerConfig
-
-    if isinstance(identity.config, CodeFormerConfig):
-        return f"{identity.config.autoencoder.image_size} pixels, {identity.config.heads} heads"
-    return f"{identity.config.image_size} pixels"

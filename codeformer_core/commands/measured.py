@@ -79,11 +79,12 @@ def load_networks(args: argparse.Namespace) -> tuple[Restorer, CodeFormer, VQAut
     """The network and, where one is given, its teacher, both in float32 on the chosen device."""
     from ..models.loading import load_restorer
     from ..networks.codeformer import CodeFormer
+    from ..networks.vqgan import VQAutoencoder
     from .tools import choose_device
 
     chosen = choose_device(args.device)
     restorer = load_restorer(_weights_of(args.file), chosen)
-    if restorer.architecture == "vqgan":
+    if isinstance(restorer.module, VQAutoencoder):
         raise UsageError(f"{args.file} is an autoencoder (stage I): give a trained CodeFormer, and this as --teacher")
     if not isinstance(restorer.module, CodeFormer):
         raise UsageError(
@@ -93,7 +94,7 @@ def load_networks(args: argparse.Namespace) -> tuple[Restorer, CodeFormer, VQAut
     if args.teacher is None:
         return restorer, restorer.module, None
     teacher = load_restorer(_weights_of(args.teacher), chosen)
-    if teacher.architecture != "vqgan":
+    if not isinstance(teacher.module, VQAutoencoder):
         raise UsageError(
             f"--teacher {args.teacher} is of the kind {teacher.architecture}: give the stage I autoencoder it was "
             "trained with"

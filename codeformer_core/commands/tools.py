@@ -13,7 +13,7 @@ import torch
 
 from ..faces.detectors.yunet import YuNetDetector
 from ..models.loading import load_aligner, load_detector, load_parser, load_restorer
-from ..models.restorer import check_task, fidelity_remark, takes_parts
+from ..models.restorer import check_task, fidelity_remark
 from ..runtime.packages import import_for_faces
 from ..weights.catalog import ALIGNER, DETECTORS, RESTORERS, WITHOUT_FACEXLIB, find_entry
 from ..weights.folders import best_installed_detector, best_installed_restorer, default_roots, find_weights
@@ -108,7 +108,7 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
         if error.name == "cv2":  # nothing works without it
             raise
         raise ImportError(f"{error}. --detector {WITHOUT_FACEXLIB} --mask outline work without facexlib") from error
-    has_aligner = takes_parts(restorer) and not _is_missing(ALIGNER, roots)
+    has_aligner = restorer.needs_landmarks and not _is_missing(ALIGNER, roots)
     aligner = load(load_aligner, ALIGNER) if has_aligner else None
     return Tools(restorer, detector, parser, mask, said + _with_cure(notes), aligner)
 

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     with joined(config.engine.device) as processes, console.showing_logs(logging.getLogger("codeformer_core")):
         if processes.count > 1:
             raise UsageError("train codes runs in one process: start it without torchrun")
-        teacher = read_teacher(args.teacher, config.network.autoencoder()).network
+        teacher = read_teacher(args.teacher, config.network.autoencoder())
         source = open_faces(config.data, "train", config.network.image_size)
         codes_N2T = compute_codes(
             teacher,

@@ -15,11 +15,9 @@ from ..weights.safetensors_cache import copy_path, is_current, origin, write_saf
 from .errors import INTERRUPTED, Stopped
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from tqdm import tqdm
 
-    from ..models.codeformer.identify import Layout
-    from ..weights.metadata import Said
+    from ..models.architecture import Layout
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -164,6 +162,7 @@ class _ProgressLine:
 
 def _convert(file: Path, output: Path | None, layout: Layout) -> int:
     # Here and not above: these bring torch, which `list` and `download` don't need.
+    from ..models.architectures import detect_architecture
     from ..weights.reading import WeightsError, read_metadata, read_state_dict
 
     target = copy_path(file) if output is None else output
@@ -172,42 +171,21 @@ def _convert(file: Path, output: Path | None, layout: Layout) -> int:
     if target.exists():
         return _complain(f"{target} is there already; name another file with -o, or move it away")
     try:
-        said = read_metadata(file)
-        what, state = _laid_out(read_state_dict(file, keep_safetensors=False), file, said, layout)
+        metadata, state = read_metadata(file), read_state_dict(file, keep_safetensors=False)
+        checkpoint = detect_architecture(state, str(file), metadata)
+        state = checkpoint.in_layout(state, layout)
     except WeightsError as error:
         return _complain(str(error))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # What our own files say about themselves goes along.
-        header = {} if said is None else said.to_header()
+        header = {} if metadata is None else metadata.to_header()
         write_safetensors(state, target, {"layout": layout, "converted_from": file.name, **header})
     except OSError as error:
         return _complain(f"{target} can't be written: {error.strerror or error}")
+    what = f"{checkpoint.architecture.id} ({checkpoint.task})"
     print(f"{target}: {what}, {len(state)} tensors, {layout} layout")
     return 0
-
-
-def _laid_out(state: dict[str, Tensor], file: Path, said: Said | None, layout: Layout) -> tuple[str, dict[str, Tensor]]:
-    """What it is in words, and the same in this layout. Raises WeightsError for what can't be laid out so."""
-    from ..models import spandrel_models as borrowed
-    from ..models.codeformer.convert import from_published, to_published
-    from ..models.codeformer.identify import identify
-    from ..models.relatives import find_relative, in_layout
-    from ..weights.reading import WeightsError
-
-    if architecture := borrowed.claims(state):
-        if layout == "ours":
-            raise WeightsError(f"{file}: a {architecture} is only known in its published layout; leave --layout out")
-        return f"{architecture} (restoration)", state
-    if relative := find_relative(state, str(file)):
-        try:
-            return f"{relative.architecture} (restoration)", in_layout(state, relative, layout)
-        except WeightsError as error:
-            raise WeightsError(f"{file}: {error}") from error
-    identity = identify(state, str(file), said)
-    if identity.layout != layout:
-        state = (from_published if layout == "ours" else to_published)(state, identity.config)
-    return f"{identity.architecture} ({identity.task})", state
 
 
 def _verify(files: Sequence[Path], roots: Sequence[Path]) -> int:

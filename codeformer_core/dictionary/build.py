@@ -34,12 +34,13 @@ _PLAN = "plan.json"
 @dataclass(frozen=True, eq=False)
 class Built:
     """dictionary: atoms_KCnn, float32, by their published names; mapped from files in the work folder, so to be written
-    before that goes. nearest: part -> of each atom of its finest scale, the face most like it. said: for the header."""
+    before that goes. nearest: part -> of each atom of its finest scale, the face most like it. metadata: for the
+    header."""
 
     dictionary: dict[str, Tensor]
     nearest: dict[str, list[int]]
     counted: Counted
-    said: dict[str, str]
+    metadata: dict[str, str]
 
     def remarks(self, side: int) -> tuple[str, ...]:
         """What happened to the faces, in words. side: of a face in the network."""
@@ -110,7 +111,7 @@ def write_dictionary(built: Built, path: Path) -> None:
     with replaced(path) as temporary:
         try:
             # With one entry in its header, since several would come in any order.
-            save_file(separate(built.dictionary), temporary, metadata=built.said)
+            save_file(separate(built.dictionary), temporary, metadata=built.metadata)
         except SafetensorError as error:
             raise OSError(f"{path} could not be written as safetensors: {error}") from error
 
@@ -163,8 +164,8 @@ def _collected(work: Path, counted: Counted, plan: dict) -> Built:
     found = {piece: _read_result(_result(work, piece)) for piece in DICTIONARIES}
     nearest = {part: [counted.kept[row] for row in found[Dictionary(part, 0)]["nearest"].tolist()] for part in PARTS}
     dictionary = {piece.published: tensors["atoms"] for piece, tensors in found.items()}
-    said = {ENTRY: json.dumps({**plan, "faces": len(counted.kept)})}
-    return Built(dictionary, nearest, counted, said)
+    metadata = {ENTRY: json.dumps({**plan, "faces": len(counted.kept)})}
+    return Built(dictionary, nearest, counted, metadata)
 
 
 def _read_result(path: Path) -> dict[str, Tensor]:

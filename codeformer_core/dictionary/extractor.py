@@ -15,11 +15,13 @@ from torch.nn import functional as F
 
 from ..faces.components import boxes_from_five
 from ..faces.geometry import CROP_SIZE, TEMPLATE_XY
+from ..models.dfdnet.architecture import DFDNET
 from ..models.dfdnet.names import ASSUMED_IMAGE_SIZE, DICTIONARIES, Dictionary
-from ..models.dfdnet.weights import claims, features_of, read_part_sizes
+from ..models.dfdnet.weights import features_of, read_part_sizes
 from ..models.restorer import Restorer
-from ..networks.dfdnet import PARTS, STRIDES, VGG_CONVOLUTIONS, DFDNetConfig, Features
+from ..networks.dfdnet import PARTS, STRIDES, VGG_CONVOLUTIONS, DFDNet, DFDNetConfig, Features
 from ..weights.reading import WeightsError
+from ..weights.state_dict import difference
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ def from_state(state: Mapping[str, Tensor], source: str, device: torch.device | 
 
     Raises WeightsError, naming `source`, for anything else.
     """
-    if not claims(state):
+    if not DFDNET.detect(state):
         raise WeightsError(
             f"{source} is no DFDNet, and only DFDNet has dictionaries. Cure: give DFDNet's file, published or joined"
         )
@@ -74,12 +76,8 @@ def from_state(state: Mapping[str, Tensor], source: str, device: torch.device | 
     firsts = [vgg[f"blocks.{block}.0.weight"] for block in range(len(VGG_CONVOLUTIONS))]
     widths = tuple(first.shape[0] if first.dim() else 1 for first in firsts)
     expected = Features(widths, device="meta", dtype=torch.float32, operations=torch.nn).state_dict()
-    for key, tensor in vgg.items():
-        if tensor.shape != expected[key].shape or not tensor.is_floating_point():
-            raise WeightsError(
-                f"{source}: {key} of its VGG19 holds {tensor.dtype} of the shape {tuple(tensor.shape)}, where floats "
-                f"of {tuple(expected[key].shape)} belong. Cure: give DFDNet's file, downloaded whole"
-            )
+    if problem := difference(vgg, expected):
+        raise WeightsError(f"{source}: its VGG19 can't be used: {problem}. Cure: give DFDNet's file, downloaded whole")
     network = Features(widths, device=device, dtype=torch.float32, operations=torch.nn)
     network.load_state_dict(vgg)
     network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -95,7 +93,7 @@ def from_restorer(restorer: Restorer, ready: Callable[[], torch.device]) -> Extr
 
     Raises ValueError for another model. The fingerprint is its name.
     """
-    if restorer.architecture != "dfdnet":
+    if not isinstance(restorer.module, DFDNet):
         raise ValueError(
             f"{restorer.name} is no DFDNet ({restorer.architecture}), and only DFDNet has dictionaries. Cure: load "
             "DFDNet's file"

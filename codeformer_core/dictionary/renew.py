@@ -60,7 +60,7 @@ def renew(
         built = build_dictionary(faces, extractor, options, Path(work), on_progress)
         state = {key: tensor.detach().cpu() for key, tensor in restorer.module.state_dict().items()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_safetensors(with_dictionary(state, built.dictionary), path, {"layout": "ours", **built.said})
+        write_safetensors(with_dictionary(state, built.dictionary), path, {"layout": "ours", **built.metadata})
         sheet_HW3 = draw_sheet(faces, extractor, built.nearest)
         lines = (
             f"{options.atoms} atoms of each part and scale, seed {options.seed}",

@@ -21,10 +21,8 @@ from ..weights.catalog import CatalogEntry, find_entry, unknown_name
 from ..weights.download import download as fetch
 from ..weights.folders import ASSETS_FOLDER, default_roots, download_folder, find_weights
 from ..weights.reading import WeightsError, read_metadata, read_state_dict
-from .codeformer.identify import build, identify
-from .relatives import build_relative, find_relative
+from .architectures import detect_architecture
 from .restorer import USUAL_FIDELITY, Restorer
-from .spandrel_models import claims, open_borrowed
 
 Loaded = TypeVar("Loaded")
 DownloadProgress = Callable[[int, int | None], None]
@@ -43,39 +41,32 @@ def load_restorer(
     """A restorer from a file, a catalog name ("codeformer", or "codeformer_starter", which comes with this package) or
     a state dict in the published layout or ours.
 
-    dtype: float32 unless told otherwise; bfloat16 halves the memory. operations: torch.nn or a host's own layers.
-    roots: models folders to search, `weights.folders.default_roots()` if None. download: fetch a catalog file that
-    is missing. What a file's header says of heads, picture size and task is taken from there; for state dicts and
-    pickles the published ones are assumed where shapes can't tell. Raises WeightsError naming the file, what is wrong
-    with it and the cure.
+    device, dtype: where and in what precision faces are computed; float32 if None, bfloat16 halves the memory.
+    operations: torch.nn or a host's own layers.
+    roots: models folders to search, `weights.folders.default_roots()` if None.
+    download: fetch a catalog file that is missing.
+    on_progress: called with the bytes fetched so far and their total, None where that is unknown.
+
+    Heads, image size and tasks are taken from a file's metadata; for state dicts and pickles the published ones are
+    assumed where shapes can't tell. Raises WeightsError naming the file, what is wrong with it and the cure.
     """
     if isinstance(source, Mapping):
-        name, state, said = "the given state dict", dict(source), None
+        name, state, metadata = "the given state dict", dict(source), None
     else:
         path = locate(source, roots=roots, download=download, on_progress=on_progress)
-        name, state, said = path.name, read_state_dict(path), read_metadata(path)
+        name, state, metadata = path.name, read_state_dict(path), read_metadata(path)
     dtype = dtype or torch.float32
-    place = {"device": device, "dtype": dtype, "operations": operations}
-    if borrowed := claims(state):
-        architecture, task, also, operations = borrowed, "restoration", (), torch.nn
-        network = open_borrowed(state, borrowed, name, device, dtype)
-    elif relative := find_relative(state, name):
-        architecture, task, also = relative.architecture, "restoration", ()
-        network = build_relative(state, relative, **place)
-    else:
-        identity = identify(state, name, said)
-        architecture, task, also = identity.architecture, identity.task, identity.also
-        network = build(state, identity, **place)
+    checkpoint = detect_architecture(state, name, metadata)
     return Restorer(
-        architecture=architecture,
-        task=task,
-        also=also,
+        kind=checkpoint.architecture,
+        task=checkpoint.task,
+        also=checkpoint.also,
         name=name,
-        module=network,
+        module=checkpoint.build(state, device=device, dtype=dtype, operations=operations),
         device=torch.device(device),
         dtype=dtype,
-        casts_weights=operations is not torch.nn,
-        recommended_fidelity=USUAL_FIDELITY if said is None or said.fidelity is None else said.fidelity,
+        casts_weights=operations is not torch.nn and checkpoint.architecture.takes_operations,
+        recommended_fidelity=USUAL_FIDELITY if metadata is None or metadata.fidelity is None else metadata.fidelity,
     )
 
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from ..runtime import memory
-from .recipes import Network, Recipe, Wish, recipe_of
+from .architecture import Architecture, Network, RestoreRequest
 
 logger = logging.getLogger(__name__)
 
-MOST_FACES_ON_GPU = 8
-# Side of the crops that pictures are cut into; a network of one's own may have been trained for others.
+MAX_FACES_ON_GPU = 8
+# Side of the crops that images are cut into; a network of one's own may have been trained for others.
 USUAL_FACE_SIZE = 512
 # For networks whose files recommend none.
 USUAL_FIDELITY = 0.5
@@ -31,16 +31,30 @@ class FaceRestorer(Protocol):
     """What the pipeline needs of a restorer; a host's managed restorer offers the same."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The file, for messages."""
+        ...
 
     @property
-    def tasks(self) -> tuple[str, ...]: ...
+    def tasks(self) -> tuple[str, ...]:
+        """All that it can do, what it was made for first."""
+        ...
+
+    @property
+    def uses_fidelity(self) -> bool:
+        """Whether `fidelity` changes anything."""
+        ...
+
+    @property
+    def needs_landmarks(self) -> bool:
+        """Whether `restore` makes use of where the eyes, nose and mouth lie."""
+        ...
 
     def faces_at_once(self) -> int:
         """How many faces one call of `restore` should get, from the memory that is free."""
         ...
 
-    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, component_boxes_B44: Tensor | None = None) -> Tensor:
         """Aligned 512 faces, RGB [-1, 1] -> the same restored, float32, on the same device."""
         ...
 
@@ -55,15 +69,17 @@ class FaceInpainter(FaceRestorer, Protocol):
 
 @dataclass(frozen=True)
 class Restorer:
-    """architecture: "codeformer", "vqfr", "dfdnet", "gfpgan", "restoreformer" or "vqgan" (an autoencoder, which
-    restores nothing); task: "restoration", "colorization", "inpainting" or "autoencoder"; also: tasks beside it.
+    """A network that is loaded, whatever its architecture.
 
-    name: where it came from, for messages. device, dtype: where and in what precision faces are computed.
+    kind: what knows its networks.
+    task: "restoration", "colorization", "inpainting" or "autoencoder". also: tasks that it learned beside it.
+    name: where it came from, for messages.
+    device, dtype: where and in what precision faces are computed.
     casts_weights: the module's layers bring their weights to the input's device and precision by themselves.
     recommended_fidelity: what its file recommends, or 0.5.
     """
 
-    architecture: str
+    kind: Architecture
     task: str
     name: str
     module: Network = field(repr=False)
@@ -74,53 +90,59 @@ class Restorer:
     also: tuple[str, ...] = ()
 
     @property
+    def architecture(self) -> str:
+        """Id of the architecture, such as "codeformer"."""
+        return self.kind.id
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """All that it can do, what it was made for first."""
         return (self.task, *self.also)
 
     @property
     def face_size(self) -> int:
-        """Side of its faces in pixels; an autoencoder's too."""
-        recipe = recipe_of(self.architecture)
-        return recipe.face_size(self.module) if recipe else self.module.config.image_size
+        """Side of its faces in pixels."""
+        return self.kind.face_size(self.module)
 
     @property
     def uses_fidelity(self) -> bool:
         """Whether `fidelity` changes anything."""
-        return self._recipe.uses_fidelity(self.module)
+        return self.kind.uses_fidelity(self.module)
 
     @property
-    def takes_parts(self) -> bool:
-        """Whether `restore` makes use of where the faces' parts lie."""
-        return self._recipe.takes_parts
+    def needs_landmarks(self) -> bool:
+        """Whether `restore` makes use of where the eyes, nose and mouth lie."""
+        return self.kind.needs_landmarks
 
     @property
     def bytes_per_face(self) -> int:
         """Estimate of the activations that one face needs at the network's widest point."""
-        return self._recipe.floats_per_face(self.module) * self.dtype.itemsize
+        return self.kind.floats_per_face(self.module) * self.dtype.itemsize
 
     def faces_at_once(self) -> int:
         """More are no faster: a CPU is busy with one face, a GPU with a few."""
-        return memory.batch_size(
-            self.bytes_per_face, self.device, 1 if self.device.type == "cpu" else MOST_FACES_ON_GPU
-        )
+        return memory.batch_size(self.bytes_per_face, self.device, 1 if self.device.type == "cpu" else MAX_FACES_ON_GPU)
 
     def on(self, device: torch.device | str) -> Restorer:
         """The same module, its faces computed on `device`; whoever owns the module has moved it there."""
         return dataclasses.replace(self, device=torch.device(device))
 
-    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, parts_B44: Tensor | None = None) -> Tensor:
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, component_boxes_B44: Tensor | None = None) -> Tensor:
         """-> restored_B3HW float32, RGB [-1, 1], clamped, on the faces' device.
 
+        faces_B3HW: RGB [-1, 1], aligned, `face_size` square.
         fidelity: 0 (best quality) .. 1 (closest to the input). Colorization checkpoints were published for 0,
-        inpainting ones for `inpaint`. parts_B44: the boxes of each face's parts in its pixels (see `faces.parts`), for
-        networks that take them; None: where the template has them.
+            inpainting ones for `inpaint`.
+        component_boxes_B44: (B, 4, 4) x0, y0, x1, y1 of each face's eyes, nose and mouth in its pixels (see
+            `faces.components`), for networks that need landmarks; None: where the template has them.
+
         Raises ValueError for a fidelity outside [0, 1] and for faces of another size.
         """
         check_fidelity(fidelity)
+        self._check_restores()
         self._check_faces(faces_B3HW)
-        wish = Wish(self.task, fidelity, parts_B44)
-        return self._run(lambda network, faces: self._recipe.restore(network, faces, wish), faces_B3HW)
+        request = RestoreRequest(self.task, fidelity, component_boxes_B44)
+        return self._run(lambda network, faces: self.kind.restore(network, faces, request), faces_B3HW)
 
     def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
         """-> faces_B3HW with the pixels where mask_B1HW > 0.5 made new; float32 in [-1, 1], the others untouched.
@@ -135,21 +157,18 @@ class Restorer:
                 f"the mask must have the shape (faces, 1, height, width) of its faces {tuple(faces_B3HW.shape)}, "
                 f"got {tuple(mask_B1HW.shape)}"
             )
-        filled_B3HW = self._run(lambda network, faces: network.inpaint(faces, mask_B1HW.to(faces.device)), faces_B3HW)
+        filled_B3HW = self._run(
+            lambda network, faces: self.kind.inpaint(network, faces, mask_B1HW.to(faces.device)), faces_B3HW
+        )
         # Once more, with the faces as they came: in bfloat16 the network's copy of them is rounded.
         return torch.where(mask_B1HW.to(faces_B3HW.device) > 0.5, filled_B3HW, faces_B3HW.float())
 
-    @property
-    def _recipe(self) -> Recipe:
-        recipe = recipe_of(self.architecture)
-        if recipe is None:
-            raise ValueError(
-                f"{self.name} is an autoencoder (stage I of CodeFormer) and can't restore faces: choose codeformer.pth"
-            )
-        return recipe
+    def _check_restores(self) -> None:
+        if not self.kind.restores_faces:
+            raise ValueError(f"{self.name} is a {self.kind.title} and can't restore faces: choose codeformer.pth")
 
     def _check_faces(self, faces_B3HW: Tensor) -> None:
-        size = self._recipe.face_size(self.module)
+        size = self.face_size
         if faces_B3HW.shape[1:] == (3, USUAL_FACE_SIZE, USUAL_FACE_SIZE) != (3, size, size):
             raise ValueError(
                 f"{self.name} was trained for faces of {size} pixels; pictures need a model for {USUAL_FACE_SIZE}. "
@@ -199,31 +218,14 @@ def check_task(restorer: FaceRestorer, task: str) -> None:
         )
 
 
-def takes_parts(restorer: FaceRestorer) -> bool:
-    """Whether `restore_faces` should be told where the faces' parts lie."""
-    return getattr(restorer, "takes_parts", False)
-
-
-def restore_faces(restorer: FaceRestorer, faces_B3HW: Tensor, fidelity: float, parts_B44: Tensor | None) -> Tensor:
-    """`restorer.restore`, with the boxes for one that takes them."""
-    if parts_B44 is None:
-        return restorer.restore(faces_B3HW, fidelity)
-    return restorer.restore(faces_B3HW, fidelity, parts_B44)  # type: ignore[call-arg]
-
-
-def uses_fidelity(restorer: FaceRestorer) -> bool:
-    """Whether the number changes anything."""
-    return getattr(restorer, "uses_fidelity", True)
-
-
 def at_fidelity(restorer: FaceRestorer, fidelity: float) -> str:
     """How a report says it: " at fidelity 0.5", or nothing for a network that knows none."""
-    return f" at fidelity {fidelity:g}" if uses_fidelity(restorer) else ""
+    return f" at fidelity {fidelity:g}" if restorer.uses_fidelity else ""
 
 
 def fidelity_remark(*restorers: FaceRestorer) -> str | None:
     """A sentence for those who would wonder: which of these know no fidelity. None where all do."""
-    without = dict.fromkeys(restorer.name for restorer in restorers if not uses_fidelity(restorer))
+    without = dict.fromkeys(restorer.name for restorer in restorers if not restorer.uses_fidelity)
     return f"fidelity does nothing with {', '.join(without)}" if without else None
 
 

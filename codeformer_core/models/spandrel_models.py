@@ -1,79 +1,113 @@
-"""Restorers that spandrel, the host's library of networks, opens: GFPGAN (1.2 to 1.4) and RestoreFormer."""
+"""Architectures whose networks come with the package spandrel: GFPGAN (1.2 to 1.4) and RestoreFormer."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from ..faces.geometry import CROP_SIZE
+from ..networks.blocks import Operations
+from ..weights.metadata import CheckpointMetadata
 from ..weights.reading import WeightsError
+from ..weights.state_dict import difference
+from .architecture import Architecture, Checkpoint, Layout, RestoreRequest
 
-Borrowed = Literal["gfpgan", "restoreformer"]
-
-_SIGNATURES: dict[Borrowed, tuple[str, ...]] = {
-    "gfpgan": ("toRGB.0.weight", "stylegan_decoder.style_mlp.1.weight"),
-    "restoreformer": ("quantize.embedding.weight", "encoder.down.0.block.0.norm1.weight", "decoder.conv_out.weight"),
-}
-_TITLES: dict[Borrowed, str] = {"gfpgan": "GFPGAN", "restoreformer": "RestoreFormer"}
 # Of RestoreFormer's training checkpoints, which hold losses beside the network.
 _PREFIX = "vqvae."
 
 
-def claims(state: Mapping[str, Tensor]) -> Borrowed | None:
-    """Which of them these keys are, whole or not."""
-    keys = _bare(state).keys()
-    return next((name for name, signature in _SIGNATURES.items() if keys >= set(signature)), None)
+class SpandrelArchitecture(Architecture):
+    """Its modules have the published keys. spandrel reads the sizes, so there is no config."""
+
+    module_layout = "published"
+    takes_operations = False
+    # Keys that no other architecture has together.
+    signature: tuple[str, ...]
+
+    def detect(self, state: Mapping[str, object]) -> bool:
+        return _bare(state).keys() >= set(self.signature)
+
+    def read_config(self, state: Mapping[str, Tensor], layout: Layout, metadata: CheckpointMetadata) -> None:
+        return None
+
+    def expected(self, config: None, layout: Layout) -> None:
+        return None
+
+    def from_published(self, state: Mapping[str, Tensor], config: None) -> dict[str, Tensor]:
+        raise WeightsError(f"a {self.id} is only known in its published layout; ask for that one")
+
+    def build(
+        self, state: Mapping[str, Tensor], checkpoint: Checkpoint, *, device, dtype, operations: Operations
+    ) -> nn.Module:
+        source = checkpoint.source
+        try:
+            from spandrel import ModelLoader
+        except ImportError as error:
+            raise WeightsError(
+                f"{source} is a {self.title}, whose network comes with the package spandrel, and that can't be "
+                f"imported here ({error}). Cure: pip install spandrel (ComfyUI brings it), or choose another model"
+            ) from error
+        bare = _bare(state)
+        try:
+            found = ModelLoader("cpu").load_from_state_dict(dict(bare))
+        except Exception as error:  # spandrel has no common error of its own
+            # It lists every single key.
+            reason = textwrap.shorten(str(error), 250, placeholder=" ...")
+            raise self.broken(source, state, f"spandrel refuses it: {reason}") from error
+        if found.architecture.id.lower() != self.id:
+            raise WeightsError(
+                f"{source}: looks like a {self.title}, and spandrel takes it for {found.architecture.id}"
+            )
+        # spandrel has compared the keys, and drops some; torch would load whole numbers without an error.
+        built = found.model.state_dict()
+        shared = built.keys() & bare.keys()
+        if problem := difference({key: bare[key] for key in shared}, {key: built[key] for key in shared}):
+            raise self.broken(source, state, problem)
+        return found.model.to(device, dtype).eval().requires_grad_(False)
+
+    def metadata_of(self, config: None, task: str, also: tuple[str, ...] = ()) -> CheckpointMetadata:
+        return CheckpointMetadata(self.id, task, image_size=CROP_SIZE, also=also)
+
+    def config_of(self, network: nn.Module) -> None:
+        return None
+
+    def describe(self, config: None) -> str:
+        return f"{CROP_SIZE} pixels"
+
+    def face_size(self, network: nn.Module) -> int:
+        return CROP_SIZE
+
+    def floats_per_face(self, network: nn.Module) -> int:
+        return CROP_SIZE**2 * 1000
 
 
-def open_borrowed(
-    state: Mapping[str, Tensor], architecture: Borrowed, source: str, device: torch.device | str, dtype: torch.dtype
-) -> nn.Module:
-    """The network, in eval mode, gradients off. `source` names the file in messages.
+class GFPGANArchitecture(SpandrelArchitecture):
+    id = "gfpgan"
+    title = "GFPGAN"
+    signature = ("toRGB.0.weight", "stylegan_decoder.style_mlp.1.weight")
 
-    Raises WeightsError where spandrel is missing or can't make a network of these weights.
-    """
-    try:
-        from spandrel import ModelLoader
-    except ImportError as error:
-        raise WeightsError(
-            f"{source} is a {_TITLES[architecture]}, whose network comes with the package spandrel, and that can't be "
-            f"imported here ({error}). Cure: pip install spandrel (ComfyUI brings it), or choose another model"
-        ) from error
-    try:
-        found = ModelLoader("cpu").load_from_state_dict(dict(_bare(state)))
-    except Exception as error:  # spandrel has no common error of its own
-        # It lists every single key.
-        reason = textwrap.shorten(str(error), 250, placeholder=" ...")
-        raise WeightsError(
-            f"{source}: looks like a {_TITLES[architecture]}, but spandrel can't open it: {reason}. The file is "
-            "incomplete or of another version; download it again."
-        ) from error
-    if found.architecture.id.lower() != architecture:
-        raise WeightsError(
-            f"{source}: looks like a {_TITLES[architecture]}, and spandrel takes it for {found.architecture.id}"
-        )
-    if whole_numbers := _whole_numbers(found.model, _bare(state)):
-        # They would load without an error and make garbage of every face.
-        raise WeightsError(
-            f"{source}: looks like a {_TITLES[architecture]}, but {len(whole_numbers)} of its tensors hold whole "
-            f"numbers where floats belong, the first: {whole_numbers[0]}. The file is damaged; download it again."
-        )
-    network = found.model.to(device, dtype)
-    return network.eval().requires_grad_(False)
+    def restore(self, network: nn.Module, faces_B3SS: Tensor, request: RestoreRequest) -> Tensor:
+        # The published program draws new noise at every run; with the noise in the file the same image gives the same
+        # face.
+        return network(faces_B3SS, return_rgb=False, randomize_noise=False)[0]
 
 
-def _whole_numbers(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    expected = network.state_dict()
-    return [
-        key
-        for key, tensor in state.items()
-        if key in expected and expected[key].is_floating_point() and not tensor.is_floating_point()
-    ]
+class RestoreFormerArchitecture(SpandrelArchitecture):
+    id = "restoreformer"
+    title = "RestoreFormer"
+    signature = ("quantize.embedding.weight", "encoder.down.0.block.0.norm1.weight", "decoder.conv_out.weight")
+
+    def restore(self, network: nn.Module, faces_B3SS: Tensor, request: RestoreRequest) -> Tensor:
+        return network(faces_B3SS)[0]
 
 
-def _bare(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    inner = {key.removeprefix(_PREFIX): tensor for key, tensor in state.items() if key.startswith(_PREFIX)}
+GFPGAN = GFPGANArchitecture()
+RESTOREFORMER = RestoreFormerArchitecture()
+
+
+def _bare(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    inner = {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)}
     return inner or state

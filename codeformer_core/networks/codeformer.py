@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from .blocks import Operations, ResidualBlock
 from .pixel_path import PixelPath, PixelPathConfig
-from .vqgan import AutoencoderConfig, VQAutoencoder
+from .vqgan import AutoencoderConfig, VQNetwork
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,16 @@ class CodeFormerConfig:
                 f"pixel_path: sigma {self.pixel_path.sigmas[-1]:g} is larger than the faces, which have "
                 f"{self.autoencoder.image_size} pixels; give sigmas in pixels of the face"
             )
+
+    @property
+    def image_size(self) -> int:
+        """Side of its faces in pixels."""
+        return self.autoencoder.image_size
+
+    @property
+    def latent_size(self) -> int:
+        """Side of the map of codes."""
+        return self.autoencoder.latent_size
 
 
 class TransformerLayer(nn.Module):
@@ -104,14 +114,14 @@ class Generated(NamedTuple):
     gate_logits_BNhw: Tensor | None
 
 
-class CodeFormer(VQAutoencoder):
+class CodeFormer(VQNetwork):
     """Blind face restoration. Faces are RGB in [-1, 1], aligned, image_size square; any batch size."""
 
     def __init__(self, config: CodeFormerConfig, *, device=None, dtype=None, operations: Operations = nn) -> None:
         factory = {"device": device, "dtype": dtype, "operations": operations}
         options = {"device": device, "dtype": dtype}
         super().__init__(config.autoencoder, **factory)
-        self.codeformer_config = config
+        self.config = config
         tokens = config.autoencoder.latent_size**2
         self.token_in = operations.Linear(config.autoencoder.code_channels, config.width, **options)
         # An Embedding, not a bare parameter: hosts stream the weights of layers, not of their parents.
@@ -159,7 +169,7 @@ class CodeFormer(VQAutoencoder):
 
     def encode_with_taps(self, faces_B3HW: Tensor, fidelity: float) -> tuple[Tensor, dict[int, Tensor]]:
         """-> latent_BDHW, and the features that `generate` fuses (none at fidelity 0)."""
-        taps_wanted = frozenset(self.codeformer_config.fuse_sizes) if fidelity > 0 else frozenset()
+        taps_wanted = frozenset(self.config.fuse_sizes) if fidelity > 0 else frozenset()
         return self.encoder(faces_B3HW.contiguous(memory_format=self.memory_format), taps_wanted)
 
     def generate(

@@ -171,13 +171,15 @@ class Generator(nn.Module):
         return self.conv_out(apply_norm(self.norm_out, x))
 
 
-class VQAutoencoder(nn.Module):
-    """Encoder, codebook and generator, as verbs. Pictures are RGB in [-1, 1], image_size square."""
+class VQNetwork(nn.Module):
+    """Encoder, codebook and generator, as verbs: what stage I's network and CodeFormer have in common.
 
-    def __init__(self, config: AutoencoderConfig, *, device=None, dtype=None, operations: Operations = nn) -> None:
+    Images are RGB in [-1, 1], image_size square.
+    """
+
+    def __init__(self, config: AutoencoderConfig, *, device, dtype, operations: Operations) -> None:
         super().__init__()
         factory = {"device": device, "dtype": dtype, "operations": operations}
-        self.config = config
         self.encoder = Encoder(config, **factory)
         self.codebook = operations.Embedding(config.codebook_size, config.code_channels, device=device, dtype=dtype)
         self.generator = Generator(config, **factory)
@@ -198,7 +200,8 @@ class VQAutoencoder(nn.Module):
         # Distances of near codes differ in the last digits: no autocast here.
         with torch.autocast(latent_BDHW.device.type, enabled=False):
             vectors_BTD = latent_BDHW.flatten(2).transpose(1, 2).float()
-            codebook_KD = self.codebook(torch.arange(self.config.codebook_size, device=latent_BDHW.device)).float()
+            every_K = torch.arange(self.codebook.num_embeddings, device=latent_BDHW.device)
+            codebook_KD = self.codebook(every_K).float()
             distance_BTK = (
                 vectors_BTD.square().sum(-1, keepdim=True)
                 + codebook_KD.square().sum(-1)
@@ -222,3 +225,11 @@ class VQAutoencoder(nn.Module):
     def reconstruct(self, faces_B3HW: Tensor) -> Tensor:
         """Encode, quantise to the nearest codes, decode."""
         return self.decode(self.nearest_codes(self.encode(faces_B3HW)))
+
+
+class VQAutoencoder(VQNetwork):
+    """The network of stage I: its own input is what it is to give back."""
+
+    def __init__(self, config: AutoencoderConfig, *, device=None, dtype=None, operations: Operations = nn) -> None:
+        super().__init__(config, device=device, dtype=dtype, operations=operations)
+        self.config = config

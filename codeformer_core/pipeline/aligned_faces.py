@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..imaging import tensors as pictures
 from ..imaging.gray import is_gray, match_gray
-from ..models.restorer import FaceRestorer, check_task, restore_faces, takes_parts
+from ..models.restorer import FaceRestorer, check_task
 from ..runtime.progress import RESTORING, OnProgress, no_progress
 from .batches import through_network
 from .options import RestoreOptions
@@ -41,11 +41,11 @@ def restore_aligned(
     source = pictures.take_apart(images_BHWC)
     shown = [index for index, image_HW3 in enumerate(source.rgb_BHW3) if not pictures.is_of_one_colour(image_HW3)]
     restored_BHW3 = source.rgb_BHW3.clone(memory_format=torch.contiguous_format)
-    shown_N44 = parts_N44[shown] if parts_N44 is not None and takes_parts(restorer) else None
+    shown_N44 = parts_N44[shown] if parts_N44 is not None and restorer.needs_landmarks else None
     restored_BHW3[shown] = through_network(
         source.rgb_BHW3[shown],
-        lambda faces_B3SS, part: restore_faces(
-            restorer, faces_B3SS, options.fidelity, None if shown_N44 is None else shown_N44[part]
+        lambda faces_B3SS, part: restorer.restore(
+            faces_B3SS, options.fidelity, None if shown_N44 is None else shown_N44[part]
         ),
         options.batch_size or restorer.faces_at_once(),
         RESTORING,

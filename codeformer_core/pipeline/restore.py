@@ -26,10 +26,6 @@ from ..models.restorer import (
     at_fidelity,
     check_task,
     fidelity_remark,
-    takes_parts,
-)
-from ..models.restorer import (
-    restore_faces as run_network,
 )
 from ..runtime import memory
 from ..runtime.progress import RESTORING, OnProgress, no_progress
@@ -209,8 +205,8 @@ def restore_faces(
     def run(part: slice) -> list[RestoredFace]:
         chosen = aligned[part]
         crops_N3HW = torch.stack([recipe.crop(rgb_BHW3[one.image], one.matrix) for one in chosen])
-        boxes = component_boxes(chosen, crops_N3HW, models.aligner) if takes_parts(restorer) else None
-        network_N3HW = run_network(restorer, crops_N3HW * 2 - 1, options.fidelity, stacked(boxes) if boxes else None)
+        boxes = component_boxes(chosen, crops_N3HW, models.aligner) if restorer.needs_landmarks else None
+        network_N3HW = restorer.restore(crops_N3HW * 2 - 1, options.fidelity, stacked(boxes) if boxes else None)
         landmarks_N52 = np.stack([one.landmarks_in_crop() for one in chosen])
         masks_NHW = make_masks(network_N3HW, landmarks_N52) if make_masks else None
         faces_N3HW = recipe.finish_faces((network_N3HW + 1) / 2)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..faces.batch import Faces
-from ..models.restorer import FaceRestorer, at_fidelity, check_fidelity, check_task, fidelity_remark, takes_parts
+from ..models.restorer import FaceRestorer, at_fidelity, check_fidelity, check_task, fidelity_remark
 from ..pipeline.aligned_faces import restore_aligned
 from ..pipeline.components import aligned_crops, component_boxes, component_remarks, stacked
 from ..runtime.progress import OnProgress, no_progress
@@ -61,7 +61,8 @@ def compare_restorers(
     face = one_face(images_BHWC, faces)
     if face.crop_1SS3 is None:
         return ComparedRestorers(draw_grid(["no face"], placeholder()).image_HW3, placeholder(), face.lines)
-    aligned = aligned_crops(face.faces, 1) if face.faces and any(map(takes_parts, restorers)) else ()
+    needs_landmarks = any(restorer.needs_landmarks for restorer in restorers)
+    aligned = aligned_crops(face.faces, 1) if face.faces and needs_landmarks else ()
     boxes = component_boxes(aligned)
     parts_144 = stacked(boxes) if boxes else None
     report = on_progress or no_progress

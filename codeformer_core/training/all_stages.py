@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from ..metrics.feature_weights import INSTALL, PACKAGE, find_feature_weights
-from ..models.codeformer.save import save_network
+from ..models.saving import save_network
 from ..networks.codeformer import CodeFormer
 from ..runtime.atomic import write_whole
-from ..weights.metadata import Said
+from ..weights.metadata import CheckpointMetadata
 from . import WEIGHTS_NAME
 from .config import RunConfig
 from .config.reading import as_mapping, build
@@ -190,10 +190,10 @@ def _are_weights_of(path: Path, step: int) -> bool:
 
     try:
         with safe_open(path, "pt"):
-            said = Said.read(path)
+            metadata = CheckpointMetadata.read(path)
     except (OSError, SafetensorError):
         return False
-    return said is not None and said.trained.get("steps") == str(step)
+    return metadata is not None and metadata.trained.get("steps") == str(step)
 
 
 def _files_of(folder: Path, plan: Plan, planned: PlannedPart) -> RunFiles:
@@ -217,7 +217,7 @@ def _finish(config: RunConfig, folder: Path, plan: Plan, device: torch.device, o
     save_network(
         weights,
         network,
-        network.codeformer_config,
+        network.config,
         trained.task,
         dtype=torch.float16,
         trained=steps,

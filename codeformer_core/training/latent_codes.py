@@ -53,8 +53,8 @@ def write_codes(path: Path, codes_N2T: Tensor, teacher: VQAutoencoder, source: F
     """A safetensors file that says which teacher and which faces it is of; whole or not at all."""
     from ..weights.safetensors_cache import write_safetensors
 
-    said = {_TEACHER: fingerprint(teacher), _FACES: source.fingerprint}
-    write_safetensors({"codes": codes_N2T}, path, said)
+    metadata = {_TEACHER: fingerprint(teacher), _FACES: source.fingerprint}
+    write_safetensors({"codes": codes_N2T}, path, metadata)
 
 
 def holds_codes(path: Path) -> bool:
@@ -75,15 +75,15 @@ def read_codes(path: Path, teacher: VQAutoencoder, source: FaceSource) -> Tensor
 
     try:
         with safe_open(str(path), framework="pt") as stream:
-            said = stream.metadata() or {}
+            metadata = stream.metadata() or {}
             codes_N2T = stream.get_tensor("codes")
     except (OSError, SafetensorError) as error:
         raise ValueError(f"--codes {path}: no file of codes ({error}); make one with `train codes`") from error
     expected = {_TEACHER: fingerprint(teacher), _FACES: source.fingerprint}
     for key, value in expected.items():
-        if said.get(key) != value:
+        if metadata.get(key) != value:
             raise ValueError(
-                f"--codes {path}: made with other {key} ({said.get(key)}) than this run's ({value}); "
+                f"--codes {path}: made with other {key} ({metadata.get(key)}) than this run's ({value}); "
                 "make them again with `train codes`"
             )
     shape, size = (len(source), 2, teacher.config.latent_size**2), teacher.config.codebook_size

@@ -12,22 +12,19 @@ from pathlib import Path
 
 import torch
 
-from ..models.codeformer.identify import build, identify
+from ..models.architectures import detect_architecture
 from ..networks.codeformer import CodeFormer, CodeFormerConfig
-from ..networks.vqgan import AutoencoderConfig, VQAutoencoder
-from ..weights.metadata import Said
-from ..weights.reading import read_state_dict
+from ..networks.vqgan import AutoencoderConfig, VQAutoencoder, VQNetwork
+from ..weights.reading import WeightsError, read_metadata, read_state_dict
 from . import WEIGHTS_NAME
 from .engine.freezing import initialise
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A network from a file. trained: what the file says of its training."""
+    """A network from a file, what it was trained for, and further tasks that it learned."""
 
-    path: Path
-    network: VQAutoencoder
-    config: AutoencoderConfig | CodeFormerConfig
+    network: VQAutoencoder | CodeFormer
     task: str
     also: tuple[str, ...] = ()
 
@@ -41,20 +38,26 @@ def read_network(source: Path) -> Trained:
             raise ValueError(
                 f"{path}: {key} holds values that are no numbers; its training failed, take an earlier one"
             )
-    identity = identify(state, str(path), Said.read(path))
-    return Trained(path, build(state, identity), identity.config, identity.task, identity.also)
+    checkpoint = detect_architecture(state, str(path), read_metadata(path))
+    network = checkpoint.build(state)
+    if not isinstance(network, VQAutoencoder | CodeFormer):
+        raise WeightsError(
+            f"{path} is a {checkpoint.architecture.title}; only CodeFormers and their autoencoders are trained here: "
+            "name one of these"
+        )
+    return Trained(network, checkpoint.task, checkpoint.also)
 
 
-def read_teacher(source: Path, wanted: AutoencoderConfig) -> Trained:
+def read_teacher(source: Path, wanted: AutoencoderConfig) -> VQAutoencoder:
     """Stage I's network. Raises ValueError when the file is another stage's, or sizes differ (both values)."""
     teacher = read_network(source)
-    if not isinstance(teacher.config, AutoencoderConfig):
+    if not isinstance(teacher.network, VQAutoencoder):
         raise ValueError(
             f"--teacher {source}: this is a CodeFormer (stage II or later, for {teacher.task}), whose encoder has "
             "learned from degraded faces; the teacher must be stage I's autoencoder"
         )
-    _require_same(f"--teacher {source}", teacher.config, wanted)
-    return teacher
+    _require_same(f"--teacher {source}", teacher.network.config, wanted)
+    return teacher.network
 
 
 def begin_from_autoencoder(source: Path, config: AutoencoderConfig) -> VQAutoencoder:
@@ -62,16 +65,16 @@ def begin_from_autoencoder(source: Path, config: AutoencoderConfig) -> VQAutoenc
 
     Raises ValueError for a CodeFormer and for other sizes of the network.
     """
-    start = read_network(source)
-    if not isinstance(start.config, AutoencoderConfig):
+    start = read_network(source).network
+    if not isinstance(start, VQAutoencoder):
         raise ValueError(f"--from {source}: this is a CodeFormer (stage II or later); name a trained stage I")
-    # Attention is given by picture size; at another size the same levels have other names.
+    # Attention is given by image size; at another size the same levels have other names.
     names = dict(zip(start.config.level_sizes, config.level_sizes, strict=False))
     attention = tuple(names.get(size, size) for size in start.config.attention_sizes)
     here = dataclasses.replace(start.config, image_size=config.image_size, attention_sizes=attention)
     _require_same(f"--from {source}", here, config)
     network = VQAutoencoder(config)
-    network.load_state_dict(start.network.state_dict())
+    network.load_state_dict(start.state_dict())
     return network
 
 
@@ -88,18 +91,18 @@ def begin_from_codes(source: Path, teacher: VQAutoencoder, config: CodeFormerCon
 
     Raises ValueError for stage I's network, for other sizes, and for another codebook or generator than the teacher's.
     """
-    start = read_network(source)
-    if not isinstance(start.config, CodeFormerConfig):
+    start = read_network(source).network
+    if not isinstance(start, CodeFormer):
         raise ValueError(f"--from {source}: this is an autoencoder (stage I); name a trained stage II")
     _require_same_codes(source, start.config, config)
-    given = start.network.state_dict()
+    given = start.state_dict()
     if not all(torch.equal(given[name], tensor) for name, tensor in teacher.state_dict().items() if _is_fixed(name)):
         raise ValueError(
             f"--from {source}: it was trained with another codebook and generator "
-            f"({fixed_fingerprint(start.network)}) than the teacher's ({fixed_fingerprint(teacher)}); name the teacher "
+            f"({fixed_fingerprint(start)}) than the teacher's ({fixed_fingerprint(teacher)}); name the teacher "
             "it was trained with"
         )
-    return _continued(start.network, config, seed)
+    return _continued(start, config, seed)
 
 
 def begin_from_restorer(source: Path, config: CodeFormerConfig, seed: int) -> CodeFormer:
@@ -108,11 +111,11 @@ def begin_from_restorer(source: Path, config: CodeFormerConfig, seed: int) -> Co
 
     Raises ValueError for stage I's network and for other sizes.
     """
-    start = read_network(source)
-    if not isinstance(start.config, CodeFormerConfig):
+    start = read_network(source).network
+    if not isinstance(start, CodeFormer):
         raise ValueError(f"--from {source}: this is an autoencoder (stage I); name a trained CodeFormer")
     _require_same_codes(source, start.config, config)
-    return _continued(start.network, config, seed)
+    return _continued(start, config, seed)
 
 
 def _require_same_codes(source: Path, found: CodeFormerConfig, wanted: CodeFormerConfig) -> None:
@@ -126,7 +129,7 @@ def _require_same_codes(source: Path, found: CodeFormerConfig, wanted: CodeForme
         _require_same(f"--from {source}: pixel_path", found.pixel_path, wanted.pixel_path)
 
 
-def _continued(start: VQAutoencoder, config: CodeFormerConfig, seed: int) -> CodeFormer:
+def _continued(start: CodeFormer, config: CodeFormerConfig, seed: int) -> CodeFormer:
     network = CodeFormer(config)
     initialise(network, seed)
     expected = network.state_dict()
@@ -135,14 +138,14 @@ def _continued(start: VQAutoencoder, config: CodeFormerConfig, seed: int) -> Cod
     return network
 
 
-def fingerprint(network: VQAutoencoder) -> str:
+def fingerprint(network: VQNetwork) -> str:
     """Of what gives a clean face its codes: encoder and codebook."""
     return _hash(
         {name: tensor for name, tensor in network.state_dict().items() if name.startswith(("encoder.", "codebook."))}
     )
 
 
-def fixed_fingerprint(network: VQAutoencoder) -> str:
+def fixed_fingerprint(network: VQNetwork) -> str:
     """Of what later stages take from the teacher and leave as it is."""
     return _hash({name: tensor for name, tensor in network.state_dict().items() if _is_fixed(name)})
 

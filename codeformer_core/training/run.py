@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.codeformer.save import save_network
+from ..models.saving import save_network
 from ..networks.codeformer import CodeFormer
-from ..networks.vqgan import VQAutoencoder
+from ..networks.vqgan import VQAutoencoder, VQNetwork
 from ..runtime.atomic import write_whole
 from ..runtime.memory import NotEnoughMemory, is_out_of_memory
 from . import WEIGHTS_NAME
@@ -233,7 +233,7 @@ class _Run:
         if self.board is None or self.examples is None:
             return
         network = self.trainer.average.module
-        assert isinstance(network, VQAutoencoder)
+        assert isinstance(network, VQNetwork)
         teacher = self.trainer.stage.teacher
         how = {
             "fuses": self.section.kind == "fusion",
@@ -252,13 +252,12 @@ class _Run:
         self.checkpoints.save(self.trainer.state.tensors(), meta)
         if self.processes.is_first:
             network = self.trainer.average.module
-            assert isinstance(network, VQAutoencoder)
-            config = network.codeformer_config if isinstance(network, CodeFormer) else network.config
+            assert isinstance(network, VQAutoencoder | CodeFormer)
             trained = {"stage": self.name, "steps": str(step), "faces": str(self.said["faces"])}
             save_network(
                 self.folder / WEIGHTS_NAME,
                 network,
-                config,
+                network.config,
                 self.section.task,
                 trained=trained,
                 fidelity=self.section.recommended_fidelity,

@@ -92,7 +92,7 @@ def build_stage(config: RunConfig, section: StageSection, files: RunFiles, losse
         raise ValueError(
             "--teacher is missing: this stage learns from a trained stage I; name its folder (`train stage1` makes one)"
         )
-    teacher = read_teacher(files.teacher, wanted.autoencoder).network
+    teacher = read_teacher(files.teacher, wanted.autoencoder)
     if files.start is not None:
         network = begin_from_codes(files.start, teacher, wanted, config.engine.seed)
     else:

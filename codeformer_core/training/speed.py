@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from ..models.codeformer.save import save_network
+from ..models.saving import save_network
 from ..networks.codeformer import CodeFormer
 from ..networks.vqgan import VQAutoencoder
 from .config import RunConfig
@@ -75,5 +75,5 @@ def _untrained(config: RunConfig, name: str, folder: Path) -> RunFiles:
     codes = CodeFormer(config.network.codeformer(()))
     initialise(codes, config.engine.seed)
     codes.load_state_dict(teacher.state_dict(), strict=False)
-    save_network(folder / "codes.safetensors", codes, codes.codeformer_config, section.task)
+    save_network(folder / "codes.safetensors", codes, codes.config, section.task)
     return dataclasses.replace(files, start=folder / "codes.safetensors")

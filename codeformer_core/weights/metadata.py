@@ -1,8 +1,8 @@
-"""What our files say about themselves in their safetensors header, where shapes are silent.
+"""Checkpoint metadata stored in safetensors headers: what shapes can't tell.
 
 One entry, "codeformer", holds JSON: {"version": 1, "architecture", "task", "tasks", "image_size", "heads",
 "pixel_path", "fidelity", "trained"}. It is as trustworthy as the file it came in, so it is read with limits and never
-decides alone: `detect.identify` holds it against the shapes. Nothing here raises for a bad header; importing this
+decides alone: `Architecture.read` holds it against the shapes. Nothing here raises for a bad header; importing this
 module needs no torch.
 """
 
@@ -28,14 +28,17 @@ _LONGEST_QUOTE = 60
 
 
 @dataclass(frozen=True)
-class Said:
-    """architecture: "codeformer" or "vqgan"; task: what the network was trained for, and also: what else; image_size:
-    its faces' side in pixels; heads: of the transformer's attention. None: nothing usable is said about it.
+class CheckpointMetadata:
+    """What a file says of its network; None where it says nothing usable.
 
-    pixel_path: sigmas in pixels that cut the pixel path's bands, finest first. fidelity: what its makers recommend,
-    0..1.
-
-    trained: free text about the training. unusable: numbers that are none: their key -> what was found instead.
+    architecture: id, such as "codeformer".
+    task: what the network was trained for. also: further tasks that it learned.
+    image_size: side of its faces in pixels.
+    heads: of the transformer's attention.
+    pixel_path: sigmas in pixels that cut the pixel path's bands, finest first.
+    fidelity: what its makers recommend, 0..1.
+    trained: free text about the training.
+    unusable: key -> what was found where a number belongs.
     """
 
     architecture: str | None = None
@@ -73,7 +76,7 @@ class Said:
         return {ENTRY: text}
 
     @classmethod
-    def read(cls, path: Path) -> Said | None:
+    def read(cls, path: Path) -> CheckpointMetadata | None:
         """What the header of `path` says; None for files that say nothing, and for those that aren't safetensors.
 
         What can't be used is left out and logged as a warning with the file's name and the key.

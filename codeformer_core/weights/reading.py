@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .catalog import CatalogEntry, find_entry
 from .file_format import Kind, damaged_record, is_stored_plainly, sniff, truncated, unusual_imports
-from .metadata import Said
+from .metadata import CheckpointMetadata
 from .safetensors_cache import copy_path, is_current, keep_copy
 
 log = logging.getLogger(__name__)
@@ -65,12 +65,12 @@ def read_state_dict(path: str | os.PathLike[str], *, keep_safetensors: bool = Tr
     return state
 
 
-def read_metadata(path: str | os.PathLike[str]) -> Said | None:
-    """What a safetensors file says about its own network, for `detect.identify`; None for pickles and silent files.
+def read_metadata(path: str | os.PathLike[str]) -> CheckpointMetadata | None:
+    """The metadata of a safetensors file, for `detect_architecture`; None for pickles and for files without.
 
     Never an error: whether the file can be read at all is for `read_state_dict` to say.
     """
-    return Said.read(Path(path))
+    return CheckpointMetadata.read(Path(path))
 
 
 def _read_copy(path: Path) -> dict[str, Tensor] | None:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from codeformer_core.faces.geometry import TEMPLATE_XY
 from codeformer_core.faces.types import Face
+from codeformer_core.models.architectures import detect_architecture
 from codeformer_core.models.codeformer.convert import to_published
-from codeformer_core.models.codeformer.identify import Identity, build
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig, VQAutoencoder
 
@@ -127,7 +127,7 @@ def tiny_restorer(tiny_state):
 
 @pytest.fixture(scope="session")
 def tiny_network(tiny_state):
-    return build(tiny_state, Identity("codeformer", "restoration", "published", TINY_CONFIG))
+    return detect_architecture(tiny_state, "tiny").build(tiny_state)
 
 
 def read_rgb(path: Path) -> Tensor:
@@ -188,9 +188,11 @@ class InvertingRestorer:
 
     name: str = "inverting"
     tasks: tuple[str, ...] = ("restoration",)
+    uses_fidelity: bool = True
+    needs_landmarks: bool = False
 
     def faces_at_once(self) -> int:
         return 1
 
-    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, component_boxes_B44: Tensor | None = None) -> Tensor:
         return -faces_B3HW

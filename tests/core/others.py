@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from codeformer_core.models import vqfr
+from codeformer_core.models.vqfr.architecture import VQFR
 from codeformer_core.networks.dfdnet import DFDNet, DFDNetConfig
 from codeformer_core.networks.vqfr_v1 import VQFRv1Config
 from codeformer_core.networks.vqfr_v2 import VQFRv2Config
@@ -50,4 +50,4 @@ def filled(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _vqfr(config: VQFRv1Config | VQFRv2Config) -> dict[str, Tensor]:
-    return vqfr.to_published(filled(vqfr.empty_network(config)), config)
+    return VQFR.to_published(filled(VQFR.empty_network(config)), config)

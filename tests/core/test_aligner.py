@@ -155,6 +155,6 @@ def test_the_aligner_helps_a_face_that_lost_its_mouth_and_may_fail_itself(images
 def test_only_a_restorer_that_asks_for_parts_costs_the_aligners_time(images_BHW3):
     aligner = GivenAligner(OTHER_682)
     detector = GivenDetector(((placed_face(300, 200, 50),),))
-    other = RecordingRestorer(takes_parts=False)
+    other = RecordingRestorer(needs_landmarks=False)
     result = cf.restore_images(images_BHW3, restorer=other, detector=detector, aligner=aligner, mask="outline")
     assert aligner.seen == [] and other.told == [] and "parts" not in result.made_with()

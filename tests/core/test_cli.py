@@ -37,6 +37,8 @@ class FakeRestorer:
     """Turns every face white; fast, and easy to find in a picture."""
 
     tasks: tuple[str, ...] = ("restoration",)
+    uses_fidelity: bool = True
+    needs_landmarks: bool = False
     name: str = "fake.pth"
     recommended_fidelity: float = 0.5
     fidelities: list[float] = field(default_factory=list)
@@ -44,7 +46,9 @@ class FakeRestorer:
     def faces_at_once(self) -> int:
         return 1
 
-    def restore(self, faces_B3HW: torch.Tensor, fidelity: float = 0.5) -> torch.Tensor:
+    def restore(
+        self, faces_B3HW: torch.Tensor, fidelity: float = 0.5, component_boxes_B44: torch.Tensor | None = None
+    ) -> torch.Tensor:
         self.fidelities.append(fidelity)
         return torch.ones_like(faces_B3HW)
 

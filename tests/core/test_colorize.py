@@ -28,13 +28,15 @@ class Painter:
 
     name: str = "painter.pth"
     tasks: tuple[str, ...] = ("colorization",)
+    uses_fidelity: bool = True
+    needs_landmarks: bool = False
     batches: list[int] = field(default_factory=list)
     fidelities: list[float] = field(default_factory=list)
 
     def faces_at_once(self) -> int:
         return 2
 
-    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, component_boxes_B44: Tensor | None = None) -> Tensor:
         assert faces_B3HW.shape[1:] == (3, 512, 512) and faces_B3HW.dtype == torch.float32
         self.batches.append(len(faces_B3HW))
         self.fidelities.append(fidelity)

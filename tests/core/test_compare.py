@@ -24,12 +24,14 @@ class FadingRestorer:
 
     name: str = "fading"
     tasks: tuple[str, ...] = ("restoration",)
+    uses_fidelity: bool = True
+    needs_landmarks: bool = False
     calls: list[tuple[int, float]] = field(default_factory=list)
 
     def faces_at_once(self) -> int:
         return 4
 
-    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, component_boxes_B44: Tensor | None = None) -> Tensor:
         self.calls.append((len(faces_B3HW), fidelity))
         return faces_B3HW * fidelity
 

@@ -24,12 +24,13 @@ class Scaling:
     factor: float
     uses_fidelity: bool = True
     tasks: tuple[str, ...] = ("restoration",)
+    needs_landmarks: bool = False
     calls: list[float] = field(default_factory=list)
 
     def faces_at_once(self) -> int:
         return 4
 
-    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, component_boxes_B44: Tensor | None = None) -> Tensor:
         self.calls.append(fidelity)
         return faces_B3HW * self.factor
 

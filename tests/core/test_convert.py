@@ -11,15 +11,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import codeformer_core as cf
+from codeformer_core.models.architectures import detect_architecture
 from codeformer_core.models.codeformer.convert import from_published, links, to_published
-from codeformer_core.models.codeformer.identify import build, identify
 from codeformer_core.networks.codeformer import (
     PUBLISHED_AUTOENCODER,
     PUBLISHED_CODEFORMER,
     CodeFormer,
     CodeFormerConfig,
 )
-from codeformer_core.networks.vqgan import AutoencoderConfig, VQAutoencoder
+from codeformer_core.networks.vqgan import VQAutoencoder
 
 from .conftest import GOLDEN, SMALL_CONFIG, TINY_CONFIG, seeded_network
 
@@ -91,8 +91,8 @@ def test_links_cover_a_published_manifest_exactly(name):
         published = {key: torch.empty(shape) for key, shape in manifest.items()}
     assert shapes(to_published(ours, config)) == shapes(published)
     assert shapes(from_published(published, config)) == shapes(ours)
-    assert identify(published, name).config == config
-    assert identify(ours, name).config == config
+    assert detect_architecture(published, name).config == config
+    assert detect_architecture(ours, name).config == config
 
 
 @pytest.mark.parametrize("config", ODD.values(), ids=ODD)
@@ -137,8 +137,7 @@ def test_saved_identified_loaded_and_the_same(config, layout, tmp_path):
     save_file({key: tensor.contiguous() for key, tensor in state.items()}, path)
     restorer = cf.load_restorer(path)
     loaded = restorer.module
-    assert isinstance(config, AutoencoderConfig) or loaded.codeformer_config == config
-    assert loaded.config == (config if isinstance(config, AutoencoderConfig) else config.autoencoder)
+    assert loaded.config == config
     assert not loaded.training and not any(parameter.requires_grad for parameter in loaded.parameters())
     assert_same_bits(loaded.state_dict(), network.state_dict())
     if layout == "published":
@@ -162,7 +161,7 @@ def test_joined_tensors_stand_in_the_published_order():
 
 
 def test_a_network_built_from_either_layout_is_one(tiny_state):
-    identity = identify(tiny_state, "tiny")
-    ours = from_published(tiny_state, identity.config)
-    from_ours = build(ours, identify(ours, "tiny"))
-    assert_same_bits(from_ours.state_dict(), build(tiny_state, identity).state_dict())
+    published = detect_architecture(tiny_state, "tiny")
+    ours = from_published(tiny_state, published.config)
+    from_ours = detect_architecture(ours, "tiny").build(ours)
+    assert_same_bits(from_ours.state_dict(), published.build(tiny_state).state_dict())

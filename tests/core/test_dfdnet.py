@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import codeformer_core as cf
+from codeformer_core.models.dfdnet.architecture import DFDNET
 from codeformer_core.models.dfdnet.dictionary import read_atoms, read_dictionary
 from codeformer_core.models.dfdnet.names import DICTIONARIES, UNUSED, links, published_keys
-from codeformer_core.models.dfdnet.weights import claims, from_published, is_published, join, read_config
+from codeformer_core.models.dfdnet.weights import from_published, is_published, join, read_config
 from codeformer_core.networks.dfdnet import PARTS, PUBLISHED_DFDNET, STRIDES, DFDNet, DFDNetConfig
 from codeformer_core.networks.dfdnet_parts import PartTransfer
 from codeformer_core.weights.reading import WeightsError
@@ -243,7 +244,7 @@ def test_sizes_are_read_from_both_layouts(pieces, network):
     joined = join(pieces[0], None, pieces[1])
     wanted = DFDNetConfig(512, SMALL.widths, SMALL.atoms, SMALL.part_sizes)
     assert read_config(joined) == read_config(network.state_dict()) == wanted
-    assert claims(joined) and claims(pieces[0]) and claims(network.state_dict()) and not claims({"encoder.x": 0})
+    assert all(map(DFDNET.detect, (joined, pieces[0], network.state_dict()))) and not DFDNET.detect({"encoder.x": 0})
     assert is_published(joined) and not is_published(network.state_dict())
 
 
@@ -258,8 +259,12 @@ NOSE = "dictionary.128.nose"
         (NOSE, lambda atoms: atoms[:, : 16 * 49], r"dictionary\.128\.nose has atoms of 7x7 pixels instead of 8x8"),
         (NOSE, lambda atoms: atoms.view(40, 8, 2, 8, 8), r"dictionary\.128\.nose has the shape"),
         (NOSE, lambda atoms: torch.full_like(atoms, torch.nan), r"dictionary\.128\.nose holds numbers that are NaN"),
-        (NOSE, lambda atoms: atoms.to(torch.int32), r"dictionary\.128\.nose holds torch\.int32 instead of floats"),
-        (NOSE, None, r"has 1 missing keys, the first: dictionary\.128\.nose\. Cure: join"),
+        (
+            NOSE,
+            lambda atoms: atoms.to(torch.int32),
+            r"1 tensors of another kind of number, the first: dictionary\.128\.nose torch\.int32\. Cure: join",
+        ),
+        (NOSE, None, r"can't be used: 1 missing keys, the first: dictionary\.128\.nose\. Cure: join"),
         (
             "dictionary.128.ear",
             lambda _: torch.zeros(4, 4),
@@ -269,9 +274,13 @@ NOSE = "dictionary.128.nose"
         (
             "MSDilate.convi.bias",
             lambda bias: bias[:5],
-            r"MSDilate\.convi\.bias has .* \(5,\) instead of \(24,\)",
+            r"1 tensors of another shape, the first: MSDilate\.convi\.bias \(5,\) instead of \(24,\)",
         ),
-        ("up1.convup.1.weight_u", lambda u: u[:2], r"up1\.convup\.1\.weight_u has the shape \(2,\) instead of \(16,\)"),
+        (
+            "up1.convup.1.weight_u",
+            lambda u: u[:2],
+            r"of another shape, the first: up1\.convup\.1\.weight_u \(2,\) instead of \(16,\)",
+        ),
         ("VggExtract.features.0.0.weight", lambda weight: weight[0], r"features\.0\.0\.weight .* not 4 axes"),
         ("params", lambda _: torch.zeros(1), "no DFDNet has these 1 keys, the first: params"),
     ],

@@ -26,12 +26,14 @@ class Painter:
     """Makes every face green; fills holes with it too."""
 
     tasks: tuple[str, ...]
+    uses_fidelity: bool = True
+    needs_landmarks: bool = False
     name: str = "painter.pth"
 
     def faces_at_once(self) -> int:
         return 2
 
-    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, component_boxes_B44: Tensor | None = None) -> Tensor:
         return torch.tensor((-1.0, 0.5, -1.0)).view(3, 1, 1).expand_as(faces_B3HW)
 
     def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:

@@ -29,12 +29,14 @@ class Filler:
 
     name: str = "filler.pth"
     tasks: tuple[str, ...] = ("inpainting",)
+    uses_fidelity: bool = True
+    needs_landmarks: bool = False
     seen: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def faces_at_once(self) -> int:
         return 2
 
-    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, component_boxes_B44: Tensor | None = None) -> Tensor:
         raise AssertionError("inpainting goes through inpaint")
 
     def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ def complaint(load, *arguments, **options) -> str:
 def test_a_restorer_by_name(roots, source):
     restorer = cf.load_restorer(source, roots=roots)
     assert (restorer.architecture, restorer.task, restorer.name) == ("codeformer", "restoration", "codeformer.pth")
-    assert restorer.module.codeformer_config == SMALL_CONFIG
+    assert restorer.module.config == SMALL_CONFIG
     # The copy that the first load has left is taken the second time.
     assert cf.load_restorer(source, roots=roots).name == "codeformer.safetensors"
 

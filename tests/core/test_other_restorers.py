@@ -18,7 +18,7 @@ from codeformer_core.faces.batch import Faces
 from codeformer_core.models import loading
 from codeformer_core.models.restorer import fidelity_remark
 from codeformer_core.models.saving import save_restorer
-from codeformer_core.models.vqfr import empty_network
+from codeformer_core.models.vqfr.architecture import VQFR
 from codeformer_core.weights.catalog import find_entry
 
 from .others import KINDS, small_state
@@ -140,12 +140,15 @@ def test_auto_takes_another_where_codeformer_is_missing(at_hand, picture, tmp_pa
     assert "note: model vqfr_v2, because codeformer is not installed\n" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("verb", "doing"), [("colorize", "colorizing"), ("inpaint", "inpainting")])
-def test_other_verbs_refuse_them_with_the_cure(at_hand, picture, tmp_path, capsys, verb, doing):
+@pytest.mark.parametrize(
+    ("verb", "doing", "task"), [("colorize", "colorizing", "colorization"), ("inpaint", "inpainting", "inpainting")]
+)
+def test_other_verbs_refuse_them_with_the_cure(at_hand, picture, tmp_path, capsys, verb, doing, task):
     assert run(verb, picture, tmp_path / "out.png", "--model", "dfdnet") == 1
     err = capsys.readouterr().err
     assert f"dfdnet.safetensors is a model for restoration; {doing} faces needs one for" in err
-    assert f"choose codeformer_{verb[:5]}" in err and not (tmp_path / "out.png").exists()
+    assert "--model dfdnet: " in err and f": choose codeformer_{task}.pth" in err
+    assert not (tmp_path / "out.png").exists()
 
 
 def test_the_command_downloads_nothing_that_only_comes_by_hand(picture, tmp_path, monkeypatch, capsys):
@@ -185,7 +188,7 @@ def test_a_saved_one_loads_as_the_same(states, tmp_path, kind):
 
 def test_one_that_would_come_back_as_another_is_not_written(tmp_path):
     """Nothing in a VQFR's file tells the size of its faces."""
-    restorer = cf.load_restorer(empty_network(SMALL_VQFR[2]).state_dict())
+    restorer = cf.load_restorer(VQFR.empty_network(SMALL_VQFR[2]).state_dict())
     restorer.module.config = SMALL_VQFR[2]
     with pytest.raises(ValueError, match="a vqfr of these sizes could not be read again"):
         save_restorer(restorer, tmp_path, "small", dtype=torch.float32)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import codeformer_core as cf
-from codeformer_core.models.codeformer.identify import build, identify
+from codeformer_core.models.architectures import detect_architecture
 
 # checkpoint -> its golden outputs: key, fidelity, adain
 RESTORATIONS = {
@@ -110,7 +110,7 @@ def test_agrees_with_spandrel_on_random_weights(published_state, face_B3HW):
         for key, tensor in published_state("codeformer").items()
     }
     theirs = CodeFormerArch().load(dict(state)).model.eval()
-    ours = build(state, identify(state, "random"))
+    ours = detect_architecture(state, "random").build(state)
     expected_B3HW = theirs(face_B3HW, weight=0.7, adain=True)
     expected_B3HW = expected_B3HW[0] if isinstance(expected_B3HW, tuple) else expected_B3HW
     assert_equal_enough(ours.restore(face_B3HW, 0.7), expected_B3HW)

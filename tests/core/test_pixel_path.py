@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import codeformer_core as cf
-from codeformer_core.models.codeformer.save import save_network
+from codeformer_core.models.saving import save_network
 from codeformer_core.networks.codeformer import CodeFormer
 from codeformer_core.networks.pixel_path import PixelPath, PixelPathConfig, gaussian_blur, split_bands
 from codeformer_core.weights.reading import WeightsError
@@ -94,7 +94,7 @@ def test_half_precision_networks_keep_their_type(faces_B3HW):
 def test_a_file_comes_back_with_its_path(tmp_path, network, faces_B3HW, dtype):
     save_network(tmp_path / "mine.safetensors", network, CONFIG, "restoration", dtype=dtype)
     restorer = cf.load_restorer(tmp_path / "mine.safetensors", device="cpu")
-    assert restorer.module.codeformer_config == CONFIG
+    assert restorer.module.config == CONFIG
     if dtype is None:
         assert torch.equal(restorer.restore(faces_B3HW, 1.0), network.restore(faces_B3HW, 1.0).clamp(-1, 1))
 

@@ -37,6 +37,8 @@ class WatchedRestorer:
     most: int = 1000
     name: str = "watched.pth"
     tasks: tuple[str, ...] = ("restoration",)
+    uses_fidelity: bool = True
+    needs_landmarks: bool = False
     at_once: int = 1
     batches: list[int] = field(default_factory=list)
     fidelities: list[float] = field(default_factory=list)
@@ -44,7 +46,7 @@ class WatchedRestorer:
     def faces_at_once(self) -> int:
         return self.at_once
 
-    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, component_boxes_B44: Tensor | None = None) -> Tensor:
         assert faces_B3HW.shape[1:] == (3, 512, 512) and faces_B3HW.dtype == torch.float32
         self.batches.append(len(faces_B3HW))
         self.fidelities.append(fidelity)
@@ -323,11 +325,13 @@ def test_upscaled(upscale):
 class UntouchingRestorer:
     name: str = "untouching"
     tasks: tuple[str, ...] = ("restoration",)
+    uses_fidelity: bool = True
+    needs_landmarks: bool = False
 
     def faces_at_once(self) -> int:
         return 2
 
-    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, component_boxes_B44: Tensor | None = None) -> Tensor:
         return faces_B3HW
 
 

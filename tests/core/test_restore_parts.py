@@ -39,17 +39,18 @@ class RecordingRestorer:
 
     name: str = "recording"
     tasks: tuple[str, ...] = ("restoration",)
-    takes_parts: bool = True
+    uses_fidelity: bool = True
+    needs_landmarks: bool = True
     told: list[Tensor] = field(default_factory=list)
 
     def faces_at_once(self) -> int:
         return 2
 
-    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, parts_B44: Tensor | None = None) -> Tensor:
-        assert (parts_B44 is not None) == self.takes_parts
-        if parts_B44 is not None:
-            assert len(parts_B44) == len(faces_B3HW)
-            self.told.extend(parts_B44)
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, component_boxes_B44: Tensor | None = None) -> Tensor:
+        assert (component_boxes_B44 is not None) == self.needs_landmarks
+        if component_boxes_B44 is not None:
+            assert len(component_boxes_B44) == len(faces_B3HW)
+            self.told.extend(component_boxes_B44)
         return faces_B3HW
 
     @property

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import codeformer_core as cf
+from codeformer_core.models.codeformer.architecture import CODEFORMER
 from codeformer_core.models.codeformer.convert import to_published
 from codeformer_core.models.restorer import Restorer, check_fidelity
 from codeformer_core.networks.vqgan import AutoencoderConfig
@@ -60,7 +61,7 @@ class Fragile(nn.Module):
 
 def fragile(dtype: torch.dtype, safe: torch.dtype | None = torch.float32, **options) -> Restorer:
     module = Fragile(safe).to(dtype)
-    return Restorer("codeformer", "restoration", "some file.pth", module, CPU, dtype, **options)
+    return Restorer(CODEFORMER, "restoration", "some file.pth", module, CPU, dtype, **options)
 
 
 # --- restoring -------------------------------------------------------------------------------------------------------

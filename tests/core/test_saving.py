@@ -11,9 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 import codeformer_core as cf
+from codeformer_core.models.codeformer.architecture import AUTOENCODER
 from codeformer_core.models.codeformer.convert import to_published
+from codeformer_core.models.filenames import checked_name
 from codeformer_core.models.restorer import Restorer
-from codeformer_core.models.saving import checked_name, save_restorer
+from codeformer_core.models.saving import save_restorer
 
 from .conftest import SMALL_CONFIG, seeded_network
 
@@ -55,7 +57,7 @@ def test_what_a_file_can_not_tell_by_its_sizes_is_kept(tmp_path):
     config = replace(SMALL_CONFIG, heads=4)
     restorer = replace(load(), module=seeded_network(config), task="colorization")
     again = cf.load_restorer(save_restorer(restorer, tmp_path, "painter", dtype=torch.float32).path)
-    assert again.task == "colorization" and again.module.codeformer_config.heads == 4
+    assert again.task == "colorization" and again.module.config.heads == 4
 
 
 def test_the_fidelity_to_use_and_further_tasks_are_kept(tmp_path):
@@ -67,7 +69,7 @@ def test_the_fidelity_to_use_and_further_tasks_are_kept(tmp_path):
 
 def test_an_autoencoder_is_saved_too(tmp_path):
     network = seeded_network(SMALL_CONFIG.autoencoder)
-    restorer = replace(load(), architecture="vqgan", task="autoencoder", module=network)
+    restorer = replace(load(), kind=AUTOENCODER, task="autoencoder", module=network)
     again = cf.load_restorer(save_restorer(restorer, tmp_path, "stage1", dtype=torch.float32).path)
     assert (again.architecture, again.task, again.face_size) == ("vqgan", "autoencoder", 64)
 

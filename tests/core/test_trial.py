@@ -22,12 +22,14 @@ class GivenRestorer:
     faces: tuple[Tensor, ...] = ()
     name: str = "given"
     tasks: tuple[str, ...] = ("restoration",)
+    uses_fidelity: bool = True
+    needs_landmarks: bool = False
     asked: list[Tensor] = field(default_factory=list)
 
     def faces_at_once(self) -> int:
         return 8
 
-    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5) -> Tensor:
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, component_boxes_B44: Tensor | None = None) -> Tensor:
         self.asked.append(faces_B3HW)
         return torch.stack(self.faces) * 2 - 1 if self.faces else faces_B3HW
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import codeformer_core as cf
-from codeformer_core.models import vqfr
+from codeformer_core.models.vqfr.architecture import VQFR
+from codeformer_core.models.vqfr.names import layers
 from codeformer_core.networks.vqfr_blocks import KERNEL_TAPS, TextureWarp
 from codeformer_core.networks.vqfr_v1 import PUBLISHED_VQFR_V1, VQFRv1, VQFRv1Config
 from codeformer_core.networks.vqfr_v2 import PUBLISHED_VQFR_V2, VQFRv2, VQFRv2Config
@@ -53,7 +54,7 @@ SMALL = {
 
 def seeded(config: VQFRv1Config | VQFRv2Config) -> VQFRv1 | VQFRv2:
     """Every parameter random, so that none can be lost, swapped or left out unseen."""
-    network = vqfr.empty_network(config)
+    network = VQFR.empty_network(config)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -126,11 +127,11 @@ def test_version_2_equals_the_published(fill, astronaut):
 def test_the_table_of_names_covers_a_published_manifest(name):
     config = PUBLISHED[name]
     published = {key: torch.empty(shape, device="meta") for key, shape in manifest(name).items()}
-    ours = vqfr.empty_network(config, device="meta").state_dict()
-    assert vqfr.read_config(published) == vqfr.read_config(ours) == config
-    assert {key: list(tensor.shape) for key, tensor in vqfr.to_published(ours, config).items()} == manifest(name)
-    assert vqfr.from_published(published, config).keys() == ours.keys()
-    for names in zip(*vqfr.layers(config), strict=True):
+    ours = VQFR.empty_network(config, device="meta").state_dict()
+    assert VQFR.read(published, "published").config == VQFR.read(ours, "ours").config == config
+    assert {key: list(tensor.shape) for key, tensor in VQFR.to_published(ours, config).items()} == manifest(name)
+    assert VQFR.from_published(published, config).keys() == ours.keys()
+    for names in zip(*layers(config), strict=True):
         assert len(set(names)) == len(names)
 
 
@@ -287,7 +288,7 @@ def test_bfloat16_is_close(network, faces_B3HW):
 @pytest.mark.parametrize("config", SMALL.values())
 def test_every_parameter_sits_in_a_layer_of_the_operations(config):
     operations, made = counting_operations()
-    network = vqfr.empty_network(config, operations=operations)
+    network = VQFR.empty_network(config, operations=operations)
     owners = [module for module in network.modules() if list(module.parameters(recurse=False))]
     assert len(owners) > 50
     assert {id(module) for module in owners} == {id(module) for module in made}
@@ -299,7 +300,7 @@ def test_every_parameter_sits_in_a_layer_of_the_operations(config):
 def test_every_layer_is_called_through_its_operations(faces_B3HW, config):
     """Weights kept in bfloat16, faces in float32: the result is that of the rounded weights in float32."""
     called: set[nn.Module] = set()
-    hosted = vqfr.empty_network(config, dtype=torch.bfloat16, operations=casting_operations(called))
+    hosted = VQFR.empty_network(config, dtype=torch.bfloat16, operations=casting_operations(called))
     hosted.load_state_dict(seeded(config).state_dict())
     rounded = seeded(config).to(torch.bfloat16).float()
     restored_B3HW = hosted.restore(faces_B3HW, 1.0)
@@ -315,7 +316,7 @@ def test_every_layer_is_called_through_its_operations(faces_B3HW, config):
 
 def state_of(version: int, layout: str) -> dict[str, Tensor]:
     ours = seeded(SMALL[version]).state_dict()
-    return vqfr.to_published(ours, SMALL[version]) if layout == "published" else ours
+    return VQFR.to_published(ours, SMALL[version]) if layout == "published" else ours
 
 
 EVERY_FILE = pytest.mark.parametrize(
@@ -326,12 +327,12 @@ EVERY_FILE = pytest.mark.parametrize(
 @EVERY_FILE
 def test_files_are_told_from_their_keys_and_shapes(version, layout):
     state = state_of(version, layout)
-    config = vqfr.read_config(state)
-    assert vqfr.claims(state) and vqfr.is_published(state) == (layout == "published")
+    checkpoint = VQFR.read(state, "whole")
+    assert VQFR.detect(state) and checkpoint.layout == layout
     # The one thing that shapes don't tell.
-    assert config == replace(SMALL[version], image_size=512)
-    assert vqfr.claims({key: state[key] for key in list(state)[1::2]})
-    built = vqfr.build(state, SMALL[version]).state_dict()
+    assert checkpoint.config == replace(SMALL[version], image_size=512)
+    assert VQFR.detect({key: state[key] for key in list(state)[1::2]})
+    built = replace(checkpoint, config=SMALL[version]).build(state).state_dict()
     expected = seeded(SMALL[version]).state_dict()
     assert built.keys() == expected.keys() and all(torch.equal(built[key], expected[key]) for key in expected)
 
@@ -341,9 +342,9 @@ def test_half_a_file_is_refused_with_the_first_missing_keys(version, layout):
     state = state_of(version, layout)
     for kept in (list(state)[::2], list(state)[1::2], list(state)[len(state) // 2 :], list(state)[: -len(state) // 5]):
         half = {key: state[key] for key in kept}
-        assert vqfr.claims(half)
+        assert VQFR.detect(half)
         with pytest.raises(WeightsError, match=rf"^half: looks like a VQFR v{version} .*\d+ .*missing.*, the first: "):
-            vqfr.read_config(half, "half")
+            VQFR.read(half, "half")
 
 
 @EVERY_FILE
@@ -352,7 +353,7 @@ def test_one_missing_key_is_named(version, layout):
     missing = sorted(key for key in state if key.endswith("conv_in.bias"))[0]
     del state[missing]
     with pytest.raises(WeightsError, match=f"1 missing keys, the first: {missing}. The file is incomplete"):
-        vqfr.read_config(state)
+        VQFR.read(state, "file")
 
 
 @EVERY_FILE
@@ -360,11 +361,11 @@ def test_what_does_not_belong_is_refused(version, layout):
     state = state_of(version, layout)
     key = next(key for key in state if key.endswith("conv_in.weight"))
     with pytest.raises(WeightsError, match="1 unexpected keys, the first: another"):
-        vqfr.read_config(state | {"another.weight": torch.zeros(1)})
+        VQFR.read(state | {"another.weight": torch.zeros(1)}, "file")
     with pytest.raises(WeightsError, match=rf"1 tensors of another shape, the first: {key} \(2, 2\) instead of"):
-        vqfr.read_config(state | {key: torch.zeros(2, 2)})
+        VQFR.read(state | {key: torch.zeros(2, 2)}, "file")
     with pytest.raises(WeightsError, match=f"1 tensors of another kind of number, the first: {key}"):
-        vqfr.read_config(state | {key: state[key].int()})
+        VQFR.read(state | {key: state[key].int()}, "file")
 
 
 def test_trainings_counters_are_no_fault():
@@ -374,15 +375,13 @@ def test_trainings_counters_are_no_fault():
             f"{prefix}usage": torch.zeros(24, dtype=torch.int),
             f"{prefix}reestimation_reservoir.buffer": torch.zeros(2),
         }
-        assert vqfr.read_config(counted) == vqfr.read_config(state)
-        assert vqfr.from_published(counted, SMALL[version]).keys() == seeded(SMALL[version]).state_dict().keys()
+        assert VQFR.read(counted, "file") == VQFR.read(state, "file")
+        assert VQFR.from_published(counted, SMALL[version]).keys() == seeded(SMALL[version]).state_dict().keys()
 
 
 def test_other_networks_are_not_claimed(tiny_state, tiny_network):
     for state in (tiny_state, tiny_network.state_dict(), {}):
-        assert not vqfr.claims(state)
-        with pytest.raises(WeightsError, match="no key of a VQFR"):
-            vqfr.read_config(state)
+        assert not VQFR.detect(state)
 
 
 def test_impossible_sizes_are_refused():

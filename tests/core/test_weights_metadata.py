@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import codeformer_core as cf
+from codeformer_core.models.architectures import detect_architecture
 from codeformer_core.models.codeformer.convert import to_published
-from codeformer_core.models.codeformer.identify import identify
-from codeformer_core.weights.metadata import LONGEST_ENTRY, Said
+from codeformer_core.weights.metadata import LONGEST_ENTRY, CheckpointMetadata
 from codeformer_core.weights.reading import read_metadata, read_state_dict
 from codeformer_core.weights.safetensors_cache import read_header
 
@@ -26,7 +26,7 @@ from .conftest import SMALL_CONFIG, seeded_network
 AUTOENCODER = replace(SMALL_CONFIG.autoencoder, channel_multipliers=(1, 2), residual_blocks=1, attention_sizes=())
 CONFIG = replace(SMALL_CONFIG, autoencoder=AUTOENCODER, layers=1, fuse_sizes=(32,))
 GOOD = {"version": 1, "architecture": "codeformer", "task": "restoration", "image_size": 64, "heads": 4, "trained": {}}
-SAID = Said("codeformer", "restoration", 64, 4)
+SAID = CheckpointMetadata("codeformer", "restoration", 64, 4)
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +69,12 @@ def warnings_of(caplog) -> list[str]:
     "said",
     [
         SAID,
-        Said("vqgan", "autoencoder", 256),
-        Said(),
-        Said("codeformer", "restoration", 512, 8, pixel_path=(1.5, 5.0), fidelity=0.9),
-        Said("codeformer", "inpainting", 512, 8, trained={"stage": "III", "Gesichter": 'schöne 😀 " \\ \n'}),
+        CheckpointMetadata("vqgan", "autoencoder", 256),
+        CheckpointMetadata(),
+        CheckpointMetadata("codeformer", "restoration", 512, 8, pixel_path=(1.5, 5.0), fidelity=0.9),
+        CheckpointMetadata(
+            "codeformer", "inpainting", 512, 8, trained={"stage": "III", "Gesichter": 'schöne 😀 " \\ \n'}
+        ),
     ],
 )
 def test_what_is_written_is_read(write, said):
@@ -97,19 +99,19 @@ def test_the_entry_is_plain_json():
     assert list(header) == ["codeformer"]
     assert json.loads(header["codeformer"]) == {**GOOD, "trained": {"steps": "1,000"}}
     assert header["codeformer"].isascii()
-    assert "heads" not in json.loads(Said("vqgan", "autoencoder", 256).to_header()["codeformer"])
+    assert "heads" not in json.loads(CheckpointMetadata("vqgan", "autoencoder", 256).to_header()["codeformer"])
 
 
 @pytest.mark.parametrize("trained", [{"steps": 1000}, {1: "x"}, {"path": Path("x")}, {"none": None}])
 def test_words_about_training_must_be_text(trained):
     with pytest.raises(ValueError, match=r"^trained: .*must be text; turn both into str$"):
-        Said(trained=trained).to_header()
+        CheckpointMetadata(trained=trained).to_header()
 
 
 def test_too_many_words_about_training():
     with pytest.raises(ValueError, match=r"trained: [\d,]+ characters in a file's header, at most 65,536"):
-        Said(trained={"log": "x" * LONGEST_ENTRY}).to_header()
-    assert Said(trained={"log": "x" * (LONGEST_ENTRY - 100)}).to_header()
+        CheckpointMetadata(trained={"log": "x" * LONGEST_ENTRY}).to_header()
+    assert CheckpointMetadata(trained={"log": "x" * (LONGEST_ENTRY - 100)}).to_header()
 
 
 def test_files_that_say_nothing(tmp_path, write):
@@ -165,7 +167,7 @@ def test_an_entry_that_is_no_use_is_ignored(write, state, caplog, entry, words):
     (text,) = warnings_of(caplog)
     assert text.startswith(f"{path}: its header's codeformer {words}") and "the shapes alone decide" in text
     assert len(text) < 500
-    assert cf.load_restorer(path).module.codeformer_config.heads == 8
+    assert cf.load_restorer(path).module.config.heads == 8
 
 
 @pytest.mark.parametrize("depth", [100, 900, 960, 970, 980, 990, 1000, 5000])
@@ -180,7 +182,7 @@ def test_nesting_of_any_depth_raises_nothing(write, depth):
 def test_words_of_a_wrong_type_are_ignored(write, state, caplog, key, value):
     path = write(state, {**GOOD, key: value})
     restorer = cf.load_restorer(path)
-    assert (restorer.task, restorer.module.codeformer_config.heads) == ("restoration", 4)
+    assert (restorer.task, restorer.module.config.heads) == ("restoration", 4)
     (text,) = warnings_of(caplog)
     assert text.startswith(f"{path}: its header's codeformer.{key} is ") and text.endswith("no text; it is ignored")
 
@@ -228,7 +230,7 @@ def test_lone_surrogates_are_read_and_can_be_printed(write, state, caplog):
 @pytest.mark.parametrize("value", ["64", 64.5, -64, 0, True, [64], float("nan")])
 def test_a_picture_size_that_is_none_where_the_shapes_tell_it(write, state, value):
     restorer = cf.load_restorer(write(state, {**GOOD, "image_size": value}))
-    assert restorer.face_size == 64 and restorer.module.codeformer_config.heads == 4
+    assert restorer.face_size == 64 and restorer.module.config.heads == 4
 
 
 # --- contradictions --------------------------------------------------------------------------------------------------
@@ -268,7 +270,7 @@ def test_a_number_too_long_for_python(write, state):
     """Python itself refuses to read it, newer ones at least; then the entry is no JSON."""
     path = write(state, '{"version": 1, "heads": ' + "9" * 20_000 + "}")
     try:
-        assert cf.load_restorer(path).module.codeformer_config.heads == 8
+        assert cf.load_restorer(path).module.config.heads == 8
     except cf.WeightsError as error:
         assert "its width 32 can't be divided" in str(error)
 
@@ -329,7 +331,7 @@ def test_a_missing_tensor_is_still_the_first_thing_said(write, either):
 def test_heads_are_taken_from_the_header(write, either, heads):
     path = write(either, {**GOOD, "heads": heads})
     restorer = cf.load_restorer(path)
-    assert restorer.module.codeformer_config == replace(CONFIG, heads=heads)
+    assert restorer.module.config == replace(CONFIG, heads=heads)
     faces = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         wanted = seeded_network(replace(CONFIG, heads=heads)).restore(faces, 0.5).clamp(-1, 1)
@@ -337,9 +339,13 @@ def test_heads_are_taken_from_the_header(write, either, heads):
 
 
 def test_a_silent_file_and_a_state_dict_are_as_before(either):
-    assert identify(either, "x") == identify(either, "x", None) == identify(either, "x", Said())
+    assert (
+        detect_architecture(either, "x")
+        == detect_architecture(either, "x", None)
+        == detect_architecture(either, "x", CheckpointMetadata())
+    )
     restorer = cf.load_restorer(either)
-    assert (restorer.task, restorer.module.codeformer_config) == ("restoration", CONFIG)
+    assert (restorer.task, restorer.module.config) == ("restoration", CONFIG)
 
 
 @pytest.mark.parametrize("task", ["restoration", "colorization", "inpainting"])

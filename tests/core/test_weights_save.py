@@ -21,7 +21,7 @@ import codeformer_core as cf
 from codeformer_core.commands import export
 from codeformer_core.commands.errors import UsageError
 from codeformer_core.models.codeformer.convert import to_published
-from codeformer_core.models.codeformer.save import save_network
+from codeformer_core.models.saving import save_network
 from codeformer_core.networks.codeformer import CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig, VQAutoencoder
 from codeformer_core.weights.reading import read_metadata
@@ -83,7 +83,7 @@ def test_odd_networks_come_back_bit_by_bit(tmp_path, name, layout):
     assert network.encoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     save_network(tmp_path / "odd.safetensors", network, config, "restoration", layout=layout)
     restorer = cf.load_restorer(tmp_path / "odd.safetensors")
-    found = restorer.module.codeformer_config
+    found = restorer.module.config
     assert set(found.autoencoder.attention_sizes) == set(config.autoencoder.attention_sizes)
     sizes = config.autoencoder.attention_sizes
     assert replace(found, autoencoder=replace(found.autoencoder, attention_sizes=sizes)) == config
@@ -248,7 +248,7 @@ def test_what_a_pickle_loses_is_said(tmp_path, caplog):
     assert "v.pth: a pickle can't say what it is: it will be loaded with image_size 512 instead of 64" in caplog.text
     config = ODD["heads 3, which 8 knows nothing of"]
     save_network(tmp_path / "h.pth", seeded_network(config), config, "restoration", layout="published")
-    assert "h.pth: without a header it can't be loaded here again: 3 heads" in caplog.text
+    assert "h.pth: without a header it can't be loaded here again: 64 pixels, 3 heads" in caplog.text
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
@@ -290,10 +290,10 @@ def test_weights_without_numbers(tmp_path, network):
 
 
 def test_weights_of_another_config(tmp_path, network):
-    assert "1 unexpected (extra)" in refused(tmp_path, {**network.state_dict(), "extra": torch.ones(1)})
+    assert "1 unexpected keys, the first: extra" in refused(tmp_path, {**network.state_dict(), "extra": torch.ones(1)})
     wrapped = {f"module.{key}": tensor for key, tensor in network.state_dict().items()}
     assert "without wrappers" in refused(tmp_path, wrapped)
-    assert "missing (fusions.32." in refused(tmp_path, seeded_network(replace(SMALL, fuse_sizes=(64,))))
+    assert "missing keys, the first: fusions.32." in refused(tmp_path, seeded_network(replace(SMALL, fuse_sizes=(64,))))
     text = refused(tmp_path, network, replace(SMALL, mlp_width=50))
     assert "layers.0.mlp_in.bias (48,) instead of (50,)" in text
 
@@ -436,7 +436,7 @@ def test_export_of_a_run(run_folder, tmp_path, capsys, layout):
     out = tmp_path / "models" / "mine.safetensors"
     assert exported(run_folder, "-o", out, "--layout", layout) == 0
     restorer, wanted = cf.load_restorer(out), seeded_network(ODD["heads 4"])
-    assert restorer.task == "colorization" and restorer.module.codeformer_config == ODD["heads 4"]
+    assert restorer.task == "colorization" and restorer.module.config == ODD["heads 4"]
     assert same_weights(restorer.module, wanted)
     said = read_metadata(out)
     assert said is not None and said.trained == {"stage": "colorization"}

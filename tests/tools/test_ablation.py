@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from codeformer_core.degradation import LEVELS
-from codeformer_core.models.codeformer.save import save_network
+from codeformer_core.models.saving import save_network
 from codeformer_core.networks.codeformer import CodeFormer
 from codeformer_core.networks.vqgan import VQAutoencoder
 from tools.ablation.__main__ import main

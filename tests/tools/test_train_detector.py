@@ -20,7 +20,7 @@ from codeformer_core.faces.geometry import TEMPLATE_XY
 from codeformer_core.faces.types import Face
 from codeformer_core.runtime.memory import NotEnoughMemory
 from codeformer_core.training.engine.trainer import NotFinite
-from codeformer_core.weights.metadata import Said
+from codeformer_core.weights.metadata import CheckpointMetadata
 from tools.train_detector.__main__ import main
 from tools.train_detector.backgrounds import Backgrounds, read_backgrounds
 from tools.train_detector.feed import batches
@@ -245,7 +245,7 @@ def test_what_is_saved_is_a_detector_that_says_what_it_is(maker, tmp_path):
     result = DetectorFit(maker, OPTIONS, tmp_path, torch.device("cpu")).run(resume=False)
     detector = build_starter_detector(load_file(result.weights))
     assert detector.detect(torch.zeros(2, 64, 64, 3), 0.9) == [[], []]
-    said = Said.read(result.weights)
+    said = CheckpointMetadata.read(result.weights)
     assert said is not None and said.architecture == "starter_detector"
     assert said.trained["steps"] == "6" and said.trained["seed"] == "3"
     assert result.weights.stat().st_size <= 1_200_000

@@ -176,7 +176,7 @@ def _train_head(
     progress: Callable[[int, str], None],
 ) -> tuple[ConvolutionalHead, tuple[float, ...]]:
     """Cross-entropy of the teacher's codes of the clean faces, from the frozen encoder's features of the degraded."""
-    config = network.codeformer_config
+    config = network.config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = ConvolutionalHead(config.autoencoder.code_channels, config.width, config.autoencoder.codebook_size)

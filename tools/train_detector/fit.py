@@ -30,7 +30,7 @@ from codeformer_core.training.engine.schedules import rate_at
 from codeformer_core.training.engine.state import TrainingState
 from codeformer_core.training.engine.stopping import StopRequest
 from codeformer_core.training.engine.trainer import NotFinite
-from codeformer_core.weights.metadata import Said
+from codeformer_core.weights.metadata import CheckpointMetadata
 from codeformer_core.weights.safetensors_cache import write_safetensors
 
 from .feed import DetectorBatch, batches
@@ -205,8 +205,8 @@ class DetectorFit:
         averaged = self.average.module
         assert isinstance(averaged, StarterNetwork)
         trained = {"steps": str(step), **{name: str(value) for name, value in self._about().items() if name != "steps"}}
-        said = Said(architecture=ARCHITECTURE, task="detection", trained=trained)
-        write_safetensors(fold_norms(averaged).state_dict(), weights, said.to_header())
+        metadata = CheckpointMetadata(architecture=ARCHITECTURE, task="detection", trained=trained)
+        write_safetensors(fold_norms(averaged).state_dict(), weights, metadata.to_header())
         logger.info("step %d: saved %s", step, weights)
 
 

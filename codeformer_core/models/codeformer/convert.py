@@ -7,7 +7,7 @@ scale and shift). Names of the published layout: sczhou/CodeFormer at b33cc7d, s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,15 +27,15 @@ class Link:
     published: tuple[tuple[str, int], ...]
 
 
-def from_published(state: dict[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
-    """Published keys -> our keys. Keys without a link are dropped; `detect` has refused unknown ones before."""
+def from_published(state: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
+    """Published keys -> our keys. Keys without a link are dropped; `Architecture.read` has refused them before."""
     converted: dict[str, Tensor] = {}
     for link in links(config):
         converted |= _carry(state, link.published, link.ours)
     return converted
 
 
-def to_published(state: dict[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
+def to_published(state: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
     """Our keys -> published keys."""
     converted: dict[str, Tensor] = {}
     for link in links(config):
@@ -44,7 +44,7 @@ def to_published(state: dict[str, Tensor], config: NetworkConfig) -> dict[str, T
 
 
 def _carry(
-    state: dict[str, Tensor], source: tuple[tuple[str, int], ...], target: tuple[tuple[str, int], ...]
+    state: Mapping[str, Tensor], source: tuple[tuple[str, int], ...], target: tuple[tuple[str, int], ...]
 ) -> dict[str, Tensor]:
     parts = [state[name] for name, _ in source]
     joined = parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -39,7 +39,7 @@ _MALFORMED = (
 
 def read_dictionary(place: str | os.PathLike[str]) -> dict[str, Tensor]:
     """A folder with the files left_eye_256_center.npy ... mouth_32_center.npy, or one file with all of it ->
-    {"dictionary.256.left_eye": atoms, ...}, floats with K first, for `dfdnet.join` and `dfdnet.with_dictionary`.
+    {"dictionary.256.left_eye": atoms, ...}, floats with K first, for `weights.join` and `weights.with_dictionary`.
 
     Files are mapped where possible, not read: don't write into the tensors. Raises WeightsError that names the missing
     or unusable file or tensor.

@@ -1,6 +1,6 @@
 """DFDNet's weights: the published three pieces -> one state dict -> our network.
 
-Published are the network (latest_net_G.pth), a VGG19 (vgg19.pth) and 16 dictionaries, see `dfdnet_dictionary`. `join`
+Published are the network (latest_net_G.pth), a VGG19 (vgg19.pth) and 16 dictionaries, see `dictionary`. `join`
 makes one state dict of them, in the published names. `from_published` turns that into ours, with all that is the same
 for every face done once: spectral norms divided out, atoms brought to mean 0 and deviation 1, ImageNet's mean and
 deviation as a layer. There is no way back from that, so state dicts in our own names are read too.
@@ -9,15 +9,15 @@ deviation as a layer. There is no way back from that, so state dicts in our own 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...networks.blocks import Operations
 from ...networks.dfdnet import PUBLISHED_DFDNET, STRIDES, DFDNet, DFDNetConfig
 from ...networks.dfdnet_parts import VARIANCE_EPSILON
 from ...weights.reading import WeightsError
+from ...weights.state_dict import difference, key_difference
 from .names import (
     ASSUMED_IMAGE_SIZE,
     DICTIONARIES,
@@ -33,19 +33,14 @@ from .names import (
 
 # torchvision's mean and deviation of ImageNet, for networks saved without them.
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_CURE = (
+CURE = (
     "Cure: join the published network, vgg19.pth and all 16 dictionaries again (`python -m codeformer_core dictionary "
     "join`), from files downloaded whole; or take the joined file again from where it came"
 )
 
 
-def claims(state: Mapping[str, object]) -> bool:
-    """Whether these keys are a DFDNet's, whole or not, published or ours."""
-    return any(key.startswith(("MSDilate.", "dictionary.", "transfers.")) for key in state)
-
-
 def is_published(state: Mapping[str, object]) -> bool:
-    """Whether a claimed state is in the published layout, not in ours."""
+    """Whether a DFDNet's state dict is in the published layout, not in ours."""
     return not any(key.startswith("transfers.") for key in state)
 
 
@@ -55,17 +50,10 @@ def read_config(state: Mapping[str, Tensor]) -> DFDNetConfig:
     Raises WeightsError that names the first missing, unexpected or misshapen tensors: what passes can be loaded.
     """
     published = is_published(state)
-    _refuse_other_keys(state, set(published_keys() if published else our_keys()))
-    for key, tensor in state.items():
-        if not tensor.is_floating_point():
-            raise WeightsError(f"this DFDNet's {key} holds {tensor.dtype} instead of floats. {_CURE}")
+    _refuse(key_difference(state, published_keys() if published else our_keys()))
     keys = _published_dictionaries() if published else {piece: piece.ours for piece in DICTIONARIES}
     config = _read_sizes(state, [names[1 if published else 0] for names in vgg_names()], keys)
-    for key, wanted in _expected_shapes(config, published):
-        if state[key].shape != wanted:
-            raise WeightsError(
-                f"this DFDNet's {key} has the shape {tuple(state[key].shape)} instead of {tuple(wanted)}. {_CURE}"
-            )
+    _refuse(difference(state, _expected(state, config, published)))
     return config
 
 
@@ -75,7 +63,7 @@ def join(
     """The published three pieces as one state dict in the published names, without what is of no use.
 
     network: of latest_net_G.pth. vgg: of vgg19.pth, in torchvision's names; used where the network has no VGG of its
-    own. dictionary: as `dfdnet_dictionary.read_dictionary` gives it, atoms (K, C, n, n) or (K, C*n*n) of each part and
+    own. dictionary: as `dictionary.read_dictionary` gives it, atoms (K, C, n, n) or (K, C*n*n) of each part and
     size. Raises WeightsError for a piece that is missing, unknown, misshapen or holds NaN among its atoms.
     """
     pieces = {**_constants(), **(vgg or {}), **network, **dictionary}
@@ -86,11 +74,11 @@ def join(
             joined[key] = pieces[found]
     given = {*network, *dictionary}
     if unknown := sorted(key for key in given - joined.keys() if not UNUSED.fullmatch(key)):
-        raise WeightsError(f"no DFDNet has these {len(unknown)} keys, the first: {', '.join(unknown[:3])}. {_CURE}")
+        raise WeightsError(f"no DFDNet has these {len(unknown)} keys, the first: {', '.join(unknown[:3])}. {CURE}")
     read_config(joined)
     for piece in DICTIONARIES:
         if not torch.isfinite(joined[piece.published]).all():
-            raise WeightsError(f"{piece.published} holds numbers that are NaN or infinite. {_CURE}")
+            raise WeightsError(f"{piece.published} holds numbers that are NaN or infinite. {CURE}")
     return joined
 
 
@@ -101,16 +89,6 @@ def from_published(state: Mapping[str, Tensor], config: DFDNetConfig) -> dict[st
         tensors = [_without_norm(state, name) if link.spectral else state[name] for name in link.published]
         converted[link.ours] = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
     return converted | _our_atoms(state, config)
-
-
-def build(
-    state: Mapping[str, Tensor], config: DFDNetConfig, *, device=None, dtype=None, operations: Operations = nn
-) -> DFDNet:
-    """The network of `config` with the weights of `state` (either layout), in eval mode, gradients off."""
-    network = DFDNet(config, device=device, dtype=dtype, operations=operations)
-    ours = from_published(state, config) if is_published(state) else dict(state)
-    network.load_state_dict(ours, strict=True)
-    return network.eval().requires_grad_(False)
 
 
 def with_dictionary(state: Mapping[str, Tensor], dictionary: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -145,7 +123,7 @@ def features_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 found[link.ours] = given[name]
     if missing := sorted(key for key in our_keys() if key.startswith(prefix) and key not in found):
         raise WeightsError(
-            f"there is no whole VGG19 in it: {len(missing)} tensors are missing, the first: {missing[0]}. {_CURE}"
+            f"there is no whole VGG19 in it: {len(missing)} tensors are missing, the first: {missing[0]}. {CURE}"
         )
     return {key.removeprefix(prefix): tensor for key, tensor in found.items()}
 
@@ -186,7 +164,7 @@ def _without_norm(state: Mapping[str, Tensor], name: str) -> Tensor:
     weight, left, right = (state[f"{name}_{piece}"] for piece in ("orig", "u", "v"))
     sigma = left.float() @ (weight.float().flatten(1) @ right.float())
     if not (torch.isfinite(sigma) and sigma > 0):
-        raise WeightsError(f"{name}_u and {name}_v give the norm {float(sigma)}; it must be above 0. {_CURE}")
+        raise WeightsError(f"{name}_u and {name}_v give the norm {float(sigma)}; it must be above 0. {CURE}")
     return (weight.float() / sigma).to(weight.dtype)
 
 
@@ -196,14 +174,9 @@ def _in_no_style(atoms_KCnn: Tensor) -> Tensor:
     return ((atoms_KCnn - mean_KC11) * (variance_KC11 + VARIANCE_EPSILON).rsqrt()).to(atoms_KCnn.dtype)
 
 
-def _refuse_other_keys(state: Mapping[str, Tensor], expected: set[str]) -> None:
-    problems = []
-    if missing := sorted(expected - state.keys()):
-        problems.append(f"{len(missing)} missing keys, the first: {', '.join(missing[:3])}")
-    if unexpected := sorted(state.keys() - expected):
-        problems.append(f"{len(unexpected)} unexpected keys, the first: {', '.join(unexpected[:3])}")
-    if problems:
-        raise WeightsError(f"looks like a DFDNet, but has {'; '.join(problems)}. {_CURE}")
+def _refuse(problem: str) -> None:
+    if problem:
+        raise WeightsError(f"looks like a DFDNet, but can't be used: {problem}. {CURE}")
 
 
 def _published_dictionaries() -> dict[Dictionary, str]:
@@ -218,7 +191,7 @@ def _read_sizes(
     for convolution in convolutions:
         key = f"{convolution}.weight"
         if state[key].dim() != 4:
-            raise WeightsError(f"this DFDNet's {key} has the shape {tuple(state[key].shape)}, not 4 axes. {_CURE}")
+            raise WeightsError(f"this DFDNet's {key} has the shape {tuple(state[key].shape)}, not 4 axes. {CURE}")
         widths.append(len(state[key]))
     found = {piece: _count_and_side(state, key, widths[1 + piece.scale]) for piece, key in keys.items()}
     first = DICTIONARIES[0]
@@ -226,18 +199,18 @@ def _read_sizes(
     for piece, (count, _) in found.items():
         if count != atoms:
             raise WeightsError(
-                f"{keys[first]} has {atoms} atoms and {keys[piece]} has {count}; all dictionaries need as many. {_CURE}"
+                f"{keys[first]} has {atoms} atoms and {keys[piece]} has {count}; all dictionaries need as many. {CURE}"
             )
     part_sizes = tuple(STRIDES[0] * side for piece, (_, side) in found.items() if piece.scale == 0)
     try:
         config = DFDNetConfig(ASSUMED_IMAGE_SIZE, tuple(widths), atoms, part_sizes)
     except ValueError as error:
-        raise WeightsError(f"this DFDNet's sizes can't be: {error}. {_CURE}") from error
+        raise WeightsError(f"this DFDNet's sizes can't be: {error}. {CURE}") from error
     for piece, (_, side) in found.items():
         if side != (wanted := config.atom_side(piece.part, piece.scale)):
             raise WeightsError(
                 f"{keys[piece]} has atoms of {side}x{side} pixels instead of {wanted}x{wanted}, as the finest scale of "
-                f"this part asks for. {_CURE}"
+                f"this part asks for. {CURE}"
             )
     return config
 
@@ -248,20 +221,22 @@ def _count_and_side(state: Mapping[str, Tensor], key: str, channels: int) -> tup
     numbers = math.prod(shape[1:])
     side = math.isqrt(numbers // channels) if channels else 0
     if side == 0 or shape[1:] not in ((channels * side * side,), (channels, side, side)):
-        raise WeightsError(f"{key} has the shape {shape}; its atoms must be squares in {channels} channels. {_CURE}")
+        raise WeightsError(f"{key} has the shape {shape}; its atoms must be squares in {channels} channels. {CURE}")
     return shape[0], side
 
 
-def _expected_shapes(config: DFDNetConfig, published: bool) -> Iterator[tuple[str, torch.Size]]:
-    """Of every tensor but the published dictionaries, whose shapes the config was read from."""
-    expected = {key: tensor.shape for key, tensor in DFDNet(config, device="meta").state_dict().items()}
+def _expected(state: Mapping[str, Tensor], config: DFDNetConfig, published: bool) -> dict[str, Tensor]:
+    """Of the published dictionaries, whose atoms may have two axes or four, the shapes that `state` has: the config was
+    read from them."""
+    ours = DFDNet(config, device="meta").state_dict()
     if not published:
-        yield from expected.items()
-        return
-    yield from ((key, torch.Size((1, 3, 1, 1))) for key in RGB_KEYS)
+        return ours
+    shapes = {key: torch.Size((1, 3, 1, 1)) for key in RGB_KEYS}
+    shapes |= {piece.published: state[piece.published].shape for piece in DICTIONARIES}
     for link in links():
-        whole = expected[link.ours]
+        whole = ours[link.ours].shape
         shape = torch.Size((whole[0] // len(link.published), *whole[1:]))
         vectors = {"orig": shape, "u": shape[:1], "v": torch.Size((shape[1:].numel(),))}
         for name in link.published:
-            yield from ((f"{name}_{piece}", vectors[piece]) for piece in vectors) if link.spectral else [(name, shape)]
+            shapes |= {f"{name}_{piece}": vectors[piece] for piece in vectors} if link.spectral else {name: shape}
+    return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ...networks.codeformer import CodeFormer
-from ...networks.vqgan import VQAutoencoder
+from ...networks.vqgan import VQNetwork
 
 # A config's word -> top-level modules.
 MODULES = {
@@ -26,7 +26,7 @@ MODULES = {
 GATE_BIAS = -1.0
 
 
-def freeze_all_but(network: VQAutoencoder, parts: tuple[str, ...]) -> None:
+def freeze_all_but(network: VQNetwork, parts: tuple[str, ...]) -> None:
     """Only the named parts get gradients. Raises ValueError for a part that the network doesn't have."""
     network.requires_grad_(False)
     for part in parts:
@@ -50,7 +50,7 @@ def parameter_groups(network: nn.Module, factors: Mapping[str, float]) -> list[d
     return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
 
 
-def initialise(network: VQAutoencoder, seed: int) -> None:
+def initialise(network: VQNetwork, seed: int) -> None:
     """Weights before training: torch's own for all layers; the codebook uniform in +-1/K; the position embedding 0, and
     the fusion's last convolutions, so that it begins by changing nothing; the pixel path's gates nearly shut.
 
@@ -60,7 +60,7 @@ def initialise(network: VQAutoencoder, seed: int) -> None:
     for module in network.modules():
         if module is not network and hasattr(module, "reset_parameters"):
             module.reset_parameters()  # pyright: ignore[reportCallIssue]
-    size = network.config.codebook_size
+    size = network.codebook.num_embeddings
     nn.init.uniform_(network.codebook.weight, -1 / size, 1 / size)
     if isinstance(network, CodeFormer):
         nn.init.zeros_(network.position.weight)

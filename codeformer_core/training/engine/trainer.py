@@ -75,7 +75,7 @@ class Trainer:
         self.average.eval()
         self.revival = None
         if section.kind == "autoencoder":
-            size = stage.network.config.codebook_size
+            size = stage.network.codebook.num_embeddings
             every, until = section.revive_codes_every, section.revive_codes_until
             self.revival = CodeRevival(size, every, until, engine.seed, processes)
         if engine.compile:
@@ -205,7 +205,7 @@ class Trainer:
         self.log.add(output.terms)
         if self.revival is None and output.codes_BT is not None:
             self.log.add({"code_accuracy": code_accuracy(output.predicted_BT, output.codes_BT)})
-        self.log.count(count_codes(output.predicted_BT, self.stage.network.config.codebook_size))
+        self.log.count(count_codes(output.predicted_BT, self.stage.network.codebook.num_embeddings))
         return loss
 
     def _require_finite(self, step: int, values: dict[str, Tensor], batches: list[Batch]) -> None:

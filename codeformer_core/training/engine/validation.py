@@ -16,7 +16,7 @@ from torch import Tensor
 from ...degradation import Degradation, degrade_on_cpu, draw
 from ...metrics.similarity import psnr
 from ...networks.codeformer import CodeFormer, uses_adain
-from ...networks.vqgan import VQAutoencoder
+from ...networks.vqgan import VQNetwork
 from ..data.files import FaceSource
 from ..losses.codes import code_accuracy, count_codes, perplexity
 from ..stages.stage import Teacher
@@ -69,7 +69,7 @@ def _stacked(faces: list[np.ndarray]) -> Tensor:
 
 @torch.no_grad()
 def validate(
-    network: VQAutoencoder,
+    network: VQNetwork,
     teacher: Teacher | None,
     examples: Examples,
     *,
@@ -99,10 +99,10 @@ def validate(
 
 
 def _validate_autoencoder(
-    network: VQAutoencoder, examples: Examples, device: torch.device, batch_size: int
+    network: VQNetwork, examples: Examples, device: torch.device, batch_size: int
 ) -> dict[str, float]:
     values: dict[str, list[Tensor]] = {}
-    size = network.config.codebook_size
+    size = network.codebook.num_embeddings
     uses_K = torch.zeros(size, dtype=torch.int64, device=device)
     for (clean_B3HW,) in _batches(device, batch_size, examples.clean_N3HW):
         codes_BT = network.nearest_codes(network.encode(clean_B3HW))
@@ -113,7 +113,7 @@ def _validate_autoencoder(
 
 @torch.no_grad()
 def show(
-    network: VQAutoencoder,
+    network: VQNetwork,
     teacher: Teacher | None,
     examples: Examples,
     *,

@@ -60,5 +60,5 @@ class FusionStage(CodesStage):
     @property
     def last_layer(self) -> Tensor:
         """The last shift convolution of the fusion nearest to the picture."""
-        largest = max(self.network.codeformer_config.fuse_sizes)
+        largest = max(self.network.config.fuse_sizes)
         return self.network.fusions[str(largest)].shift_out.weight  # pyright: ignore[reportAttributeAccessIssue, reportReturnType]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ...networks.vqgan import VQAutoencoder
+from ...networks.vqgan import VQAutoencoder, VQNetwork
 
 # The losses of pictures; the adversarial one is weighed against their sum.
 IMAGE_TERMS = ("pixel", "perceptual", "identity", "pixel_before_path")
@@ -44,7 +44,7 @@ class Output:
 class Stage(nn.Module):
     """A network and what is needed beside it. `forward(faces)` gives an Output. teacher: None for stage I."""
 
-    network: VQAutoencoder
+    network: VQNetwork
     teacher: Teacher | None
 
     @property

@@ -149,7 +149,7 @@ def test_exported_weights_load_as_a_restorer(tiny_codes_run, tiny_teacher):
 
     restorer = cf.load_restorer(tiny_codes_run / "model.safetensors")
     assert (restorer.architecture, restorer.task, restorer.face_size) == ("codeformer", "restoration", 32)
-    assert restorer.module.codeformer_config.heads == 4
+    assert restorer.module.config.heads == 4
     restored = restorer.restore(torch.zeros(2, 3, 32, 32), 0.5)
     assert restored.shape == (2, 3, 32, 32) and restored.isfinite().all()
     assert cf.load_restorer(tiny_teacher / "model.safetensors").task == "autoencoder"

@@ -21,7 +21,7 @@ from PIL import Image
 from codeformer_core.commands import evaluate as command
 from codeformer_core.commands.errors import UsageError
 from codeformer_core.metrics.kinds import Skipped
-from codeformer_core.models.codeformer.save import save_network
+from codeformer_core.models.saving import save_network
 from codeformer_core.networks.codeformer import CodeFormer
 from codeformer_core.networks.vqgan import VQAutoencoder
 from codeformer_core.training.evaluation.report import page, write_report

@@ -204,7 +204,7 @@ def test_no_new_part_keeps_its_first_weights(tiny, run_stage, tiny_teacher, tmp_
         config = tiny(f"stages.{stage}.iterations=2", "stages.inpainting.fuse_sizes=[8, 16]")
         run_stage(config, stage, tmp_path / stage, teacher=tiny_teacher)
         trained = read_network(tmp_path / stage).network
-        fresh = CodeFormer(trained.codeformer_config)
+        fresh = CodeFormer(trained.config)
         initialise(fresh, config.engine.seed)
         for part in ("transformer", "head", "fusion"):
             for module in MODULES[part]:
@@ -218,7 +218,7 @@ def test_no_new_part_keeps_its_first_weights(tiny, run_stage, tiny_teacher, tmp_
 def test_a_network_without_trained_fusion_has_none(tiny_codes_run):
     """Stage II and colorization: w does nothing, rather than mix random features in."""
     network = read_network(tiny_codes_run).network
-    assert network.codeformer_config.fuse_sizes == ()
+    assert network.config.fuse_sizes == ()
     faces = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     assert torch.equal(network.restore(faces, 0.0), network.restore(faces, 1.0))
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 import codeformer_core as cf
+from codeformer_core.models.architectures import detect_architecture
 from codeformer_core.models.codeformer.convert import to_published
-from codeformer_core.models.codeformer.identify import identify
 from codeformer_core.networks.codeformer import PUBLISHED_CODEFORMER, CodeFormer
 from codeformer_core.weights.reading import WeightsError, read_state_dict
 
@@ -35,7 +35,7 @@ def with_task_sizes(codebook_size: int, fuse_sizes: tuple[int, ...]):
 
 def complaint(state: dict[str, Tensor]) -> str:
     with pytest.raises(WeightsError) as caught:
-        identify(state, FILE)
+        detect_architecture(state, FILE)
     assert str(caught.value).startswith(f"{FILE}: ")
     return str(caught.value)
 
@@ -62,22 +62,22 @@ def state(layout) -> dict[str, Tensor]:
 )
 def test_task_is_told_by_sizes(codebook_size, fuse_sizes, task, layout):
     config = with_task_sizes(codebook_size, fuse_sizes)
-    identity = identify(state_of(config, layout), FILE)
-    assert (identity.architecture, identity.task, identity.layout) == ("codeformer", task, layout)
+    identity = detect_architecture(state_of(config, layout), FILE)
+    assert (identity.architecture.id, identity.task, identity.layout) == ("codeformer", task, layout)
     assert identity.config == config
 
 
 def test_an_autoencoder_is_no_restorer(layout):
     state = state_of(TINY_CONFIG, layout)
     parts = ("encoder.", "generator.", "quantize.", "codebook.")
-    identity = identify({key: tensor for key, tensor in state.items() if key.startswith(parts)}, FILE)
-    assert (identity.architecture, identity.task) == ("vqgan", "autoencoder")
+    identity = detect_architecture({key: tensor for key, tensor in state.items() if key.startswith(parts)}, FILE)
+    assert (identity.architecture.id, identity.task) == ("vqgan", "autoencoder")
     assert identity.config == TINY_CONFIG.autoencoder
 
 
 def test_nothing_is_taken_from_the_name():
     config = with_task_sizes(512, (32, 64, 128))
-    assert identify(state_of(config), "codeformer_colorization.pth").task == "inpainting"
+    assert detect_architecture(state_of(config), "codeformer_colorization.pth").task == "inpainting"
 
 
 @pytest.mark.parametrize(
@@ -200,4 +200,4 @@ def test_loading_says_the_same():
 def test_numbers_that_are_no_weights(tiny_state, dtype):
     state = {key: tensor.to(dtype) for key, tensor in tiny_state.items()}
     with pytest.raises(WeightsError, match=rf"odd.pth: .*another kind of number, the first: .* {dtype}"):
-        identify(state, "odd.pth")
+        detect_architecture(state, "odd.pth")

@@ -96,7 +96,8 @@ def test_half_a_file_is_said_to_be_incomplete(gfpgan_state):
     half = {key: tensor for key, tensor in gfpgan_state.items() if not key.startswith("conv_body")}
     with pytest.raises(
         WeightsError,
-        match=r"looks like a GFPGAN, but spandrel can't open it: .*Missing key.*\. The file .* download it again",
+        match=r"looks like a GFPGAN checkpoint, but can't be used: spandrel refuses it: .*Missing key.*\. The file .* "
+        r"download it again",
     ):
         cf.load_restorer(half)
 
@@ -106,7 +107,8 @@ def test_whole_numbers_are_refused(restoreformer_state):
     key = "decoder.conv_in.weight"
     spoiled = {**restoreformer_state, key: restoreformer_state[key].int()}
     with pytest.raises(
-        WeightsError, match=r"1 of its tensors hold whole numbers .* decoder\.conv_in\.weight\. .* again"
+        WeightsError,
+        match=r"1 tensors of another kind of number, the first: decoder\.conv_in\.weight torch\.int32\. .* again",
     ):
         cf.load_restorer(spoiled)
 

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import codeformer_core as cf
-from codeformer_core.models import vqfr
 from codeformer_core.models.dfdnet.weights import join
+from codeformer_core.models.vqfr.names import to_published
 from codeformer_core.networks.dfdnet import DFDNet, DFDNetConfig
 from codeformer_core.networks.vqfr_v1 import VQFRv1
 from codeformer_core.networks.vqfr_v2 import VQFRv2
@@ -34,7 +34,7 @@ CLASSES = {"vqfr_v1": VQFRv1, "vqfr_v2": VQFRv2, "dfdnet": DFDNet}
 @pytest.fixture(scope="module")
 def published(fill) -> dict[str, dict[str, Tensor]]:
     """Whole files of narrow networks in the published layout."""
-    states = {name: vqfr.to_published(seeded(config).state_dict(), config) for name, config in VQFR.items()}
+    states = {name: to_published(seeded(config).state_dict(), config) for name, config in VQFR.items()}
     shapes = shapes_of(NARROW)
     network = {key: torch.from_numpy(value) for key, value in fill.fill_state_dict(shapes).items()}
     return {**states, "dfdnet": join(network, None, dictionary_of(NARROW, fill))}
@@ -70,7 +70,7 @@ def parts_B44(restorer) -> Tensor | None:
     """Boxes of other sizes in each face, for DFDNet."""
     box_44 = torch.tensor([(144, 178, 236, 269), (277, 177, 368, 268), (228, 294, 285, 350), (202, 323, 312, 433)])
     grow_44 = torch.tensor((-1, -1, 1, 1)).expand(4, 4)
-    return torch.stack([box_44 + 9 * i * grow_44 for i in range(4)]) if restorer.takes_parts else None
+    return torch.stack([box_44 + 9 * i * grow_44 for i in range(4)]) if restorer.needs_landmarks else None
 
 
 def test_a_batch_equals_its_faces_one_by_one(restorer, faces_B3HW, parts_B44):

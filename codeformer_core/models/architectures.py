@@ -1,0 +1,91 @@
+"""All architectures that the program knows, and which of them a state dict is one of.
+
+A file is recognised by its keys, never by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ..weights.metadata import CheckpointMetadata
+from ..weights.reading import WeightsError
+from .architecture import NO_METADATA, Architecture, Checkpoint, Config
+from .codeformer.architecture import AUTOENCODER, CODEFORMER, missing_for_codeformer
+from .dfdnet.architecture import DFDNET
+from .spandrel_models import GFPGAN, RESTOREFORMER
+from .vqfr.architecture import VQFR
+
+# In the order in which they are asked for their keys.
+ARCHITECTURES: tuple[Architecture, ...] = (CODEFORMER, AUTOENCODER, VQFR, DFDNET, GFPGAN, RESTOREFORMER)
+
+
+def register(architecture: Architecture) -> None:
+    """Make the library, and every program on top of it, know one more architecture; it is asked last.
+
+    Raises ValueError for an id that is taken.
+    """
+    global ARCHITECTURES
+    if any(known.id == architecture.id for known in ARCHITECTURES):
+        raise ValueError(f"there is an architecture {architecture.id!r} already: give it another id")
+    ARCHITECTURES = (*ARCHITECTURES, architecture)
+
+
+def find(architecture_id: str) -> Architecture:
+    """The architecture with this id, such as "codeformer". Raises ValueError for an unknown one."""
+    for architecture in ARCHITECTURES:
+        if architecture.id == architecture_id:
+            return architecture
+    known = ", ".join(architecture.id for architecture in ARCHITECTURES)
+    raise ValueError(f"there is no architecture {architecture_id!r}; known: {known}")
+
+
+def find_by_config(config: Config) -> Architecture:
+    """The architecture whose networks have such a config. Raises ValueError where there is none."""
+    for architecture in ARCHITECTURES:
+        if isinstance(config, architecture.config_types):
+            return architecture
+    raise ValueError(f"{type(config).__name__} is not the config of any known architecture")
+
+
+def detect_architecture(
+    state: Mapping[str, Tensor], source: str, metadata: CheckpointMetadata | None = None
+) -> Checkpoint:
+    """What a state dict holds: architecture, sizes, layout, tasks.
+
+    state: key -> tensor, in the published layout or ours.
+    source: the file, for messages.
+    metadata: what its header says; None: nothing.
+
+    Raises WeightsError with the first missing or unexpected keys, with what the file seems to be instead, or with both
+    values where its metadata contradicts its shapes.
+    """
+    for architecture in ARCHITECTURES:
+        if architecture.detect(state):
+            return architecture.read(state, source, metadata or NO_METADATA)
+    raise WeightsError(f"{source}: {_unknown_checkpoint(state)}")
+
+
+# A key that only this kind of checkpoint has -> what to tell the user about it.
+_OTHER_CHECKPOINTS = (
+    ("stylegan_decoder.style_mlp.1.weight", "a GFPGAN checkpoint"),
+    ("BboxHead.0.conv1x1.weight", "a RetinaFace detector; use it in Load Face Detector"),
+    ("module.BboxHead.0.conv1x1.weight", "a RetinaFace detector; use it in Load Face Detector"),
+    ("res_0.0.conv1.conv2d.weight", "a ParseNet face parser"),
+    ("conv_first.weight", "an upscaler; use it in Load Upscale Model"),
+    ("model.diffusion_model.input_blocks.0.0.weight", "a Stable Diffusion checkpoint"),
+    ("first_stage_model.encoder.conv_in.weight", "a Stable Diffusion checkpoint"),
+)
+
+
+def _unknown_checkpoint(state: Mapping[str, Tensor]) -> str:
+    for key, what in _OTHER_CHECKPOINTS:
+        if key in state:
+            return f"this is {what}, not a CodeFormer checkpoint"
+    first = ", ".join(sorted(state)[:3]) or "none at all"
+    missing = ", ".join(missing_for_codeformer(state))
+    return (
+        f"no known face restorer has these keys (first: {first}). "
+        f"Missing for a CodeFormer: {missing}. Choose codeformer.pth or its safetensors copy."
+    )
