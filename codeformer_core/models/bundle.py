@@ -40,10 +40,10 @@ class ModelBundle:
         """None when there is no parser's file on this machine and none was asked for."""
         return self._load_parser()
 
-    @cached_property
+    @property
     def landmark_detector(self) -> FaceAligner | None:
         """None when its file is not on this machine, and for restorers that don't ask where the parts of a face lie."""
-        return self._load_landmark_detector() if self.restorer.takes_parts else None
+        return self._any_landmark_detector if self.restorer.takes_parts else None
 
     def with_restorer(self, restorer: ManagedRestorer) -> ModelBundle:
         """Another restorer with the same other models, which are still loaded at most once."""
@@ -51,5 +51,9 @@ class ModelBundle:
             restorer,
             load_detector=lambda: self.detector,
             load_parser=lambda: self.parser,
-            load_landmark_detector=self._load_landmark_detector,
+            load_landmark_detector=lambda: self._any_landmark_detector,
         )
+
+    @cached_property
+    def _any_landmark_detector(self) -> FaceAligner | None:
+        return self._load_landmark_detector()

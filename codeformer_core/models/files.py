@@ -15,8 +15,8 @@ from pathlib import Path, PurePath
 from ..runtime.host import ModelFolders
 from ..weights.catalog import CatalogEntry, find_entry, nearest_name
 from ..weights.download import download
+from ..weights.errors import WeightsError
 from ..weights.folders import ASSETS_FOLDER, ROOTS_VARIABLE, find_weights
-from ..weights.reading import WeightsError
 from ..weights.safetensors_cache import origin, source_of
 from .kinds import DETECTOR, PARSER, RESTORER, RESTORER_ENTRIES, ModelKind, entry_of
 
