@@ -17,7 +17,7 @@ from ..weights.catalog import CatalogEntry, find_entry, nearest_name
 from ..weights.download import download
 from ..weights.errors import WeightsError
 from ..weights.folders import ASSETS_FOLDER, ROOTS_VARIABLE, find_weights
-from ..weights.safetensors_cache import origin, source_of
+from ..weights.safetensors_cache import source_of
 from .kinds import DETECTOR, PARSER, RESTORER, RESTORER_ENTRIES, ModelKind, entry_of
 
 logger = logging.getLogger(__name__)
@@ -77,14 +77,8 @@ class ModelFiles:
     def weight_files(self, kind: ModelKind) -> list[str]:
         """Names of the files that may be of this kind, without the safetensors copies kept beside pickles."""
         names = self.names(kind, WEIGHT_SUFFIXES)
-        paths = {name: self._in_folders(name, kind) for name in names if name.endswith(".safetensors")}
-        marks = {name: origin(path) for name, path in paths.items() if path is not None}
-        copies = {
-            name for name, mark in marks.items() if mark and str(PurePath(name).with_name(mark["source_file"])) in names
-        }
-        return [
-            name for name in names if name not in copies and not PurePath(name).name.lower().startswith(kind.foreign)
-        ]
+        of_this_kind = [name for name in names if not PurePath(name).name.lower().startswith(kind.foreign)]
+        return [name for name in of_this_kind if not self._is_our_copy(name, kind)]
 
     def names(self, kind: ModelKind, suffixes: tuple[str, ...]) -> list[str]:
         """Sorted names of the files in the kind's folders that end so; with subfolders in the name."""
@@ -172,6 +166,10 @@ class ModelFiles:
             return None
         places = (folder / name for kind_name in kind.folders for folder in self.folders.of(kind_name))
         return next((path for path in places if path.is_file()), None)
+
+    def _is_our_copy(self, name: str, kind: ModelKind) -> bool:
+        path = self._in_folders(name, kind)
+        return path is not None and source_of(path) != path
 
     def _may_fetch(self, choice: Choice) -> bool:
         entry = _entry(choice)
