@@ -11,7 +11,7 @@ import torch
 from ..faces.detectors.yunet import YuNetDetector
 from ..models.bundle import ModelBundle
 from ..models.files import AUTO, as_choice
-from ..models.kinds import DETECTOR, PARSER, RESTORER, ModelKind, starter_remark
+from ..models.kinds import DETECTOR, PARSER, RESTORER, RESTORER_ENTRIES, ModelKind, starter_remark
 from ..models.library import ModelChoices, ModelLibrary
 from ..models.restorer import check_task, fidelity_remark
 from ..runtime.host import FixedFolders
@@ -69,7 +69,8 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
         # The pipeline would say so for every single picture.
         check_task(models.restorer, task)
     except ValueError as error:
-        raise WeightsError(f"--model {args.model}: {error}") from error
+        fitting = next(entry.name for entry in RESTORER_ENTRIES if entry.task == task)
+        raise WeightsError(f"--model {args.model}: {error} (--model {fitting})") from error
     # Who didn't ask for a fidelity need not be told that it does nothing.
     wished = getattr(args, "fidelity", None) is not None
     said = (remark,) if wished and (remark := fidelity_remark(models.restorer)) else ()
