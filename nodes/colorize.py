@@ -108,7 +108,7 @@ class ColorizePhoto(io.ComfyNode):
             image,
             restorer=face_restore_model.restorer,
             finder=finder(face_restore_model, detector, faces),
-            parser=face_restore_model.parser.value if mask == "face" else None,
+            parser=face_restore_model.parser if mask == "face" else None,
             fidelity=fidelity,
             chroma_only=paste == COLOUR_ONLY,
             mask=mask,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..codeformer_core.study.limits import FEWEST_STEPS, MOST_STEPS
 from . import host
+from .choices import starter_note
 from .inputs import fidelity_input
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
 
@@ -65,7 +66,7 @@ class CompareFidelity(io.ComfyNode):
             steps=steps,
             on_progress=host.Progress(),
         )
-        report = "\n".join(filter(None, (compared.summary(), face_restore_model.remark)))
+        report = "\n".join(filter(None, (compared.summary(), starter_note(face_restore_model.restorer.name))))
         logger.info("Compare Fidelity: %s", report)
         grid_1HW3, faces_NSS3 = host.placed((compared.grid_HW3[None], compared.faces_NSS3))
         return io.NodeOutput(grid_1HW3, faces_NSS3, report, ui={"codeformer_fidelity": [_shown(compared)]})
@@ -119,7 +120,8 @@ class CompareRestorers(io.ComfyNode):
             faces=None if faces is None else own_faces(faces),
             on_progress=host.Progress(),
         )
-        report = "\n".join((compared.summary(), *dict.fromkeys(model.remark for model in models if model.remark)))
+        notes = dict.fromkeys(note for model in models if (note := starter_note(model.restorer.name)))
+        report = "\n".join((compared.summary(), *notes))
         logger.info("Compare Restorers: %s", report)
         grid_1HW3, faces_NSS3 = host.placed((compared.grid_HW3[None], compared.faces_NSS3))
         return io.NodeOutput(grid_1HW3, faces_NSS3, report, ui={"images": host.preview_images(grid_1HW3)})

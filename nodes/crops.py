@@ -12,6 +12,7 @@ from .. import codeformer_core as core
 from ..codeformer_core.faces.regions import REGIONS, parse_regions
 from ..codeformer_core.pipeline.options import PasteOptions, options_of
 from . import host
+from .choices import starter_note
 from .inputs import fidelity_input, option_input
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
 
@@ -116,7 +117,7 @@ class RestoreFaceCrops(io.ComfyNode):
         blank = [index for index, crop_HWC in enumerate(image) if is_of_one_colour(crop_HWC)]
         count = len(image) - len(blank)
         lines = [f"{count} restored by {restorer.name}{at_fidelity(restorer, fidelity)}", placed_by(boxes)]
-        lines += [*component_remarks(aligned, boxes), fidelity_remark(restorer), face_restore_model.remark]
+        lines += [*component_remarks(aligned, boxes), fidelity_remark(restorer), starter_note(restorer.name)]
         lines += [*resized_remark(height, width), *blank_remarks(blank)]
         report = "\n".join(filter(None, lines))
         logger.info("Restore Face Crops: %s", report)
@@ -167,7 +168,7 @@ class PasteFaces(io.ComfyNode):
             opacity,
             color_match,
         )
-        parser = face_restore_model.parser.value if face_restore_model and mask in ("face", "regions") else None
+        parser = face_restore_model.parser if face_restore_model and mask in ("face", "regions") else None
         pasted = core.paste_faces(
             background,
             crops,

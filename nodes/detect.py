@@ -10,9 +10,11 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import codeformer_core as core
+from ..codeformer_core.models.files import Fingerprint
+from ..codeformer_core.models.kinds import DETECTOR
 from . import choices, host
+from .choices import LIBRARY
 from .inputs import LEFT_OUT, confidence_input, pixels_input
-from .load import detector_state, load_detector
 from .picker import face_outputs, face_values, picked_input, picker_view
 from .sockets import FaceDetectorType
 
@@ -50,12 +52,12 @@ class DetectFaces(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, detector: str | None = None) -> bool | str:
-        return choices.verdict(choices.complaint(detector, choices.detectors_or_auto(), choices.FACE_FOLDERS))
+        return choices.verdict((detector, DETECTOR))
 
     @classmethod
-    def fingerprint_inputs(cls, detector: str | None = None, **others: Any) -> tuple[str, int, int] | None:
+    def fingerprint_inputs(cls, detector: str | None = None, **others: Any) -> Fingerprint | None:
         """Look again when a file has arrived that "auto" would take, or the file was replaced."""
-        return detector_state(detector)
+        return choices.state(detector, DETECTOR)
 
     @classmethod
     def execute(
@@ -75,7 +77,7 @@ class DetectFaces(io.ComfyNode):
 
         found = core.find_faces(
             image,
-            detector=face_detector or load_detector(detector),
+            detector=face_detector or LIBRARY.load_detector(detector),
             confidence=confidence or None,
             min_face_size=smallest_face,
             max_face_size=largest_face or math.inf,
@@ -127,7 +129,7 @@ class FacesFromLandmarks(io.ComfyNode):
 def _inputs() -> list[io.Input]:
     return [
         io.Image.Input("image", tooltip="Pictures of any size, RGB or RGBA."),
-        io.Combo.Input("detector", options=choices.detectors_or_auto(), tooltip=choices.DETECTOR_TOOLTIP),
+        io.Combo.Input("detector", options=choices.or_auto(LIBRARY.detectors()), tooltip=choices.DETECTOR_TOOLTIP),
         FaceDetectorType.Input(
             "face_detector",
             optional=True,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 
 from comfy_api.latest import io
 from torch import Tensor
 
-from .. import codeformer_core as core
 from ..codeformer_core.dictionary.options import LARGEST_SEED, Options
+from ..codeformer_core.models.kinds import RESTORER
 from . import host
-from .choices import RESTORER_FOLDERS
-from .managed import ManagedRestorer
+from .choices import LIBRARY
 from .save import listed_name, name_verdict
 from .sockets import FaceRestoreModel, FaceRestoreModelType
 
@@ -92,7 +90,7 @@ class BuildFaceDictionary(io.ComfyNode):
         from ..codeformer_core.dictionary.spool import FACES_AT_ONCE
         from ..codeformer_core.models.filenames import free_path
 
-        path = free_path(host.download_folder(RESTORER_FOLDERS[0]), listed_name(filename), overwrite)
+        path = free_path(LIBRARY.folder_for(RESTORER), listed_name(filename), overwrite)
         managed = face_restore_model.restorer
         restorer = managed.restorer
         renewed = renew(
@@ -105,12 +103,7 @@ class BuildFaceDictionary(io.ComfyNode):
             on_progress=host.Progress(),
         )
         logger.info("Build Face Dictionary: %s", renewed.summary())
-        found = core.load_restorer(
-            path, device=host.offload_device(), dtype=restorer.dtype, operations=host.operations()
-        )
-        model = dataclasses.replace(
-            face_restore_model, restorer=ManagedRestorer(found, host.managed(found.module)), remark=None
-        )
+        model = face_restore_model.with_restorer(LIBRARY.load_restorer(path, restorer.dtype))
         (sheet_1HW3,) = host.placed((renewed.sheet_HW3[None],))
         shown = {"images": host.preview_images(sheet_1HW3)}
         return io.NodeOutput(model, sheet_1HW3, renewed.summary(), ui=shown)

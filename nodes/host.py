@@ -6,11 +6,9 @@ Written for ComfyUI 0.3.64 and later; what differs between versions is decided h
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar, cast
 
 import comfy.model_management as management
 import comfy.model_patcher
@@ -19,14 +17,12 @@ import comfy.utils
 import folder_paths
 import torch
 from comfy_api.latest import io, ui
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..codeformer_core.models.kinds import MODEL_FOLDERS
 from ..codeformer_core.runtime.memory import is_out_of_memory
+from ..codeformer_core.runtime.patcher_host import MemoryManagement, PatcherHost
 
-logger = logging.getLogger(__name__)
-
-# Folders below the host's models folder that this pack adds; a folder the user has configured himself stays first.
-MODEL_FOLDERS = ("facerestore_models", "codeformer", "facedetection")
 UPSCALE_TILE = 512
 UPSCALE_SMALLEST_TILE = 128
 UPSCALE_OVERLAP = 32
@@ -34,13 +30,6 @@ UPSCALE_OVERLAP = 32
 UPSCALE_BYTES_PER_VALUE = 384.0
 
 AnyInput = TypeVar("AnyInput", bound=io.Input)
-
-
-class Patcher(Protocol):
-    """What this pack uses of the host's ModelPatcher."""
-
-    model: nn.Module
-    load_device: torch.device
 
 
 def aliased(schema: io.Schema, *names: str) -> io.Schema:
@@ -71,69 +60,9 @@ def register_folders() -> None:
         folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
 
 
-def model_files(folder: str) -> list[str]:
-    """Names of all files in a folder the host knows, the user's extra paths included; with subfolders in the name."""
-    return folder_paths.get_filename_list(folder)
-
-
-def model_path(folder: str, name: str) -> Path | None:
-    """The file called `name` in one of the folder's paths; a name that tries to leave them finds nothing."""
-    found = folder_paths.get_full_path(folder, name)
-    return Path(found) if found else None
-
-
-def model_roots() -> list[Path]:
-    """Where codeformer_core's own search looks: the models folder, then every configured path of our folders."""
-    configured = [Path(path) for name in MODEL_FOLDERS for path in folder_paths.get_folder_paths(name)]
-    return list(dict.fromkeys([Path(folder_paths.models_dir), *configured]))
-
-
-def download_folder(folder: str) -> Path:
-    """Where a download belongs: the first path of this folder, the one the user prefers."""
-    return Path(folder_paths.get_folder_paths(folder)[0])
-
-
 def temporary_folder() -> Path:
     """For files of one run; the host empties it when it starts."""
     return Path(folder_paths.get_temp_directory())
-
-
-def compute_device() -> torch.device:
-    return management.get_torch_device()
-
-
-def offload_device() -> torch.device:
-    """Where weights wait while they are not needed."""
-    return management.unet_offload_device()
-
-
-def supported_dtype(wanted: torch.dtype) -> torch.dtype:
-    """`wanted`, or float32 with a warning where the device computes it slowly or not at all."""
-    if wanted == torch.bfloat16 and not management.should_use_bf16(compute_device()):
-        logger.warning("this device has no fast bfloat16; the faces are restored in float32")
-        return torch.float32
-    return wanted
-
-
-def operations() -> ModuleType | Any:
-    """Layers that take their weights from wherever the memory manager left them, so it can stream them."""
-    return comfy.ops.manual_cast
-
-
-def managed(module: nn.Module) -> Patcher:
-    """Puts a module under the host's memory manager. The newest hosts have a dynamic patcher of their own choice."""
-    patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
-    return patcher_class(module, load_device=compute_device(), offload_device=offload_device())
-
-
-def load(patcher: Patcher, memory_required: float = 0, streamable: bool = False) -> torch.device:
-    """Brings a module to its device, evicting others where needed, and returns the device.
-
-    memory_required: bytes of activations. streamable: the module was built with `operations()`; when memory is short
-    its weights may stay behind and come layer by layer. Other modules are loaded whole.
-    """
-    management.load_models_gpu([patcher], memory_required=memory_required, force_full_load=not streamable)
-    return patcher.load_device
 
 
 def check_cancelled() -> None:
@@ -155,14 +84,26 @@ class Progress:
         self._bar.update_absolute(done, total)
 
 
-def download_progress() -> Callable[[int, int | None], None]:
-    """An `on_progress(bytes_done, bytes_total)` for downloads, which obeys cancel."""
-    progress = Progress()
+class ComfyFolders:
+    """The folders that ComfyUI knows, the user's extra paths included. Asked anew each time: packs add to them."""
 
-    def report(done: int, total: int | None) -> None:
-        progress("download", done, total or max(done, 1))
+    def roots(self) -> list[Path]:
+        configured = [folder for name in MODEL_FOLDERS for folder in self.of(name)]
+        return list(dict.fromkeys([Path(folder_paths.models_dir), *configured]))
 
-    return report
+    def of(self, kind: str) -> list[Path]:
+        return [Path(path) for path in folder_paths.get_folder_paths(kind)]
+
+
+HOST = PatcherHost(
+    management=cast(MemoryManagement, management),
+    # The newest hosts have a dynamic patcher of their own choice.
+    patcher_class=getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher),
+    operations=comfy.ops.manual_cast,
+    folders=ComfyFolders(),
+    new_progress=Progress,
+    on_check=check_cancelled,
+)
 
 
 def upscaler(upscale_model: Any) -> Callable[[Tensor], Tensor]:
@@ -196,9 +137,9 @@ def _load_upscaler(upscale_model: Any, images_BHWC: Tensor) -> torch.device:
     memory = UPSCALE_TILE**2 * 3 * 4 * max(upscale_model.scale, 1.0) * UPSCALE_BYTES_PER_VALUE
     memory += images_BHWC[0].nelement() * 4 * (1 + upscale_model.scale**2)
     if hasattr(upscale_model, "patcher"):
-        return load(upscale_model.patcher, memory)
+        return HOST.bring(upscale_model.patcher, memory)
     # 0.3.64's upscalers have no patcher; its own node moves them like this.
-    device = compute_device()
+    device = HOST.compute_device()
     management.free_memory(memory + management.module_size(upscale_model.model), device)
     upscale_model.to(device)
     return device

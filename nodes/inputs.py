@@ -116,4 +116,4 @@ def finder(
     """
     if faces is not None:
         return own_faces(faces, name)
-    return detector or model.detector.value
+    return detector or model.detector

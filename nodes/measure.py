@@ -8,10 +8,11 @@ from pathlib import Path
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..codeformer_core.models.kinds import DETECTOR
 from ..codeformer_core.study.limits import KINDS, LARGEST_SEED
 from ..codeformer_core.weights.catalog import find_entry
 from . import host
-from .choices import FACE_FOLDERS
+from .choices import LIBRARY
 
 logger = logging.getLogger(__name__)
 
@@ -115,14 +116,11 @@ class MeasureFaces(io.ComfyNode):
 
 def _recognition_files() -> list[str]:
     """ONNX files beside the detectors that are none of them."""
-    names = {name for folder in FACE_FOLDERS for name in host.model_files(folder) if name.lower().endswith(".onnx")}
-    return sorted(name for name in names if find_entry(name) is None)
+    return [name for name in LIBRARY.names(DETECTOR, (".onnx",)) if find_entry(name) is None]
 
 
 def _recognition_file(name: str) -> Path:
-    path = next((path for folder in FACE_FOLDERS if (path := host.model_path(folder, name))), None)
+    path = LIBRARY.find(name, DETECTOR)
     if path is None:
-        raise ValueError(
-            f"identity: {name!r} is not in {host.download_folder(FACE_FOLDERS[0])}: choose another, or none"
-        )
+        raise ValueError(f"identity: {name!r} is not in {LIBRARY.folder_for(DETECTOR)}: choose another, or none")
     return path

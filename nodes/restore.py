@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import codeformer_core as core
 from ..codeformer_core.pipeline.options import PasteOptions, RestoreOptions
 from . import host
+from .choices import starter_note
 from .inputs import (
     LEFT_ALONE,
     confidence_input,
@@ -71,13 +72,13 @@ class FaceRestore(io.ComfyNode):
         selected_faces: Faces | None = None,
         upscale_model: Any = None,
     ) -> io.NodeOutput:
-        parser = face_restore_model.parser.value if mask == "face" else None
+        parser = face_restore_model.parser if mask == "face" else None
         restored = core.restore_images(
             image,
             restorer=face_restore_model.restorer,
             detector=finder(face_restore_model, detector, selected_faces, "selected_faces"),
             parser=parser,
-            aligner=face_restore_model.aligner.value,
+            aligner=face_restore_model.landmark_detector,
             fidelity=fidelity,
             upscale=upscale,
             background=host.upscaler(upscale_model) if upscale_model is not None else None,
@@ -91,7 +92,7 @@ class FaceRestore(io.ComfyNode):
             on_progress=host.Progress(),
         )
         logger.info("Face Restore: %s", restored.made_with())
-        report = "\n".join(filter(None, (restored.summary(), face_restore_model.remark)))
+        report = "\n".join(filter(None, (restored.summary(), starter_note(face_restore_model.restorer.name))))
         images_BHWC, masks_BHW = host.placed((restored.images_BHWC, restored.masks_BHW))
         compare = before_and_after(image, images_BHWC)
         return io.NodeOutput(images_BHWC, masks_BHW, core.Faces.of(image, restored.faces), report, ui=compare)

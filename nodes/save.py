@@ -7,8 +7,9 @@ import logging
 import torch
 from comfy_api.latest import io
 
+from ..codeformer_core.models.kinds import RESTORER
 from . import host
-from .choices import NO_RESTORER, RESTORER_FOLDERS
+from .choices import LIBRARY
 from .sockets import FaceRestoreModel, FaceRestoreModelType
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class SaveFaceRestoreModel(io.ComfyNode):
 
         saved = save_restorer(
             face_restore_model.restorer.restorer,
-            host.download_folder(RESTORER_FOLDERS[0]),
+            LIBRARY.folder_for(RESTORER),
             listed_name(filename),
             dtype=DTYPES[dtype],
             overwrite=overwrite,
@@ -83,7 +84,7 @@ def listed_name(filename: str) -> str:
     from ..codeformer_core.models.filenames import checked_name
 
     name = checked_name(filename)
-    if name.lower().startswith(NO_RESTORER):
+    if name.lower().startswith(RESTORER.foreign):
         raise ValueError(
             f"filename {filename!r} begins as files of other kinds do, which Load Face Restore Model leaves out: "
             "choose another name"

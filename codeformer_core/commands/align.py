@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         from ..training.alignment.options import AlignOptions
         from ..training.alignment.pipeline import align_photos
 
-        detector, name = _load_detector(args)
+        detector, name = _load_detector(args, console)
         console.complain(f"note: detector {name}")
         try:
             options = AlignOptions(
@@ -131,15 +131,15 @@ def run(args: argparse.Namespace) -> int:
     return OK if outcome.kept else FAILED
 
 
-def _load_detector(args: argparse.Namespace) -> tuple[FaceDetector, str]:
+def _load_detector(args: argparse.Namespace, console: Console) -> tuple[FaceDetector, str]:
     """The detector and its name for the folder's options."""
-    from ..models.loading import load_detector
-    from ..weights.folders import default_roots
-    from .tools import choose_detector, choose_device
+    from ..models.files import AUTO, as_choice
+    from ..models.kinds import DETECTOR
+    from .tools import choose_device, model_library
 
-    roots = default_roots()
-    chosen = choose_detector(roots, False) if args.detector == "auto" else args.detector
-    return load_detector(chosen, choose_device(args.device), roots=roots), Path(chosen).name
+    library = model_library(choose_device(args.device), console)
+    chosen = library.auto(DETECTOR) or AUTO if args.detector == AUTO else args.detector
+    return library.load_detector(as_choice(chosen)), Path(chosen).name
 
 
 def _in_words(outcome: Outcome, output: Path) -> str:

@@ -48,18 +48,18 @@ def run(args: argparse.Namespace) -> int:
         from ..pipeline.colorize import colorize_aligned, colorize_photos
 
         chosen = {
-            "restorer": tools.restorer,
+            "restorer": tools.models.restorer,
             "fidelity": args.fidelity,
             "chroma_only": paste == "colour",
             "on_progress": on_stage,
         }
-        if tools.detector is None:
+        if args.aligned:
             result = colorize_aligned(image_HWC[None], **chosen)
         else:
             result = colorize_photos(
                 image_HWC[None],
-                finder=tools.detector,
-                parser=tools.parser,
+                finder=tools.models.detector,
+                parser=tools.models.parser if tools.mask == "face" else None,
                 mask=tools.mask,
                 confidence=args.confidence,
                 min_face_size=args.smallest_face,

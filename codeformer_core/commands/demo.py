@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..faces.detection import FaceDetector
+    from ..faces.parsing import FaceParser
     from ..faces.types import Face
     from ..imaging.codecs.content import Picture
-    from ..models.restorer import Restorer
+    from ..models.managed import ManagedRestorer
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "images" / "example.jpg"
 BOX_COLOUR = (64, 224, 96)
@@ -47,51 +48,47 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("name a photo: the example picture lies in the repository, not in the installed package")
     console.line("loading torch, and the face detector that is installed")
     from ..imaging.files import read_picture
-    from ..models.loading import load_detector
+    from ..models.files import as_choice
     from ..weights.catalog import WITHOUT_FACEXLIB
-    from ..weights.folders import best_installed_detector, default_roots
+    from ..weights.download import DownloadError
+    from .tools import choose_device, model_library
 
     picture = read_picture(args.photo)
+    library = model_library(choose_device("auto"), console)
     try:
-        detector = load_detector(best_installed_detector(default_roots()))
+        detector = library.load_detector()
     except ImportError as error:  # facexlib is missing or broken; YuNet works without it
         console.complain(f"note: {error}")
-        detector = load_detector(WITHOUT_FACEXLIB)
+        detector = library.load_detector(WITHOUT_FACEXLIB)
     args.output.mkdir(parents=True, exist_ok=True)
-    restorer = _restorer(args.model, console)
-    if restorer is None:
-        return _show_faces(args, picture, detector, console)
-    return _restore(args, picture, detector, restorer, console)
-
-
-def _restorer(model: str, console: Console) -> Restorer | None:
-    """The model, fetched if need be; None, after saying which file is wanted, where it can't be fetched."""
-    from ..weights.download import DownloadError
-    from ..weights.folders import default_roots
-    from .tools import load_announced
-
     try:
-        return load_announced(model, default_roots(), console)
+        restorer = library.load_restorer(as_choice(args.model), fetch=True)
     except DownloadError as error:
         console.complain(f"not restored: {error}")
-        return None
+        return _show_faces(args, picture, detector, console)
+    return _restore(args, picture, detector, restorer, library.load_parser(), console)
 
 
 def _restore(
-    args: argparse.Namespace, picture: Picture, detector: FaceDetector, restorer: Restorer, console: Console
+    args: argparse.Namespace,
+    picture: Picture,
+    detector: FaceDetector,
+    restorer: ManagedRestorer,
+    parser: FaceParser | None,
+    console: Console,
 ) -> int:
     from ..imaging.files import write_picture
+    from ..models.kinds import starter_remark
     from ..pipeline.restore import restore_images
     from ..study.tiles import draw_grid
     from .batch import side_by_side
-    from .tools import installed_parser, starter_remark
     from .trial import try_restorer
 
     result = restore_images(
         picture.image_HWC[None],
         restorer=restorer,
         detector=detector,
-        parser=installed_parser(restorer.device),
+        parser=parser,
         fidelity=restorer.recommended_fidelity,
         keep_crops=False,
         on_progress=lambda stage, done, total: console.progress(done / max(total, 1), f"{stage} {done}/{total}"),

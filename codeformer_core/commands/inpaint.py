@@ -43,14 +43,15 @@ def run(args: argparse.Namespace) -> int:
     def work(job: Job, image_HWC: Tensor, tools: Tools, on_stage: OnStage) -> tuple[Tensor, str]:
         from ..pipeline.inpaint import inpaint_aligned, inpaint_photos
 
+        restorer = tools.models.restorer
         mask_BHW = None if args.holes is None else _holes(args.holes, job.source)
-        if tools.detector is None:
-            result = inpaint_aligned(image_HWC[None], restorer=tools.restorer, mask_BHW=mask_BHW, on_progress=on_stage)
+        if args.aligned:
+            result = inpaint_aligned(image_HWC[None], restorer=restorer, mask_BHW=mask_BHW, on_progress=on_stage)
         else:
             result = inpaint_photos(
                 image_HWC[None],
-                restorer=tools.restorer,
-                finder=tools.detector,
+                restorer=restorer,
+                finder=tools.models.detector,
                 mask_BHW=mask_BHW,
                 confidence=args.confidence,
                 min_face_size=args.smallest_face,

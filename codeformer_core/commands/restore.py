@@ -63,19 +63,20 @@ def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stag
     from ..pipeline.aligned_faces import restore_aligned
     from ..pipeline.restore import restore_images
 
-    fidelity = tools.restorer.recommended_fidelity if args.fidelity is None else args.fidelity
-    if tools.detector is None:
+    models = tools.models
+    fidelity = models.restorer.recommended_fidelity if args.fidelity is None else args.fidelity
+    if args.aligned:
         restored_BHWC = restore_aligned(
-            image_HWC[None], restorer=tools.restorer, fidelity=fidelity, on_progress=on_stage
+            image_HWC[None], restorer=models.restorer, fidelity=fidelity, on_progress=on_stage
         )
-        how = f"{tools.restorer.name}{at_fidelity(tools.restorer, fidelity)}"
+        how = f"{models.restorer.name}{at_fidelity(models.restorer, fidelity)}"
         return restored_BHWC[0], f"aligned face, restored by {how}"
     result = restore_images(
         image_HWC[None],
-        restorer=tools.restorer,
-        detector=tools.detector,
-        parser=tools.parser,
-        aligner=tools.aligner,
+        restorer=models.restorer,
+        detector=models.detector,
+        parser=models.parser if tools.mask == "face" else None,
+        aligner=models.landmark_detector,
         fidelity=fidelity,
         upscale=args.upscale,
         confidence=args.confidence,

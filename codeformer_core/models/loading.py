@@ -17,15 +17,15 @@ from ..faces.detectors.yunet import YuNetDetector
 from ..faces.landmarks import FaceAligner, build_aligner
 from ..faces.parsing import FaceParser, build_parsenet
 from ..networks.blocks import Operations
-from ..weights.catalog import CatalogEntry, find_entry, unknown_name
-from ..weights.download import download as fetch
-from ..weights.folders import ASSETS_FOLDER, default_roots, download_folder, find_weights
+from ..runtime.host import FixedFolders
+from ..weights.folders import default_roots
 from ..weights.reading import WeightsError, read_metadata, read_state_dict
 from .architectures import detect_architecture
+from .files import DownloadProgress, ModelFiles, as_choice
+from .kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER, ModelKind
 from .restorer import USUAL_FIDELITY, Restorer
 
 Loaded = TypeVar("Loaded")
-DownloadProgress = Callable[[int, int | None], None]
 
 
 def load_restorer(
@@ -53,7 +53,7 @@ def load_restorer(
     if isinstance(source, Mapping):
         name, state, metadata = "the given state dict", dict(source), None
     else:
-        path = locate(source, roots=roots, download=download, on_progress=on_progress)
+        path = locate(source, RESTORER, roots=roots, download=download, on_progress=on_progress)
         name, state, metadata = path.name, read_state_dict(path), read_metadata(path)
     dtype = dtype or torch.float32
     checkpoint = detect_architecture(state, name, metadata)
@@ -84,7 +84,7 @@ def load_detector(
     ONNX files are taken for YuNet; the others are a starter detector or a RetinaFace, which their keys tell. The last
     two names come with this package; YuNet runs on the CPU.
     """
-    path = locate(source, roots=roots, download=download, on_progress=on_progress)
+    path = locate(source, DETECTOR, roots=roots, download=download, on_progress=on_progress)
     if path.suffix.lower() == ".onnx":
         return YuNetDetector(weights_path=path)
     state = read_state_dict(path)
@@ -101,7 +101,7 @@ def load_parser(
     on_progress: DownloadProgress | None = None,
 ) -> FaceParser:
     """A face parser from a catalog name ("parsenet") or a file."""
-    path = locate(source, roots=roots, download=download, on_progress=on_progress)
+    path = locate(source, PARSER, roots=roots, download=download, on_progress=on_progress)
     return _explained(path, lambda: build_parsenet(read_state_dict(path), device))
 
 
@@ -114,12 +114,13 @@ def load_aligner(
     on_progress: DownloadProgress | None = None,
 ) -> FaceAligner:
     """What finds 68 landmarks, from a catalog name ("facexlib_alignment") or a file."""
-    path = locate(source, roots=roots, download=download, on_progress=on_progress)
+    path = locate(source, LANDMARK_DETECTOR, roots=roots, download=download, on_progress=on_progress)
     return _explained(path, lambda: build_aligner(read_state_dict(path), device))
 
 
 def locate(
     source: str | os.PathLike[str],
+    kind: ModelKind = RESTORER,
     *,
     roots: Sequence[Path] | None = None,
     download: bool = False,
@@ -129,35 +130,8 @@ def locate(
 
     Raises WeightsError when there is none, with its address and the folder to put it into.
     """
-    path = Path(source)
-    if path.is_file():
-        return path
-    roots = default_roots() if roots is None else roots
-    name = os.fspath(source)
-    if path.parent == Path() and (found := find_weights(name, roots)):
-        return found
-    entry = find_entry(name) if path.parent == Path() else None
-    if entry is None:
-        raise WeightsError(unknown_name(name) if path.parent == Path() else f"{path}: there is no such file")
-    if not download or not entry.can_be_fetched:
-        raise WeightsError(missing(entry, roots))
-    return fetch(entry, download_folder(entry, roots), on_progress)
-
-
-def missing(entry: CatalogEntry, roots: Sequence[Path]) -> str:
-    """Which file is missing, where it comes from and where to put it."""
-    if entry.bundled and entry.url is None:
-        return f"{entry.filename} is gone from {ASSETS_FOLDER}: {entry.how_to_get}"
-    if entry.by_hand is not None:
-        return (
-            f"{entry.filename} is not on this machine, and nothing can be downloaded for it: {entry.by_hand}. Put the "
-            f"file into {download_folder(entry, roots)} (licence: {entry.licence})"
-        )
-    return (
-        f"{entry.filename} is not on this machine. Fetch it with `python -m codeformer_core weights download "
-        f"{entry.name}`, or from {entry.url} ({entry.expectation}; licence: {entry.licence}), and put it into "
-        f"{download_folder(entry, roots)}"
-    )
+    files = ModelFiles(FixedFolders(tuple(default_roots() if roots is None else roots)))
+    return files.locate(as_choice(source), kind, fetch=download, on_progress=on_progress)
 
 
 def _explained(path: Path, build_it: Callable[[], Loaded]) -> Loaded:

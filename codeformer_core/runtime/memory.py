@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 
@@ -100,12 +100,22 @@ def in_batches(count: int, size: int, run: Callable[[slice], Result]) -> Iterato
             continue
         logger.warning("out of memory with %d at a time, going on with %d", tried, size)
         # Only here, where the error no longer holds on to what the failed call had made.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        elif torch.backends.mps.is_available():
-            torch.mps.empty_cache()
-        elif hasattr(torch, "xpu") and torch.xpu.is_available():
-            torch.xpu.empty_cache()
+        empty_cache()
+
+
+def empty_cache() -> None:
+    """Gives memory that torch keeps for later back to the device."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+    elif hasattr(torch, "xpu") and torch.xpu.is_available():
+        torch.xpu.empty_cache()
+
+
+def weight_bytes(module: nn.Module) -> int:
+    """Size of a module's parameters and buffers in bytes."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

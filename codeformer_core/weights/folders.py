@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from .catalog import DETECTORS, RESTORERS, CatalogEntry, find_entry
+from .catalog import CatalogEntry, find_entry
 from .safetensors_cache import copy_path, is_stale
 
 # Names that packs and users give these folders below a models root; an entry's own folder is looked at first.
@@ -72,27 +72,11 @@ def find_weights(wanted: CatalogEntry | str, roots: Sequence[Path]) -> Path | No
     return None
 
 
-def best_installed_detector(roots: Sequence[Path]) -> str:
-    """The catalog name of the best face detector whose file is on this machine."""
-    # Where not even the shipped ones are here, loading the last says what to do.
-    return _best_installed(DETECTORS, roots) or DETECTORS[-1]
-
-
-def best_installed_restorer(roots: Sequence[Path]) -> str:
-    """The catalog name of the best face restorer whose file is on this machine; where none is, of the best at all,
-    and loading it says what to do."""
-    return _best_installed(RESTORERS, roots) or RESTORERS[0]
-
-
 def search_folders(entry: CatalogEntry | None, roots: Iterable[Path]) -> list[Path]:
     """All folders `find_weights` looks into, in its order."""
     first = () if entry is None else (entry.folder,)
     below = list(dict.fromkeys((*first, *KNOWN_FOLDERS)))
     return [folder for root in roots for folder in (*(root / name for name in below), root)] + [ASSETS_FOLDER]
-
-
-def _best_installed(names: Sequence[str], roots: Sequence[Path]) -> str | None:
-    return next((name for name in names if find_weights(name, roots) is not None), None)
 
 
 def _file_names(wanted: CatalogEntry | str, entry: CatalogEntry | None) -> list[str]:

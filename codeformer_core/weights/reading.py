@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .catalog import CatalogEntry, find_entry
+from .errors import WeightsError
 from .file_format import Kind, damaged_record, is_stored_plainly, sniff, truncated, unusual_imports
 from .metadata import CheckpointMetadata
 from .safetensors_cache import copy_path, is_current, keep_copy
@@ -28,10 +29,6 @@ WRAPPERS = ("params_ema", "params", "state_dict", "model")
 # Wrappers inside wrappers; a pickle can also hold itself.
 _DEEPEST = 4
 _PREFIX = "module."
-
-
-class WeightsError(ValueError):
-    """A file that can't be used as weights: names it, what was found, and the cure."""
 
 
 def read_state_dict(path: str | os.PathLike[str], *, keep_safetensors: bool = True) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from ..runtime.atomic import replaced
@@ -68,9 +68,18 @@ def read_header(path: Path) -> dict | None:
 def origin(path: Path) -> dict[str, str] | None:
     """The mark in a copy that we wrote (see `source_mark`), or None when it is not ours."""
     metadata = (read_header(path) or {}).get("__metadata__")
-    if isinstance(metadata, dict) and metadata.get("written_by") == _WRITER and "source_file" in metadata:
-        return metadata
-    return None
+    if not isinstance(metadata, dict) or metadata.get("written_by") != _WRITER:
+        return None
+    name = metadata.get("source_file")
+    # A header can say anything; only a file beside the copy can be its source.
+    return metadata if isinstance(name, str) and name and PurePath(name).name == name else None
+
+
+def source_of(path: Path) -> Path:
+    """The pickle that `path` is our copy of, where it still lies beside it; else `path` itself."""
+    mark = origin(path) if path.suffix == ".safetensors" else None
+    source = path if mark is None else path.with_name(mark["source_file"])
+    return source if source.is_file() else path
 
 
 def is_current(copy: Path, source: Path) -> bool:

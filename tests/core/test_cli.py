@@ -21,12 +21,17 @@ from safetensors.torch import save_file
 from codeformer_core import cli
 from codeformer_core.commands import console, errors, inputs, tools
 from codeformer_core.faces.types import Face
+from codeformer_core.models import files, loading
+from codeformer_core.models.files import ModelFiles
+from codeformer_core.models.kinds import DETECTOR
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig
-from codeformer_core.weights.folders import best_installed_detector
+from codeformer_core.runtime.host import FixedFolders
+from codeformer_core.weights.catalog import find_entry
 from codeformer_core.weights.reading import WeightsError
 
 ROOT = Path(__file__).parents[2]
+real_load_detector = loading.load_detector
 SIZE = 96
 FACE = Face((20, 20, 76, 76), ((36, 40), (60, 40), (48, 52), (38, 64), (58, 64)), 0.9)
 SMALL = Face((80, 80, 88, 88), ((82, 83), (86, 83), (84, 85), (82, 87), (86, 87)), 0.9)
@@ -42,6 +47,13 @@ class FakeRestorer:
     name: str = "fake.pth"
     recommended_fidelity: float = 0.5
     fidelities: list[float] = field(default_factory=list)
+    module: torch.nn.Module = field(default_factory=torch.nn.Identity)
+    bytes_per_face: int = 0
+    uses_fidelity: bool = True
+    casts_weights: bool = False
+
+    def on(self, device: torch.device) -> FakeRestorer:
+        return self
 
     def faces_at_once(self) -> int:
         return 1
@@ -64,21 +76,42 @@ class FakeDetector:
         return [[FACE, SMALL] if image.max() > 0 else [] for image in images_BHWC]
 
 
+@dataclass
+class FakeParser:
+    """Takes all of a crop for the face."""
+
+    name: str = "fake parser"
+    module: torch.nn.Module = field(default_factory=torch.nn.Identity)
+
+    def bytes_for(self, faces_B3HW: torch.Tensor) -> int:
+        return 0
+
+    def parse(self, faces_B3HW: torch.Tensor) -> torch.Tensor:
+        return torch.ones(len(faces_B3HW), *faces_B3HW.shape[2:], dtype=torch.uint8)
+
+
 @pytest.fixture
 def fakes(monkeypatch, tmp_path) -> argparse.Namespace:
-    """Fakes in place of the loaders; what was loaded, and how."""
-    loaded = argparse.Namespace(restorer=FakeRestorer(), calls=[])
+    """Fakes in place of the loaders and of the network; what was loaded, and how, and what was downloaded."""
+    loaded = argparse.Namespace(restorer=FakeRestorer(), calls=[], downloads=[])
 
-    def loader(kind: str, tool: object):
-        def load(source, device, *, roots, download, on_progress, dtype=None):
-            loaded.calls.append((kind, source, str(device), dtype, download))
-            return tool
+    def loader(kind: str, model: object):
+        def load(path, device, dtype=None, *, operations=None):
+            entry = find_entry(path.name)
+            loaded.calls.append((kind, entry.name if entry else path.name, str(device), dtype))
+            return model
 
         return load
 
-    monkeypatch.setattr(tools, "load_restorer", loader("restorer", loaded.restorer))
-    monkeypatch.setattr(tools, "load_detector", loader("detector", FakeDetector()))
-    monkeypatch.setattr(tools, "load_parser", loader("parser", None))
+    def download(entry, folder, on_progress):
+        loaded.downloads.append(entry.name)
+        on_progress(1, entry.size)
+        return folder / entry.filename
+
+    monkeypatch.setattr(loading, "load_restorer", loader("restorer", loaded.restorer))
+    monkeypatch.setattr(loading, "load_detector", loader("detector", FakeDetector()))
+    monkeypatch.setattr(loading, "load_parser", loader("parser", FakeParser()))
+    monkeypatch.setattr(files, "download", download)
     monkeypatch.setenv("CODEFORMER_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return loaded
@@ -133,14 +166,17 @@ def test_files_folders_and_patterns_are_restored_into_a_folder(fakes, tmp_path, 
 
 def test_one_picture_to_a_named_file_and_the_options_arrive(fakes, tmp_path):
     photo(tmp_path / "a.png")
-    words = ["-w", 0.25, "--upscale", 1.5, "--dtype", "bfloat16", "--model", "my.pth", "--detector", "yunet"]
+    (tmp_path / "my.pth").touch()
+    words = ["-w", 0.25, "--upscale", 1.5, "--dtype", "bfloat16", "--detector", "yunet"]
+    words += ["--model", tmp_path / "my.pth"]
     assert restore(tmp_path / "a.png", "-o", tmp_path / "b.webp", *words) == 0
     assert Image.open(tmp_path / "b.webp").size == (144, 144)
     assert fakes.restorer.fidelities == [0.25]
     assert fakes.calls == [
-        ("restorer", "my.pth", "cpu", torch.bfloat16, False),
-        ("detector", "yunet", "cpu", None, False),
+        ("restorer", "my.pth", "cpu", torch.bfloat16),
+        ("detector", "yunet", "cpu", None),
     ]
+    assert fakes.downloads == []
 
 
 def test_without_a_fidelity_the_models_own_is_taken(fakes, tmp_path):
@@ -214,7 +250,7 @@ def test_the_pipeline_with_a_real_network_and_detector(monkeypatch, tmp_path, ca
     assert restore(source, "-o", tmp_path / "out.png", "--mask", "box") == 0
     text = capsys.readouterr()
     assert "1 face found, 1 restored" in text.out and "restored by codeformer.safetensors" in text.out
-    detector = best_installed_detector([])
+    detector = ModelFiles(FixedFolders(())).auto(DETECTOR)
     assert f"found by {detector}" in text.out
     assert f"detector {detector}, because retinaface_resnet50 is not installed" in text.err and "model" not in text.err
     before, after = (np.asarray(Image.open(path).convert("RGB"), float) for path in (source, tmp_path / "out.png"))
@@ -477,8 +513,9 @@ def test_the_best_installed_model_detector_and_mask_are_chosen_and_said(fakes, t
     models = tmp_path / "models" / "facedetection"
     models.mkdir(parents=True)
     sources, err, out = chosen()
-    assert sources == ["codeformer_starter", best_installed_detector([])]
-    assert "model codeformer_starter, because codeformer is not installed; the published codeformer gives better" in err
+    assert sources == ["codeformer_starter", ModelFiles(FixedFolders(())).auto(DETECTOR)]
+    assert "model codeformer_starter, because codeformer is not installed; codeformer_starter.safetensors is the" in err
+    assert "best at fidelity 1; codeformer.pth gives better faces (S-Lab License 1.0, non-commercial" in err
     assert f"detector {sources[1]}, because" in err and "--download fetches what is missing" in err
     assert "mask outline from landmarks, because parsenet is not installed" in err
     assert "mask: outline from landmarks (no face parser is at hand)" in out
@@ -509,19 +546,13 @@ def test_aligned_faces_are_told_which_model_was_chosen_too(fakes, tmp_path, caps
 def test_download_announces_each_file_with_its_licence(fakes, tmp_path, capsys):
     photo(tmp_path / "a.png")
     assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--download") == 0
-    assert [(source, download) for _, source, _, _, download in fakes.calls] == [
-        ("codeformer", True),
-        ("retinaface_resnet50", True),
-        ("parsenet", True),
-    ]
+    assert fakes.downloads == ["codeformer", "retinaface_resnet50", "parsenet"]
+    assert [source for _, source, *_ in fakes.calls] == fakes.downloads
     out = capsys.readouterr().out
     assert "downloading codeformer.pth from https://" in out and "S-Lab" in out and "parsing_parsenet.pth" in out
 
 
 def test_a_face_mask_without_parsenet_is_an_error_when_asked_for(fakes, tmp_path, capsys, monkeypatch):
-    from codeformer_core.models.loading import load_parser
-
-    monkeypatch.setattr(tools, "load_parser", load_parser)
     photo(tmp_path / "a.png")
     assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--mask", "face") == 1
     err = capsys.readouterr().err
@@ -538,10 +569,10 @@ def test_a_model_of_the_wrong_kind_is_refused_once(fakes, tmp_path, capsys):
 
 
 def test_a_broken_package_is_one_line_with_the_way_around(fakes, tmp_path, capsys, monkeypatch):
-    def broken(source, device, **options):
+    def broken(path, device):
         raise ImportError("facexlib is not installed. Cure: pip install facexlib")
 
-    monkeypatch.setattr(tools, "load_detector", broken)
+    monkeypatch.setattr(loading, "load_detector", broken)
     photo(tmp_path / "a.png")
     assert restore(tmp_path / "a.png", "-o", tmp_path / "out") == 1
     assert "pip install facexlib. --detector yunet --mask outline work without" in capsys.readouterr().err
@@ -558,9 +589,7 @@ def test_a_broken_opencv_is_said_once_and_yunet_is_no_way_around_it(fakes, tmp_p
 
 
 def test_a_wrong_onnx_file_is_said_once(fakes, tmp_path, capsys, monkeypatch):
-    from codeformer_core.models.loading import load_detector
-
-    monkeypatch.setattr(tools, "load_detector", load_detector)
+    monkeypatch.setattr(loading, "load_detector", real_load_detector)
     (tmp_path / "other.onnx").write_bytes(b"not a network")
     for name in ("a.png", "b.png"):
         photo(tmp_path / "in" / name)
@@ -602,11 +631,13 @@ def test_unexpected_errors_are_one_line_and_debug_shows_more(fakes, tmp_path, ca
 
 
 def test_errors_about_weights_stay_weights_errors(fakes, monkeypatch):
-    def fail(source, device, **options):
+    def fail(path, device, dtype, **options):
         raise WeightsError("broken file x.pth")
 
-    monkeypatch.setattr(tools, "load_restorer", fail)
-    args = argparse.Namespace(device="cpu", dtype="float32", model="x.pth", download=False)
+    monkeypatch.setattr(loading, "load_restorer", fail)
+    args = argparse.Namespace(
+        device="cpu", dtype="float32", model="auto", detector="auto", download=False, aligned=False
+    )
     with pytest.raises(WeightsError, match=r"^broken file x\.pth$"):
         tools.load_tools(args, "restoration", console.Console(io.StringIO(), io.StringIO()))
 

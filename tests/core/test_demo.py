@@ -9,11 +9,14 @@ from safetensors.torch import save_file
 
 from codeformer_core import cli
 from codeformer_core.commands import demo
+from codeformer_core.models import loading
+from codeformer_core.models.files import ModelFiles
+from codeformer_core.models.kinds import DETECTOR
+from codeformer_core.runtime.host import FixedFolders
 from codeformer_core.weights.download import DownloadError
-from codeformer_core.weights.folders import best_installed_detector
 
 # What a machine without any models finds faces with.
-BUNDLED_DETECTOR = best_installed_detector([])
+BUNDLED_DETECTOR = ModelFiles(FixedFolders(())).auto(DETECTOR)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +47,7 @@ def unreachable(*_args, **_options):
 
 
 def test_by_itself_it_downloads_nothing_and_says_what_would_be_better(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("codeformer_core.models.loading.fetch", unreachable)
+    monkeypatch.setattr("codeformer_core.models.files.download", unreachable)
     assert cli.main(["demo", "-o", str(tmp_path)]) == 0
     assert all((tmp_path / f"example_{name}.png").is_file() for name in ("restored", "compare", "trial"))
     said = capsys.readouterr()
@@ -55,11 +58,11 @@ def test_by_itself_it_downloads_nothing_and_says_what_would_be_better(tmp_path, 
         "put to the test on 1 face",
     ):
         assert words in said.out
-    assert "the published codeformer gives better faces" in said.out and "make demo MODEL=codeformer" in said.out
+    assert "codeformer.pth gives better faces" in said.out and "make demo MODEL=codeformer" in said.out
 
 
 def test_without_the_model_says_which_file_and_shows_the_faces(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("codeformer_core.models.loading.fetch", unreachable)
+    monkeypatch.setattr("codeformer_core.models.files.download", unreachable)
     assert cli.main(["demo", "-o", str(tmp_path), "--model", "codeformer"]) == 0
     said = capsys.readouterr()
     assert "not restored: codeformer.pth could not be downloaded" in said.err
@@ -82,16 +85,16 @@ def test_a_model_that_is_wrong_is_an_error(tmp_path, capsys):
 
 
 def test_yunet_stands_in_where_facexlib_is_broken(tmp_path, monkeypatch, tiny_state, capsys):
-    def load_detector(name):
-        if name != "yunet":
+    def load_detector(path, device):
+        if path.suffix != ".onnx":
             raise ImportError("the package 'facexlib' is installed but does not import")
-        return real(name)
-
-    from codeformer_core.models import loading
+        return real(path, device)
 
     real = loading.load_detector
     monkeypatch.setattr(loading, "load_detector", load_detector)
-    monkeypatch.setattr("codeformer_core.weights.folders.best_installed_detector", lambda roots: "retinaface_resnet50")
+    best = tmp_path / "models" / "facedetection" / "detection_Resnet50_Final.pth"
+    best.parent.mkdir(parents=True)
+    best.touch()
     save_file(tiny_state, tmp_path / "tiny.safetensors")
     assert cli.main(["demo", "-o", str(tmp_path / "out"), "--model", str(tmp_path / "tiny.safetensors")]) == 0
     said = capsys.readouterr()

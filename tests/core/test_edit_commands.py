@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from codeformer_core import cli
-from codeformer_core.commands import tools
+from codeformer_core.models import loading
 
 from .conftest import GivenDetector, placed_face
 
@@ -29,6 +29,13 @@ class Painter:
     uses_fidelity: bool = True
     needs_landmarks: bool = False
     name: str = "painter.pth"
+    module: torch.nn.Module = field(default_factory=torch.nn.Identity)
+    bytes_per_face: int = 0
+    uses_fidelity: bool = True
+    casts_weights: bool = False
+
+    def on(self, device: torch.device) -> Painter:
+        return self
 
     def faces_at_once(self) -> int:
         return 2
@@ -45,12 +52,16 @@ def loaded(monkeypatch, tmp_path) -> list[str]:
     """Fakes in place of the loaders; the models that were asked for."""
     asked: list[str] = []
 
-    def load_restorer(source, device, **options):
-        asked.append(source)
-        return Painter(("inpainting" if "inpainting" in source else "colorization",))
+    def load_restorer(path, device, dtype, *, operations):
+        asked.append(path.stem)
+        return Painter(("inpainting" if "inpainting" in path.stem else "colorization",))
 
-    monkeypatch.setattr(tools, "load_restorer", load_restorer)
-    monkeypatch.setattr(tools, "load_detector", lambda *given, **options: GivenDetector(((FACE,),)))
+    monkeypatch.setattr(loading, "load_restorer", load_restorer)
+    monkeypatch.setattr(loading, "load_detector", lambda path, device: GivenDetector(((FACE,),)))
+    for name in ("codeformer_colorization.pth", "codeformer_inpainting.pth", "my.pth"):
+        file = tmp_path / "models" / "facerestore_models" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
     monkeypatch.setenv("CODEFORMER_MODELS", str(tmp_path / "models"))
     return asked
 

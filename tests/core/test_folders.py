@@ -6,12 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from codeformer_core.weights import folders
-from codeformer_core.weights.catalog import DETECTORS, find_entry
+from codeformer_core.weights.catalog import find_entry
 from codeformer_core.weights.folders import (
     ASSETS_FOLDER,
-    best_installed_detector,
-    best_installed_restorer,
     default_roots,
     download_folder,
     find_weights,
@@ -91,29 +88,6 @@ def test_shipped_files_come_last(tmp_path, name):
     assert find_weights(entry, [tmp_path]) == ASSETS_FOLDER / entry.filename
     own = put(tmp_path / entry.folder / entry.filename)
     assert find_weights(entry, [tmp_path]) == own
-
-
-def test_the_best_that_is_installed(tmp_path):
-    assert best_installed_restorer([tmp_path]) == best_installed_restorer([]) == "codeformer_starter"
-    # Models for another task, and files of the user's own, are no published restorers.
-    put(tmp_path / "facerestore_models" / "codeformer_inpainting.pth")
-    put(tmp_path / "facerestore_models" / "mine.pth")
-    assert best_installed_restorer([tmp_path]) == "codeformer_starter"
-    # Others only where there is no CodeFormer.
-    put(tmp_path / "facerestore_models" / "GFPGANv1.3.pth")
-    assert best_installed_restorer([tmp_path]) == "gfpgan_1.3"
-    put(tmp_path / "facerestore_models" / "GFPGANv1.4.safetensors")
-    assert best_installed_restorer([tmp_path]) == "gfpgan_1.4"
-    put(tmp_path / "second" / "codeformer" / "codeformer-v0.1.0.pth")
-    assert best_installed_restorer([tmp_path, tmp_path / "second"]) == "codeformer"
-    put(tmp_path / "facedetection" / "detection_mobilenet0.25_Final.pth")
-    assert best_installed_detector([tmp_path]) == "retinaface_mobile0.25"
-
-
-def test_where_even_the_shipped_files_are_gone_a_name_is_given(tmp_path, monkeypatch):
-    monkeypatch.setattr(folders, "ASSETS_FOLDER", tmp_path / "gone")
-    assert best_installed_restorer([tmp_path]) == "codeformer"
-    assert best_installed_detector([tmp_path]) == DETECTORS[-1]
 
 
 def test_safetensors_beside_a_pickle(tmp_path):

@@ -14,7 +14,7 @@ import codeformer_core as cf
 from codeformer_core.faces.detectors.starter.detector import StarterDetector
 from codeformer_core.faces.detectors.starter.network import StarterNetwork
 from codeformer_core.faces.detectors.yunet import YuNetDetector
-from codeformer_core.models import loading
+from codeformer_core.models import files
 from codeformer_core.models.codeformer.convert import to_published
 from codeformer_core.weights.catalog import find_entry
 from codeformer_core.weights.folders import ASSETS_FOLDER
@@ -55,12 +55,13 @@ def complaint(load, *arguments, **options) -> str:
 
 
 @pytest.mark.parametrize("source", ["codeformer", "CodeFormer", "codeformer.pth"])
-def test_a_restorer_by_name(roots, source):
+def test_a_restorer_by_name(roots, source, monkeypatch):
     restorer = cf.load_restorer(source, roots=roots)
     assert (restorer.architecture, restorer.task, restorer.name) == ("codeformer", "restoration", "codeformer.pth")
     assert restorer.module.config == SMALL_CONFIG
-    # The copy that the first load has left is taken the second time.
-    assert cf.load_restorer(source, roots=roots).name == "codeformer.safetensors"
+    # The copy that the first load has left is taken the second time; the name stays that of the user's own file.
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("the pickle is read again"))
+    assert cf.load_restorer(source, roots=roots).name == "codeformer.pth"
 
 
 def test_a_restorer_by_path_whatever_the_files_name(tmp_path, state):
@@ -161,7 +162,7 @@ def test_a_download_happens_only_when_asked_for(roots, state, monkeypatch):
         save_file(state, path)
         return path
 
-    monkeypatch.setattr(loading, "fetch", fetch)
+    monkeypatch.setattr(files, "download", fetch)
     complaint(cf.load_restorer, "codeformer_inpainting", roots=roots)
     assert asked == []
     on_progress = print

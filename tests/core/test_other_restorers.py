@@ -15,7 +15,7 @@ from torch import Tensor
 import codeformer_core as cf
 from codeformer_core import cli
 from codeformer_core.faces.batch import Faces
-from codeformer_core.models import loading
+from codeformer_core.models import files, loading
 from codeformer_core.models.restorer import fidelity_remark
 from codeformer_core.models.saving import save_restorer
 from codeformer_core.models.vqfr.architecture import VQFR
@@ -80,7 +80,7 @@ BY_HAND = [("vqfr_v1", "drive.google.com"), ("dfdnet.safetensors", "dictionary j
 @pytest.mark.parametrize(("name", "words"), BY_HAND)
 @pytest.mark.parametrize("download", [False, True])
 def test_what_nobody_can_download_says_how_to_come_by_it(tmp_path, monkeypatch, name, words, download):
-    monkeypatch.setattr(loading, "fetch", lambda *_: pytest.fail("there is nothing to fetch"))
+    monkeypatch.setattr(files, "download", lambda *_: pytest.fail("there is nothing to fetch"))
     with pytest.raises(cf.WeightsError) as caught:
         cf.load_restorer(name, roots=[tmp_path], download=download)
     text = str(caught.value)
@@ -130,13 +130,13 @@ def test_the_command_restores_with_any_of_them_and_says_which(at_hand, picture, 
 def test_auto_takes_another_where_codeformer_is_missing(at_hand, picture, tmp_path, capsys, monkeypatch, roots):
     quick, asked = cf.load_restorer("dfdnet", roots=roots), []
 
-    def load(source, *_, **__):
-        asked.append(source)
+    def load(path, *_, **__):
+        asked.append(path.name)
         return quick
 
-    monkeypatch.setattr("codeformer_core.commands.tools.load_restorer", load)
+    monkeypatch.setattr(loading, "load_restorer", load)
     assert run("restore", picture, tmp_path / "out.png") == 0
-    assert asked == ["vqfr_v2"]
+    assert asked == ["VQFR_v2.pth"]
     assert "note: model vqfr_v2, because codeformer is not installed\n" in capsys.readouterr().err
 
 

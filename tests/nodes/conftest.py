@@ -17,7 +17,13 @@ from PIL import Image
 from .environments import environment_python, host_environment
 from .hosts import BrokenHost, Host, NoHost, cloned_host, found_hosts
 from .server import Server
-from .weights import COLORIZATION_SIZES, save_small_codeformer, save_small_relatives, save_small_upscaler
+from .weights import (
+    COLORIZATION_SIZES,
+    save_codeformer_for_small_faces,
+    save_small_codeformer,
+    save_small_relatives,
+    save_small_upscaler,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 try:
@@ -123,7 +129,7 @@ def measured_inside(server: Server, small_codeformer: Path, tmp_path_factory: py
     base = tmp_path_factory.mktemp("inside")
     Server(host, base)  # makes the folders and links the pack; nothing is started
     script = Path(__file__).with_name("inside.py")
-    files = [small_codeformer, *save_small_relatives(base)]
+    files = [small_codeformer, save_codeformer_for_small_faces(base), *save_small_relatives(base)]
     command = [str(environment_python(host)), str(script), str(host.root), str(base), *map(str, files)]
     done = subprocess.run(command, env=host_environment(host), capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -1,7 +1,7 @@
 """Runs in a host's own Python, beside its modules, and prints what it measured as one line of JSON.
 
 Arguments: the host's folder, a base directory with the pack in `custom_nodes`, a checkpoint in the published layout,
-any number of files of other restorers.
+another for small faces, any number of files of other restorers.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import json
 import os
 import sys
 import time
+import traceback
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import torch
 
 
-def main(root: str, base: str, checkpoint: str, *others: str) -> dict[str, object]:
+def main(root: str, base: str, checkpoint: str, small: str, *others: str) -> dict[str, object]:
     os.chdir(root)
     sys.path.insert(0, root)
     sys.argv = ["main.py", "--cpu", "--base-directory", base]
@@ -30,13 +33,14 @@ def main(root: str, base: str, checkpoint: str, *others: str) -> dict[str, objec
     seconds = time.process_time() - started
     imported = {name.split(".")[0] for name in set(sys.modules) - before if not name.startswith(pack)}
     with torch.inference_mode():
+        behaviours = host_behaviours(pack, small)
         cast = measure_cast(pack, checkpoint)
         streaming = {os.path.basename(path): measure_streaming(pack, path) for path in (checkpoint, *others)}
     return {
         "loaded": loaded,
         "import_cpu_seconds": seconds,
         "imported": sorted(imported),
-        "cancel_stops_downloads": cancel_stops_downloads(pack),
+        "behaviours": behaviours,
         "streaming": streaming,
         "crops": crops_with_faces(pack, others[-1]),
         "faces_of_another_pack": faces_of_another_pack(pack),
@@ -44,28 +48,38 @@ def main(root: str, base: str, checkpoint: str, *others: str) -> dict[str, objec
     }
 
 
-def cancel_stops_downloads(pack: str) -> bool:
+def host_behaviours(pack: str, checkpoint: str) -> dict[str, str]:
+    """What tests/host_behaviours.py asks of every host: name -> what is wrong, or nothing."""
+    sys.path.append(str(Path(__file__).parents[1]))
+    shared = import_module("host_behaviours")
     management = import_module("comfy.model_management")
-    report = import_module(f"{pack}.nodes.host").download_progress()
-    report(1, None)
-    report(2, 10)
-    management.interrupt_current_processing()
-    try:
-        report(3, 10)
-    except management.InterruptProcessingException:
-        return True
-    return False
+    given = shared.Given(
+        core=f"{pack}.codeformer_core",
+        host=host_of(pack),
+        checkpoint=Path(checkpoint),
+        evict=management.unload_all_models,
+        cancel=management.interrupt_current_processing,
+        cancelled=management.InterruptProcessingException,
+    )
+    wrong = {}
+    for name, behaviour in shared.BEHAVIOURS.items():
+        try:
+            behaviour(given)
+            wrong[name] = ""
+        except Exception:  # noqa: BLE001 - handed on as text
+            wrong[name] = traceback.format_exc()
+    return wrong
+
+
+def host_of(pack: str) -> Any:
+    return import_module(f"{pack}.nodes.host").HOST
 
 
 def crops_with_faces(pack: str, dfdnet: str) -> str:
     """The report of Restore Face Crops for two faces, of which one brings 68 landmarks."""
-    core, host = import_module(f"{pack}.codeformer_core"), import_module(f"{pack}.nodes.host")
-    sockets, managed = import_module(f"{pack}.nodes.sockets"), import_module(f"{pack}.nodes.managed")
-    restorer = core.load_restorer(dfdnet, operations=host.operations())
-    nothing = sockets.LoadedOnce(lambda: None)
-    model = sockets.FaceRestoreModel(
-        managed.ManagedRestorer(restorer, host.managed(restorer.module)), nothing, nothing, nothing, None
-    )
+    core, library = import_module(f"{pack}.codeformer_core"), import_module(f"{pack}.nodes.choices").LIBRARY
+    choices = import_module(f"{pack}.codeformer_core.models.library").ModelChoices
+    model = library.load(choices(restorer=Path(dfdnet)))
     five = ((80.0, 80.0), (120.0, 80.0), (100.0, 103.0), (82.0, 121.0), (118.0, 121.0))
     box = (60.0, 60.0, 140.0, 140.0)
     many = tuple((70.0 + place % 10 * 6, 70.0 + place // 10 * 8) for place in range(68))
@@ -88,20 +102,20 @@ def faces_of_another_pack(pack: str) -> str:
 def measure_streaming(pack: str, checkpoint: str) -> dict[str, object]:
     """The network with its weights left behind by the memory manager, against the same network in plain torch."""
     load_restorer = import_module(f"{pack}.codeformer_core").load_restorer
-    host = import_module(f"{pack}.nodes.host")
+    host = host_of(pack)
     torch.manual_seed(1)
     faces_B3HW = torch.rand(1, 3, 512, 512) * 2 - 1
     expected = load_restorer(checkpoint).restore(faces_B3HW)
 
-    hosted = load_restorer(checkpoint, operations=host.operations())
-    patcher = host.managed(hosted.module)
+    hosted = load_restorer(checkpoint, operations=host.operations)
+    patcher = host.hold(hosted.module)
     owners = [module for module in hosted.module.modules() if any(True for _ in module.parameters(recurse=False))]
     cpu = torch.device("cpu")
     patcher.load(cpu, lowvram_model_memory=100_000)
     partly = hosted.restore(faces_B3HW)
     left_behind = bool(hosted.module.model_lowvram)
     patcher.detach()
-    host.load(patcher, streamable=True)
+    host.bring(patcher, streamable=True)
     whole = hosted.restore(faces_B3HW)
     return {
         "streamable_layers": sum(hasattr(module, "comfy_cast_weights") for module in owners),
@@ -116,10 +130,10 @@ def measure_streaming(pack: str, checkpoint: str) -> dict[str, object]:
 def measure_cast(pack: str, checkpoint: str) -> dict[str, object]:
     """What the restorer does when bfloat16 gave no numbers: the same module, fed with float32."""
     load_restorer = import_module(f"{pack}.codeformer_core").load_restorer
-    host = import_module(f"{pack}.nodes.host")
+    host = host_of(pack)
     torch.manual_seed(1)
     faces_B3HW = torch.rand(1, 3, 512, 512) * 2 - 1
-    rounded = load_restorer(checkpoint, dtype=torch.bfloat16, operations=host.operations())
+    rounded = load_restorer(checkpoint, dtype=torch.bfloat16, operations=host.operations)
     cast = rounded.module.restore(faces_B3HW, 0.5)
     reference = load_restorer(checkpoint, dtype=torch.bfloat16).module.float().restore(faces_B3HW, 0.5)
     return {

@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
+from ..host_behaviours import BEHAVIOURS
 from .prompts import node, report, restore_prompt
 from .server import PACK, Server
 from .weights import RELATIVES
@@ -35,6 +36,12 @@ def test_import_costs_little(measured_inside: dict[str, Any]):
 def test_import_brings_nothing_heavy(measured_inside: dict[str, Any]):
     assert measured_inside["loaded"] is True
     assert not NOT_AT_START & set(measured_inside["imported"])
+
+
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+def test_it_is_a_host_as_the_others(measured_inside: dict[str, Any], behaviour: str):
+    """tests/core/test_hosts.py asks the same of the others."""
+    assert measured_inside["behaviours"][behaviour] == ""
 
 
 @pytest.mark.parametrize("file", ["codeformer.pth", *(f"{name}.safetensors" for name in RELATIVES)])
@@ -118,10 +125,6 @@ def test_cancel_in_the_middle_leaves_the_server_working(server: Server):
 
     assert done.status == "interrupted"
     assert "1 restored" in report(server.run(restore_prompt(fidelity=0.4)))
-
-
-def test_cancel_stops_a_download(measured_inside: dict[str, Any]):
-    assert measured_inside["cancel_stops_downloads"] is True
 
 
 def test_faces_of_another_pack_are_refused_with_the_cure(measured_inside: dict[str, Any]):

@@ -115,6 +115,18 @@ def test_kept_copy_of_a_pickle_is_not_offered_twice(server: Server):
     assert "codeformer.safetensors" not in options(server, "CodeFormerLoadModel", "model")
 
 
+def test_the_copy_that_the_first_load_leaves_makes_nobody_load_again(server: Server):
+    """The fingerprint is of the file that the user has, here a detector's pickle under its catalog name."""
+    copy = server.base / "models" / "facerestore_models" / "detection_mobilenet0.25_Final.safetensors"
+    copy.unlink(missing_ok=True)
+    prompt = restore_prompt(fidelity=0.171)
+    prompt["loader"]["inputs"] |= {"detector": "retinaface_mobile0.25", "dtype": "bfloat16"}
+    assert "found by retinaface_mobile0.25" in report(server.run(prompt)) and copy.is_file()
+    prompt["restore"]["inputs"]["fidelity"] = 0.172
+    again = server.run(prompt)
+    assert "loader" in [name for kind, data in again.messages if kind == "execution_cached" for name in data["nodes"]]
+
+
 def test_weights_of_another_kind_are_refused_with_the_cure(server: Server):
     done = server.run(restore_prompt(model="painter.pth"))
     assert done.status == "error"

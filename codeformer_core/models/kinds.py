@@ -1,0 +1,74 @@
+"""The kinds of models that users choose among, and what to tell them about those in the catalog."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..weights.catalog import ALIGNER, CATALOG, DETECTORS, RESTORERS, CatalogEntry, find_entry
+
+_TASKS = ("restoration", "colorization", "inpainting")
+_PARSER = "parsenet"
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """folders: names of its folders below a models folder; downloads of files nobody knows belong into the first.
+    best_first: catalog names that auto chooses from.
+    when_none: catalog name that auto stands for where no file is installed, so that loading it says what to do; None:
+    then auto stands for no model at all.
+    foreign: beginnings of the names of other kinds' files that packs put into the same folders.
+    """
+
+    folders: tuple[str, ...]
+    best_first: tuple[str, ...]
+    when_none: str | None
+    foreign: tuple[str, ...] = ()
+
+
+RESTORER = ModelKind(
+    ("facerestore_models", "codeformer"),
+    RESTORERS,
+    RESTORERS[0],
+    ("detection_", "parsing_", "yolov5", "restoreformer++", "gpen", "alignment_", "realesrgan"),
+)
+DETECTOR = ModelKind(("facedetection",), DETECTORS, DETECTORS[-1], ("parsing_", "alignment_"))
+PARSER = ModelKind(("facedetection",), (_PARSER,), None)
+LANDMARK_DETECTOR = ModelKind(("facedetection",), (ALIGNER,), None)
+MODEL_FOLDERS = tuple(dict.fromkeys((*RESTORER.folders, *DETECTOR.folders)))
+
+# Everything that takes the restorer's place, by task.
+RESTORER_ENTRIES = tuple(entry for task in _TASKS for entry in CATALOG if entry.task == task)
+
+
+def entry_of(name: str) -> CatalogEntry:
+    """The entry of a name that is in the catalog for sure."""
+    entry = find_entry(name)
+    assert entry is not None, name
+    return entry
+
+
+def restorer_licences() -> str:
+    """Every licence of the catalog's restorers with the files that it holds for."""
+    terms = dict.fromkeys((entry.licence, entry.licence_note) for entry in RESTORER_ENTRIES)
+    return "; ".join(
+        f"{', '.join(entry.filename for entry in RESTORER_ENTRIES if (entry.licence, entry.licence_note) == term)}: "
+        + ", ".join(term)
+        for term in terms
+    )
+
+
+def restorers_without_fidelity() -> str:
+    """The catalog's restorers that fidelity changes nothing with."""
+    return ", ".join(entry.filename for entry in RESTORER_ENTRIES if not entry.uses_fidelity)
+
+
+def starter_remark(restorer: str) -> str | None:
+    """What to know about the restorer that comes with the package; None for other names of files and models."""
+    entry = find_entry(restorer)
+    if entry not in RESTORER_ENTRIES or not entry.bundled:
+        return None
+    best = RESTORER_ENTRIES[0]
+    return (
+        f"{entry.filename} is the small starter that comes with the pack, best at fidelity 1; "
+        f"{best.filename} gives better faces ({best.licence}, {best.licence_note})"
+    )

@@ -1,0 +1,152 @@
+"""The models of this machine: chosen, fetched, loaded into a host's memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..runtime.host import Host
+from ..weights.catalog import CatalogEntry
+from .bundle import ModelBundle
+from .files import AUTO, Choice, DownloadProgress, Fingerprint, ModelFiles, by_command
+from .kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER, ModelKind
+from .managed import (
+    ManagedRestorer,
+    manage_detector,
+    manage_landmark_detector,
+    manage_parser,
+    manage_restorer,
+)
+
+if TYPE_CHECKING:
+    from ..faces.detection import FaceDetector
+    from ..faces.landmarks import FaceAligner
+    from ..faces.parsing import FaceParser
+
+logger = logging.getLogger(__name__)
+
+DOWNLOADING = "download"
+
+
+@dataclass(frozen=True)
+class ModelChoices:
+    """restorer, detector, parser: see `files`.
+    dtype: precision of the restorer; float32 is taken where the device has no fast bfloat16.
+    fetch: missing files of the catalog are downloaded, and auto stands for the best of all.
+    """
+
+    restorer: Choice = AUTO
+    detector: Choice = AUTO
+    parser: Choice = AUTO
+    dtype: torch.dtype = torch.float32
+    fetch: bool = False
+
+
+class ModelLibrary(ModelFiles):
+    """What nodes, WebUI and command line choose their models from; see `ModelFiles` for the choosing.
+
+    What it loads belongs to the caller; only `remembered` keeps anything.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        how_to_fetch: Callable[[str, CatalogEntry], str] = by_command,
+        announce: Callable[[str], None] = logger.info,
+    ) -> None:
+        """host: runs the models and knows the folders; how_to_fetch, announce: see `ModelFiles`."""
+        super().__init__(host.folders, how_to_fetch=how_to_fetch, announce=announce)
+        self.host = host
+        self._remembered: tuple[ModelChoices, tuple[Fingerprint, ...], ModelBundle] | None = None
+
+    def load(self, choices: ModelChoices) -> ModelBundle:
+        """The restorer, and what goes with it when it is first used. Raises as `load_restorer`."""
+        return ModelBundle(
+            self.load_restorer(choices.restorer, choices.dtype, fetch=choices.fetch),
+            load_detector=partial(self.load_detector, choices.detector, fetch=choices.fetch),
+            load_parser=partial(self.load_parser, choices.parser, fetch=choices.fetch),
+            load_landmark_detector=self.load_landmark_detector,
+        )
+
+    def remembered(self, choices: ModelChoices) -> ModelBundle:
+        """As `load`, but the bundle of the last call again where choices and files are still the same."""
+        if self._remembered is not None:
+            last_choices, last_files, bundle = self._remembered
+            if last_choices == choices and last_files == self._fingerprints(choices):
+                return bundle
+        # Before the next one takes its memory.
+        self.forget()
+        bundle = self.load(choices)
+        self._remembered = choices, self._fingerprints(choices), bundle
+        return bundle
+
+    def forget(self) -> None:
+        """Lets the remembered bundle go."""
+        self._remembered = None
+
+    def load_restorer(
+        self, choice: Choice = AUTO, dtype: torch.dtype = torch.float32, *, fetch: bool = False
+    ) -> ManagedRestorer:
+        """Raises WeightsError saying what to do for missing and wrong files, DownloadError when one can't be had."""
+        # Here and below, and not at the top: a host's start is not to wait for the networks.
+        from . import loading
+
+        restorer = loading.load_restorer(
+            self._located(choice, RESTORER, fetch),
+            self.host.offload_device(),
+            self.host.supported_dtype(dtype),
+            operations=self.host.operations,
+        )
+        return manage_restorer(restorer, self.host)
+
+    def load_detector(self, choice: Choice = AUTO, *, fetch: bool = False) -> FaceDetector:
+        """Raises as `load_restorer`, and ImportError with the cure for a missing package."""
+        from . import loading
+
+        path = self._located(choice, DETECTOR, fetch)
+        return manage_detector(loading.load_detector(path, self.host.offload_device()), self.host)
+
+    def load_parser(self, choice: Choice = AUTO, *, fetch: bool = False) -> FaceParser | None:
+        """None for auto where no parser is installed. Raises as `load_detector`."""
+        from . import loading
+
+        if choice == AUTO and not fetch and self.auto(PARSER) is None:
+            return None
+        path = self._located(choice, PARSER, fetch)
+        return manage_parser(loading.load_parser(path, self.host.offload_device()), self.host)
+
+    def load_landmark_detector(self) -> FaceAligner | None:
+        """None where it is not installed: restorers can do without, so it is never downloaded."""
+        from . import loading
+
+        if self.auto(LANDMARK_DETECTOR) is None:
+            return None
+        path = self._located(AUTO, LANDMARK_DETECTOR, False)
+        return manage_landmark_detector(loading.load_aligner(path, self.host.offload_device()), self.host)
+
+    def download_progress(self) -> DownloadProgress:
+        """A listener for downloads that moves the host's bar and obeys cancel."""
+        progress = self.host.progress()
+
+        def report(done: int, total: int | None) -> None:
+            progress(DOWNLOADING, done, total or max(done, 1))
+
+        return report
+
+    def _located(self, choice: Choice, kind: ModelKind, fetch: bool) -> Path:
+        self.host.check_cancelled()
+        return self.locate(choice, kind, fetch=fetch, on_progress=self.download_progress())
+
+    def _fingerprints(self, choices: ModelChoices) -> tuple[Fingerprint, ...]:
+        return (
+            self.fingerprint(choices.restorer, RESTORER),
+            self.fingerprint(choices.detector, DETECTOR),
+            self.fingerprint(choices.parser, PARSER),
+        )
