@@ -44,6 +44,7 @@ def main(root: str, base: str, checkpoint: str, small: str, *others: str) -> dic
         "streaming": streaming,
         "crops": crops_with_faces(pack, others[-1]),
         "faces_of_another_pack": faces_of_another_pack(pack),
+        "dummy": one_more_architecture(pack, base),
         **cast,
     }
 
@@ -88,6 +89,25 @@ def crops_with_faces(pack: str, dfdnet: str) -> str:
     crops = import_module(f"{pack}.nodes.crops")
     cut = crops.CropFaces.execute(images_BHW3, faces)
     return crops.RestoreFaceCrops.execute(cut.result[0], model, 0.5, cut.result[1]).result[1]
+
+
+def one_more_architecture(pack: str, base: str) -> dict[str, object]:
+    """A restorer of a third party, registered from outside, through the loader and a node."""
+    save_file = import_module("safetensors.torch").save_file
+    tests = Path(__file__).parents[1]
+    # Its own imports name the core as other packages do; at the end, where nothing of the host's is hidden.
+    sys.path += [str(tests / "core"), str(tests.parent)]
+    architectures = import_module(f"{pack}.codeformer_core.models.architectures")
+    architectures.register(import_module("dummy_architecture").DUMMY)
+    path = Path(base) / "dummy.safetensors"
+    save_file({"gain.weight": torch.tensor([1.0, 0.5, 0.0]).view(3, 1, 1, 1)}, path)
+    library = import_module(f"{pack}.nodes.choices").LIBRARY
+    model = library.load(import_module(f"{pack}.codeformer_core.models.library").ModelChoices(restorer=path))
+    crops_NHW3 = torch.rand(2, 512, 512, 3)
+    node = import_module(f"{pack}.nodes.crops").RestoreFaceCrops
+    restored_NHW3, report = node.execute(crops_NHW3, model, 0.0).result
+    expected_NHW3 = ((crops_NHW3 * 2 - 1) * torch.tensor([1.0, 0.5, 0.0]) + 1) / 2
+    return {"report": report, "difference": float((restored_NHW3 - expected_NHW3).abs().max())}
 
 
 def faces_of_another_pack(pack: str) -> str:

@@ -63,6 +63,12 @@ def test_crops_with_their_faces_tell_what_placed_the_parts(measured_inside: dict
     ]
 
 
+def test_a_third_partys_architecture_runs_in_a_node(measured_inside: dict[str, Any]):
+    """One folder and one registration; see docs/architecture.md."""
+    assert measured_inside["dummy"]["report"].startswith("2 restored by dummy.safetensors at fidelity 0")
+    assert measured_inside["dummy"]["difference"] < 1e-5
+
+
 def test_bfloat16_weights_compute_in_float32_when_fed_with_it(measured_inside: dict[str, Any]):
     """The restorer's second try relies on it."""
     assert measured_inside["cast_dtype"] == "torch.float32"
