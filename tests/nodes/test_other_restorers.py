@@ -53,7 +53,7 @@ def test_files_that_are_here_are_offered_as_such(equipped: Server):
     assert set(FILES) <= set(models) and not any(f"{name} (download)" in models for name in FILES)
     # Version 1 has no address: it is no choice until it is here.
     assert not any(name.startswith("VQFR_v1") for name in models)
-    with pytest.raises(ServerFailed, match=r"'VQFR_v1-33a1fac5\.pth' is not on this machine: .*drive\.google\.com"):
+    with pytest.raises(ServerFailed, match=r"VQFR_v1-33a1fac5\.pth is not on this machine.*drive\.google\.com"):
         equipped.queue(restore_prompt(model="VQFR_v1-33a1fac5.pth"))
     with pytest.raises(ServerFailed, match=r"drive\.google\.com"):
         equipped.queue(restore_prompt(model="VQFR_v1-33a1fac5.pth (download)"))
