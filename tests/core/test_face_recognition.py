@@ -17,7 +17,8 @@ from codeformer_core.faces.identity_weights import FILENAME, dequantized, fold_c
 from codeformer_core.weights.folders import ASSETS_FOLDER
 from codeformer_core.weights.reading import WeightsError, read_state_dict
 
-VALIDATION = Path(__file__).parents[2].parent / "shared" / "faces" / "val"
+from ..face_pictures import large_faces
+
 COUNT = 8
 
 
@@ -37,10 +38,7 @@ def identity() -> FaceIdentity:
 @pytest.fixture(scope="module")
 def faces_B3HW() -> torch.Tensor:
     """Different people, 512 px, RGB in [0, 1]."""
-    files = sorted(VALIDATION.glob("*.webp"))[:: 221 // COUNT][:COUNT]
-    if len(files) < COUNT:
-        pytest.skip(f"needs {COUNT} aligned faces in {VALIDATION}, found {len(files)}")
-    arrays = [np.asarray(Image.open(file).convert("RGB")) for file in files]
+    arrays = [np.asarray(Image.open(file).convert("RGB")) for file in large_faces()[:COUNT]]
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
 
 

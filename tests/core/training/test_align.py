@@ -32,9 +32,9 @@ from codeformer_core.training.alignment.pipeline import Outcome, align_photos, s
 from codeformer_core.training.data.config import DataConfig
 from codeformer_core.training.data.sources import open_faces
 
-SHARED = Path(__file__).parents[3].parent / "shared"
-needs_photos = pytest.mark.skipif(not (SHARED / "photos").is_dir(), reason=f"no photos in {SHARED / 'photos'}")
-needs_faces = pytest.mark.skipif(not (SHARED / "faces").is_dir(), reason=f"no faces in {SHARED / 'faces'}")
+from ...face_pictures import small_faces
+
+PHOTOS = Path(__file__).parents[2] / "golden" / "photos"
 
 OPTIONS = AlignOptions(
     detector="given",
@@ -338,22 +338,22 @@ def inner(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image.crop((40, 40, 472, 472)).resize((512, 512)), np.float32) / 255)
 
 
-@needs_faces
 def test_a_copy_is_known_again_and_other_faces_are_not(tmp_path):
-    files = sorted((SHARED / "faces" / "val").glob("*.webp"))[:40]
-    grays = {file.name: gray_of(inner(Image.open(file).convert("RGB"))) for file in files}
+    faces = {
+        str(number): Image.fromarray(face_HW3).resize((512, 512), Image.Resampling.BICUBIC)
+        for number, face_HW3 in enumerate(small_faces()[:40])
+    }
+    grays = {name: gray_of(inner(face)) for name, face in faces.items()}
     known = KnownFaces(grays.__getitem__)
     for name, gray_SS in grays.items():
         assert known.repeated_by(gray_SS, fingerprint_of(gray_SS)) is None
         known.add(name, fingerprint_of(gray_SS))
-    for number, file in enumerate(files[::4]):
+    for number, (name, face) in enumerate(list(faces.items())[::4]):
         # As another detection of a copy would cut it: turned by a degree, shifted, saved small and strongly.
-        turned = (
-            Image.open(file).convert("RGB").rotate(1 - 2 * (number % 2), Image.Resampling.BICUBIC, translate=(3, -2))
-        )
+        turned = face.rotate(1 - 2 * (number % 2), Image.Resampling.BICUBIC, translate=(3, -2))
         turned.resize((300, 300), Image.Resampling.BICUBIC).save(tmp_path / "copy.jpg", quality=60)
         gray_SS = gray_of(inner(Image.open(tmp_path / "copy.jpg").resize((512, 512), Image.Resampling.BICUBIC)))
-        assert known.repeated_by(gray_SS, fingerprint_of(gray_SS)) == file.name
+        assert known.repeated_by(gray_SS, fingerprint_of(gray_SS)) == name
     first, second = list(grays.values())[:2]
     assert agreement_of(first, second) < 0.9
 
@@ -380,10 +380,9 @@ def parsed(*words: str) -> argparse.Namespace:
     return parser.parse_args(list(words))
 
 
-@needs_photos
 def test_real_photos(tmp_path, capsys):
-    chosen = [SHARED / "photos" / "composite__group09.jpg"]
-    chosen += sorted((SHARED / "photos").glob("no_face__*"))[:2]
+    chosen = [PHOTOS / "composite__group09.jpg"]
+    chosen += sorted((PHOTOS).glob("no_face__*"))[:2]
     copy = tmp_path / "again.jpg"
     Image.open(chosen[0]).save(copy, quality=80)
     out = tmp_path / "out"

@@ -24,7 +24,6 @@ from codeformer_core.training.data.files import BrokenFace
 from codeformer_core.training.data.sources import open_faces
 
 COUNT, SIDE = 8, 16
-FACES = Path(__file__).parents[3].parent / "shared" / "faces"
 
 
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
@@ -306,25 +305,6 @@ def test_two_processes_that_want_one_cache_both_get_it(tmp_path):
         read = processes.map(_open_here, [chosen] * 3, chunksize=1)
     assert read == [np.asarray(face(COUNT - 1)).tobytes()] * 3
     assert len(list((tmp_path / "cache").iterdir())) == 2
-
-
-@pytest.mark.skipif(not FACES.is_dir(), reason=f"no faces in {FACES}")
-def test_real_faces():
-    """The collection grows, so what is said of it is said by its own manifest."""
-    with (FACES / "manifest.csv").open(newline="") as stream:
-        listed = list(csv.DictReader(stream))
-    photos: dict[str, set[str]] = {}
-    for split in ("train", "val"):
-        rows_of_split = [row for row in listed if row["file"].startswith(f"{split}/")]
-        files = sorted(f"{split}/{path.name}" for path in (FACES / split).glob("*.webp"))
-        assert files == sorted(row["file"] for row in rows_of_split) and files
-        photos[split] = {row["source"] for row in rows_of_split}
-    assert not photos["train"] & photos["val"], "a photo is in both"
-    held_out = open_faces(config(FACES / "train", validation=str(FACES / "val")), "validation", 256)
-    assert sorted(f"val/{name}" for name in held_out.names) == files
-    mean_HW3 = np.mean([held_out.read(index) for index in range(0, len(held_out), len(held_out) // 16 or 1)], axis=0)
-    # Skin is red before it is blue, where the template has the cheeks.
-    assert mean_HW3.shape == (256, 256, 3) and (mean_HW3[130:180, 80:176, 0] > mean_HW3[130:180, 80:176, 2] + 20).all()
 
 
 # What a hostile set of files does

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import pickle
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +24,8 @@ from codeformer_core.degradation import (
     draw,
 )
 
-FACES = Path(__file__).parents[3].parent / "shared" / "faces" / "val"
+from ...face_pictures import large_faces
+
 SEEDS = range(12)
 DEVICES = [
     "cpu",
@@ -45,10 +45,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def faces() -> np.ndarray:
     """(12, 512, 512, 3) uint8 RGB."""
-    files = sorted(FACES.glob("*.webp"))[:: max(1, len(list(FACES.glob("*.webp"))) // len(SEEDS))]
-    if len(files) < len(SEEDS):
-        pytest.skip(f"needs {len(SEEDS)} aligned faces in {FACES}, found {len(files)}")
-    return np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files[: len(SEEDS)]])
+    return np.stack([np.asarray(Image.open(file).convert("RGB")) for file in large_faces()[: len(SEEDS)]])
 
 
 def seeded(seed: int) -> torch.Generator:

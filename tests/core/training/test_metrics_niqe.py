@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from codeformer_core.metrics import niqe
 from codeformer_core.metrics.niqe import Niqe, PristineModel, read_pristine_model
 from codeformer_core.weights.reading import WeightsError
 
-FACES = Path(__file__).parents[3].parent / "shared" / "faces" / "val"
+from ...face_pictures import large_faces
 
 
 def asymmetric_noise(shape: float, left: float, right: float, size: tuple[int, ...], seed: int) -> np.ndarray:
@@ -125,11 +124,10 @@ def test_flat_and_small_pictures_have_no_value():
     assert math.isnan(float(Niqe(model).measure(small, small)))
 
 
-@pytest.mark.skipif(not FACES.is_dir(), reason=f"{FACES} is not there")
 def test_a_blurred_face_is_farther_from_good_photographs():
     from PIL import Image, ImageFilter
 
-    photographs = [Image.open(path).convert("RGB") for path in sorted(FACES.glob("*.webp"))[:8]]
+    photographs = [Image.open(path).convert("RGB") for path in large_faces()[:8]]
     features = np.concatenate([niqe.picture_features(niqe.luma(np.asarray(photo) / 255)) for photo in photographs[:6]])
     features = features[np.isfinite(features).all(1)]
     pristine = PristineModel(features.mean(0), np.cov(features, rowvar=False))
@@ -142,11 +140,10 @@ def test_a_blurred_face_is_farther_from_good_photographs():
         assert blurred > 1.1 * sharp and noisy > 1.1 * sharp
 
 
-@pytest.mark.skipif(not FACES.is_dir(), reason=f"{FACES} is not there")
 def test_clean_faces_are_near_the_photographs_that_come_with_the_package():
     from PIL import Image, ImageFilter
 
-    photographs = [Image.open(path).convert("RGB") for path in sorted(FACES.glob("*.webp"))[:4]]
+    photographs = [Image.open(path).convert("RGB") for path in large_faces()[:4]]
     clean, blurred = (
         [niqe.niqe(niqe.luma(np.asarray(picture) / 255), read_pristine_model()) for picture in pictures]
         for pictures in (photographs, [photo.filter(ImageFilter.GaussianBlur(3)) for photo in photographs])
