@@ -25,7 +25,7 @@ from codeformer_core.faces.detectors.starter.detector import build_starter_detec
 from codeformer_core.faces.detectors.yunet import YuNetDetector
 from codeformer_core.faces.geometry import box_iou, boxes_of
 from codeformer_core.faces.types import Face
-from codeformer_core.imaging.files import read_picture
+from codeformer_core.imaging.files import read_image
 from codeformer_core.imaging.tensors import resize
 from codeformer_core.models.loading import load_detector
 from codeformer_core.weights.reading import read_state_dict
@@ -70,7 +70,7 @@ def main() -> None:
     paths = sorted(path for path in options.photos.iterdir() if path.suffix.lower() in (".jpg", ".png", ".webp"))
     if not any(path.name.startswith("no_face") for path in paths):
         raise SystemExit(f"{options.photos}: no photo named no_face__*: the threshold can't be set")
-    photos = {path.name: read_picture(path).image_HWC[None, ..., :3] for path in paths}
+    photos = {path.name: read_image(path).image_HWC[None, ..., :3] for path in paths}
     starter = build_starter_detector(read_state_dict(options.starter))
     yunet = YuNetDetector()
     detectors = [starter, yunet, load_detector(options.retinaface)]

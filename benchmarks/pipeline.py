@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import codeformer_core as cf
-from codeformer_core.imaging.files import read_picture
+from codeformer_core.imaging.files import read_image
 from codeformer_core.models.codeformer.convert import to_published
 from codeformer_core.networks.codeformer import PUBLISHED_CODEFORMER, CodeFormer
 
@@ -57,7 +57,7 @@ def main() -> None:
     spent: dict[str, float] = defaultdict(float)
 
     start = time.perf_counter()
-    picture = read_picture(options.photo)
+    picture = read_image(options.photo)
     spent["read"] = time.perf_counter() - start
     start = time.perf_counter()
     result = cf.restore_images(

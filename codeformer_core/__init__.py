@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .faces.batch import Faces
+    from .faces.batch import FaceBatch
     from .faces.types import Face
-    from .models.loading import load_aligner, load_detector, load_parser, load_restorer
+    from .models.loading import load_detector, load_landmark_detector, load_parser, load_restorer
     from .models.restorer import Restorer
     from .pipeline.align import AlignedFace
     from .pipeline.aligned_faces import restore_aligned
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AlignedFace": "pipeline.align",
     "Face": "faces.types",
-    "Faces": "faces.batch",
+    "FaceBatch": "faces.batch",
     "Models": "pipeline.restore",
     "PasteOptions": "pipeline.options",
     "RestoreOptions": "pipeline.options",
@@ -45,7 +45,7 @@ _HOMES = {
     "find_faces": "pipeline.detect",
     "inpaint_aligned": "pipeline.inpaint",
     "inpaint_photos": "pipeline.inpaint",
-    "load_aligner": "models.loading",
+    "load_landmark_detector": "models.loading",
     "load_detector": "models.loading",
     "load_parser": "models.loading",
     "load_restorer": "models.loading",
@@ -59,7 +59,7 @@ _HOMES = {
 __all__ = [
     "AlignedFace",
     "Face",
-    "Faces",
+    "FaceBatch",
     "Models",
     "PasteOptions",
     "RestoreOptions",
@@ -75,8 +75,8 @@ __all__ = [
     "find_faces",
     "inpaint_aligned",
     "inpaint_photos",
-    "load_aligner",
     "load_detector",
+    "load_landmark_detector",
     "load_parser",
     "load_restorer",
     "paste_faces",
@@ -88,7 +88,12 @@ __all__ = [
 
 
 # Public names of version 0.1 -> what they are called now; gone with 0.3.
-_RENAMED = {"FaceCrop": "RestoredFace", "PasteShape": "PasteOptions"}
+_RENAMED = {
+    "FaceCrop": "RestoredFace",
+    "Faces": "FaceBatch",
+    "PasteShape": "PasteOptions",
+    "load_aligner": "load_landmark_detector",
+}
 
 
 def __getattr__(name: str) -> Any:

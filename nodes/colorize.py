@@ -11,11 +11,11 @@ from torch import Tensor
 from .. import codeformer_core as core
 from ..codeformer_core.pipeline.options import PasteOptions, RestoreOptions
 from . import host
-from .inputs import finder, finding_inputs, mask_input, option_input
+from .inputs import face_source, finding_inputs, mask_input, option_input
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
 
 if TYPE_CHECKING:
-    from ..codeformer_core.faces.batch import Faces
+    from ..codeformer_core.faces.batch import FaceBatch
     from ..codeformer_core.faces.detection import FaceDetector
     from ..codeformer_core.pipeline.options import MaskKind
 
@@ -102,12 +102,12 @@ class ColorizePhoto(io.ComfyNode):
         opacity: float,
         fidelity: float,
         detector: FaceDetector | None = None,
-        faces: Faces | None = None,
+        faces: FaceBatch | None = None,
     ) -> io.NodeOutput:
         colorized = core.colorize_photos(
             image,
             restorer=face_restore_model.restorer,
-            finder=finder(face_restore_model, detector, faces),
+            face_source=face_source(face_restore_model, detector, faces),
             parser=face_restore_model.parser if mask == "face" else None,
             fidelity=fidelity,
             chroma_only=paste == COLOUR_ONLY,

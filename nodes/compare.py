@@ -15,7 +15,7 @@ from .inputs import fidelity_input
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
 
 if TYPE_CHECKING:
-    from ..codeformer_core.faces.batch import Faces
+    from ..codeformer_core.faces.batch import FaceBatch
     from ..codeformer_core.study.compare import ComparedFidelities
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class CompareFidelity(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, image: Tensor, face_restore_model: FaceRestoreModel, steps: int, faces: Faces | None = None
+        cls, image: Tensor, face_restore_model: FaceRestoreModel, steps: int, faces: FaceBatch | None = None
     ) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for it.
         from ..codeformer_core.study.compare import compare_fidelities
@@ -106,7 +106,7 @@ class CompareRestorers(io.ComfyNode):
         image: Tensor,
         face_restore_model: FaceRestoreModel,
         fidelity: float,
-        faces: Faces | None = None,
+        faces: FaceBatch | None = None,
         **others: FaceRestoreModel | None,
     ) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for it.

@@ -17,7 +17,7 @@ from .inputs import fidelity_input, option_input
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
 
 if TYPE_CHECKING:
-    from ..codeformer_core.faces.batch import Faces
+    from ..codeformer_core.faces.batch import FaceBatch
     from ..codeformer_core.pipeline.options import ColorMatch
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class CropFaces(io.ComfyNode):
         return host.aliased(schema, "face crop", "align faces", "extract faces", "cut out faces")
 
     @classmethod
-    def execute(cls, image: Tensor, faces: Faces) -> io.NodeOutput:
+    def execute(cls, image: Tensor, faces: FaceBatch) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for it.
         from ..codeformer_core.pipeline.crop import placeholder_crop
 
@@ -88,10 +88,10 @@ class RestoreFaceCrops(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, image: Tensor, face_restore_model: FaceRestoreModel, fidelity: float, faces: Faces | None = None
+        cls, image: Tensor, face_restore_model: FaceRestoreModel, fidelity: float, faces: FaceBatch | None = None
     ) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for it.
-        from ..codeformer_core.imaging.tensors import is_of_one_colour
+        from ..codeformer_core.imaging.tensors import is_constant
         from ..codeformer_core.models.restorer import at_fidelity, fidelity_remark
         from ..codeformer_core.pipeline.components import (
             aligned_crops,
@@ -110,11 +110,11 @@ class RestoreFaceCrops(io.ComfyNode):
             image,
             restorer=restorer,
             fidelity=fidelity,
-            parts_N44=stacked(boxes) if boxes else None,
+            component_boxes_N44=stacked(boxes) if boxes else None,
             on_progress=host.Progress(),
         )
         height, width = image.shape[1:3]
-        blank = [index for index, crop_HWC in enumerate(image) if is_of_one_colour(crop_HWC)]
+        blank = [index for index, crop_HWC in enumerate(image) if is_constant(crop_HWC)]
         count = len(image) - len(blank)
         lines = [f"{count} restored by {restorer.name}{at_fidelity(restorer, fidelity)}", placed_by(boxes)]
         lines += [*component_remarks(aligned, boxes), fidelity_remark(restorer), starter_note(restorer.name)]
@@ -148,7 +148,7 @@ class PasteFaces(io.ComfyNode):
         cls,
         background: Tensor,
         crops: Tensor,
-        faces: Faces,
+        faces: FaceBatch,
         mask: str,
         opacity: float,
         color_match: ColorMatch,

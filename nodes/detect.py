@@ -89,7 +89,7 @@ class DetectFaces(io.ComfyNode):
         logger.info("Detect Faces: %s", report)
         dropped = [
             [*(entry.face for entry in skipped), *(face for face, kept in zip(came, flags, strict=True) if not kept)]
-            for skipped, came, flags in zip(found.skipped, found.faces.per_picture, picks.kept, strict=True)
+            for skipped, came, flags in zip(found.skipped, found.faces.per_image, picks.kept, strict=True)
         ]
         (preview_Bhw3,) = host.placed([draw_faces(image, picks.faces, dropped)])
         ui = picker_view(image, found.faces, picks.kept, picks.changed)

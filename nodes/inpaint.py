@@ -10,11 +10,11 @@ from torch import Tensor
 
 from .. import codeformer_core as core
 from . import host
-from .inputs import finder, finding_inputs
+from .inputs import face_source, finding_inputs
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
 
 if TYPE_CHECKING:
-    from ..codeformer_core.faces.batch import Faces
+    from ..codeformer_core.faces.batch import FaceBatch
     from ..codeformer_core.faces.detection import FaceDetector
 
 logger = logging.getLogger(__name__)
@@ -98,12 +98,12 @@ class InpaintPhoto(io.ComfyNode):
         smallest_face: float,
         mask: Tensor | None = None,
         detector: FaceDetector | None = None,
-        faces: Faces | None = None,
+        faces: FaceBatch | None = None,
     ) -> io.NodeOutput:
         inpainted = core.inpaint_photos(
             image,
             restorer=face_restore_model.restorer,
-            finder=finder(face_restore_model, detector, faces),
+            face_source=face_source(face_restore_model, detector, faces),
             mask_BHW=mask,
             white_pixels=white_pixels,
             confidence=confidence or None,

@@ -11,7 +11,7 @@ from . import host
 from .sockets import FaceDetectorType, FaceRestoreModel, FacesType, own_faces
 
 if TYPE_CHECKING:
-    from ..codeformer_core.faces.batch import Faces
+    from ..codeformer_core.faces.batch import FaceBatch
     from ..codeformer_core.faces.detection import FaceDetector
 
 CONFIDENCE = (
@@ -107,9 +107,9 @@ def finding_inputs() -> list[io.Input]:
     ]
 
 
-def finder(
-    model: FaceRestoreModel, detector: FaceDetector | None, faces: Faces | None, name: str = "faces"
-) -> FaceDetector | Faces:
+def face_source(
+    model: FaceRestoreModel, detector: FaceDetector | None, faces: FaceBatch | None, name: str = "faces"
+) -> FaceDetector | FaceBatch:
     """The faces themselves, or what looks for them; the model's own detector is loaded only when it is the one.
 
     name: of the input that the faces came in by. Raises ValueError, see `own_faces`.

@@ -12,13 +12,13 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..codeformer_core.imaging import tensors as pictures
+from ..codeformer_core.imaging import tensors as imaging
 from . import host
 from .previews import small_copies
 from .sockets import BoundingBoxType, FacesType
 
 if TYPE_CHECKING:
-    from ..codeformer_core.faces.batch import Faces
+    from ..codeformer_core.faces.batch import FaceBatch
 
 # More would fill the host's temporary folder at every run, and nobody picks faces in them one by one.
 MOST_PICTURES = 32
@@ -37,7 +37,7 @@ def face_outputs() -> list[io.Output]:
     ]
 
 
-def face_values(faces: Faces) -> tuple[Faces, list[list[dict[str, Any]]], Tensor]:
+def face_values(faces: FaceBatch) -> tuple[FaceBatch, list[list[dict[str, Any]]], Tensor]:
     # Here and not above: the host's start is not to wait for it.
     from ..codeformer_core.faces.visualization import bounding_boxes
     from ..codeformer_core.pipeline.face_masks import face_masks
@@ -59,7 +59,7 @@ def picked_input() -> io.Input:
 
 def picker_view(
     images_BHWC: Tensor | None,
-    faces: Faces,
+    faces: FaceBatch,
     picked: Sequence[Sequence[bool]],
     changed: Sequence[int],
     selected: Sequence[Sequence[bool]] | None = None,
@@ -74,7 +74,7 @@ def picker_view(
     # Here and not above: the host's start is not to wait for it.
     from ..codeformer_core.faces.visualization import box_fractions
 
-    size = faces.picture_size_hw
+    size = faces.image_size_hw
     shown = _blurred(faces) if images_BHWC is None else images_BHWC
     entries = [
         {
@@ -94,16 +94,16 @@ def picker_view(
         }
         # The copies are fewer than the pictures.
         for saved, found, picks, chosen in zip(
-            small_copies(shown[:MOST_PICTURES]), faces.per_picture, picked, selected or picked, strict=False
+            small_copies(shown[:MOST_PICTURES]), faces.per_image, picked, selected or picked, strict=False
         )
     ]
-    return {"codeformer_faces": [{"pictures": entries, "total": len(faces.per_picture), "changed": list(changed)}]}
+    return {"codeformer_faces": [{"pictures": entries, "total": len(faces.per_image), "changed": list(changed)}]}
 
 
-def _blurred(faces: Faces) -> Tensor:
+def _blurred(faces: FaceBatch) -> Tensor:
     """images_BHW3 of the first pictures: where it was light and dark in them, in their proportions."""
-    height, width = faces.picture_size_hw
+    height, width = faces.image_size_hw
     scale = BLURRED_SIDE / max(height, width)
     thumbnails_B88 = torch.tensor(faces.thumbnails_B88[:MOST_PICTURES])
     thumbnails_B883 = thumbnails_B88[..., None].expand(-1, -1, -1, 3)
-    return pictures.resize(thumbnails_B883, max(1, round(height * scale)), max(1, round(width * scale)))
+    return imaging.resize(thumbnails_B883, max(1, round(height * scale)), max(1, round(width * scale)))

@@ -16,8 +16,8 @@ from .inputs import (
     LEFT_ALONE,
     confidence_input,
     detector_input,
+    face_source,
     fidelity_input,
-    finder,
     mask_input,
     option_input,
     pixels_input,
@@ -26,7 +26,7 @@ from .previews import before_and_after
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
 
 if TYPE_CHECKING:
-    from ..codeformer_core.faces.batch import Faces
+    from ..codeformer_core.faces.batch import FaceBatch
     from ..codeformer_core.faces.detection import FaceDetector
     from ..codeformer_core.faces.selection import FaceSelection
     from ..codeformer_core.pipeline.options import MaskKind
@@ -69,16 +69,16 @@ class FaceRestore(io.ComfyNode):
         opacity: float,
         parity: bool,
         detector: FaceDetector | None = None,
-        selected_faces: Faces | None = None,
+        selected_faces: FaceBatch | None = None,
         upscale_model: Any = None,
     ) -> io.NodeOutput:
         parser = face_restore_model.parser if mask == "face" else None
         restored = core.restore_images(
             image,
             restorer=face_restore_model.restorer,
-            detector=finder(face_restore_model, detector, selected_faces, "selected_faces"),
+            detector=face_source(face_restore_model, detector, selected_faces, "selected_faces"),
             parser=parser,
-            aligner=face_restore_model.landmark_detector,
+            landmark_detector=face_restore_model.landmark_detector,
             fidelity=fidelity,
             upscale=upscale,
             background=host.upscaler(upscale_model) if upscale_model is not None else None,
@@ -95,7 +95,7 @@ class FaceRestore(io.ComfyNode):
         report = "\n".join(filter(None, (restored.summary(), starter_note(face_restore_model.restorer.name))))
         images_BHWC, masks_BHW = host.placed((restored.images_BHWC, restored.masks_BHW))
         compare = before_and_after(image, images_BHWC)
-        return io.NodeOutput(images_BHWC, masks_BHW, core.Faces.of(image, restored.faces), report, ui=compare)
+        return io.NodeOutput(images_BHWC, masks_BHW, core.FaceBatch.of(image, restored.faces), report, ui=compare)
 
 
 def _inputs() -> list[io.Input]:

@@ -16,7 +16,7 @@ from .picker import face_outputs, face_values, picked_input, picker_view
 from .sockets import FacesType, own_faces
 
 if TYPE_CHECKING:
-    from ..codeformer_core.faces.batch import Faces
+    from ..codeformer_core.faces.batch import FaceBatch
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class SelectFaces(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        faces: Faces,
+        faces: FaceBatch,
         numbers: str,
         order: Order,
         keep: int,
@@ -56,10 +56,10 @@ class SelectFaces(io.ComfyNode):
         image: Tensor | None = None,
     ) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for it.
-        from ..codeformer_core.faces.batch import check_same_pictures, unlike_pictures
+        from ..codeformer_core.faces.batch import check_same_images, unlike_images
 
         if image is not None:
-            check_same_pictures(own_faces(faces), image)
+            check_same_images(own_faces(faces), image)
         selected = core.select_faces(
             own_faces(faces),
             numbers=numbers,
@@ -67,10 +67,10 @@ class SelectFaces(io.ComfyNode):
             keep=keep,
             confidence=confidence,
             min_face_size=smallest_face,
-            largest_turn=largest_turn,
+            max_yaw=largest_turn,
             picked=picked,
         )
-        unlike = [] if image is None else unlike_pictures(faces, image)
+        unlike = [] if image is None else unlike_images(faces, image)
         report = "\n".join((selected.summary(), *unlike))
         logger.info("Select Faces: %s", report)
         ui = picker_view(image, faces, selected.picked, selected.changed, selected.kept)
@@ -113,7 +113,7 @@ class FacesFromMask(io.ComfyNode):
         return host.aliased(schema, "filter faces", "faces in mask", "mask faces", "codeformer")
 
     @classmethod
-    def execute(cls, faces: Faces, mask: Tensor, share: float) -> io.NodeOutput:
+    def execute(cls, faces: FaceBatch, mask: Tensor, share: float) -> io.NodeOutput:
         inside = core.faces_in_mask(own_faces(faces), mask, share)
         logger.info("Faces from Mask: %s", inside.summary())
         return io.NodeOutput(*face_values(inside.faces), inside.summary())

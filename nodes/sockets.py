@@ -16,7 +16,7 @@ from comfy_api.latest import io
 from ..codeformer_core.models.bundle import ModelBundle as FaceRestoreModel
 
 if TYPE_CHECKING:
-    from ..codeformer_core.faces.batch import Faces
+    from ..codeformer_core.faces.batch import FaceBatch
 
 FaceRestoreModelType = io.Custom("FACE_RESTORE_MODEL")
 FaceDetectorType = io.Custom("FACE_DETECTOR")
@@ -34,12 +34,12 @@ __all__ = [
 ]
 
 
-def own_faces(value: Any, name: str = "faces") -> Faces:
+def own_faces(value: Any, name: str = "faces") -> FaceBatch:
     """Raises ValueError for what another pack hands out under the same socket name."""
     # Here and not above: the host's start is not to wait for it.
-    from ..codeformer_core.faces.batch import Faces
+    from ..codeformer_core.faces.batch import FaceBatch
 
-    if not isinstance(value, Faces):
+    if not isinstance(value, FaceBatch):
         raise ValueError(
             f"{name}: these FACES ({type(value).__name__}) come from another node pack. "
             "Cure: connect Detect Faces, Select Faces or another node of this pack"

@@ -176,16 +176,16 @@ def _attempt(
 
 def _through_files(job: Job, args: argparse.Namespace, verb: Verb, tools: Tools, on_stage: OnStage) -> str:
     """Read, work, write. Returns what was done, in words."""
-    from ..imaging.files import read_picture, write_picture
+    from ..imaging.files import read_image, write_image
 
     on_stage(_READING, 0, 1)
-    picture = read_picture(job.source)
+    picture = read_image(job.source)
     made_HWC, words = verb.work(job, picture.image_HWC, tools, on_stage)
     on_stage(_WRITING, 0, 1)
-    write_picture(job.output, replace(picture, image_HWC=made_HWC), overwrite=args.overwrite)
+    write_image(job.output, replace(picture, image_HWC=made_HWC), overwrite=args.overwrite)
     if job.compare is not None:
         pair_HWC = side_by_side(picture.image_HWC, made_HWC)
-        write_picture(job.compare, replace(picture, image_HWC=pair_HWC), overwrite=args.overwrite)
+        write_image(job.compare, replace(picture, image_HWC=pair_HWC), overwrite=args.overwrite)
     return words
 
 
@@ -193,8 +193,8 @@ def side_by_side(before_HWC: Tensor, after_HWC: Tensor) -> Tensor:
     """before | after, the first one brought to the second one's size."""
     import torch
 
-    from ..imaging import tensors as pictures
+    from ..imaging import tensors as imaging
 
     height, width = after_HWC.shape[:2]
-    before_HWC = pictures.resize(before_HWC[None], height, width, mode="bicubic")[0]
+    before_HWC = imaging.resize(before_HWC[None], height, width, mode="bicubic")[0]
     return torch.cat([before_HWC.clamp(0, 1), after_HWC.to(before_HWC)], dim=1)

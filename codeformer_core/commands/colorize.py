@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             result = colorize_photos(
                 image_HWC[None],
-                finder=tools.models.detector,
+                face_source=tools.models.detector,
                 parser=tools.models.parser if tools.mask == "face" else None,
                 mask=tools.mask,
                 confidence=args.confidence,

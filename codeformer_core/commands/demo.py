@@ -47,13 +47,13 @@ def run(args: argparse.Namespace) -> int:
     if args.photo == EXAMPLE and not EXAMPLE.is_file():
         raise UsageError("name a photo: the example picture lies in the repository, not in the installed package")
     console.line("loading torch, and the face detector that is installed")
-    from ..imaging.files import read_picture
+    from ..imaging.files import read_image
     from ..models.files import as_choice
     from ..weights.catalog import WITHOUT_FACEXLIB
     from ..weights.download import DownloadError
     from .tools import choose_device, model_library
 
-    picture = read_picture(args.photo)
+    picture = read_image(args.photo)
     library = model_library(choose_device("auto"), console)
     try:
         detector = library.load_detector()
@@ -77,7 +77,7 @@ def _restore(
     parser: FaceParser | None,
     console: Console,
 ) -> int:
-    from ..imaging.files import write_picture
+    from ..imaging.files import write_image
     from ..models.kinds import starter_remark
     from ..pipeline.restore import restore_images
     from ..study.tiles import draw_grid
@@ -101,7 +101,7 @@ def _restore(
         made["trial"] = draw_grid(("the photo", "made worse", "restored from that"), trial.shown_3SS3).image_HW3
     for name, image_HWC in made.items():
         path = args.output / f"{args.photo.stem}_{name}.png"
-        write_picture(path, replace(picture, image_HWC=image_HWC), overwrite=True)
+        write_image(path, replace(picture, image_HWC=image_HWC), overwrite=True)
         console.line(f"wrote {path}")
     console.line(result.summary())
     console.line(trial.in_words() if trial else "no face is large enough to put the restorer to the test")
@@ -111,11 +111,11 @@ def _restore(
 
 
 def _show_faces(args: argparse.Namespace, picture: Picture, detector: FaceDetector, console: Console) -> int:
-    from ..imaging.files import write_picture
+    from ..imaging.files import write_image
 
     found = detector.detect(picture.image_HWC[None])[0]
     path = args.output / f"{args.photo.stem}_faces.png"
-    write_picture(path, replace(picture, image_HWC=draw_faces(picture.image_HWC, found)), overwrite=True)
+    write_image(path, replace(picture, image_HWC=draw_faces(picture.image_HWC, found)), overwrite=True)
     console.line(f"what works without it: {len(found)} face(s) found by {detector.name}, drawn in {path}")
     console.line("without --model the demo restores with the starter, which comes with the package")
     return OK

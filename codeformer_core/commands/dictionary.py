@@ -132,7 +132,7 @@ def _build(args: argparse.Namespace, console: Console) -> None:
     from ..dictionary.faces import FolderFaces
     from ..dictionary.options import Options
     from ..dictionary.sheet import draw_sheet
-    from ..imaging.files import Picture, write_picture
+    from ..imaging.files import Picture, write_image
     from ..models.loading import locate
     from ..weights.reading import read_state_dict
     from .tools import choose_device
@@ -158,7 +158,7 @@ def _build(args: argparse.Namespace, console: Console) -> None:
             )
             write_dictionary(built, output)
             sheet_HW3 = draw_sheet(faces, extractor, built.nearest)
-            write_picture(output.with_suffix(".png"), Picture(sheet_HW3), overwrite=True)
+            write_image(output.with_suffix(".png"), Picture(sheet_HW3), overwrite=True)
         except KeyboardInterrupt:
             console.complain(f"note: what was done is kept in {work}; the same command goes on from there")
             raise

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             result = inpaint_photos(
                 image_HWC[None],
                 restorer=restorer,
-                finder=tools.models.detector,
+                face_source=tools.models.detector,
                 mask_BHW=mask_BHW,
                 confidence=args.confidence,
                 min_face_size=args.smallest_face,
@@ -64,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _holes(place: Path, source: Path) -> Tensor:
     """mask_BHW of one picture, 1 where it is to be filled."""
-    from ..imaging import tensors as pictures
-    from ..imaging.files import read_picture
+    from ..imaging import tensors as imaging
+    from ..imaging.files import read_image
     from ..imaging.gray import LUMA_RGB
 
     path = place
@@ -76,5 +76,5 @@ def _holes(place: Path, source: Path) -> Tensor:
         if not found:
             raise ValueError(f"--holes {place}: holds no picture called {source.stem}; add one, black to fill nothing")
         path = found[0]
-    rgb_BHW3 = pictures.take_apart(read_picture(path).image_HWC[None]).rgb_BHW3
+    rgb_BHW3 = imaging.split_alpha(read_image(path).image_HWC[None]).rgb_BHW3
     return rgb_BHW3 @ rgb_BHW3.new_tensor(LUMA_RGB)

@@ -76,7 +76,7 @@ def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stag
         restorer=models.restorer,
         detector=models.detector,
         parser=models.parser if tools.mask == "face" else None,
-        aligner=models.landmark_detector,
+        landmark_detector=models.landmark_detector,
         fidelity=fidelity,
         upscale=args.upscale,
         confidence=args.confidence,

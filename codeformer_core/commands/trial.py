@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ..degradation import LEVELS, degrade_on_cpu, draw
-from ..faces.contour import outline_masks
+from ..faces.contour import contour_masks
 from ..faces.geometry import CROP_SIZE, crop_face, estimate_alignment, scale_of
 from ..faces.types import Face
-from ..imaging.tensors import take_apart
+from ..imaging.tensors import split_alpha
 from ..metrics.similarity import psnr
 from ..models.restorer import FaceRestorer
 from ..pipeline.aligned_faces import restore_aligned
@@ -63,7 +63,7 @@ def try_restorer(image_HWC: Tensor, faces: Sequence[Face], restorer: FaceRestore
 
     image_HWC: gray, RGB or RGBA in [0, 1]. fidelity: as for `restore_images`.
     """
-    rgb_HW3 = take_apart(image_HWC[None]).rgb_BHW3[0]
+    rgb_HW3 = split_alpha(image_HWC[None]).rgb_BHW3[0]
     crops, landmarks = [], []
     for face in sorted(faces, key=lambda face: -face.eye_distance)[:MOST_FACES]:
         matrix = estimate_alignment(face)
@@ -75,7 +75,7 @@ def try_restorer(image_HWC: Tensor, faces: Sequence[Face], restorer: FaceRestore
     clean_NSS3 = torch.stack(crops)
     degraded_NSS3 = torch.stack([_damaged(crop_SS3) for crop_SS3 in crops])
     restored_NSS3 = restore_aligned(degraded_NSS3, restorer=restorer, fidelity=fidelity)
-    masks_NSS = outline_masks(np.stack(landmarks))
+    masks_NSS = contour_masks(np.stack(landmarks))
     degraded, restored = (_psnr(images, clean_NSS3, masks_NSS) for images in (degraded_NSS3, restored_NSS3))
     shown_3SS3 = torch.stack((clean_NSS3[0], degraded_NSS3[0], restored_NSS3[0]))
     return Trial(len(crops), degraded, restored, shown_3SS3)

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ..imaging.files import read_picture
-from ..imaging.tensors import check_images, is_of_one_colour, resize, take_apart
+from ..imaging.files import read_image
+from ..imaging.tensors import check_images, is_constant, resize, split_alpha
 from ..training.data.files import BrokenFace, FaceFile, FileFaces, list_folder
 
 
@@ -64,7 +64,7 @@ class FolderFaces:
     def read(self, index: int) -> Tensor:
         file = self.files[index]
         try:
-            picture = read_picture(file.path)
+            picture = read_image(file.path)
         except (ValueError, OSError) as error:
             raise BrokenFace(f"{file.name}: {str(error).removeprefix(f'{file.path}: ')}") from error
         return _face(picture.image_HWC[..., :3], file.name)
@@ -91,7 +91,7 @@ class BatchFaces:
         return digest.hexdigest()[:32]
 
     def read(self, index: int) -> Tensor:
-        image_HW3 = take_apart(self.images_BHWC[index : index + 1]).rgb_BHW3[0]
+        image_HW3 = split_alpha(self.images_BHWC[index : index + 1]).rgb_BHW3[0]
         return _face(image_HW3, self.names[index])
 
 
@@ -99,7 +99,7 @@ def _face(image_HW3: Tensor, name: str) -> Tensor:
     height, width = image_HW3.shape[:2]
     if height != width:
         raise BrokenFace(f"{name}: is no square ({width}x{height}), and aligned faces are")
-    if is_of_one_colour(image_HW3):
+    if is_constant(image_HW3):
         raise BrokenFace(f"{name}: is of one colour, so there is no face")
     return image_HW3
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..imaging import tensors as pictures
+from ..imaging import tensors as imaging
 from .types import Face
 
 THUMBNAIL_SIDE = 8
@@ -24,44 +24,44 @@ OTHER_PICTURE = 0.08
 
 
 @dataclass(frozen=True, eq=False)
-class Faces:
+class FaceBatch:
     """The faces of a batch of pictures that all have one size.
 
-    per_picture: in pixels of the pictures, in their order; a face's number is its place in its picture, from 1.
-    picture_size_hw: height and width of the pictures. thumbnails_B88: their brightness at 8x8, float32, read-only.
+    per_image: in pixels of the pictures, in their order; a face's number is its place in its picture, from 1.
+    image_size_hw: height and width of the pictures. thumbnails_B88: their brightness at 8x8, float32, read-only.
     """
 
-    per_picture: tuple[tuple[Face, ...], ...]
-    picture_size_hw: tuple[int, int]
+    per_image: tuple[tuple[Face, ...], ...]
+    image_size_hw: tuple[int, int]
     thumbnails_B88: np.ndarray
 
     @classmethod
-    def of(cls, images_BHWC: Tensor, per_picture: Sequence[Sequence[Face]]) -> Faces:
+    def of(cls, images_BHWC: Tensor, per_image: Sequence[Sequence[Face]]) -> FaceBatch:
         """The faces found in these pictures, one entry for each."""
-        assert len(images_BHWC) == len(per_picture)
+        assert len(images_BHWC) == len(per_image)
         height, width = images_BHWC.shape[1:3]
-        return cls(tuple(map(tuple, per_picture)), (height, width), thumbnails(images_BHWC))
+        return cls(tuple(map(tuple, per_image)), (height, width), thumbnails(images_BHWC))
 
     @property
     def count(self) -> int:
         """Over all pictures."""
-        return sum(map(len, self.per_picture))
+        return sum(map(len, self.per_image))
 
-    def with_faces(self, per_picture: Sequence[Sequence[Face]]) -> Faces:
+    def with_faces(self, per_image: Sequence[Sequence[Face]]) -> FaceBatch:
         """Other faces of the same pictures."""
-        assert len(per_picture) == len(self.per_picture)
-        return dataclasses.replace(self, per_picture=tuple(map(tuple, per_picture)))
+        assert len(per_image) == len(self.per_image)
+        return dataclasses.replace(self, per_image=tuple(map(tuple, per_image)))
 
     def in_order(self) -> list[tuple[int, Face]]:
         """Every face with the index of its picture: the order of crops."""
-        return [(index, face) for index, faces in enumerate(self.per_picture) for face in faces]
+        return [(index, face) for index, faces in enumerate(self.per_image) for face in faces]
 
 
 def thumbnails(images_BHWC: Tensor) -> np.ndarray:
     """Brightness of each picture at 8x8, float32 (B, 8, 8), read-only; the same for a picture at any size."""
     # One picture at a time: other precisions are converted, and a whole batch would be there twice.
     small = [
-        F.adaptive_avg_pool2d(pictures.take_apart(image_HWC[None]).rgb_BHW3.permute(0, 3, 1, 2), THUMBNAIL_SIDE)
+        F.adaptive_avg_pool2d(imaging.split_alpha(image_HWC[None]).rgb_BHW3.permute(0, 3, 1, 2), THUMBNAIL_SIDE)
         for image_HWC in images_BHWC
     ]
     made_B88 = torch.cat(small).mean(1).detach().cpu().numpy()
@@ -69,12 +69,12 @@ def thumbnails(images_BHWC: Tensor) -> np.ndarray:
     return made_B88
 
 
-def check_same_pictures(faces: Faces, images_BHWC: Tensor) -> None:
+def check_same_images(faces: FaceBatch, images_BHWC: Tensor) -> None:
     """Raise ValueError unless these are as many pictures, of the same size, as the faces were found in."""
-    count, size = len(faces.per_picture), faces.picture_size_hw
+    count, size = len(faces.per_image), faces.image_size_hw
     if len(images_BHWC) != count:
         raise ValueError(
-            f"the faces belong to {picture_count(count)}, but {picture_count(len(images_BHWC))} came with them. "
+            f"the faces belong to {image_count(count)}, but {image_count(len(images_BHWC))} came with them. "
             "Cure: connect the same pictures in which the faces were found"
         )
     if tuple(images_BHWC.shape[1:3]) != size:
@@ -85,7 +85,7 @@ def check_same_pictures(faces: Faces, images_BHWC: Tensor) -> None:
         )
 
 
-def unlike_pictures(faces: Faces, images_BHWC: Tensor) -> list[str]:
+def unlike_images(faces: FaceBatch, images_BHWC: Tensor) -> list[str]:
     """A line for each picture that does not look like the one in which its faces were found, whatever its size.
 
     images_BHWC: one for each picture, or one for all.
@@ -93,11 +93,11 @@ def unlike_pictures(faces: Faces, images_BHWC: Tensor) -> list[str]:
     difference_B = np.abs(thumbnails(images_BHWC) - faces.thumbnails_B88).mean((1, 2))
     return [
         f"picture {number} looks like another picture than the one in which its faces were found"
-        for number, (difference, found) in enumerate(zip(difference_B, faces.per_picture, strict=True), 1)
+        for number, (difference, found) in enumerate(zip(difference_B, faces.per_image, strict=True), 1)
         if difference > OTHER_PICTURE and found
     ]
 
 
-def picture_count(count: int) -> str:
+def image_count(count: int) -> str:
     """ "1 picture", "2 pictures" """
     return "1 picture" if count == 1 else f"{count} pictures"

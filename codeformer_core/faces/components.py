@@ -41,7 +41,7 @@ NOSE_TO_MOUTH = 0.2
 
 
 @dataclass(frozen=True, eq=False)
-class PartBoxes:
+class ComponentBoxes:
     """boxes_44: int64, see above. source: FROM_68 or FROM_FIVE. remark: what was wrong with the landmarks
     and what was done about it, or None."""
 
@@ -50,21 +50,23 @@ class PartBoxes:
     remark: str | None = None
 
 
-def find_parts(landmarks_52: np.ndarray, landmarks_682: np.ndarray | None, size: int = CROP_SIZE) -> PartBoxes:
+def find_components(
+    landmarks_52: np.ndarray, landmarks_682: np.ndarray | None, size: int = CROP_SIZE
+) -> ComponentBoxes:
     """The boxes from the 68 landmarks, or from the five where there are none or a part is lost among them.
 
     Both in pixels of an aligned crop of `size`. Raises ValueError only for five points that are NaN or infinite.
     """
     lost = () if landmarks_682 is None else _lost_parts(landmarks_682, size)
     if landmarks_682 is not None and not lost:
-        return PartBoxes(boxes_from_68(landmarks_682, size), FROM_68)
+        return ComponentBoxes(boxes_from_68(landmarks_682, size), FROM_68)
     remarks = []
     if lost:
         remarks.append(f"its 68 landmarks have no {' and no '.join(lost)} within the crop: the five place its parts")
     if outside := [name for name, inside in zip(FIVE, _are_inside(landmarks_52, size), strict=True) if not inside]:
         lie, take = ("lies", "takes") if len(outside) == 1 else ("lie", "take")
         remarks.append(f"its {' and '.join(outside)} {lie} outside the crop: a mean face's {take} over")
-    return PartBoxes(boxes_from_five(landmarks_52, size), FROM_FIVE, "; ".join(remarks) or None)
+    return ComponentBoxes(boxes_from_five(landmarks_52, size), FROM_FIVE, "; ".join(remarks) or None)
 
 
 def boxes_from_68(landmarks_682: np.ndarray, size: int = CROP_SIZE) -> np.ndarray:

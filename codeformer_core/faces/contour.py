@@ -28,7 +28,7 @@ TURN_SHIFT = 0.9
 RIM = (0.02, 0.1)
 
 
-def outline_masks(landmarks_N52: np.ndarray, size: int = CROP_SIZE) -> Tensor:
+def contour_masks(landmarks_N52: np.ndarray, size: int = CROP_SIZE) -> Tensor:
     """Landmarks in pixels of a crop of `size` -> masks_NSS float32 [0, 1]: 1 on the face, from forehead to chin and
     from ear to ear, fading out over about a third of the way, 0 at the crop's rim.
 

@@ -94,7 +94,7 @@ def faces_in_picture(
     landmarks_N52: np.ndarray,
     scores_N: np.ndarray,
     size: ViewSize,
-    picture_size_hw: tuple[int, int],
+    image_size_hw: tuple[int, int],
 ) -> list[Face]:
     """Faces from view coordinates, in picture pixels, best score first; of equals the upper, then left.
 
@@ -102,7 +102,7 @@ def faces_in_picture(
     whole pixels and so is up to one pixel shorter than the factor says. Boxes without an area or wholly
     outside the picture are no faces and are left out.
     """
-    height, width = picture_size_hw
+    height, width = image_size_hw
     faces = []
     for box, landmarks, score in zip(boxes_N4 / size.factor, landmarks_N52 / size.factor, scores_N, strict=True):
         left, top, right, bottom = (float(value) for value in box)

@@ -27,7 +27,7 @@ BYTES_PER_FACE = 300 * 1024**2
 MOST_PER_PASS = 4
 
 
-class FaceAligner(Protocol):
+class LandmarkDetector(Protocol):
     """Finds the usual 68 landmarks in aligned faces."""
 
     @property
@@ -48,8 +48,8 @@ class FaceAligner(Protocol):
 
 
 @dataclass(frozen=True)
-class HourglassAligner:
-    """A `FaceAligner`. The module may be moved by its owner between calls."""
+class HourglassLandmarkDetector:
+    """A `LandmarkDetector`. The module may be moved by its owner between calls."""
 
     module: nn.Module
     name: str = "facexlib_alignment"
@@ -59,7 +59,7 @@ class HourglassAligner:
 
     @torch.no_grad()
     def find(self, faces_B3HW: Tensor) -> np.ndarray:
-        """See `FaceAligner.find`."""
+        """See `LandmarkDetector.find`."""
         height, width = faces_B3HW.shape[2:]
         to_68 = import_for_faces("facexlib.alignment").landmark_98_to_68
         device, dtype = place_of(self.module)
@@ -99,7 +99,9 @@ def peaks(heatmaps_BNSS: Tensor) -> Tensor:
     return points_BN2.where(heatmaps_BNSS.isfinite().all(-1).all(-1)[..., None], torch.nan)
 
 
-def build_aligner(state_dict: Mapping[str, Tensor], device: str | torch.device = "cpu") -> HourglassAligner:
+def build_landmark_detector(
+    state_dict: Mapping[str, Tensor], device: str | torch.device = "cpu"
+) -> HourglassLandmarkDetector:
     """The aligner with the published weights (alignment_WFLW_4HG.pth) on `device`.
 
     Raises ValueError naming the first keys that do not fit, ImportError when facexlib is missing or broken.
@@ -107,4 +109,4 @@ def build_aligner(state_dict: Mapping[str, Tensor], device: str | torch.device =
     network = import_for_faces("facexlib.alignment.awing_arch")
     module = network.FAN(num_modules=HOURGLASSES, num_landmarks=POINTS, device="cpu")
     fill_network(module, state_dict, "facexlib_alignment")
-    return HourglassAligner(module.eval().requires_grad_(False).to(device))
+    return HourglassLandmarkDetector(module.eval().requires_grad_(False).to(device))

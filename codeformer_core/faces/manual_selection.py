@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .batch import Faces, picture_count
+from .batch import FaceBatch, image_count
 from .geometry import box_iou
 from .types import Face
 from .visualization import Box, box_fractions
@@ -33,7 +33,7 @@ class PickedFaces:
     changed: numbers of the pictures in which none of the picks was found again. remarks: what the user should know.
     """
 
-    faces: Faces
+    faces: FaceBatch
     kept: tuple[tuple[bool, ...], ...]
     changed: tuple[int, ...]
     remarks: tuple[str, ...]
@@ -48,7 +48,7 @@ class PickedFaces:
         return "\n".join((*counts, *self.remarks))
 
 
-def apply_picks(faces: Faces, picked: str) -> PickedFaces:
+def apply_picks(faces: FaceBatch, picked: str) -> PickedFaces:
     """Keeps the picked faces, in the order in which they came.
 
     A picture in which no pick is found again has changed: it keeps all its faces, and a remark says so.
@@ -56,11 +56,11 @@ def apply_picks(faces: Faces, picked: str) -> PickedFaces:
     """
     picks = _read(picked)
     kept, changed, remarks = [], [], []
-    for number, found in enumerate(faces.per_picture, 1):
+    for number, found in enumerate(faces.per_image, 1):
         boxes = picks.get(number)
         chosen = set(range(len(found)))
         if boxes is not None:
-            chosen = _found_again(found, boxes, faces.picture_size_hw)
+            chosen = _found_again(found, boxes, faces.image_size_hw)
             if boxes and not chosen:
                 remarks.append(f"picture {number} has changed since its faces were picked; all are kept")
                 changed.append(number)
@@ -70,19 +70,19 @@ def apply_picks(faces: Faces, picked: str) -> PickedFaces:
         kept.append(tuple(index in chosen for index in range(len(found))))
     if left_over := [number for number in sorted(picks) if number > len(kept)]:
         numbers = ", ".join(map(str, left_over))
-        remarks.append(f"faces were picked in picture {numbers}, but only {picture_count(len(kept))} came")
+        remarks.append(f"faces were picked in picture {numbers}, but only {image_count(len(kept))} came")
     chosen_faces = [
         [face for face, keep in zip(found, flags, strict=True) if keep]
-        for found, flags in zip(faces.per_picture, kept, strict=True)
+        for found, flags in zip(faces.per_image, kept, strict=True)
     ]
     return PickedFaces(faces.with_faces(chosen_faces), tuple(kept), tuple(changed), tuple(remarks))
 
 
-def _found_again(found: Sequence[Face], boxes: Sequence[Box], picture_size_hw: tuple[int, int]) -> set[int]:
+def _found_again(found: Sequence[Face], boxes: Sequence[Box], image_size_hw: tuple[int, int]) -> set[int]:
     """Indices of the faces that are picked; a pick finds one face, the best overlaps first."""
     if not found:
         return set()
-    shown_F4 = torch.tensor([box_fractions(face, picture_size_hw) for face in found], dtype=torch.float64)
+    shown_F4 = torch.tensor([box_fractions(face, image_size_hw) for face in found], dtype=torch.float64)
     picked_P4 = torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)
     overlaps_FP = box_iou(shown_F4[:, None], picked_P4).numpy()
     chosen: dict[int, int] = {}

@@ -36,7 +36,7 @@ POINTS_OF_68 = (*JAW, *BROWS, *NOSE, *EYES, *OUTER_LIPS, *INNER_LIPS)
 CURE = "Cure: connect the landmarks of Detect Face Landmarks (MediaPipe) for the same pictures"
 
 
-def faces_of_mesh(payload: Any, count: int, picture_size_hw: tuple[int, int]) -> list[list[Face]]:
+def faces_of_mesh(payload: Any, count: int, image_size_hw: tuple[int, int]) -> list[list[Face]]:
     """The faces of `count` pictures of this size, one list per picture, in the order of the payload.
 
     A face's box is the extent of its mesh, from the forehead to the chin; it has the usual 68 landmarks, too.
@@ -45,10 +45,10 @@ def faces_of_mesh(payload: Any, count: int, picture_size_hw: tuple[int, int]) ->
     frames, size = _parts(payload)
     if len(frames) != count:
         raise ValueError(f"the landmarks belong to {len(frames)} pictures, but {count} came with them. {CURE}")
-    if size != picture_size_hw:
+    if size != image_size_hw:
         raise ValueError(
             f"the landmarks were found in pictures of {size[1]}x{size[0]} pixels, but these have "
-            f"{picture_size_hw[1]}x{picture_size_hw[0]}. {CURE}"
+            f"{image_size_hw[1]}x{image_size_hw[0]}. {CURE}"
         )
     return [
         [_face(entry, f"picture {index + 1}, face {number}") for number, entry in enumerate(frame, 1)]

@@ -53,18 +53,18 @@ def check_order(order: str, keep: int) -> None:
         raise ValueError(f"keep must be 0 (all) or more faces, got {keep}. Cure: 0 keeps every face")
 
 
-def order_faces(faces: Sequence[Face], order: Order, picture_size_hw: tuple[int, int]) -> list[int]:
+def order_faces(faces: Sequence[Face], order: Order, image_size_hw: tuple[int, int]) -> list[int]:
     """The faces' indices in this order; equals stay as they were found.
 
     Sides and distances go by the box's centre, size by the box's part inside the picture. Raises ValueError, see
     `check_order`.
     """
     check_order(order, 0)
-    middle_xy = (picture_size_hw[1] / 2, picture_size_hw[0] / 2)
+    middle_xy = (image_size_hw[1] / 2, image_size_hw[0] / 2)
     ranks: dict[str, Callable[[Face], float]] = {
         "left to right": lambda face: face.center_xy[0],
         "top to bottom": lambda face: face.center_xy[1],
-        "largest first": lambda face: -area_inside(face, picture_size_hw),
+        "largest first": lambda face: -area_inside(face, image_size_hw),
         "surest first": lambda face: -face.score,
         "nearest to the center": lambda face: math.dist(face.center_xy, middle_xy),
     }

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..imaging import tensors as pictures
+from ..imaging import tensors as imaging
 from ..runtime import memory
-from .batch import Faces
+from .batch import FaceBatch
 from .types import Face
 
 if TYPE_CHECKING:
@@ -32,29 +32,29 @@ EDGE_RGB = (0, 0, 0)
 Box = tuple[float, float, float, float]
 
 
-def box_fractions(face: Face, picture_size_hw: tuple[int, int]) -> Box:
+def box_fractions(face: Face, image_size_hw: tuple[int, int]) -> Box:
     """Left, top, right, bottom of the box's part inside the picture, as parts of its width and height, 0..1."""
-    height, width = picture_size_hw
+    height, width = image_size_hw
     left, top, right, bottom = face.box_xyxy
     return _part(left, width), _part(top, height), _part(right, width), _part(bottom, height)
 
 
-def bounding_boxes(faces: Faces) -> list[list[dict[str, Any]]]:
+def bounding_boxes(faces: FaceBatch) -> list[list[dict[str, Any]]]:
     """The host's BOUNDING_BOX: per picture a list of {x, y, width, height, label, score}, the first four whole pixels
     inside the picture, at least one wide and high."""
-    height, width = faces.picture_size_hw
-    return [[_bounding_box(face, height, width) for face in found] for found in faces.per_picture]
+    height, width = faces.image_size_hw
+    return [[_bounding_box(face, height, width) for face in found] for found in faces.per_image]
 
 
 @torch.no_grad()
-def draw_faces(images_BHWC: Tensor, kept: Faces, dropped: Sequence[Sequence[Face]]) -> Tensor:
+def draw_faces(images_BHWC: Tensor, kept: FaceBatch, dropped: Sequence[Sequence[Face]]) -> Tensor:
     """Views of pictures with the kept faces in numbered boxes and the dropped ones in thin gray boxes: views_Bhw3, RGB
     float32 [0, 1] on the CPU, the longer side within VIEW_SIDES.
 
     images_BHWC: floats in [0, 1], gray, RGB or RGBA. dropped: per picture. Raises ValueError for other pictures, and
     NotEnoughMemory. Nothing that was passed in is changed.
     """
-    pictures.check_layout(images_BHWC)
+    imaging.check_layout(images_BHWC)
     count, height, width = images_BHWC.shape[:3]
     smallest, largest = VIEW_SIDES
     factor = min(max(1.0, smallest / max(height, width)), largest / max(height, width))
@@ -62,13 +62,13 @@ def draw_faces(images_BHWC: Tensor, kept: Faces, dropped: Sequence[Sequence[Face
     memory.require(count * size[0] * size[1] * 3 * 4, "cpu", f"showing {count} pictures")
     drawn_Bhw3 = torch.empty(count, *size, 3)
     # One at a time: resizing a whole batch takes several times its memory on the way.
-    for drawn_hw3, image_HWC, numbered, others in zip(drawn_Bhw3, images_BHWC, kept.per_picture, dropped, strict=True):
-        view_hw3 = pictures.resize(pictures.take_apart(image_HWC[None]).rgb_BHW3, *size)[0]
-        drawn_hw3.copy_(_drawn(view_hw3, numbered, others, kept.picture_size_hw))
+    for drawn_hw3, image_HWC, numbered, others in zip(drawn_Bhw3, images_BHWC, kept.per_image, dropped, strict=True):
+        view_hw3 = imaging.resize(imaging.split_alpha(image_HWC[None]).rgb_BHW3, *size)[0]
+        drawn_hw3.copy_(_drawn(view_hw3, numbered, others, kept.image_size_hw))
     return drawn_Bhw3
 
 
-def _drawn(view_hw3: Tensor, kept: Sequence[Face], dropped: Sequence[Face], picture_size_hw: tuple[int, int]) -> Tensor:
+def _drawn(view_hw3: Tensor, kept: Sequence[Face], dropped: Sequence[Face], image_size_hw: tuple[int, int]) -> Tensor:
     from PIL import Image, ImageDraw, ImageFont
 
     height, width = view_hw3.shape[:2]
@@ -76,9 +76,9 @@ def _drawn(view_hw3: Tensor, kept: Sequence[Face], dropped: Sequence[Face], pict
     picture = Image.fromarray(levels_hw3)
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(FONT_SIZE)
-    boxes = [_in_view(face, picture_size_hw, width, height) for face in kept]
+    boxes = [_in_view(face, image_size_hw, width, height) for face in kept]
     for face in dropped:
-        draw.rectangle(_in_view(face, picture_size_hw, width, height), outline=DROPPED_RGB, width=THIN_LINE)
+        draw.rectangle(_in_view(face, image_size_hw, width, height), outline=DROPPED_RGB, width=THIN_LINE)
     for box in boxes:
         draw.rectangle(box, outline=EDGE_RGB, width=LINE + 2)
         draw.rectangle((box[0] + 1, box[1] + 1, box[2] - 1, box[3] - 1), outline=KEPT_RGB, width=LINE)
@@ -104,9 +104,9 @@ def _label(
     draw.text((x + 4 - left, y + 4 - top), text, font=font, fill=EDGE_RGB)
 
 
-def _in_view(face: Face, picture_size_hw: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
+def _in_view(face: Face, image_size_hw: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
     """Pixels of the view, at least a few apart: a frame needs room for its lines."""
-    left, top, right, bottom = box_fractions(face, picture_size_hw)
+    left, top, right, bottom = box_fractions(face, image_size_hw)
     x, y = round(left * (width - 1)), round(top * (height - 1))
     least = 2 * LINE + 2
     return x, y, max(round(right * (width - 1)), x + least), max(round(bottom * (height - 1)), y + least)

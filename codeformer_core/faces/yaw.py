@@ -14,10 +14,10 @@ from .types import Face
 # 3.57 cm and 6.30 cm in MediaPipe's canonical face model (eyes: the middle between their corners 33, 133 and 362, 263;
 # mouth 61 and 291; nose 1).
 NOSE_DEPTH = 0.566
-LARGEST_TURN = 90.0
+MAX_YAW = 90.0
 
 
-def turn_of(face: Face) -> float:
+def yaw_of(face: Face) -> float:
     """Degrees by which the head is turned to either side: 0 straight ahead, 90 a profile, more when only the back of
     the cheek shows.
 
@@ -39,21 +39,21 @@ def turn_of(face: Face) -> float:
     return math.degrees(math.atan2(beside / NOSE_DEPTH, apart))
 
 
-def skip_turned_faces(faces: Sequence[Face], largest_turn: float) -> Selection:
+def skip_by_yaw(faces: Sequence[Face], max_yaw: float) -> Selection:
     """Skips faces turned further to the side than `largest_turn` degrees; 90 keeps all.
 
     Raises ValueError outside 0 to 90.
     """
-    if not 0 <= largest_turn <= LARGEST_TURN:
-        raise ValueError(f"largest turn must be from 0 to 90 degrees, got {largest_turn}. Cure: 90 keeps every face")
-    if largest_turn == LARGEST_TURN:
+    if not 0 <= max_yaw <= MAX_YAW:
+        raise ValueError(f"largest turn must be from 0 to 90 degrees, got {max_yaw}. Cure: 90 keeps every face")
+    if max_yaw == MAX_YAW:
         return Selection(tuple(faces), ())
-    turns = [(face, turn_of(face)) for face in faces]
+    turns = [(face, yaw_of(face)) for face in faces]
     return Selection(
-        tuple(face for face, turn in turns if turn <= largest_turn),
+        tuple(face for face, turn in turns if turn <= max_yaw),
         tuple(
-            SkippedFace(face, f"turned by about {turn:.0f} degrees, more than {largest_turn:g}")
+            SkippedFace(face, f"turned by about {turn:.0f} degrees, more than {max_yaw:g}")
             for face, turn in turns
-            if turn > largest_turn
+            if turn > max_yaw
         ),
     )

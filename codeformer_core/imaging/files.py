@@ -29,7 +29,7 @@ from .codecs.header import Header, read_header
 from .codecs.metadata import read_dpi, read_exif, read_orientation, turn_upright
 from .codecs.suffixes import FORMATS_IN_WORDS, WRITABLE
 
-__all__ = ["Picture", "read_picture", "write_picture"]
+__all__ = ["Picture", "read_image", "write_image"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ _BAD_DATA = (ValueError, SyntaxError, TypeError, KeyError, IndexError, EOFError,
 _pillow_limit_lock = threading.Lock()
 
 
-def read_picture(path: str | os.PathLike[str]) -> Picture:
+def read_image(path: str | os.PathLike[str]) -> Picture:
     """The picture in a file, upright; of an animation or a multi-page file the first picture, with a warning.
 
     Raises FileNotFoundError and other OSErrors as the system gives them; ValueError naming the file when it
@@ -63,7 +63,7 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
             return _decode(path, stream, header)
 
 
-def write_picture(path: str | os.PathLike[str], picture: Picture, *, overwrite: bool = False) -> None:
+def write_image(path: str | os.PathLike[str], picture: Picture, *, overwrite: bool = False) -> None:
     """Write a picture in the format its file name ends with: whole, or not at all.
 
     16 bits are kept in PNG and TIFF and rounded to 8 elsewhere; alpha is kept in PNG, WebP and TIFF and

@@ -32,7 +32,7 @@ class Pictures:
     alpha_BHW1: Tensor | None
 
 
-def take_apart(images_BHWC: Tensor, what: str = "pictures") -> Pictures:
+def split_alpha(images_BHWC: Tensor, what: str = "pictures") -> Pictures:
     """Check a batch of pictures and split off its alpha.
 
     images_BHWC: float, 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGBA) channels, at least one pixel, all finite.
@@ -47,7 +47,7 @@ def take_apart(images_BHWC: Tensor, what: str = "pictures") -> Pictures:
 
 
 def check_images(images_BHWC: Tensor, what: str = "pictures") -> None:
-    """Raise ValueError, see `take_apart`; reads every value once and allocates nothing of a picture's size."""
+    """Raise ValueError, see `split_alpha`; reads every value once and allocates nothing of a picture's size."""
     check_layout(images_BHWC, what)
     for index, image_HWC in enumerate(images_BHWC):
         # Where the sum is finite all values are; it needs no mask of the picture's size, and no copy of a view.
@@ -75,7 +75,7 @@ def check_layout(images_BHWC: Tensor, what: str = "pictures") -> None:
         raise ValueError(f"{what} must have 1 to 4 channels (gray, gray+alpha, RGB, RGBA), got {channels}")
 
 
-def fitted_masks(masks_BHW: Tensor, batch: int, size_hw: tuple[int, int] | None, what: str = "the mask") -> Tensor:
+def fit_masks(masks_BHW: Tensor, batch: int, size_hw: tuple[int, int] | None, what: str = "the mask") -> Tensor:
     """-> masks_BHW float32 [0, 1]: one for each of `batch` pictures, stretched to their size (None: as they are).
 
     masks_BHW: numbers or booleans, one for each picture or one for all (then the first axis may be missing), any size.
@@ -96,7 +96,7 @@ def fitted_masks(masks_BHW: Tensor, batch: int, size_hw: tuple[int, int] | None,
     return fitted_BHW1[..., 0].expand(batch, -1, -1)
 
 
-def put_together(rgb_BHW3: Tensor, alpha_BHW1: Tensor | None) -> Tensor:
+def merge_alpha(rgb_BHW3: Tensor, alpha_BHW1: Tensor | None) -> Tensor:
     """-> images_BHWC with the alpha re-attached, resized where the colour was."""
     if alpha_BHW1 is None:
         return rgb_BHW3
@@ -104,7 +104,7 @@ def put_together(rgb_BHW3: Tensor, alpha_BHW1: Tensor | None) -> Tensor:
     return torch.cat((rgb_BHW3, resize(alpha_BHW1.to(rgb_BHW3.device), height, width)), dim=-1)
 
 
-def is_of_one_colour(image_HWC: Tensor) -> bool:
+def is_constant(image_HWC: Tensor) -> bool:
     """Whether all pixels are equal: nothing to work on, or what stands for a picture that isn't there."""
     return bool((image_HWC == image_HWC[:1, :1]).all())
 
@@ -159,7 +159,7 @@ def from_network(faces_B3HW: Tensor) -> Tensor:
     return ((faces_B3HW + 1) / 2).permute(0, 2, 3, 1).contiguous()
 
 
-def to_8bit_steps(values: Tensor) -> Tensor:
+def quantize_8bit(values: Tensor) -> Tensor:
     """[0, 1] rounded (half up, as OpenCV) to multiples of 1/255: what 8-bit pictures between two steps keep."""
     # The small number keeps exact halves, which float32 can land just below, on the upper side.
     return values.clamp(0, 1).mul_(255).add_(0.501).floor_().div_(255)

@@ -10,7 +10,7 @@ from .managed import ManagedRestorer
 
 if TYPE_CHECKING:
     from ..faces.detection import FaceDetector
-    from ..faces.landmarks import FaceAligner
+    from ..faces.landmarks import LandmarkDetector
     from ..faces.parsing import FaceParser
 
 
@@ -23,7 +23,7 @@ class ModelBundle:
         *,
         load_detector: Callable[[], FaceDetector],
         load_parser: Callable[[], FaceParser | None],
-        load_landmark_detector: Callable[[], FaceAligner | None],
+        load_landmark_detector: Callable[[], LandmarkDetector | None],
     ) -> None:
         """restorer: loaded already; the others: called at most once each."""
         self.restorer = restorer
@@ -41,7 +41,7 @@ class ModelBundle:
         return self._load_parser()
 
     @property
-    def landmark_detector(self) -> FaceAligner | None:
+    def landmark_detector(self) -> LandmarkDetector | None:
         """None when its file is not on this machine, and for restorers that don't ask where the parts of a face lie."""
         return self._any_landmark_detector if self.restorer.needs_landmarks else None
 
@@ -55,5 +55,5 @@ class ModelBundle:
         )
 
     @cached_property
-    def _any_landmark_detector(self) -> FaceAligner | None:
+    def _any_landmark_detector(self) -> LandmarkDetector | None:
         return self._load_landmark_detector()

@@ -26,7 +26,7 @@ from .managed import (
 
 if TYPE_CHECKING:
     from ..faces.detection import FaceDetector
-    from ..faces.landmarks import FaceAligner
+    from ..faces.landmarks import LandmarkDetector
     from ..faces.parsing import FaceParser
 
 logger = logging.getLogger(__name__)
@@ -122,14 +122,14 @@ class ModelLibrary(ModelFiles):
         path = self._located(choice, PARSER, fetch)
         return manage_parser(loading.load_parser(path, self.host.offload_device()), self.host)
 
-    def load_landmark_detector(self) -> FaceAligner | None:
+    def load_landmark_detector(self) -> LandmarkDetector | None:
         """None where it is not installed: restorers can do without, so it is never downloaded."""
         from . import loading
 
         if self.auto(LANDMARK_DETECTOR) is None:
             return None
         path = self._located(AUTO, LANDMARK_DETECTOR, False)
-        return manage_landmark_detector(loading.load_aligner(path, self.host.offload_device()), self.host)
+        return manage_landmark_detector(loading.load_landmark_detector(path, self.host.offload_device()), self.host)
 
     def download_progress(self) -> DownloadProgress:
         """A listener for downloads that moves the host's bar and obeys cancel."""

@@ -14,7 +14,7 @@ from ..faces.detection import FaceDetector
 from ..faces.detectors.retinaface import build_retinaface
 from ..faces.detectors.starter.detector import build_starter_detector, is_starter_detector
 from ..faces.detectors.yunet import YuNetDetector
-from ..faces.landmarks import FaceAligner, build_aligner
+from ..faces.landmarks import LandmarkDetector, build_landmark_detector
 from ..faces.parsing import FaceParser, build_parsenet
 from ..networks.blocks import Operations
 from ..runtime.host import FixedFolders
@@ -105,17 +105,17 @@ def load_parser(
     return _explained(path, lambda: build_parsenet(read_state_dict(path), device))
 
 
-def load_aligner(
+def load_landmark_detector(
     source: str | os.PathLike[str] = "facexlib_alignment",
     device: torch.device | str = "cpu",
     *,
     roots: Sequence[Path] | None = None,
     download: bool = False,
     on_progress: DownloadProgress | None = None,
-) -> FaceAligner:
+) -> LandmarkDetector:
     """What finds 68 landmarks, from a catalog name ("facexlib_alignment") or a file."""
     path = locate(source, LANDMARK_DETECTOR, roots=roots, download=download, on_progress=on_progress)
-    return _explained(path, lambda: build_aligner(read_state_dict(path), device))
+    return _explained(path, lambda: build_landmark_detector(read_state_dict(path), device))
 
 
 def locate(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..faces.detection import FaceDetector
-    from ..faces.landmarks import FaceAligner
+    from ..faces.landmarks import LandmarkDetector
     from ..faces.parsing import FaceParser
     from ..faces.types import Face
     from .restorer import Restorer
@@ -124,9 +124,9 @@ class ManagedParser:
 
 @dataclass(frozen=True)
 class ManagedLandmarkDetector:
-    """A FaceAligner; the wrapped one follows its module's device by itself."""
+    """A LandmarkDetector; the wrapped one follows its module's device by itself."""
 
-    landmark_detector: FaceAligner
+    landmark_detector: LandmarkDetector
     host: Host
     handle: Handle
 
@@ -161,5 +161,5 @@ def manage_parser(parser: FaceParser, host: Host) -> ManagedParser:
     return ManagedParser(parser, host, host.hold(parser.module))
 
 
-def manage_landmark_detector(landmark_detector: FaceAligner, host: Host) -> ManagedLandmarkDetector:
+def manage_landmark_detector(landmark_detector: LandmarkDetector, host: Host) -> ManagedLandmarkDetector:
     return ManagedLandmarkDetector(landmark_detector, host, host.hold(landmark_detector.module))

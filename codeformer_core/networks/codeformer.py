@@ -161,29 +161,29 @@ class CodeFormer(VQNetwork):
         fidelity: the paper's w. 0 gives the codebook's best quality, 1 the closest to the input; more is accepted.
         adain: give the looked-up codes the mean and deviation of the encoder's output, channel by channel.
         """
-        latent_BDHW, taps = self.encode_with_taps(faces_B3HW, fidelity)
-        quantised_BDHW = self.look_up(self.predict_codes(latent_BDHW)).to(latent_BDHW.dtype)
+        latent_BDHW, skips = self.encode_with_skips(faces_B3HW, fidelity)
+        quantised_BDHW = self.embed_codes(self.predict_codes(latent_BDHW)).to(latent_BDHW.dtype)
         if adain:
             quantised_BDHW = match_statistics(quantised_BDHW, latent_BDHW)
-        return self.generate(quantised_BDHW, taps, fidelity, faces_B3HW).output_B3HW
+        return self.generate(quantised_BDHW, skips, fidelity, faces_B3HW).output_B3HW
 
-    def encode_with_taps(self, faces_B3HW: Tensor, fidelity: float) -> tuple[Tensor, dict[int, Tensor]]:
+    def encode_with_skips(self, faces_B3HW: Tensor, fidelity: float) -> tuple[Tensor, dict[int, Tensor]]:
         """-> latent_BDHW, and the features that `generate` fuses (none at fidelity 0)."""
         taps_wanted = frozenset(self.config.fuse_sizes) if fidelity > 0 else frozenset()
         return self.encoder(faces_B3HW.contiguous(memory_format=self.memory_format), taps_wanted)
 
     def generate(
-        self, quantised_BDHW: Tensor, taps: dict[int, Tensor], fidelity: float | Tensor, faces_B3HW: Tensor
+        self, quantised_BDHW: Tensor, skips: dict[int, Tensor], fidelity: float | Tensor, faces_B3HW: Tensor
     ) -> Generated:
         """Looked-up codes -> a face, fused with the taps, which leave the dict as they are used, and with the input's
         own pixels where there is a pixel path. No fidelity, no fusion and no path."""
 
         def fuse(size: int, features_BCHW: Tensor) -> Tensor:
-            if size not in taps:
+            if size not in skips:
                 return features_BCHW
-            return self.fusions[str(size)](taps.pop(size), features_BCHW, fidelity)
+            return self.fusions[str(size)](skips.pop(size), features_BCHW, fidelity)
 
-        has_path = self.pixel_path is not None and bool(taps)
+        has_path = self.pixel_path is not None and bool(skips)
         made_B3HW = self.generator(quantised_BDHW, fuse)
         if self.pixel_path is None or not has_path:
             return Generated(made_B3HW, made_B3HW, None)

@@ -207,7 +207,7 @@ class VQFR(nn.Module):
             )
         return faces_B3HW.contiguous(memory_format=torch.channels_last)
 
-    def look_up(self, codes_BT: Tensor) -> Tensor:
+    def embed_codes(self, codes_BT: Tensor) -> Tensor:
         """codes_BT int64 in [0, K) -> quantised_BDHW, a square map."""
         side = self.config.image_size >> (len(self.config.level_channels) - 1)
         quantised_BTD = self.codebook(codes_BT)

@@ -164,7 +164,7 @@ class VQFRv1(VQFR):
         faces_B3HW = self.prepare(faces_B3HW)
         latent_BDHW = self.encode(faces_B3HW)
         # A host's embeddings answer in the precision they are stored in, whatever the faces'.
-        quantised_BDHW = self.look_up(self.pick_codes(latent_BDHW)).to(latent_BDHW.dtype)
+        quantised_BDHW = self.embed_codes(self.pick_codes(latent_BDHW)).to(latent_BDHW.dtype)
         return self.warp(self.decode(quantised_BDHW), faces_B3HW)
 
 

@@ -139,7 +139,7 @@ class VQFRv2(VQFR):
         faces_B3HW = self.prepare(faces_B3HW)
         latent_BDHW = self.encode(faces_B3HW)
         # A host's embeddings answer in the precision they are stored in, whatever the faces'.
-        quantised_BDHW = self.look_up(self.pick_codes(latent_BDHW)).to(latent_BDHW.dtype)
+        quantised_BDHW = self.embed_codes(self.pick_codes(latent_BDHW)).to(latent_BDHW.dtype)
         textures = self.decode(quantised_BDHW)
         features_BCHW = textures[-1]
         # At 0 the whole second decoder would be computed and weighed with nothing.

@@ -118,17 +118,17 @@ class Encoder(nn.Module):
 
     def forward(self, x_B3HW: Tensor, tap_sizes: frozenset[int] = frozenset()) -> tuple[Tensor, dict[int, Tensor]]:
         """-> latent_BDHW, {size: features_BCHW} after the last residual block of each tapped level."""
-        taps: dict[int, Tensor] = {}
+        skips: dict[int, Tensor] = {}
         x = self.conv_in(x_B3HW)
         for size, level in zip(self.sizes, self.levels, strict=True):
             for block, attention in zip(level.blocks, level.attentions, strict=True):
                 x = block(x)
                 if size in tap_sizes:
-                    taps[size] = x
+                    skips[size] = x
                 x = attention(x)
             x = level.resample(x)
         # The last convolution's input is normed; `norm_out` has no swish after it in this network.
-        return self.conv_out(self.norm_out(self.middle(x))), taps
+        return self.conv_out(self.norm_out(self.middle(x))), skips
 
 
 class Generator(nn.Module):
@@ -195,7 +195,7 @@ class VQNetwork(nn.Module):
         """-> latent_BDHW, not yet quantised."""
         return self.encoder(faces_B3HW.contiguous(memory_format=self.memory_format))[0]
 
-    def nearest_codes(self, latent_BDHW: Tensor) -> Tensor:
+    def quantize(self, latent_BDHW: Tensor) -> Tensor:
         """-> codes_BT int64: for each position the code with the smallest squared distance."""
         # Distances of near codes differ in the last digits: no autocast here.
         with torch.autocast(latent_BDHW.device.type, enabled=False):
@@ -209,7 +209,7 @@ class VQNetwork(nn.Module):
             )
             return distance_BTK.argmin(-1)
 
-    def look_up(self, codes_BT: Tensor) -> Tensor:
+    def embed_codes(self, codes_BT: Tensor) -> Tensor:
         """codes_BT int64 in [0, K) -> quantised_BDHW, a square map."""
         batch, tokens = codes_BT.shape
         side = round(tokens**0.5)
@@ -220,11 +220,11 @@ class VQNetwork(nn.Module):
 
     def decode(self, codes_BT: Tensor) -> Tensor:
         """-> faces_B3HW, about [-1, 1], not clamped."""
-        return self.generator(self.look_up(codes_BT))
+        return self.generator(self.embed_codes(codes_BT))
 
     def reconstruct(self, faces_B3HW: Tensor) -> Tensor:
         """Encode, quantise to the nearest codes, decode."""
-        return self.decode(self.nearest_codes(self.encode(faces_B3HW)))
+        return self.decode(self.quantize(self.encode(faces_B3HW)))
 
 
 class VQAutoencoder(VQNetwork):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..imaging import tensors as pictures
+from ..imaging import tensors as imaging
 from ..imaging.gray import is_gray, match_gray
 from ..models.restorer import FaceRestorer, check_task
 from ..runtime.progress import RESTORING, OnProgress, no_progress
@@ -23,29 +23,32 @@ def restore_aligned(
     *,
     restorer: FaceRestorer,
     fidelity: float = 0.5,
-    parts_N44: Tensor | None = None,
+    component_boxes_N44: Tensor | None = None,
     batch_size: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Tensor:
     """Restore pictures that are aligned faces (FFHQ template, any size) -> images_BHWC of the same size, float32.
 
     images_BHWC: floats in [0, 1], gray, RGB or RGBA; alpha is kept. fidelity: 0 best quality .. 1 closest to the input.
-    parts_N44: the boxes of each face's parts in pixels of a 512 crop (see `faces.components`), for a restorer that
-    takes them; where the template has them if None. A picture of one single colour shows no face and stays.
+    component_boxes_N44: the boxes of each face's components in pixels of a 512 crop (see `faces.components`), for a
+    restorer that takes them; where the template has them if None. A picture of one single colour shows no face and
+    stays.
     Raises ValueError naming the input and the cure.
     """
     check_task(restorer, "restoration")
     options = RestoreOptions(fidelity, batch_size=batch_size)
-    pictures.check_layout(images_BHWC)
+    imaging.check_layout(images_BHWC)
     require_memory(images_BHWC, plan_sizes(images_BHWC.shape[1], images_BHWC.shape[2], 1.0))
-    source = pictures.take_apart(images_BHWC)
-    shown = [index for index, image_HW3 in enumerate(source.rgb_BHW3) if not pictures.is_of_one_colour(image_HW3)]
+    source = imaging.split_alpha(images_BHWC)
+    shown = [index for index, image_HW3 in enumerate(source.rgb_BHW3) if not imaging.is_constant(image_HW3)]
     restored_BHW3 = source.rgb_BHW3.clone(memory_format=torch.contiguous_format)
-    shown_N44 = parts_N44[shown] if parts_N44 is not None and restorer.needs_landmarks else None
+    shown_boxes_N44 = (
+        component_boxes_N44[shown] if component_boxes_N44 is not None and restorer.needs_landmarks else None
+    )
     restored_BHW3[shown] = through_network(
         source.rgb_BHW3[shown],
         lambda faces_B3SS, part: restorer.restore(
-            faces_B3SS, options.fidelity, None if shown_N44 is None else shown_N44[part]
+            faces_B3SS, options.fidelity, None if shown_boxes_N44 is None else shown_boxes_N44[part]
         ),
         options.batch_size or restorer.faces_at_once(),
         RESTORING,
@@ -54,7 +57,7 @@ def restore_aligned(
     for index in shown:
         if is_gray(source.rgb_BHW3[index]):
             restored_BHW3[index] = _toned(restored_BHW3[index], source.rgb_BHW3[index])
-    return pictures.put_together(restored_BHW3, source.alpha_BHW1)
+    return imaging.merge_alpha(restored_BHW3, source.alpha_BHW1)
 
 
 def _toned(face_HW3: Tensor, original_HW3: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ def make_canvas(
         else:
             made_1HWC = background(one_1HW3)
             check_background(made_1HWC, 1)
-        made_1HW3 = imaging.take_apart(made_1HWC, "backgrounds").rgb_BHW3.to(rgb_BHW3.device)
+        made_1HW3 = imaging.split_alpha(made_1HWC, "backgrounds").rgb_BHW3.to(rgb_BHW3.device)
         fits = made_1HW3.shape[1:3] == size_hw
         canvas_BHW3[index] = (made_1HW3.clamp(0, 1) if fits else resize(made_1HW3, size_hw, background is not None))[0]
     return canvas_BHW3

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..faces.geometry import CROP_SIZE
-from ..imaging import tensors as pictures
+from ..imaging import tensors as imaging
 from ..runtime import memory
 from ..runtime.progress import OnProgress
 
@@ -27,12 +27,12 @@ def through_network(
     made_NHW3 = torch.empty_like(crops_NHW3, memory_format=torch.contiguous_format)
 
     def run(part: slice) -> Tensor:
-        squares_NSS3 = pictures.resize(crops_NHW3[part], CROP_SIZE, CROP_SIZE)
-        return run_faces(pictures.to_network(squares_NSS3), part)
+        squares_NSS3 = imaging.resize(crops_NHW3[part], CROP_SIZE, CROP_SIZE)
+        return run_faces(imaging.to_network(squares_NSS3), part)
 
     if count:
         report(stage, 0, count)
     for part, faces_N3SS in memory.in_batches(count, faces_at_once, run):
-        made_NHW3[part] = pictures.resize(pictures.from_network(faces_N3SS), height, width)
+        made_NHW3[part] = imaging.resize(imaging.from_network(faces_N3SS), height, width)
         report(stage, part.stop, count)
     return made_NHW3

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..faces.batch import Faces
+from ..faces.batch import FaceBatch
 from ..faces.detection import FaceDetector
 from ..faces.parsing import FaceParser
-from ..imaging import tensors as pictures
+from ..imaging import tensors as imaging
 from ..models.restorer import FaceRestorer, check_fidelity, check_task
 from ..runtime.progress import COLORIZING, OnProgress, no_progress
 from .batches import through_network
@@ -54,12 +54,12 @@ def colorize_aligned(
     """
     check_task(restorer, "colorization")
     check_fidelity(fidelity)
-    pictures.check_layout(images_BHWC, "face crops")
+    imaging.check_layout(images_BHWC, "face crops")
     height, width = images_BHWC.shape[1:3]
     require_memory(images_BHWC, plan_sizes(height, width))
-    source = pictures.take_apart(images_BHWC, "face crops")
+    source = imaging.split_alpha(images_BHWC, "face crops")
     result_BHW3 = source.rgb_BHW3.clone(memory_format=torch.contiguous_format)
-    shown = [index for index, crop_HW3 in enumerate(source.rgb_BHW3) if not pictures.is_of_one_colour(crop_HW3)]
+    shown = [index for index, crop_HW3 in enumerate(source.rgb_BHW3) if not imaging.is_constant(crop_HW3)]
     coloured_NHW3 = _coloured(source.rgb_BHW3[shown], restorer, fidelity, on_progress or no_progress)
     for index, face_HW3 in zip(shown, coloured_NHW3, strict=True):
         result_BHW3[index] = with_luma_of(face_HW3, source.rgb_BHW3[index]) if chroma_only else face_HW3
@@ -69,7 +69,7 @@ def colorize_aligned(
         *resized_remark(height, width),
         *blank_remarks(blank),
     ]
-    return ColorizedFaces(pictures.put_together(result_BHW3, source.alpha_BHW1), tuple(lines))
+    return ColorizedFaces(imaging.merge_alpha(result_BHW3, source.alpha_BHW1), tuple(lines))
 
 
 @torch.no_grad()
@@ -77,7 +77,7 @@ def colorize_photos(
     images_BHWC: Tensor,
     *,
     restorer: FaceRestorer,
-    finder: FaceDetector | Faces,
+    face_source: FaceDetector | FaceBatch,
     parser: FaceParser | None = None,
     fidelity: float = 0.0,
     chroma_only: bool = True,
@@ -98,7 +98,7 @@ def colorize_photos(
     check_fidelity(fidelity)
     options = PasteOptions(mask=mask, opacity=opacity, chroma_only=chroma_only)
     report = on_progress or no_progress
-    faces, lines = faces_and_lines(images_BHWC, finder, confidence, min_face_size, report)
+    faces, lines = faces_and_lines(images_BHWC, face_source, confidence, min_face_size, report)
     cropped = crop_faces(images_BHWC, faces)
     pasted = paste_aligned(
         images_BHWC,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..faces.batch import Faces, check_same_pictures, unlike_pictures
+from ..faces.batch import FaceBatch, check_same_images, unlike_images
 from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_face
 from ..faces.selection import SkippedFace
 from ..imaging import tensors as imaging
@@ -31,7 +31,7 @@ class CroppedFaces:
     """
 
     crops_NHW3: Tensor
-    faces: Faces
+    faces: FaceBatch
     aligned: tuple[AlignedFace, ...]
     remarks: tuple[str, ...]
 
@@ -41,7 +41,7 @@ class CroppedFaces:
 
 
 @torch.no_grad()
-def crop_faces(images_BHWC: Tensor, faces: Faces) -> CroppedFaces:
+def crop_faces(images_BHWC: Tensor, faces: FaceBatch) -> CroppedFaces:
     """The aligned crop of every face. Outside its image a crop has the published border colour.
 
     images_BHWC: floats in [0, 1], gray, RGB or RGBA.
@@ -50,12 +50,12 @@ def crop_faces(images_BHWC: Tensor, faces: Faces) -> CroppedFaces:
     NotEnoughMemory.
     """
     imaging.check_layout(images_BHWC)
-    check_same_pictures(faces, images_BHWC)
+    check_same_images(faces, images_BHWC)
     what = f"cropping {face_count(faces.count)}"
     memory.require(faces.count * CROP_SIZE * CROP_SIZE * 3 * 4, images_BHWC.device, what)
-    rgb_BHW3 = imaging.take_apart(images_BHWC).rgb_BHW3
-    remarks = unlike_pictures(faces, rgb_BHW3)
-    batch = align_faces(faces.per_picture)
+    rgb_BHW3 = imaging.split_alpha(images_BHWC).rgb_BHW3
+    remarks = unlike_images(faces, rgb_BHW3)
+    batch = align_faces(faces.per_image)
     skipped = [list(left_out) for left_out in batch.skipped]
     aligned = []
     for one in batch.aligned:
@@ -70,9 +70,9 @@ def crop_faces(images_BHWC: Tensor, faces: Faces) -> CroppedFaces:
     return CroppedFaces(crops_NHW3, faces_of(faces, aligned), tuple(aligned), tuple(remarks))
 
 
-def faces_of(faces: Faces, aligned: Iterable[AlignedFace]) -> Faces:
+def faces_of(faces: FaceBatch, aligned: Iterable[AlignedFace]) -> FaceBatch:
     """The batch of `faces` with these alone."""
-    kept = [[] for _ in faces.per_picture]
+    kept = [[] for _ in faces.per_image]
     for one in aligned:
         kept[one.image].append(one.face)
     return faces.with_faces(kept)

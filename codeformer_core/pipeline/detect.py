@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..faces.batch import Faces
+from ..faces.batch import FaceBatch
 from ..faces.detection import FaceDetector
 from ..faces.mesh import faces_of_mesh
 from ..faces.order import reading_order
@@ -25,7 +25,7 @@ from ..faces.selection import (
     skip_large_faces,
 )
 from ..faces.types import Face
-from ..imaging import tensors as pictures
+from ..imaging import tensors as imaging
 from ..runtime.progress import FINDING, OnProgress, no_progress
 from .align import align_faces
 from .results import describe_skipped, face_count
@@ -35,23 +35,23 @@ PICTURES_AT_ONCE = 4
 
 
 @dataclass(frozen=True, eq=False)
-class FoundFaces:
+class DetectionResult:
     """faces: what was found, numbered in each picture as one reads. skipped: what is left out, per picture.
 
     finder: what found them, in words.
     """
 
-    faces: Faces
+    faces: FaceBatch
     skipped: tuple[tuple[SkippedFace, ...], ...]
-    finder: str
+    face_source: str
 
     def summary(self) -> str:
         """All pictures, a few lines each, and the finder."""
         lines = []
-        for index, (kept, skipped) in enumerate(zip(self.faces.per_picture, self.skipped, strict=True)):
+        for index, (kept, skipped) in enumerate(zip(self.faces.per_image, self.skipped, strict=True)):
             lines.append(f"picture {index + 1}: {face_count(len(kept))} found")
             lines += [f"  {line}" for line in describe_skipped(skipped)]
-        return "\n".join([*lines, self.finder])
+        return "\n".join([*lines, self.face_source])
 
 
 @torch.no_grad()
@@ -64,7 +64,7 @@ def find_faces(
     max_face_size: float = math.inf,
     merge_duplicates: bool = True,
     on_progress: OnProgress | None = None,
-) -> FoundFaces:
+) -> DetectionResult:
     """The faces of pictures that can be aligned, as one reads.
 
     images_BHWC: floats in [0, 1], gray, RGB or RGBA. confidence: detections below are no faces; the detector's default
@@ -73,28 +73,28 @@ def find_faces(
     """
     check_min_face_size(min_face_size)
     skip_large_faces((), max_face_size)
-    rgb_BHW3 = pictures.take_apart(images_BHWC).rgb_BHW3
+    rgb_BHW3 = imaging.split_alpha(images_BHWC).rgb_BHW3
     found = detect_in_batches(rgb_BHW3, detector, confidence, on_progress or no_progress)
     size_hw = (rgb_BHW3.shape[1], rgb_BHW3.shape[2])
     chosen = [_choose(faces, size_hw, min_face_size, max_face_size, merge_duplicates) for faces in found]
-    faces = Faces.of(rgb_BHW3, [one.kept for one in chosen])
-    return FoundFaces(faces, tuple(one.skipped for one in chosen), f"looked for by {detector.name}")
+    faces = FaceBatch.of(rgb_BHW3, [one.kept for one in chosen])
+    return DetectionResult(faces, tuple(one.skipped for one in chosen), f"looked for by {detector.name}")
 
 
-def faces_from_landmarks(images_BHWC: Tensor, landmarks: Any) -> FoundFaces:
+def faces_from_landmarks(images_BHWC: Tensor, landmarks: Any) -> DetectionResult:
     """The faces of a face mesh (see `faces.mesh`) that can be aligned, as one reads.
 
     images_BHWC: the pictures in which the mesh was found, floats in [0, 1]. Raises ValueError naming the input and the
     cure.
     """
-    rgb_BHW3 = pictures.take_apart(images_BHWC).rgb_BHW3
+    rgb_BHW3 = imaging.split_alpha(images_BHWC).rgb_BHW3
     count, height, width = rgb_BHW3.shape[:3]
     chosen = [
         _choose(faces, (height, width), min_face_size=0.0, max_face_size=math.inf, merge=False)
         for faces in faces_of_mesh(landmarks, count, (height, width))
     ]
-    faces = Faces.of(rgb_BHW3, [one.kept for one in chosen])
-    return FoundFaces(faces, tuple(one.skipped for one in chosen), "taken from the landmarks of a face mesh")
+    faces = FaceBatch.of(rgb_BHW3, [one.kept for one in chosen])
+    return DetectionResult(faces, tuple(one.skipped for one in chosen), "taken from the landmarks of a face mesh")
 
 
 def detect_in_batches(

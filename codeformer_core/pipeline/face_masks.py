@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..faces.batch import Faces
-from ..faces.contour import outline_masks
+from ..faces.batch import FaceBatch
+from ..faces.contour import contour_masks
 from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_coordinates, sample
 from ..faces.types import Face
 from ..faces.visualization import box_fractions
-from ..imaging import tensors as pictures
+from ..imaging import tensors as imaging
 from ..runtime import memory
 from .align import AlignedFace, align_faces
 from .results import face_count
@@ -25,10 +25,10 @@ ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
-class FacesInside:
+class FacesInMask:
     """faces: those inside the mask. remarks: what became of the others, a line for each."""
 
-    faces: Faces
+    faces: FaceBatch
     remarks: tuple[str, ...]
 
     def summary(self) -> str:
@@ -37,20 +37,20 @@ class FacesInside:
 
 
 @torch.no_grad()
-def face_masks(faces: Faces) -> Tensor:
+def face_masks(faces: FaceBatch) -> Tensor:
     """masks_BHW float32 [0, 1] on the CPU: the outlines of all faces from forehead to chin, soft at their edges, at the
     size of the pictures. Raises NotEnoughMemory."""
-    height, width = faces.picture_size_hw
-    count = len(faces.per_picture)
+    height, width = faces.image_size_hw
+    count = len(faces.per_image)
     memory.require(count * height * width * 4, "cpu", f"masks of {count} x {width}x{height} pixels")
     masks_BHW = memory.sparse_zeros((count, height, width))
-    for one in align_faces(faces.per_picture).aligned:
+    for one in align_faces(faces.per_image).aligned:
         _add_outline(masks_BHW[one.image], one)
     return masks_BHW
 
 
 @torch.no_grad()
-def faces_in_mask(faces: Faces, masks_BHW: Tensor, share: float = 0.5) -> FacesInside:
+def faces_in_mask(faces: FaceBatch, masks_BHW: Tensor, share: float = 0.5) -> FacesInMask:
     """The faces whose box lies inside the mask by at least `share` of its area; at 0, those that the mask touches.
 
     masks_BHW: [0, 1], one for each picture or one for all, of any size (stretched to the pictures). What of a box lies
@@ -58,18 +58,18 @@ def faces_in_mask(faces: Faces, masks_BHW: Tensor, share: float = 0.5) -> FacesI
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share must be from 0 (the mask touches the face) to 1 (wholly inside), got {share}")
-    masks_BHW = pictures.fitted_masks(masks_BHW, len(faces.per_picture), None)
+    masks_BHW = imaging.fit_masks(masks_BHW, len(faces.per_image), None)
     kept, remarks = [], []
-    for index, found in enumerate(faces.per_picture):
+    for index, found in enumerate(faces.per_image):
         mask_HW = masks_BHW[index]
-        inside = [_share_inside(face, mask_HW, faces.picture_size_hw) for face in found]
+        inside = [_share_inside(face, mask_HW, faces.image_size_hw) for face in found]
         kept.append([face for face, part in zip(found, inside, strict=True) if part > 0 and part >= share - ROUNDING])
         remarks += [
             f"picture {index + 1}, face {number}: {part:.0%} of it inside the mask"
             for number, part in enumerate(inside, 1)
             if part == 0 or part < share - ROUNDING
         ]
-    return FacesInside(faces.with_faces(kept), tuple(remarks))
+    return FacesInMask(faces.with_faces(kept), tuple(remarks))
 
 
 def _add_outline(mask_HW: Tensor, one: AlignedFace) -> None:
@@ -77,15 +77,15 @@ def _add_outline(mask_HW: Tensor, one: AlignedFace) -> None:
     area = covered_rectangle(one.matrix, CROP_SIZE, *mask_HW.shape)
     if area.is_empty:
         return
-    outline_1SS = outline_masks(one.landmarks_in_crop()[None])
+    outline_1SS = contour_masks(one.landmarks_in_crop()[None])
     drawn_hw = sample(outline_1SS, *crop_coordinates(one.matrix, area, mask_HW.device))[0]
     noted_hw = area.of(mask_HW)
     torch.maximum(noted_hw, drawn_hw, out=noted_hw)
 
 
-def _share_inside(face: Face, mask_HW: Tensor, picture_size_hw: tuple[int, int]) -> float:
+def _share_inside(face: Face, mask_HW: Tensor, image_size_hw: tuple[int, int]) -> float:
     """The mask's mean over the box, exact for parts of pixels, so that a mask of any size gives the same."""
-    left, top, right, bottom = box_fractions(face, picture_size_hw)
+    left, top, right, bottom = box_fractions(face, image_size_hw)
     down_H, across_W = _covered(top, bottom, mask_HW.shape[0]), _covered(left, right, mask_HW.shape[1])
     area = float(down_H.sum() * across_W.sum())
     return float(down_H.to(mask_HW) @ mask_HW @ across_W.to(mask_HW)) / area if area > 0 else 0.0

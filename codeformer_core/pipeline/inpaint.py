@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..faces.batch import Faces
+from ..faces.batch import FaceBatch
 from ..faces.detection import FaceDetector
 from ..faces.geometry import CROP_SIZE
-from ..imaging import tensors as pictures
+from ..imaging import tensors as imaging
 from ..imaging.gray import LUMA_RGB, is_gray
 from ..models.restorer import FaceInpainter, check_task
 from ..runtime import memory
@@ -65,10 +65,10 @@ def inpaint_aligned(
     Raises ValueError naming the input and the cure.
     """
     check_task(restorer, "inpainting")
-    pictures.check_layout(images_BHWC, "face crops")
+    imaging.check_layout(images_BHWC, "face crops")
     height, width = images_BHWC.shape[1:3]
     require_memory(images_BHWC, plan_sizes(height, width))
-    source = pictures.take_apart(images_BHWC, "face crops")
+    source = imaging.split_alpha(images_BHWC, "face crops")
     holes_BHW = holes_of(source.rgb_BHW3, mask_BHW, white_pixels)
     marked = _marked(holes_BHW)
     result_BHW3 = source.rgb_BHW3.clone(memory_format=torch.contiguous_format)
@@ -80,7 +80,7 @@ def inpaint_aligned(
             lines.append(f"crop {index + 1}: {said}{_gone(hole_in_network_size(hole_HW[None])[0])}")
     else:
         lines = [nothing_marked(mask_BHW, white_pixels)]
-    return InpaintedFaces(pictures.put_together(result_BHW3, source.alpha_BHW1), holes_BHW.float(), tuple(lines))
+    return InpaintedFaces(imaging.merge_alpha(result_BHW3, source.alpha_BHW1), holes_BHW.float(), tuple(lines))
 
 
 @torch.no_grad()
@@ -88,7 +88,7 @@ def inpaint_photos(
     images_BHWC: Tensor,
     *,
     restorer: FaceInpainter,
-    finder: FaceDetector | Faces,
+    face_source: FaceDetector | FaceBatch,
     mask_BHW: Tensor | None = None,
     white_pixels: bool = True,
     confidence: float | None = None,
@@ -104,23 +104,23 @@ def inpaint_photos(
     """
     check_task(restorer, "inpainting")
     report = on_progress or no_progress
-    pictures.check_layout(images_BHWC)
+    imaging.check_layout(images_BHWC)
     batch, height, width = images_BHWC.shape[:3]
     # Holes, soft edges and their making, beside what pasting asks for itself.
     what = f"filling holes in {batch} x {width}x{height} pixels"
     memory.require(batch * height * width * 4 * 3, images_BHWC.device, what)
-    rgb_BHW3 = pictures.take_apart(images_BHWC).rgb_BHW3
+    rgb_BHW3 = imaging.split_alpha(images_BHWC).rgb_BHW3
     holes_BHW = holes_of(rgb_BHW3, mask_BHW, white_pixels)
-    faces, lines = Faces.of(rgb_BHW3, [()] * len(rgb_BHW3)), [nothing_marked(mask_BHW, white_pixels)]
+    faces, lines = FaceBatch.of(rgb_BHW3, [()] * len(rgb_BHW3)), [nothing_marked(mask_BHW, white_pixels)]
     if bool(holes_BHW.any()):
-        faces, lines = faces_and_lines(images_BHWC, finder, confidence, min_face_size, report)
+        faces, lines = faces_and_lines(images_BHWC, face_source, confidence, min_face_size, report)
     cropped = crop_faces(images_BHWC, faces)
     crop_holes_NSS = _crop_holes(holes_BHW, cropped.aligned)
     marked = _marked(crop_holes_NSS)
     worked_on = faces_of(cropped.faces, [cropped.aligned[number] for number in marked])
     filled_NSS3 = _filled(cropped.crops_NHW3[marked], crop_holes_NSS[marked], restorer, report)
     gray = [
-        bool(found) and _is_gray(rgb_BHW3[index], holes_BHW[index]) for index, found in enumerate(worked_on.per_picture)
+        bool(found) and _is_gray(rgb_BHW3[index], holes_BHW[index]) for index, found in enumerate(worked_on.per_image)
     ]
     for (index, _), face_SS3 in zip(worked_on.in_order(), filled_NSS3, strict=True):
         if gray[index]:
@@ -160,10 +160,10 @@ def _is_gray(picture_HW3: Tensor, hole_HW: Tensor) -> bool:
     return is_gray(picture_HW3 if bool(hole_HW.all()) else picture_HW3[~hole_HW][None])
 
 
-def _soft_edges(holes_BHW: Tensor, worked_on: Faces) -> Tensor:
+def _soft_edges(holes_BHW: Tensor, worked_on: FaceBatch) -> Tensor:
     """masks_BHW; only of pictures in which something was filled."""
     soft_BHW = holes_BHW.new_zeros(holes_BHW.shape, dtype=torch.float32)
-    for index, found in enumerate(worked_on.per_picture):
+    for index, found in enumerate(worked_on.per_image):
         if found:
             soft_BHW[index] = with_soft_edge(holes_BHW[index : index + 1])[0]
     return soft_BHW
@@ -181,10 +181,10 @@ def _marked(holes_NHW: Tensor) -> list[int]:
     return [index for index, hole_HW in enumerate(holes_NHW) if bool(hole_HW.any())]
 
 
-def _left_over(holes_BHW: Tensor, pasted_BHW: Tensor, worked_on: Faces) -> list[str]:
+def _left_over(holes_BHW: Tensor, pasted_BHW: Tensor, worked_on: FaceBatch) -> list[str]:
     """A line for each picture whose mask reaches beyond its faces."""
     lines = []
-    for index, faces in enumerate(worked_on.per_picture):
+    for index, faces in enumerate(worked_on.per_image):
         hole_HW = holes_BHW[index]
         share = float((hole_HW & (pasted_BHW[index] < 0.5)).sum()) / max(1, int(hole_HW.sum()))
         if share > SHARE_WORTH_SAYING:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..faces.contour import outline_masks
+from ..faces.contour import contour_masks
 from ..faces.geometry import CROP_SIZE, TEMPLATE_XY, crop_face
 from ..faces.regions import grown
-from ..imaging import tensors as pictures
+from ..imaging import tensors as imaging
 
 # What 8 bits hold as 255, the published mark.
 WHITE = 254.5 / 255
@@ -31,7 +31,7 @@ def holes_of(rgb_BHW3: Tensor, mask_BHW: Tensor | None, white_pixels: bool) -> T
     """
     batch, height, width = rgb_BHW3.shape[:3]
     if mask_BHW is not None:
-        return pictures.fitted_masks(mask_BHW.to(rgb_BHW3.device), batch, (height, width)) > 0.5
+        return imaging.fit_masks(mask_BHW.to(rgb_BHW3.device), batch, (height, width)) > 0.5
     if white_pixels:
         return (rgb_BHW3 >= WHITE).all(-1)
     return torch.zeros((batch, height, width), dtype=torch.bool, device=rgb_BHW3.device)
@@ -51,7 +51,7 @@ def nothing_marked(mask_BHW: Tensor | None, white_pixels: bool) -> str:
 
 def hole_in_network_size(holes_NHW: Tensor) -> Tensor:
     """holes_NSS of 512 pixels: every pixel into which a part of a hole goes."""
-    squares_NSS1 = pictures.resize(holes_NHW.float()[..., None], CROP_SIZE, CROP_SIZE)
+    squares_NSS1 = imaging.resize(holes_NHW.float()[..., None], CROP_SIZE, CROP_SIZE)
     return squares_NSS1[..., 0] > TOUCHED
 
 
@@ -71,5 +71,5 @@ def with_soft_edge(holes_BHW: Tensor) -> Tensor:
 
 def covered_face(hole_SS: Tensor) -> float:
     """How much of an aligned face a hole of the crop's size covers, 0..1."""
-    face_SS = outline_masks(TEMPLATE_XY[None], hole_SS.shape[-1])[0].to(hole_SS.device)
+    face_SS = contour_masks(TEMPLATE_XY[None], hole_SS.shape[-1])[0].to(hole_SS.device)
     return float((face_SS * hole_SS).sum() / face_SS.sum())

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..faces.batch import Faces, picture_count, unlike_pictures
+from ..faces.batch import FaceBatch, image_count, unlike_images
 from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_face
 from ..faces.parsing import FaceParser
 from ..faces.selection import SkippedFace
@@ -54,7 +54,7 @@ class PastedFaces:
 def paste_faces(
     background_BHWC: Tensor,
     crops_NSSC: Tensor,
-    faces: Faces,
+    faces: FaceBatch,
     *,
     options: PasteOptions = PASTE_DEFAULTS,
     parser: FaceParser | None = None,
@@ -90,7 +90,7 @@ def paste_faces(
 def paste_aligned(
     background_BHWC: Tensor,
     crops_NSSC: Tensor,
-    faces: Faces,
+    faces: FaceBatch,
     aligned: Sequence[AlignedFace | None],
     *,
     options: PasteOptions = PASTE_DEFAULTS,
@@ -103,18 +103,18 @@ def paste_aligned(
     masks = make_mask_maker(options, parser)
     imaging.check_layout(background_BHWC, "backgrounds")
     scale_xy = _check_background(background_BHWC, faces)
-    batch, (height, width) = len(faces.per_picture), background_BHWC.shape[1:3]
+    batch, (height, width) = len(faces.per_image), background_BHWC.shape[1:3]
     what = f"a result of {batch} x {width}x{height} pixels"
     memory.require(batch * height * width * 4 * 5, background_BHWC.device, what)
-    source = imaging.take_apart(background_BHWC, "backgrounds")
+    source = imaging.split_alpha(background_BHWC, "backgrounds")
     source_BHW3 = source.rgb_BHW3.expand(batch, -1, -1, -1)
     alpha_BHW1 = None if source.alpha_BHW1 is None else source.alpha_BHW1.expand(batch, -1, -1, -1)
     canvas_BHW3 = source_BHW3.clone(memory_format=torch.contiguous_format)
     coverage_BHW = memory.sparse_zeros(canvas_BHW3.shape[:3], canvas_BHW3.device)
-    clips = [None] * batch if clip_mask_BHW is None else imaging.fitted_masks(clip_mask_BHW, batch, (height, width))
+    clips = [None] * batch if clip_mask_BHW is None else imaging.fit_masks(clip_mask_BHW, batch, (height, width))
     targets = [Target(*each) for each in zip(canvas_BHW3, coverage_BHW, [scale_xy] * batch, clips, strict=True)]
     crops, remarks = _square_crops(crops_NSSC, faces.count)
-    remarks += unlike_pictures(faces, source.rgb_BHW3)
+    remarks += unlike_images(faces, source.rgb_BHW3)
 
     report = on_progress or no_progress
     report(PASTING, 0, max(1, faces.count))
@@ -130,7 +130,7 @@ def paste_aligned(
             left_out += 1
             remarks.append(f"picture {image + 1}: {describe_skipped([SkippedFace(face, reason)])[0]}")
         report(PASTING, done, faces.count)
-    images_BHWC = imaging.put_together(canvas_BHW3, alpha_BHW1)
+    images_BHWC = imaging.merge_alpha(canvas_BHW3, alpha_BHW1)
     return PastedFaces(images_BHWC, coverage_BHW, faces.count - left_out, masks.description, tuple(remarks))
 
 
@@ -172,12 +172,12 @@ def _paste(target: Target, piece: NewFace, options: PasteOptions, face_upscaler:
     return None if composite(target, piece, options, face_upscaler) else OUTSIDE
 
 
-def _check_background(background_BHWC: Tensor, faces: Faces) -> tuple[float, float]:
+def _check_background(background_BHWC: Tensor, faces: FaceBatch) -> tuple[float, float]:
     """Background pixels per pixel of the pictures, along x and y."""
-    batch, (height, width) = len(faces.per_picture), faces.picture_size_hw
+    batch, (height, width) = len(faces.per_image), faces.image_size_hw
     if len(background_BHWC) not in (1, batch):
         raise ValueError(
-            f"the faces belong to {picture_count(batch)}, but there are {len(background_BHWC)} backgrounds. "
+            f"the faces belong to {image_count(batch)}, but there are {len(background_BHWC)} backgrounds. "
             "Cure: one background for each picture, or one for all"
         )
     across, down = background_BHWC.shape[2] / width, background_BHWC.shape[1] / height
@@ -203,7 +203,7 @@ def _square_crops(crops_NHWC: Tensor, count: int) -> tuple[list[Tensor], list[st
             "Cure: connect the FACES that came with these crops, and keep every crop in between"
         )
     height, width = crops_NHWC.shape[1:3]
-    rgb_NHW3 = imaging.take_apart(crops_NHWC, "face crops").rgb_BHW3.clamp(0, 1)
+    rgb_NHW3 = imaging.split_alpha(crops_NHWC, "face crops").rgb_BHW3.clamp(0, 1)
     if height == width:
         return list(rgb_NHW3.permute(0, 3, 1, 2)), []
     squared_NSS3 = imaging.resize(rgb_NHW3, CROP_SIZE, CROP_SIZE)

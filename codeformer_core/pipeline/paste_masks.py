@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from ..faces.contour import outline_masks
+from ..faces.contour import contour_masks
 from ..faces.masks import face_shape_mask
 from ..faces.parsing import FaceParser
 from ..faces.regions import blurred, grown, region_masks
@@ -81,7 +81,7 @@ def _plain(options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
 
 
 def _outlines(faces_N3SS: Tensor, landmarks_N52: np.ndarray) -> Tensor:
-    return outline_masks(landmarks_N52, faces_N3SS.shape[-1]).to(faces_N3SS.device)
+    return contour_masks(landmarks_N52, faces_N3SS.shape[-1]).to(faces_N3SS.device)
 
 
 def changed_mask(crop_3SS: Tensor, unchanged_3SS: Tensor) -> Tensor | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..faces.batch import Faces, check_same_pictures
+from ..faces.batch import FaceBatch, check_same_images
 from ..faces.detection import FaceDetector
 from ..runtime.progress import OnProgress
 from .detect import find_faces
@@ -25,7 +25,7 @@ class EditedPhotos:
 
     images_BHWC: Tensor
     masks_BHW: Tensor
-    faces: Faces
+    faces: FaceBatch
     lines: tuple[str, ...]
 
     def summary(self) -> str:
@@ -34,17 +34,17 @@ class EditedPhotos:
 
 def faces_and_lines(
     images_BHWC: Tensor,
-    finder: FaceDetector | Faces,
+    face_source: FaceDetector | FaceBatch,
     confidence: float | None,
     min_face_size: float,
     report: OnProgress,
-) -> tuple[Faces, list[str]]:
+) -> tuple[FaceBatch, list[str]]:
     """The faces that a detector finds, or those that were given, and what a report says of them."""
-    if isinstance(finder, Faces):
-        check_same_pictures(finder, images_BHWC)
-        counts = enumerate(map(len, finder.per_picture), 1)
-        return finder, [f"picture {number}: {face_count(count)} given" for number, count in counts]
+    if isinstance(face_source, FaceBatch):
+        check_same_images(face_source, images_BHWC)
+        counts = enumerate(map(len, face_source.per_image), 1)
+        return face_source, [f"picture {number}: {face_count(count)} given" for number, count in counts]
     found = find_faces(
-        images_BHWC, detector=finder, confidence=confidence, min_face_size=min_face_size, on_progress=report
+        images_BHWC, detector=face_source, confidence=confidence, min_face_size=min_face_size, on_progress=report
     )
     return found.faces, found.summary().splitlines()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..faces.batch import Faces, unlike_pictures
+from ..faces.batch import FaceBatch, unlike_images
 from ..faces.detection import FaceDetector
 from ..faces.selection import Selection, SkippedFace
 from ..faces.types import Face
@@ -36,7 +36,7 @@ class Plan:
 
 def plan(
     rgb_BHW3: Tensor,
-    source: FaceDetector | Faces,
+    source: FaceDetector | FaceBatch,
     options: RestoreOptions,
     recipe: Recipe,
     sizes: Sizes,
@@ -49,9 +49,9 @@ def plan(
     taken, whatever the options say.
     """
     remarks: list[str] = []
-    if isinstance(source, Faces):
-        remarks = unlike_pictures(source, rgb_BHW3)
-        chosen = [Selection(tuple(scaled(face, sizes.enlarged) for face in given), ()) for given in source.per_picture]
+    if isinstance(source, FaceBatch):
+        remarks = unlike_images(source, rgb_BHW3)
+        chosen = [Selection(tuple(scaled(face, sizes.enlarged) for face in given), ()) for given in source.per_image]
     else:
         found = detect_in_batches(rgb_BHW3, source, options.confidence, report)
         min_face_size = options.min_face_size * sizes.enlarged

@@ -56,7 +56,7 @@ class OfficialRecipe(Recipe):
 
     def prepare(self, rgb_BHW3: Tensor, sizes: Sizes) -> Tensor:
         """8-bit steps, small images enlarged."""
-        rgb_BHW3 = imaging.to_8bit_steps(rgb_BHW3)
+        rgb_BHW3 = imaging.quantize_8bit(rgb_BHW3)
         return rgb_BHW3 if sizes.working == sizes.source else imaging.enlarge_8bit(rgb_BHW3, sizes.enlarged)
 
     @staticmethod
@@ -79,7 +79,7 @@ class OfficialRecipe(Recipe):
         return crop(image_HW3, matrix)
 
     def finish_faces(self, faces_N3SS: Tensor) -> Tensor:
-        return imaging.to_8bit_steps(faces_N3SS)
+        return imaging.quantize_8bit(faces_N3SS)
 
     def match_gray(self, faces_N3SS: Tensor, crops_N3SS: Tensor) -> Tensor:
         return match_gray(faces_N3SS, crops_N3SS, clip=False)
@@ -119,7 +119,7 @@ def skip_near_eyes(faces: Sequence[Face], smallest_distance: float = SMALLEST_EY
 
 def crop(image_HW3: Tensor, matrix: np.ndarray) -> Tensor:
     """crop_3SS: one bilinear sample per pixel, 8-bit steps."""
-    return imaging.to_8bit_steps(sample_crop(image_HW3, matrix, 1, coordinates))
+    return imaging.quantize_8bit(sample_crop(image_HW3, matrix, 1, coordinates))
 
 
 def coordinates(matrix: np.ndarray, area: Rectangle, device: torch.device) -> tuple[Tensor, Tensor]:

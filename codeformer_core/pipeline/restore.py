@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..faces.batch import Faces, check_same_pictures
-from ..faces.components import PartBoxes
+from ..faces.batch import FaceBatch, check_same_images
+from ..faces.components import ComponentBoxes
 from ..faces.detection import FaceDetector
-from ..faces.landmarks import FaceAligner
+from ..faces.landmarks import LandmarkDetector
 from ..faces.parsing import FaceParser
 from ..faces.selection import FaceSelection, SkippedFace
 from ..faces.types import Face
@@ -48,18 +48,18 @@ class Models:
     aligner: finds 68 landmarks for a restorer that works part by part, in faces that bring none."""
 
     restorer: FaceRestorer
-    detector: FaceDetector | Faces
+    detector: FaceDetector | FaceBatch
     parser: FaceParser | None = None
-    aligner: FaceAligner | None = None
+    landmark_detector: LandmarkDetector | None = None
 
 
 def restore_images(
     images_BHWC: Tensor,
     *,
     restorer: FaceRestorer,
-    detector: FaceDetector | Faces,
+    detector: FaceDetector | FaceBatch,
     parser: FaceParser | None = None,
-    aligner: FaceAligner | None = None,
+    landmark_detector: LandmarkDetector | None = None,
     background: Tensor | Upscaler | None = None,
     face_upscaler: Upscaler | None = None,
     fidelity: float = 0.5,
@@ -77,7 +77,7 @@ def restore_images(
     """`restore` with its most used options as keywords: see there, `Models`, `RestoreOptions` and `PasteOptions`."""
     return restore(
         images_BHWC,
-        Models(restorer, detector, parser, aligner),
+        Models(restorer, detector, parser, landmark_detector),
         RestoreOptions(
             fidelity,
             upscale,
@@ -123,14 +123,14 @@ def restore(
     recipe = recipe_of(options)
     sizes = recipe.plan_sizes(height, width, options.upscale)
     require_memory(images_BHWC, sizes)
-    if isinstance(models.detector, Faces):
-        check_same_pictures(models.detector, images_BHWC)
-    source = imaging.take_apart(images_BHWC)
+    if isinstance(models.detector, FaceBatch):
+        check_same_images(models.detector, images_BHWC)
+    source = imaging.split_alpha(images_BHWC)
     if isinstance(background, Tensor):
         check_background(background, batch)
     clip_masks = [None] * batch
     if clip_mask_BHW is not None:
-        clip_masks = imaging.fitted_masks(clip_mask_BHW, batch, sizes.canvas)
+        clip_masks = imaging.fit_masks(clip_mask_BHW, batch, sizes.canvas)
     report = on_progress or no_progress
     rgb_BHW3 = recipe.prepare(source.rgb_BHW3, sizes)
 
@@ -143,7 +143,7 @@ def restore(
     ]
     masks = recipe.mask_maker(options.paste, models.parser)
     gray = {index for index in {one.image for one in planned.aligned} if is_gray(source.rgb_BHW3[index])}
-    boxes: list[PartBoxes] = []
+    boxes: list[ComponentBoxes] = []
     crops: list[RestoredFace] = []
     pasted: list[list[Face]] = [[] for _ in range(batch)]
     skipped = [list(left_out) for left_out in planned.skipped]
@@ -169,14 +169,14 @@ def restore(
     )
     useless = fidelity_remark(models.restorer) if planned.aligned else None
     return RestoredImages(
-        images_BHWC=imaging.put_together(canvas_BHW3, source.alpha_BHW1),
+        images_BHWC=imaging.merge_alpha(canvas_BHW3, source.alpha_BHW1),
         masks_BHW=coverage_BHW,
         faces=tuple(map(tuple, pasted)),
         skipped=tuple(
             tuple(SkippedFace(scaled(entry.face, unscale), entry.reason) for entry in entries) for entries in skipped
         ),
         crops=tuple(crops),
-        finder=None if isinstance(models.detector, Faces) else models.detector.name,
+        face_source=None if isinstance(models.detector, FaceBatch) else models.detector.name,
         restorer=", ".join(filter(None, made_with)),
         remarks=(
             *planned.remarks,
@@ -205,7 +205,7 @@ def restore_faces(
     def run(part: slice) -> list[RestoredFace]:
         chosen = aligned[part]
         crops_N3HW = torch.stack([recipe.crop(rgb_BHW3[one.image], one.matrix) for one in chosen])
-        boxes = component_boxes(chosen, crops_N3HW, models.aligner) if restorer.needs_landmarks else None
+        boxes = component_boxes(chosen, crops_N3HW, models.landmark_detector) if restorer.needs_landmarks else None
         network_N3HW = restorer.restore(crops_N3HW * 2 - 1, options.fidelity, stacked(boxes) if boxes else None)
         landmarks_N52 = np.stack([one.landmarks_in_crop() for one in chosen])
         masks_NHW = make_masks(network_N3HW, landmarks_N52) if make_masks else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..faces.components import PartBoxes
+from ..faces.components import ComponentBoxes
 from ..faces.selection import SkippedFace
 from ..faces.types import Face
 from .align import AlignedFace
@@ -30,7 +30,7 @@ class RestoredFace:
     crop_3HW: Tensor
     restored_3HW: Tensor
     mask_HW: Tensor | None = None
-    components: PartBoxes | None = None
+    components: ComponentBoxes | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class RestoredImages:
     faces: tuple[tuple[Face, ...], ...]
     skipped: tuple[tuple[SkippedFace, ...], ...]
     crops: tuple[RestoredFace, ...]
-    finder: str | None
+    face_source: str | None
     restorer: str
     remarks: tuple[str, ...] = ()
 
@@ -57,7 +57,7 @@ class RestoredImages:
         """What became of one picture: a line of numbers, then one for each skipped face."""
         restored, skipped = self.faces[index], self.skipped[index]
         came = len(restored) + len(skipped)
-        how = "found" if self.finder else "given"
+        how = "found" if self.face_source else "given"
         if came == 0:
             return [f"no face {how}"]
         return [f"{face_count(came)} {how}, {len(restored)} restored", *describe_skipped(skipped)]
@@ -65,8 +65,8 @@ class RestoredImages:
     def made_with(self) -> str:
         """Which detector looked and, if there was anything to restore, which model restored."""
         if any(self.faces):
-            return f"restored by {self.restorer}" + (f", found by {self.finder}" if self.finder else "")
-        return f"looked for by {self.finder}; nothing to restore" if self.finder else "nothing to restore"
+            return f"restored by {self.restorer}" + (f", found by {self.face_source}" if self.face_source else "")
+        return f"looked for by {self.face_source}; nothing to restore" if self.face_source else "nothing to restore"
 
     def summary(self) -> str:
         """All pictures, a few lines each, and what they were made with."""

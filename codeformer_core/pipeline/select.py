@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..faces.batch import Faces
+from ..faces.batch import FaceBatch
 from ..faces.manual_selection import apply_picks
 from ..faces.order import Order, check_order, has_number, order_faces, parse_numbers
 from ..faces.selection import Selection, SkippedFace, skip_small_faces
 from ..faces.types import Face
-from ..faces.yaw import LARGEST_TURN, skip_turned_faces
+from ..faces.yaw import MAX_YAW, skip_by_yaw
 from .results import face_count
 
 
@@ -23,7 +23,7 @@ class SelectedFaces:
     that is left out, and what else is to know.
     """
 
-    faces: Faces
+    faces: FaceBatch
     kept: tuple[tuple[bool, ...], ...]
     picked: tuple[tuple[bool, ...], ...]
     changed: tuple[int, ...]
@@ -36,14 +36,14 @@ class SelectedFaces:
 
 
 def select_faces(
-    faces: Faces,
+    faces: FaceBatch,
     *,
     numbers: str = "",
     order: Order = "as found",
     keep: int = 0,
     confidence: float = 0.0,
     min_face_size: float = 0.0,
-    largest_turn: float = LARGEST_TURN,
+    max_yaw: float = MAX_YAW,
     picked: str = "",
 ) -> SelectedFaces:
     """The faces that pass every filter, in the wanted order.
@@ -61,19 +61,19 @@ def select_faces(
     filters: tuple[Callable[[Sequence[Face]], Selection], ...] = (
         lambda found: _skip_unsure(found, confidence),
         lambda found: skip_small_faces(found, min_face_size),
-        lambda found: skip_turned_faces(found, largest_turn),
+        lambda found: skip_by_yaw(found, max_yaw),
     )
     for refuse_wrong_limits in filters:
         refuse_wrong_limits(())
     selected, kept, remarks = [], [], list(picks.remarks)
-    for picture, (found, is_picked) in enumerate(zip(faces.per_picture, picks.kept, strict=True), 1):
+    for picture, (found, is_picked) in enumerate(zip(faces.per_image, picks.kept, strict=True), 1):
         reasons = _reasons(found, filters)
         for index in range(len(found)):
             if not has_number(ranges, index + 1):
                 reasons.setdefault(index, "not one of the numbers")
             if not is_picked[index]:
                 reasons.setdefault(index, "not picked")
-        in_order = [index for index in order_faces(found, order, faces.picture_size_hw) if index not in reasons]
+        in_order = [index for index in order_faces(found, order, faces.image_size_hw) if index not in reasons]
         chosen = in_order[: keep or None]
         reasons |= {index: f"not among the first {keep} ({order})" for index in in_order if index not in chosen}
         selected.append([found[index] for index in chosen])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..faces.batch import Faces
+from ..faces.batch import FaceBatch
 from ..models.restorer import FaceRestorer, check_task, fidelity_remark
 from ..pipeline.aligned_faces import restore_aligned
 from ..runtime.progress import OnProgress, no_progress
@@ -46,7 +46,7 @@ def compare_fidelities(
     images_BHWC: Tensor,
     *,
     restorer: FaceRestorer,
-    faces: Faces | None = None,
+    faces: FaceBatch | None = None,
     steps: int = 5,
     on_progress: OnProgress | None = None,
 ) -> ComparedFidelities:

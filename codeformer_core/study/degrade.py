@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..degradation import LEVELS, PRESETS, Degradation, Drawn, degrade_on_cpu, draw
-from ..imaging import tensors as pictures
+from ..imaging import tensors as imaging
 from ..runtime import memory
 from ..runtime.progress import OnProgress, no_progress
 from .limits import KINDS, LARGEST_SEED
@@ -51,14 +51,14 @@ def degrade_pictures(
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     if not 0 <= seed <= LARGEST_SEED:
         raise ValueError(f"seed must be from 0 to {LARGEST_SEED}, got {seed}")
-    pictures.check_layout(images_BHWC)
+    imaging.check_layout(images_BHWC)
     batch, height, width, channels = images_BHWC.shape
     side = max(height, width)
     if side < 2:
         raise ValueError("pictures must have more than 1 pixel to be degraded: choose larger ones")
     needed = 4 * (batch * height * width * channels + WORKING_COPIES * side * side * 3)
     memory.require(needed, "cpu", f"degrading {batch} pictures of {width}x{height} pixels")
-    source = pictures.take_apart(images_BHWC)
+    source = imaging.split_alpha(images_BHWC)
     report = on_progress or no_progress
     degraded_BHW3 = torch.empty_like(source.rgb_BHW3, memory_format=torch.contiguous_format)
     lines = []
@@ -69,7 +69,7 @@ def degrade_pictures(
         degraded_BHW3[index] = torch.from_numpy(_degraded(levels_HW3, drawn)).to(degraded_BHW3) / 255
         lines.append(f"picture {index + 1}: {describe(drawn)}")
     report(DEGRADING, batch, batch)
-    return DegradedPictures(pictures.put_together(degraded_BHW3, source.alpha_BHW1), tuple(lines))
+    return DegradedPictures(imaging.merge_alpha(degraded_BHW3, source.alpha_BHW1), tuple(lines))
 
 
 def describe(drawn: Drawn) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..imaging import tensors as pictures
+from ..imaging import tensors as imaging
 from ..metrics.identity import Identity
 from ..metrics.pixels import GradientSimilarity
 from ..metrics.similarity import psnr, ssim
@@ -67,12 +67,12 @@ def measure_pictures(
     an ArcFace-like ONNX file; it compares faces that are aligned to the 512 template, of any square size.
     Raises ValueError naming the input and the cure, and WeightsError for a file that is no such network.
     """
-    pictures.check_layout(images_BHWC)
-    pictures.check_layout(reference_BHWC, "references")
+    imaging.check_layout(images_BHWC)
+    imaging.check_layout(reference_BHWC, "references")
     count = _pairs(len(images_BHWC), len(reference_BHWC))
     height, width = reference_BHWC.shape[1:3]
     memory.require(WORKING_COPIES * height * width * 4, "cpu", f"measuring a picture of {width}x{height} pixels")
-    made, reference = pictures.take_apart(images_BHWC), pictures.take_apart(reference_BHWC, "references")
+    made, reference = imaging.split_alpha(images_BHWC), imaging.split_alpha(reference_BHWC, "references")
     measures: dict[str, Measure] = {PSNR: psnr, SSIM: ssim, GRADIENTS: GradientSimilarity().measure, L1: _l1}
     if identity is not None:
         if height != width:
@@ -103,7 +103,7 @@ def _pairs(made: int, references: int) -> int:
 
 def _picture(rgb_BHW3: Tensor, index: int, height: int, width: int) -> Tensor:
     one_1HW3 = rgb_BHW3[index : index + 1] if len(rgb_BHW3) > 1 else rgb_BHW3
-    return pictures.resize(one_1HW3, height, width).permute(0, 3, 1, 2).cpu().clamp(0, 1)
+    return imaging.resize(one_1HW3, height, width).permute(0, 3, 1, 2).cpu().clamp(0, 1)
 
 
 def _l1(made_13HW: Tensor, reference_13HW: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..faces.batch import Faces
+from ..faces.batch import FaceBatch
 from ..faces.geometry import CROP_SIZE
-from ..imaging import tensors as pictures
+from ..imaging import tensors as imaging
 from ..metrics.pixels import Sharpness
 from ..pipeline.align import align_faces
 from ..pipeline.crop import crop_faces, faces_of
@@ -29,10 +29,10 @@ class OneFace:
 
     crop_1SS3: Tensor | None
     lines: tuple[str, ...]
-    faces: Faces | None = None
+    faces: FaceBatch | None = None
 
 
-def one_face(images_BHWC: Tensor, faces: Faces | None) -> OneFace:
+def one_face(images_BHWC: Tensor, faces: FaceBatch | None) -> OneFace:
     """The first picture, taken for an aligned face of any size; or, with `faces`, the first of those found in these
     pictures that can be aligned, cropped."""
     return _first_picture(images_BHWC) if faces is None else _first_crop(images_BHWC, faces)
@@ -58,8 +58,8 @@ def numbers(words: Sequence[str], faces_NSS3: Tensor, crop_1SS3: Tensor) -> list
 
 
 def _first_picture(images_BHWC: Tensor) -> OneFace:
-    pictures.check_layout(images_BHWC)
-    first = pictures.take_apart(images_BHWC[:1])
+    imaging.check_layout(images_BHWC)
+    first = imaging.split_alpha(images_BHWC[:1])
     height, width = first.rgb_BHW3.shape[1:3]
     lines = [f"compared: the first of {len(images_BHWC)} aligned faces" if len(images_BHWC) > 1 else "compared: 1 face"]
     if height != width:
@@ -67,14 +67,14 @@ def _first_picture(images_BHWC: Tensor) -> OneFace:
             f"the picture of {width}x{height} pixels is not square and was taken for an aligned face: connect faces to "
             "compare a face of a whole picture"
         )
-    return OneFace(pictures.resize(first.rgb_BHW3, CROP_SIZE, CROP_SIZE), tuple(lines))
+    return OneFace(imaging.resize(first.rgb_BHW3, CROP_SIZE, CROP_SIZE), tuple(lines))
 
 
-def _first_crop(images_BHWC: Tensor, faces: Faces) -> OneFace:
-    for one in align_faces(faces.per_picture).aligned:
+def _first_crop(images_BHWC: Tensor, faces: FaceBatch) -> OneFace:
+    for one in align_faces(faces.per_image).aligned:
         cropped = crop_faces(images_BHWC, faces_of(faces, [one]))
         if len(cropped.crops_NHW3):
-            number = faces.per_picture[one.image].index(one.face) + 1
+            number = faces.per_image[one.image].index(one.face) + 1
             lines = (f"compared: face {number} of picture {one.image + 1}", *cropped.remarks)
             return OneFace(cropped.crops_NHW3, lines, cropped.faces)
     return OneFace(None, ("nothing was compared: there is no face; the gray picture stands for it",))

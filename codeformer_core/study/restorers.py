@@ -12,7 +12,7 @@ from pathlib import PurePath
 import torch
 from torch import Tensor
 
-from ..faces.batch import Faces
+from ..faces.batch import FaceBatch
 from ..models.restorer import FaceRestorer, at_fidelity, check_fidelity, check_task, fidelity_remark
 from ..pipeline.aligned_faces import restore_aligned
 from ..pipeline.components import aligned_crops, component_boxes, component_remarks, stacked
@@ -44,7 +44,7 @@ def compare_restorers(
     *,
     restorers: Sequence[FaceRestorer],
     fidelity: float = 0.5,
-    faces: Faces | None = None,
+    faces: FaceBatch | None = None,
     on_progress: OnProgress | None = None,
 ) -> ComparedRestorers:
     """Restore one face with each of the restorers.
@@ -64,12 +64,16 @@ def compare_restorers(
     needs_landmarks = any(restorer.needs_landmarks for restorer in restorers)
     aligned = aligned_crops(face.faces, 1) if face.faces and needs_landmarks else ()
     boxes = component_boxes(aligned)
-    parts_144 = stacked(boxes) if boxes else None
+    component_boxes_144 = stacked(boxes) if boxes else None
     report = on_progress or no_progress
     restored = []
     for done, restorer in enumerate(restorers):
         report(COMPARING, done, len(restorers))
-        restored.append(restore_aligned(face.crop_1SS3, restorer=restorer, fidelity=fidelity, parts_N44=parts_144))
+        restored.append(
+            restore_aligned(
+                face.crop_1SS3, restorer=restorer, fidelity=fidelity, component_boxes_N44=component_boxes_144
+            )
+        )
     report(COMPARING, len(restorers), len(restorers))
     faces_NSS3 = torch.cat(restored)
     words = [f"{restorer.name}{at_fidelity(restorer, fidelity)}" for restorer in restorers]

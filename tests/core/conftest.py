@@ -168,18 +168,18 @@ def placed_face(x: float, y: float, eye_distance: float, degrees: float = 0, sco
 
 @dataclass(frozen=True)
 class GivenDetector:
-    """Finds in every picture the faces it was given; `per_picture` in turn when there are several lists."""
+    """Finds in every picture the faces it was given; `per_image` in turn when there are several lists."""
 
-    per_picture: tuple[tuple[Face, ...], ...]
+    per_image: tuple[tuple[Face, ...], ...]
     name: str = "given"
     default_confidence: float = 0.5
     module: None = None
 
     def detect(self, images_BHWC: Tensor, confidence: float | None = None) -> list[list[Face]]:
         # The pictures of a batch are told apart by their first pixel's red, set by the tests.
-        if len(self.per_picture) == 1:
-            return [list(self.per_picture[0]) for _ in images_BHWC]
-        return [list(self.per_picture[round(float(image[0, 0, 0]) * 255)]) for image in images_BHWC]
+        if len(self.per_image) == 1:
+            return [list(self.per_image[0]) for _ in images_BHWC]
+        return [list(self.per_image[round(float(image[0, 0, 0]) * 255)]) for image in images_BHWC]
 
 
 @dataclass(frozen=True)

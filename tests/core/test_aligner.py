@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import codeformer_core as cf
 from codeformer_core.faces.components import boxes_from_68, boxes_from_five
 from codeformer_core.faces.geometry import TEMPLATE_XY
-from codeformer_core.faces.landmarks import HourglassAligner, build_aligner, peaks
+from codeformer_core.faces.landmarks import HourglassLandmarkDetector, build_landmark_detector, peaks
 from codeformer_core.weights.catalog import ALIGNER, find_entry
 
 from .test_restore_parts import (
@@ -56,8 +56,8 @@ def test_peaks_lean_to_the_higher_neighbour():
 
 
 def test_points_are_pixels_of_the_faces_in_the_order_of_68():
-    aligner = HourglassAligner(Marked())
-    found_B682 = aligner.find(torch.zeros(5, 3, 512, 512))
+    landmark_detector = HourglassLandmarkDetector(Marked())
+    found_B682 = landmark_detector.find(torch.zeros(5, 3, 512, 512))
     assert found_B682.shape == (5, 68, 2) and found_B682.dtype == np.float64
     middle_982 = np.array([(n % 64, n // 2) for n in range(98)]) * 8 + 3.5
     # WFLW's jaw has every second point of ours; corners of eyes and mouth are points of both.
@@ -67,8 +67,8 @@ def test_points_are_pixels_of_the_faces_in_the_order_of_68():
         assert np.allclose(found_B682[0, ours], middle_982[theirs], atol=2.01), ours
     # A brow's point lies between its upper and lower edge.
     assert np.allclose(found_B682[0, 19], (middle_982[35] + middle_982[40]) / 2, atol=2.01)
-    assert aligner.find(torch.zeros(0, 3, 512, 512)).shape == (0, 68, 2)
-    assert np.allclose(aligner.find(torch.zeros(1, 3, 64, 128))[0] + 0.5, (found_B682[0] + 0.5) / (4, 8))
+    assert landmark_detector.find(torch.zeros(0, 3, 512, 512)).shape == (0, 68, 2)
+    assert np.allclose(landmark_detector.find(torch.zeros(1, 3, 64, 128))[0] + 0.5, (found_B682[0] + 0.5) / (4, 8))
 
 
 @pytest.fixture(scope="module")
@@ -86,19 +86,19 @@ def test_the_network_is_filled_from_its_file_and_finds_68_points(weights, tmp_pa
     assert entry is not None and entry.task == "alignment"
     (tmp_path / "facedetection").mkdir()
     torch.save({"state_dict": weights}, tmp_path / "facedetection" / entry.filename)
-    aligner = cf.load_aligner(roots=[tmp_path])
-    assert aligner.name == ALIGNER and not aligner.module.training
-    assert all(torch.equal(tensor, weights[key]) for key, tensor in aligner.module.state_dict().items())
+    landmark_detector = cf.load_landmark_detector(roots=[tmp_path])
+    assert landmark_detector.name == ALIGNER and not landmark_detector.module.training
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in landmark_detector.module.state_dict().items())
     faces_B3HW = torch.rand((2, 3, 512, 512), generator=torch.Generator().manual_seed(1)) * 2 - 1
-    found_B682 = aligner.find(faces_B3HW)
+    found_B682 = landmark_detector.find(faces_B3HW)
     assert found_B682.shape == (2, 68, 2) and found_B682.min() >= -8 and found_B682.max() <= 520
-    assert np.allclose(found_B682[1:], aligner.find(faces_B3HW[1:]))
+    assert np.allclose(found_B682[1:], landmark_detector.find(faces_B3HW[1:]))
     assert not np.array_equal(found_B682[0], found_B682[1])
 
 
 def test_other_weights_are_refused(weights):
     with pytest.raises(ValueError, match=r"do not fit facexlib_alignment \(missing: conv1.conv.weight"):
-        build_aligner({key: tensor for key, tensor in weights.items() if key != "conv1.conv.weight"})
+        build_landmark_detector({key: tensor for key, tensor in weights.items() if key != "conv1.conv.weight"})
 
 
 # --- in the pipeline -------------------------------------------------------------------------------------------------
@@ -132,29 +132,31 @@ def images_BHW3() -> Tensor:
 
 def test_faces_without_68_landmarks_get_them_from_the_aligner(images_BHW3):
     faces = [face_with_68(150, 150), placed_face(450, 150, 40), face_with_68(300, 250), face_with_68(450, 300)]
-    restorer, aligner = RecordingRestorer(), GivenAligner(OTHER_682)
-    result = restored(images_BHW3, [faces], restorer, aligner=aligner)
+    restorer, landmark_detector = RecordingRestorer(), GivenAligner(OTHER_682)
+    result = restored(images_BHW3, [faces], restorer, landmark_detector=landmark_detector)
     own_44, found_44 = boxes_from_68(LANDMARKS_682), boxes_from_68(OTHER_682)
     assert np.abs(np.array(restorer.boxes) - np.stack([own_44, found_44, own_44, own_44])).max() <= 1
     assert "parts placed by 68 landmarks, mask: " in result.made_with()
     # Two faces go together; where both brought their own, nobody is asked.
-    assert aligner.seen == [2]
+    assert landmark_detector.seen == [2]
 
 
 def test_the_aligner_helps_a_face_that_lost_its_mouth_and_may_fail_itself(images_BHW3):
     lost = face_with_68(300, 200, landmarks_682=without_mouth(np.nan))
     restorer = RecordingRestorer()
-    result = restored(images_BHW3, [[lost]], restorer, aligner=GivenAligner(OTHER_682))
+    result = restored(images_BHW3, [[lost]], restorer, landmark_detector=GivenAligner(OTHER_682))
     assert restorer.boxes == [boxes_from_68(OTHER_682).tolist()] and result.remarks == ()
     blind = RecordingRestorer()
-    result = restored(images_BHW3, [[lost]], blind, aligner=GivenAligner(np.full((68, 2), np.nan)))
+    result = restored(images_BHW3, [[lost]], blind, landmark_detector=GivenAligner(np.full((68, 2), np.nan)))
     assert np.abs(np.array(blind.boxes[0]) - boxes_from_five(TEMPLATE_XY)).max() <= 1
     assert "its 68 landmarks have no left eye and no right eye and no nose and no mouth" in result.remarks[0]
 
 
 def test_only_a_restorer_that_asks_for_parts_costs_the_aligners_time(images_BHW3):
-    aligner = GivenAligner(OTHER_682)
+    landmark_detector = GivenAligner(OTHER_682)
     detector = GivenDetector(((placed_face(300, 200, 50),),))
     other = RecordingRestorer(needs_landmarks=False)
-    result = cf.restore_images(images_BHW3, restorer=other, detector=detector, aligner=aligner, mask="outline")
-    assert aligner.seen == [] and other.told == [] and "parts" not in result.made_with()
+    result = cf.restore_images(
+        images_BHW3, restorer=other, detector=detector, landmark_detector=landmark_detector, mask="outline"
+    )
+    assert landmark_detector.seen == [] and other.told == [] and "parts" not in result.made_with()

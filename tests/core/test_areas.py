@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from codeformer_core.faces.batch import Faces
+from codeformer_core.faces.batch import FaceBatch
 from codeformer_core.faces.types import Face
 from codeformer_core.pipeline.face_masks import face_masks, faces_in_mask
 
@@ -17,8 +17,8 @@ from .conftest import placed_face
 SIZE = (120, 200)
 
 
-def faces(*per_picture, size=SIZE):
-    return Faces(tuple(map(tuple, per_picture)), size, np.zeros((len(per_picture), 8, 8), np.float32))
+def faces(*per_image, size=SIZE):
+    return FaceBatch(tuple(map(tuple, per_image)), size, np.zeros((len(per_image), 8, 8), np.float32))
 
 
 def boxed(left, top, right, bottom):
@@ -26,7 +26,7 @@ def boxed(left, top, right, bottom):
 
 
 def kept(result):
-    return [len(found) for found in result.faces.per_picture]
+    return [len(found) for found in result.faces.per_image]
 
 
 def test_outlines_lie_on_the_faces():
@@ -76,7 +76,7 @@ ACROSS = boxed(90, 20, 130, 60)
 
 def test_faces_inside_and_what_the_others_miss():
     result = faces_in_mask(faces([LEFT, ACROSS, RIGHT]), half_white(*SIZE))
-    assert result.faces.per_picture == ((LEFT,),)
+    assert result.faces.per_image == ((LEFT,),)
     assert result.remarks == (
         "picture 1, face 2: 25% of it inside the mask",
         "picture 1, face 3: 0% of it inside the mask",
@@ -92,16 +92,16 @@ def test_share_says_how_much(share, count):
 @pytest.mark.parametrize("size", [(2, 2), (60, 100), (120, 200), (1000, 300), (1, 2)])
 def test_a_mask_of_any_size_is_stretched(size):
     result = faces_in_mask(faces([LEFT, ACROSS, RIGHT]), half_white(*size), share=0.2)
-    assert result.faces.per_picture == ((LEFT, ACROSS),)
+    assert result.faces.per_image == ((LEFT, ACROSS),)
     assert kept(faces_in_mask(faces([ACROSS]), half_white(*size), share=0.3)) == [0]
 
 
 def test_one_mask_for_all_or_one_each():
     given = faces([LEFT, RIGHT], [LEFT, RIGHT])
     mask_1HW = half_white(*SIZE)
-    assert faces_in_mask(given, mask_1HW).faces.per_picture == ((LEFT,), (LEFT,))
+    assert faces_in_mask(given, mask_1HW).faces.per_image == ((LEFT,), (LEFT,))
     each_2HW = torch.cat((mask_1HW, 1 - mask_1HW))
-    assert faces_in_mask(given, each_2HW).faces.per_picture == ((LEFT,), (RIGHT,))
+    assert faces_in_mask(given, each_2HW).faces.per_image == ((LEFT,), (RIGHT,))
 
 
 def test_gray_counts_in_part_and_boxes_count_inside_the_picture():

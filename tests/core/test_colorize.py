@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import codeformer_core as cf
-from codeformer_core.faces.batch import Faces
+from codeformer_core.faces.batch import FaceBatch
 from codeformer_core.imaging.gray import LUMA_RGB
 from codeformer_core.pipeline.colorize import colorize_aligned, colorize_photos
 
@@ -138,7 +138,7 @@ def test_a_model_of_another_task_is_refused_with_the_one_to_choose(photo, task):
     with pytest.raises(ValueError, match=words):
         colorize_aligned(photo, restorer=other)
     with pytest.raises(ValueError, match=words):
-        colorize_photos(photo, restorer=other, finder=DETECTOR)
+        colorize_photos(photo, restorer=other, face_source=DETECTOR)
 
 
 def test_a_colorization_model_restores_nothing(photo):
@@ -150,7 +150,7 @@ def test_fidelity_outside_0_to_1(photo):
     with pytest.raises(ValueError, match="fidelity must be from 0"):
         colorize_aligned(photo, restorer=Painter(), fidelity=1.5)
     with pytest.raises(ValueError, match="fidelity must be from 0"):
-        colorize_photos(photo, restorer=Painter(), finder=DETECTOR, fidelity=float("nan"))
+        colorize_photos(photo, restorer=Painter(), face_source=DETECTOR, fidelity=float("nan"))
 
 
 # --- whole pictures --------------------------------------------------------------------------------------------------
@@ -158,14 +158,14 @@ def test_fidelity_outside_0_to_1(photo):
 
 def test_faces_of_a_gray_photo_get_colour_and_keep_their_brightness(gray_photo):
     before = gray_photo.clone()
-    colorized = colorize_photos(gray_photo, restorer=Painter(), finder=DETECTOR)
+    colorized = colorize_photos(gray_photo, restorer=Painter(), face_source=DETECTOR)
     images_BHW3, masks_BHW = colorized.images_BHWC, colorized.masks_BHW
     assert torch.equal(gray_photo, before) and images_BHW3.shape == gray_photo.shape
     assert torch.equal(images_BHW3[masks_BHW == 0], gray_photo[masks_BHW == 0])
     assert 0.05 < (masks_BHW > 0).float().mean() < 0.9
     assert spread(images_BHW3)[masks_BHW > 0.99].mean() > 0.1
     assert torch.allclose(luma(images_BHW3), luma(gray_photo), atol=1e-4)
-    assert colorized.faces.per_picture == ((FACE, OTHER),)
+    assert colorized.faces.per_image == ((FACE, OTHER),)
     assert colorized.lines == (
         "picture 1: 2 faces found",
         "looked for by given",
@@ -176,7 +176,7 @@ def test_faces_of_a_gray_photo_get_colour_and_keep_their_brightness(gray_photo):
 
 def test_the_whole_face(gray_photo):
     colorized = colorize_photos(
-        gray_photo, restorer=Painter(), finder=DETECTOR, chroma_only=False, mask="box", fidelity=0.25
+        gray_photo, restorer=Painter(), face_source=DETECTOR, chroma_only=False, mask="box", fidelity=0.25
     )
     inside_BHW = colorized.masks_BHW > 0.99
     expected_BHW3 = gray_photo * torch.tensor((0.9, 0.5, 0.1))
@@ -185,7 +185,7 @@ def test_the_whole_face(gray_photo):
 
 
 def test_a_photo_in_colour_gets_new_colours(photo):
-    colorized = colorize_photos(photo, restorer=Painter(), finder=DETECTOR)
+    colorized = colorize_photos(photo, restorer=Painter(), face_source=DETECTOR)
     assert (colorized.images_BHWC - photo)[colorized.masks_BHW > 0.99].abs().mean() > 0.02
 
 
@@ -193,8 +193,8 @@ def test_as_many_pictures_as_came_with_and_without_faces(gray_photo):
     batch = torch.cat((gray_photo, gray_photo.flip(2), gray_photo), 0)
     batch = torch.cat((batch, torch.rand(batch[..., :1].shape)), -1)
     batch[:, 0, 0, 0] = torch.arange(3) / 255
-    finder = GivenDetector(((FACE,), (), (OTHER,)))
-    colorized = colorize_photos(batch, restorer=Painter(), finder=finder)
+    face_source = GivenDetector(((FACE,), (), (OTHER,)))
+    colorized = colorize_photos(batch, restorer=Painter(), face_source=face_source)
     assert colorized.images_BHWC.shape == batch.shape
     assert torch.equal(colorized.images_BHWC[..., 3], batch[..., 3])
     assert [torch.equal(ours, given) for ours, given in zip(colorized.images_BHWC, batch, strict=True)] == [
@@ -207,30 +207,30 @@ def test_as_many_pictures_as_came_with_and_without_faces(gray_photo):
 
 def test_without_a_face_nothing_changes_and_no_network_runs(photo):
     painter = Painter()
-    colorized = colorize_photos(photo, restorer=painter, finder=GivenDetector(((),)))
+    colorized = colorize_photos(photo, restorer=painter, face_source=GivenDetector(((),)))
     assert torch.equal(colorized.images_BHWC, photo) and not colorized.masks_BHW.any()
     assert painter.batches == [] and colorized.faces.count == 0
     assert "no face colorized by painter.pth" in colorized.summary()
 
 
 def test_faces_that_are_given_replace_the_detection(photo):
-    given = Faces.of(photo, [[FACE]])
-    colorized = colorize_photos(photo, restorer=Painter(), finder=given)
-    expected = colorize_photos(photo, restorer=Painter(), finder=GivenDetector(((FACE,),)))
+    given = FaceBatch.of(photo, [[FACE]])
+    colorized = colorize_photos(photo, restorer=Painter(), face_source=given)
+    expected = colorize_photos(photo, restorer=Painter(), face_source=GivenDetector(((FACE,),)))
     assert torch.equal(colorized.images_BHWC, expected.images_BHWC)
     assert colorized.lines[0] == "picture 1: 1 face given"
     with pytest.raises(ValueError, match="the faces belong to 1 picture, but 2 pictures came"):
-        colorize_photos(photo.expand(2, -1, -1, -1), restorer=Painter(), finder=given)
+        colorize_photos(photo.expand(2, -1, -1, -1), restorer=Painter(), face_source=given)
 
 
 def test_faces_of_other_pictures_are_noticed_and_told_once(photo):
-    colorized = colorize_photos(1 - photo, restorer=Painter(), finder=Faces.of(photo, [[FACE]]))
+    colorized = colorize_photos(1 - photo, restorer=Painter(), face_source=FaceBatch.of(photo, [[FACE]]))
     assert colorized.summary().count("picture 1 looks like another picture") == 1
 
 
 def test_a_wrong_model_is_refused_before_any_face_is_looked_for(photo):
     with pytest.raises(ValueError, match=r"choose codeformer_colorization\.pth"):
-        colorize_photos(photo, restorer=InvertingRestorer(), finder=NoDetector())
+        colorize_photos(photo, restorer=InvertingRestorer(), face_source=NoDetector())
 
 
 def test_cancel_between_batches(photo):
@@ -242,5 +242,5 @@ def test_cancel_between_batches(photo):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        colorize_photos(photo, restorer=painter, finder=DETECTOR, on_progress=stop)
+        colorize_photos(photo, restorer=painter, face_source=DETECTOR, on_progress=stop)
     assert painter.batches == [] and stages[-1] == ("colorizing faces", 0, 2)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from codeformer_core.faces.batch import Faces
+from codeformer_core.faces.batch import FaceBatch
 from codeformer_core.faces.types import Face
 from codeformer_core.pipeline.aligned_faces import restore_aligned
 from codeformer_core.pipeline.crop import crop_faces
@@ -98,7 +98,7 @@ def test_the_first_face_of_pictures_is_cropped():
     images = torch.rand((3, 300, 400, 3), generator=torch.Generator().manual_seed(4))
     flat = Face((0, 0, 9, 9), ((5, 5),) * 5, 0.9)
     second, third = placed_face(200, 150, 40), placed_face(120, 150, 40)
-    faces = Faces.of(images, [[], [flat, second], [third]])
+    faces = FaceBatch.of(images, [[], [flat, second], [third]])
     compared = compare_fidelities(images, restorer=FadingRestorer(), faces=faces, steps=2)
     expected = crop_faces(images, faces.with_faces([[], [second], []])).crops_NHW3
     assert torch.allclose(compared.faces_NSS3[1:], expected, atol=1e-6)
@@ -108,7 +108,7 @@ def test_the_first_face_of_pictures_is_cropped():
 def test_pictures_without_a_face_give_a_placeholder():
     images = torch.rand(2, 64, 64, 3)
     restorer = FadingRestorer()
-    compared = compare_fidelities(images, restorer=restorer, faces=Faces.of(images, [[], []]))
+    compared = compare_fidelities(images, restorer=restorer, faces=FaceBatch.of(images, [[], []]))
     assert restorer.calls == [] and compared.fidelities == compared.boxes == ()
     assert compared.faces_NSS3.shape == (1, 512, 512, 3) and compared.faces_NSS3.unique().tolist() == [0.5]
     assert "there is no face" in compared.summary()
@@ -162,6 +162,6 @@ def test_models_for_something_else_are_refused(crops):
 
 
 def test_faces_of_other_pictures_are_refused(crops):
-    faces = Faces.of(torch.rand(2, 64, 64, 3), [[placed_face(32, 32, 12)], []])
+    faces = FaceBatch.of(torch.rand(2, 64, 64, 3), [[placed_face(32, 32, 12)], []])
     with pytest.raises(ValueError, match="faces were found in pictures of 64x64 pixels, but these have 512x512"):
         compare_fidelities(crops, restorer=FadingRestorer(), faces=faces)

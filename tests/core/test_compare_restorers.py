@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from codeformer_core.faces.batch import Faces
+from codeformer_core.faces.batch import FaceBatch
 from codeformer_core.pipeline.crop import crop_faces
 from codeformer_core.study.restorers import COMPARING, LONGEST_WORD, compare_restorers
 from codeformer_core.study.tiles import draw_grid
@@ -85,7 +85,7 @@ def test_long_names_are_cut(crops):
 
 def test_the_first_face_of_pictures_is_cropped():
     images = torch.rand((2, 300, 400, 3), generator=torch.Generator().manual_seed(4))
-    faces = Faces.of(images, [[], [placed_face(200, 150, 40), placed_face(120, 150, 40)]])
+    faces = FaceBatch.of(images, [[], [placed_face(200, 150, 40), placed_face(120, 150, 40)]])
     compared = compare_restorers(images, restorers=[Scaling("one.pth", 1.0)], faces=faces)
     expected = crop_faces(images, faces).crops_NHW3[:1]
     assert torch.allclose(compared.faces_NSS3, expected, atol=1e-6)
@@ -95,7 +95,7 @@ def test_the_first_face_of_pictures_is_cropped():
 def test_pictures_without_a_face_give_a_placeholder():
     images = torch.rand(2, 64, 64, 3)
     restorers = [Scaling("one.pth", 1.0), Scaling("none.pth", 0.0)]
-    compared = compare_restorers(images, restorers=restorers, faces=Faces.of(images, [[], []]))
+    compared = compare_restorers(images, restorers=restorers, faces=FaceBatch.of(images, [[], []]))
     assert all(restorer.calls == [] for restorer in restorers)
     assert compared.faces_NSS3.shape == (1, 512, 512, 3) and compared.faces_NSS3.unique().tolist() == [0.5]
     assert "there is no face" in compared.summary()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import codeformer_core as cf
-from codeformer_core.faces.batch import unlike_pictures
+from codeformer_core.faces.batch import unlike_images
 from codeformer_core.faces.regions import REGIONS, grown, parse_regions, region_masks
 from codeformer_core.pipeline.color_match import match_color, with_luma_of
 from tests.core.conftest import InvertingRestorer, placed_face
@@ -22,8 +22,8 @@ def photo(astronaut: Tensor) -> Tensor:
     return astronaut[None, 40 : 40 + HEIGHT, 100 : 100 + WIDTH].clone()
 
 
-def faces_of(images_BHWC: Tensor, *per_picture: tuple[cf.Face, ...]) -> cf.Faces:
-    return cf.Faces.of(images_BHWC, per_picture or [FACES] * len(images_BHWC))
+def faces_of(images_BHWC: Tensor, *per_image: tuple[cf.Face, ...]) -> cf.FaceBatch:
+    return cf.FaceBatch.of(images_BHWC, per_image or [FACES] * len(images_BHWC))
 
 
 class TopParser:
@@ -61,7 +61,7 @@ def test_no_face_gives_no_crop(photo):
 def test_a_face_without_a_shape_is_left_out_and_it_is_said(photo):
     flat = cf.Face((10, 10, 20, 20), ((15, 15),) * 5, 0.9)
     cropped = cf.crop_faces(photo, faces_of(photo, (flat, FACES[0])))
-    assert cropped.faces.per_picture == ((FACES[0],),) and len(cropped.crops_NHW3) == 1
+    assert cropped.faces.per_image == ((FACES[0],),) and len(cropped.crops_NHW3) == 1
     assert cropped.remarks == ("picture 1: skipped at (15, 15): its landmarks do not form a face",)
 
 
@@ -76,14 +76,14 @@ def test_faces_of_other_pictures(photo):
 
 @pytest.mark.parametrize("change", [lambda p: p * 0.9, lambda p: p.mean(-1, keepdim=True).expand(-1, -1, -1, 3)])
 def test_a_picture_worked_on_is_still_the_same(photo, change):
-    assert unlike_pictures(faces_of(photo), change(photo)) == []
-    assert unlike_pictures(faces_of(photo), photo.repeat_interleave(2, 1).repeat_interleave(2, 2)) == []
+    assert unlike_images(faces_of(photo), change(photo)) == []
+    assert unlike_images(faces_of(photo), photo.repeat_interleave(2, 1).repeat_interleave(2, 2)) == []
 
 
 # --- paste -----------------------------------------------------------------------------------------------------------
 
 
-def inverted_crops(images_BHWC: Tensor, faces: cf.Faces) -> Tensor:
+def inverted_crops(images_BHWC: Tensor, faces: cf.FaceBatch) -> Tensor:
     return 1 - cf.crop_faces(images_BHWC, faces).crops_NHW3
 
 
@@ -125,7 +125,7 @@ def test_faces_with_a_landmark_that_is_no_number_are_left_out(photo):
     good = FACES[0]
     for bad in (float("nan"), float("inf")):
         face = cf.Face(good.box_xyxy, ((bad, 1.0), *good.landmarks_xy[1:]), 0.95)
-        assert cf.crop_faces(photo, faces_of(photo, (face, good))).faces.per_picture == ((good,),)
+        assert cf.crop_faces(photo, faces_of(photo, (face, good))).faces.per_image == ((good,),)
 
 
 def test_backgrounds_of_other_pictures_are_told(photo):

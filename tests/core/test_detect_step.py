@@ -30,8 +30,8 @@ def found(*given, images=None, **options):
 
 def test_faces_are_numbered_as_one_reads():
     result = found(RIGHT, SMALL, LARGE)
-    assert result.faces.per_picture == ((LARGE, RIGHT, SMALL),)
-    assert result.faces.picture_size_hw == (300, 512)
+    assert result.faces.per_image == ((LARGE, RIGHT, SMALL),)
+    assert result.faces.image_size_hw == (300, 512)
     assert result.summary() == "picture 1: 3 faces found\nlooked for by given"
 
 
@@ -44,7 +44,7 @@ def test_faces_are_numbered_as_one_reads():
 )
 def test_limits_of_size(options, kept, reason):
     result = found(RIGHT, SMALL, LARGE, **options)
-    assert result.faces.per_picture == (kept,)
+    assert result.faces.per_image == (kept,)
     assert [entry.reason for entry in result.skipped[0]] == [reason]
     assert f"\n  skipped at ({result.skipped[0][0].face.center_xy[0]:.0f}, " in result.summary()
 
@@ -52,20 +52,20 @@ def test_limits_of_size(options, kept, reason):
 def test_duplicates_are_merged_unless_told_not_to():
     twin = placed_face(401, 100, 40, score=0.7)
     merged, apart = found(twin, RIGHT), found(twin, RIGHT, merge_duplicates=False)
-    assert merged.faces.per_picture == ((RIGHT,),) and merged.skipped[0][0].face is twin
-    assert apart.faces.per_picture == ((RIGHT, twin),) and apart.skipped == ((),)
+    assert merged.faces.per_image == ((RIGHT,),) and merged.skipped[0][0].face is twin
+    assert apart.faces.per_image == ((RIGHT, twin),) and apart.skipped == ((),)
 
 
 def test_what_can_not_be_aligned_is_no_face():
     result = found(FLAT, RIGHT)
-    assert result.faces.per_picture == ((RIGHT,),)
+    assert result.faces.per_image == ((RIGHT,),)
     assert [entry.face for entry in result.skipped[0]] == [FLAT]
 
 
 def test_pictures_keep_their_faces():
     detector = GivenDetector(((RIGHT, LARGE), (), (SMALL,)))
     result = find_faces(pictures(3), detector=detector)
-    assert result.faces.per_picture == ((LARGE, RIGHT), (), (SMALL,))
+    assert result.faces.per_image == ((LARGE, RIGHT), (), (SMALL,))
     assert "picture 2: no face found\npicture 3: 1 face found" in result.summary()
 
 

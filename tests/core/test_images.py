@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from codeformer_core.imaging import tensors as images
-from codeformer_core.imaging.tensors import check_images, detector_view, put_together, resize, take_apart
+from codeformer_core.imaging.tensors import check_images, detector_view, merge_alpha, resize, split_alpha
 
 
 @pytest.fixture
@@ -22,14 +22,14 @@ def rgba_BHWC() -> Tensor:
 @pytest.mark.parametrize(("channels", "has_alpha"), [(1, False), (2, True), (3, False), (4, True)])
 def test_colour_and_alpha(rgba_BHWC, channels, has_alpha):
     given = rgba_BHWC[..., :channels]
-    parts = take_apart(given)
+    parts = split_alpha(given)
     assert parts.rgb_BHW3.shape == (2, 5, 7, 3)
     for index in range(3):
         assert torch.equal(parts.rgb_BHW3[..., index], given[..., index if channels >= 3 else 0])
     assert (parts.alpha_BHW1 is not None) == has_alpha
     if has_alpha:
         assert torch.equal(parts.alpha_BHW1[..., 0], given[..., -1])
-    together = put_together(parts.rgb_BHW3, parts.alpha_BHW1)
+    together = merge_alpha(parts.rgb_BHW3, parts.alpha_BHW1)
     assert together.shape == (2, 5, 7, 4 if has_alpha else 3)
     if channels >= 3:
         assert torch.equal(together, given)
@@ -37,20 +37,20 @@ def test_colour_and_alpha(rgba_BHWC, channels, has_alpha):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_floats_become_float32(rgba_BHWC, dtype):
-    parts = take_apart(rgba_BHWC.to(dtype))
+    parts = split_alpha(rgba_BHWC.to(dtype))
     assert parts.rgb_BHW3.dtype == parts.alpha_BHW1.dtype == torch.float32
     assert torch.equal(parts.rgb_BHW3, rgba_BHWC.to(dtype).float()[..., :3])
 
 
 def test_taking_apart_copies_nothing(rgba_BHWC):
-    assert take_apart(rgba_BHWC).rgb_BHW3.data_ptr() == rgba_BHWC.data_ptr()
+    assert split_alpha(rgba_BHWC).rgb_BHW3.data_ptr() == rgba_BHWC.data_ptr()
     gray_BHWC = rgba_BHWC[..., :1]
-    assert take_apart(gray_BHWC).rgb_BHW3.data_ptr() == gray_BHWC.data_ptr()
+    assert split_alpha(gray_BHWC).rgb_BHW3.data_ptr() == gray_BHWC.data_ptr()
 
 
 def test_alpha_follows_the_colours_size(rgba_BHWC):
     alpha_BHW1 = torch.full((2, 5, 7, 1), 0.25)
-    together = put_together(torch.zeros(2, 10, 14, 3), alpha_BHW1)
+    together = merge_alpha(torch.zeros(2, 10, 14, 3), alpha_BHW1)
     assert together.shape == (2, 10, 14, 4) and torch.allclose(together[..., 3], torch.tensor(0.25))
 
 
@@ -75,7 +75,7 @@ def test_alpha_follows_the_colours_size(rgba_BHWC):
 )
 def test_what_is_no_batch_of_pictures(bad, complaint):
     with pytest.raises(ValueError, match=complaint):
-        take_apart(bad)
+        split_alpha(bad)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
@@ -101,7 +101,7 @@ def test_infinities_that_cancel_are_found():
 
 def test_messages_name_the_input():
     with pytest.raises(ValueError, match=r"^backgrounds must be a tensor"):
-        take_apart(torch.zeros(3), "backgrounds")
+        split_alpha(torch.zeros(3), "backgrounds")
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 3), (1, 1, 9, 1), (2, 9, 1, 4)])
@@ -112,7 +112,7 @@ def test_the_smallest_pictures_are_pictures(shape):
 def test_values_outside_0_to_1_are_kept():
     """Hosts hand on what a network gave them; a picture without faces goes through as it came."""
     wide = torch.tensor([[[[-0.25, 0.5, 1.75]]]])
-    assert torch.equal(take_apart(wide).rgb_BHW3, wide)
+    assert torch.equal(split_alpha(wide).rgb_BHW3, wide)
 
 
 # --- resizing --------------------------------------------------------------------------------------------------------
@@ -166,10 +166,10 @@ def test_to_the_network_and_back(rgba_BHWC):
 
 def test_8bit_steps_are_whole_levels_and_round_half_up():
     levels = torch.arange(256) / 255
-    assert torch.equal(images.to_8bit_steps(levels), levels)
+    assert torch.equal(images.quantize_8bit(levels), levels)
     halves = (torch.arange(255) + 0.5) / 255
-    assert torch.equal((images.to_8bit_steps(halves) * 255).round(), torch.arange(1.0, 256.0))
-    assert torch.equal(images.to_8bit_steps(torch.tensor([-0.5, 1.5])), torch.tensor([0.0, 1.0]))
+    assert torch.equal((images.quantize_8bit(halves) * 255).round(), torch.arange(1.0, 256.0))
+    assert torch.equal(images.quantize_8bit(torch.tensor([-0.5, 1.5])), torch.tensor([0.0, 1.0]))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -193,8 +193,8 @@ def test_nothing_is_written_into_what_was_given(rgba_BHWC):
     before = rgba_BHWC.clone()
     rgb_BHW3 = rgba_BHWC[..., :3]
     for convert in (
-        lambda: take_apart(rgba_BHWC),
-        lambda: images.to_8bit_steps(rgba_BHWC),
+        lambda: split_alpha(rgba_BHWC),
+        lambda: images.quantize_8bit(rgba_BHWC),
         lambda: images.to_network(rgb_BHW3),
         lambda: images.resize_8bit(rgb_BHW3, 9, 9),
         lambda: resize(rgba_BHWC, 9, 9, mode="bicubic"),

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import codeformer_core as cf
-from codeformer_core.faces.batch import Faces
+from codeformer_core.faces.batch import FaceBatch
 from codeformer_core.faces.geometry import crop_face, estimate_alignment
 from codeformer_core.pipeline.inpaint import inpaint_aligned, inpaint_photos
 from codeformer_core.pipeline.inpaint_masks import covered_face, hole_in_crop, with_soft_edge
@@ -151,7 +151,7 @@ def test_nothing_marked_changes_nothing_and_it_is_said(photo, options, words):
     inpainted = inpaint_aligned(photo, restorer=filler, **options)
     assert torch.equal(inpainted.images_BHWC, photo) and not inpainted.masks_BHW.any()
     assert filler.seen == [] and words in inpainted.summary()
-    whole = inpaint_photo(photo, restorer=filler, finder=NoDetector(), **options)
+    whole = inpaint_photo(photo, restorer=filler, face_source=NoDetector(), **options)
     assert torch.equal(whole.images_BHWC, photo) and not whole.masks_BHW.any() and whole.faces.count == 0
     assert filler.seen == [] and whole.lines == inpainted.lines
 
@@ -201,7 +201,7 @@ def test_a_model_of_another_task_is_refused_with_the_one_to_choose(photo, task):
     with pytest.raises(ValueError, match=words):
         inpaint_aligned(photo, restorer=Filler(tasks=(task,)))
     with pytest.raises(ValueError, match=words):
-        inpaint_photo(photo, restorer=Filler(tasks=(task,)), finder=NoDetector())
+        inpaint_photo(photo, restorer=Filler(tasks=(task,)), face_source=NoDetector())
 
 
 def test_an_inpainting_model_restores_nothing(photo):
@@ -266,7 +266,7 @@ def test_a_hole_in_a_face_is_filled_and_nothing_else_changes(photo, marked_by):
     # Next to the hole the crop is a view of the picture as it was: nothing of the mark, little of the fill.
     edge_BHW = ~far_BHW & ~hole_BHW
     assert (inpainted.images_BHWC - photo)[edge_BHW].abs().mean() < 0.1
-    assert inpainted.faces.per_picture == ((FACE,),)
+    assert inpainted.faces.per_image == ((FACE,),)
     assert inpainted.lines == ("picture 1: 1 face found", "looked for by given", "1 face filled by filler.pth")
 
 
@@ -298,12 +298,12 @@ def test_what_lies_on_no_face_stays_and_it_is_said(photo):
 
 def test_a_face_that_is_not_found_can_be_given(photo):
     given = with_white(photo, HOLE)
-    missed = inpaint_photo(given, finder=GivenDetector(((),)))
+    missed = inpaint_photo(given, face_source=GivenDetector(((),)))
     assert torch.equal(missed.images_BHWC, given)
     assert (
         "100 % of the mask lies on no face" in missed.lines[-1] and "give the faces that were found" in missed.lines[-1]
     )
-    inpainted = inpaint_photo(given, finder=Faces.of(photo, [[FACE]]))
+    inpainted = inpaint_photo(given, face_source=FaceBatch.of(photo, [[FACE]]))
     assert torch.equal(inpainted.images_BHWC, inpaint_photo(given).images_BHWC)
     assert inpainted.lines[0] == "picture 1: 1 face given"
 
@@ -317,7 +317,7 @@ def test_only_faces_with_a_mark_are_worked_on(photo):
     assert inpainted.images_BHWC.shape == three.shape
     assert torch.equal(inpainted.images_BHWC[..., 3], three[..., 3])
     assert torch.equal(inpainted.images_BHWC[[0, 2]], three[[0, 2]])
-    assert inpainted.faces.per_picture == ((), (FACE,), ())
+    assert inpainted.faces.per_image == ((), (FACE,), ())
     assert [len(faces) for faces, _ in filler.seen] == [1]
 
 

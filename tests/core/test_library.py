@@ -333,7 +333,7 @@ def test_a_bundle_asks_for_landmarks_only_for_a_restorer_that_takes_them(library
     class Landmarks:
         name, module = "landmarks", torch.nn.Identity()
 
-    monkeypatch.setattr(loading, "load_aligner", lambda path, device: loaded.append(path.name) or Landmarks())
+    monkeypatch.setattr(loading, "load_landmark_detector", lambda path, device: loaded.append(path.name) or Landmarks())
     bundle = library.load(ModelChoices("mine.pth"))
     assert bundle.landmark_detector is None and loaded == []
 

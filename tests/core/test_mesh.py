@@ -141,7 +141,7 @@ def test_step_numbers_them_from_left_to_right_and_leaves_out_what_is_no_face():
     flat["landmarks_xy"][:] = 20
     images_BHW3 = torch.rand(2, *SIZE, 3)
     found = faces_from_landmarks(images_BHW3, payload([mesh(300), flat, mesh(100)], []))
-    assert [[round(face.landmarks_xy[2][0]) for face in faces] for faces in found.faces.per_picture] == [[100, 300], []]
+    assert [[round(face.landmarks_xy[2][0]) for face in faces] for faces in found.faces.per_image] == [[100, 300], []]
     assert [len(entries) for entries in found.skipped] == [1, 0]
     assert "picture 1: 2 faces found\n  skipped at (20, 20)" in found.summary()
     assert "picture 2: no face found" in found.summary()

@@ -83,16 +83,16 @@ def test_nearest_codes_are_the_nearest(network, faces_B3HW):
     latent_BDHW = network.encode(faces_B3HW)
     vectors_BTD = latent_BDHW.flatten(2).transpose(1, 2)
     expected_BT = torch.cdist(vectors_BTD.double(), network.codebook.weight.double()).argmin(-1)
-    assert torch.equal(network.nearest_codes(latent_BDHW), expected_BT)
+    assert torch.equal(network.quantize(latent_BDHW), expected_BT)
     assert torch.equal(network.reconstruct(faces_B3HW), network.decode(expected_BT))
 
 
 def test_look_up_puts_codes_where_they_belong(network):
     codes_BT = torch.arange(9)[None] % SMALL_CONFIG.autoencoder.codebook_size
-    quantised_BDHW = network.look_up(codes_BT)
+    quantised_BDHW = network.embed_codes(codes_BT)
     assert torch.equal(quantised_BDHW[0, :, 1, 2], network.codebook.weight[5])
     with pytest.raises(ValueError, match="square map, got 8"):
-        network.look_up(torch.zeros(1, 8, dtype=torch.int64))
+        network.embed_codes(torch.zeros(1, 8, dtype=torch.int64))
 
 
 def test_inpainting_leaves_what_is_not_masked(network, faces_B3HW):
@@ -342,7 +342,7 @@ def test_rearranged_for_training_on_a_cpu(network, faces_B3HW):
         if isinstance(module, nn.Conv2d) and not name.endswith("attention.out") and ".attentions." not in name:
             assert module.weight.is_contiguous()
             module.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    codes_BT = plain.nearest_codes(plain.encode(faces_B3HW))
+    codes_BT = plain.quantize(plain.encode(faces_B3HW))
     made_B3HW = plain.decode(codes_BT).detach()
     assert len(seen) > 20 and all(output.is_contiguous() for output in seen)
     assert rms(made_B3HW - network.decode(codes_BT)) < 1e-5 * rms(made_B3HW)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import codeformer_core as cf
 from codeformer_core import cli
-from codeformer_core.faces.batch import Faces
+from codeformer_core.faces.batch import FaceBatch
 from codeformer_core.models import files, loading
 from codeformer_core.models.restorer import fidelity_remark
 from codeformer_core.models.saving import save_restorer
@@ -97,11 +97,13 @@ def test_the_remark_names_those_without_fidelity(roots):
 def test_a_report_says_once_that_fidelity_does_nothing(roots, astronaut, astronaut_face):
     pictures_BHWC = astronaut[None].repeat(2, 1, 1, 1)
     restorer = cf.load_restorer("dfdnet", roots=roots)
-    faces = Faces.of(pictures_BHWC, [[astronaut_face], [astronaut_face]])
+    faces = FaceBatch.of(pictures_BHWC, [[astronaut_face], [astronaut_face]])
     restored = cf.restore_images(pictures_BHWC, restorer=restorer, detector=faces, mask="box")
     assert restored.summary().count("fidelity does nothing with dfdnet.safetensors") == 1
     assert "at fidelity" not in restored.summary()
-    none = cf.restore_images(pictures_BHWC, restorer=restorer, detector=Faces.of(pictures_BHWC, [[], []]), mask="box")
+    none = cf.restore_images(
+        pictures_BHWC, restorer=restorer, detector=FaceBatch.of(pictures_BHWC, [[], []]), mask="box"
+    )
     assert "fidelity" not in none.summary()
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from codeformer_core.faces.contour import outline_masks
+from codeformer_core.faces.contour import contour_masks
 from codeformer_core.faces.geometry import CROP_SIZE, TEMPLATE_XY
 
 MIDDLE = (CROP_SIZE - 1) / 2
@@ -40,7 +40,7 @@ SHAPES = {
 
 
 def outline(landmarks: np.ndarray) -> Tensor:
-    return outline_masks(landmarks[None])[0]
+    return contour_masks(landmarks[None])[0]
 
 
 def center_of(mask_SS: Tensor) -> tuple[float, float]:
@@ -105,13 +105,13 @@ def test_a_landmark_far_out_is_not_cut_off():
 
 def test_a_smaller_crop_and_several_faces():
     half = (TEMPLATE_XY + 0.5) / 2 - 0.5
-    (small_SS,) = outline_masks(half[None], 256)
+    (small_SS,) = contour_masks(half[None], 256)
     whole_SS = outline(TEMPLATE_XY)
     averaged_SS = whole_SS.unfold(0, 2, 2).unfold(1, 2, 2).mean((2, 3))
     assert (small_SS - averaged_SS).abs().max() < 0.03
-    both = outline_masks(np.stack([TEMPLATE_XY, SHAPES["tilted"]]))
+    both = contour_masks(np.stack([TEMPLATE_XY, SHAPES["tilted"]]))
     assert torch.equal(both[0], whole_SS) and torch.equal(both[1], outline(SHAPES["tilted"]))
-    assert outline_masks(np.zeros((0, 5, 2))).shape == (0, CROP_SIZE, CROP_SIZE)
+    assert contour_masks(np.zeros((0, 5, 2))).shape == (0, CROP_SIZE, CROP_SIZE)
 
 
 @pytest.mark.parametrize("landmarks", [np.full((5, 2), 256.0), np.full((5, 2), -9000.0), TEMPLATE_XY * 40])

@@ -63,7 +63,7 @@ def test_autoencoder(restorer, golden, face_B3HW):
     assert (restorer("vqgan").architecture, restorer("vqgan").task) == ("vqgan", "autoencoder")
     autoencoder = restorer("vqgan").module
     latent_BDHW = autoencoder.encode(face_B3HW)
-    codes_BT = autoencoder.nearest_codes(latent_BDHW)
+    codes_BT = autoencoder.quantize(latent_BDHW)
     assert_equal_enough(latent_BDHW, published["latent"])
     assert torch.equal(codes_BT.flatten(), published["indices"].flatten())
     assert_equal_enough(autoencoder.decode(codes_BT)[:, :, ::4, ::4], published["output"])

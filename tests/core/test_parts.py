@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codeformer_core.faces.components import SMALLEST, boxes_from_68, boxes_from_five, find_parts
+from codeformer_core.faces.components import SMALLEST, boxes_from_68, boxes_from_five, find_components
 from codeformer_core.faces.geometry import TEMPLATE_XY
 
 # The widespread mean of 68 annotated points, laid on the template by its eyes, nose and mouth corners: the five points
@@ -113,12 +113,12 @@ def test_lost_parts_are_named_with_the_cure(landmarks_682):
 
 
 def test_68_landmarks_go_before_five(landmarks_682):
-    found = find_parts(TEMPLATE_XY, landmarks_682)
+    found = find_components(TEMPLATE_XY, landmarks_682)
     assert (found.source, found.remark) == ("68 landmarks", None)
     assert np.array_equal(found.boxes_44, boxes_from_68(landmarks_682))
     # Five points that lie badly don't matter then.
-    assert find_parts(TEMPLATE_XY + 900, landmarks_682).remark is None
-    found = find_parts(TEMPLATE_XY, None)
+    assert find_components(TEMPLATE_XY + 900, landmarks_682).remark is None
+    found = find_components(TEMPLATE_XY, None)
     assert (found.source, found.remark) == ("five landmarks", None)
     assert np.array_equal(found.boxes_44, boxes_from_five(TEMPLATE_XY))
 
@@ -126,29 +126,29 @@ def test_68_landmarks_go_before_five(landmarks_682):
 @pytest.mark.parametrize("lost", [np.nan, np.inf, -4000.0])
 def test_where_68_lose_a_part_the_five_stand_in_and_it_is_told(landmarks_682, lost):
     landmarks_682[48:] = lost
-    found = find_parts(TEMPLATE_XY, landmarks_682)
+    found = find_components(TEMPLATE_XY, landmarks_682)
     assert found.source == "five landmarks" and np.array_equal(found.boxes_44, boxes_from_five(TEMPLATE_XY))
     assert found.remark == "its 68 landmarks have no mouth within the crop: the five place its parts"
     landmarks_682[30] = np.nan
-    remark = find_parts(TEMPLATE_XY, landmarks_682).remark
+    remark = find_components(TEMPLATE_XY, landmarks_682).remark
     assert remark is not None and "have no nose and no mouth within" in remark
 
 
 def test_of_the_jaw_nothing_is_asked(landmarks_682):
     landmarks_682[:17] = np.nan
-    assert find_parts(TEMPLATE_XY, landmarks_682).source == "68 landmarks"
+    assert find_components(TEMPLATE_XY, landmarks_682).source == "68 landmarks"
 
 
 def test_five_points_that_miss_the_mouth_are_told():
     missed_52 = TEMPLATE_XY.copy()
     missed_52[3:] = [(201, 700), (313, 700)]
-    found = find_parts(missed_52, None)
+    found = find_components(missed_52, None)
     assert np.array_equal(found.boxes_44, boxes_from_five(TEMPLATE_XY))
     assert found.remark == (
         "its left mouth corner and right mouth corner lie outside the crop: a mean face's take over"
     )
     missed_52[3] = TEMPLATE_XY[3]
-    remark = find_parts(missed_52, None).remark
+    remark = find_components(missed_52, None).remark
     assert remark == "its right mouth corner lies outside the crop: a mean face's takes over"
 
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from codeformer_core.faces.batch import Faces
+from codeformer_core.faces.batch import FaceBatch
 from codeformer_core.faces.manual_selection import apply_picks
 from codeformer_core.faces.types import Face
 from codeformer_core.faces.visualization import box_fractions
@@ -19,13 +19,13 @@ def face(left, top, size=40):
     return Face((left, top, left + size, top + size), ((0.0, 0.0),) * 5, 0.9)
 
 
-def faces(*per_picture):
-    return Faces(tuple(map(tuple, per_picture)), SIZE, np.zeros((len(per_picture), 8, 8), np.float32))
+def faces(*per_image):
+    return FaceBatch(tuple(map(tuple, per_image)), SIZE, np.zeros((len(per_image), 8, 8), np.float32))
 
 
-def picked(**per_picture):
+def picked(**per_image):
     """Faces of pictures p1, p2, ... as the picker writes them."""
-    return json.dumps({name[1:]: [box_fractions(face, SIZE) for face in kept] for name, kept in per_picture.items()})
+    return json.dumps({name[1:]: [box_fractions(face, SIZE) for face in kept] for name, kept in per_image.items()})
 
 
 LEFT, MIDDLE, RIGHT = face(10, 20), face(150, 30), face(300, 100)
@@ -35,13 +35,13 @@ def test_nothing_picked_keeps_all():
     given = faces([LEFT, RIGHT], [])
     for text in ("", "  \n", "{}"):
         result = apply_picks(given, text)
-        assert result.faces.per_picture == given.per_picture
+        assert result.faces.per_image == given.per_image
         assert (result.kept, result.changed, result.summary()) == (((True, True), ()), (), "")
 
 
 def test_picked_faces_stay_in_their_order_and_other_pictures_keep_all():
     result = apply_picks(faces([LEFT, MIDDLE, RIGHT], [LEFT, RIGHT]), picked(p1=[RIGHT, LEFT]))
-    assert result.faces.per_picture == ((LEFT, RIGHT), (LEFT, RIGHT))
+    assert result.faces.per_image == ((LEFT, RIGHT), (LEFT, RIGHT))
     assert result.kept == ((True, False, True), (True, True))
     assert result.remarks == () and result.summary() == "picture 1: 2 of 3 faces picked"
 
@@ -49,8 +49,8 @@ def test_picked_faces_stay_in_their_order_and_other_pictures_keep_all():
 def test_what_comes_in_is_not_changed_and_the_pictures_stay_known():
     given = faces([LEFT, RIGHT])
     result = apply_picks(given, picked(p1=[LEFT]))
-    assert given.per_picture == ((LEFT, RIGHT),)
-    assert result.faces.picture_size_hw == SIZE and result.faces.thumbnails_B88 is given.thumbnails_B88
+    assert given.per_image == ((LEFT, RIGHT),)
+    assert result.faces.image_size_hw == SIZE and result.faces.thumbnails_B88 is given.thumbnails_B88
 
 
 def test_a_face_that_moved_a_little_is_found_again_and_one_that_moved_far_is_not():
@@ -69,14 +69,14 @@ def test_the_best_overlap_decides_between_neighbours():
 
 def test_a_picture_that_changed_keeps_all_and_says_so():
     result = apply_picks(faces([LEFT], [LEFT, MIDDLE], []), picked(p1=[LEFT], p2=[RIGHT], p3=[RIGHT]))
-    assert result.faces.per_picture == ((LEFT,), (LEFT, MIDDLE), ())
+    assert result.faces.per_image == ((LEFT,), (LEFT, MIDDLE), ())
     assert result.changed == (2, 3)
     assert result.remarks[0] == "picture 2 has changed since its faces were picked; all are kept"
 
 
 def test_an_empty_list_keeps_none_and_says_so():
     result = apply_picks(faces([LEFT], [RIGHT]), picked(p1=[]))
-    assert result.faces.per_picture == ((), (RIGHT,))
+    assert result.faces.per_image == ((), (RIGHT,))
     assert result.changed == () and result.summary() == "picture 1: 0 of 1 faces picked"
 
 

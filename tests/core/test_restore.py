@@ -69,9 +69,9 @@ class UpperHalfParser:
         return labels_BHW
 
 
-def finds(*per_picture: tuple[Face, ...]) -> GivenDetector:
+def finds(*per_image: tuple[Face, ...]) -> GivenDetector:
     """The same faces in every picture, or for picture i (see `pictures`) the i-th faces."""
-    return GivenDetector(per_picture)
+    return GivenDetector(per_image)
 
 
 def pictures(count: int = 1, channels: int = 3) -> Tensor:
@@ -779,9 +779,9 @@ def test_a_real_network_in_the_pipeline(tiny_restorer, astronaut, astronaut_face
 
 def test_given_faces_are_all_restored_and_nothing_is_detected():
     given = pictures(2)
-    one = cf.Faces.of(given, [BOTH[:1], ()])
+    one = cf.FaceBatch.of(given, [BOTH[:1], ()])
     result = cf.restore_images(given, restorer=WatchedRestorer(), detector=one, min_face_size=1000, faces="largest")
-    assert result.faces == (BOTH[:1], ()) and result.finder is None
+    assert result.faces == (BOTH[:1], ()) and result.face_source is None
     assert torch.equal(result.images_BHWC[1], given[1])
     summary = result.summary()
     assert summary.startswith("picture 1: 1 face given, 1 restored\npicture 2: no face given\n")
@@ -792,7 +792,7 @@ def test_given_faces_are_all_restored_and_nothing_is_detected():
 def test_given_faces_in_the_published_recipe_lie_where_they_were():
     """It enlarges small pictures, and the faces with them."""
     given = pictures()
-    result = cf.restore_images(given, restorer=WatchedRestorer(), detector=cf.Faces.of(given, [BOTH]), parity=True)
+    result = cf.restore_images(given, restorer=WatchedRestorer(), detector=cf.FaceBatch.of(given, [BOTH]), parity=True)
     usual = restore(given, mask="box")
     assert result.masks_BHW.shape[1] == 512
     shrunk_BHW = torch.nn.functional.interpolate(result.masks_BHW[:, None], (HEIGHT, WIDTH), mode="area")[:, 0]
@@ -804,6 +804,6 @@ def test_given_faces_in_the_published_recipe_lie_where_they_were():
 
 
 def test_given_faces_of_other_pictures_are_refused():
-    faces = cf.Faces.of(pictures(2), [BOTH, BOTH])
+    faces = cf.FaceBatch.of(pictures(2), [BOTH, BOTH])
     with pytest.raises(ValueError, match="belong to 2 pictures, but 1 picture came"):
         cf.restore_images(pictures(), restorer=WatchedRestorer(), detector=faces)

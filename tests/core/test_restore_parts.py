@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import codeformer_core as cf
-from codeformer_core.faces.batch import Faces
+from codeformer_core.faces.batch import FaceBatch
 from codeformer_core.faces.components import boxes_from_68, boxes_from_five
 from codeformer_core.faces.geometry import TEMPLATE_XY
 from codeformer_core.faces.types import Face
@@ -68,7 +68,7 @@ def face_with_68(x: float, y: float, eye_distance: float = 50, landmarks_682: np
 
 
 def restored(images_BHW3: Tensor, faces: list[list[Face]], restorer, **options) -> cf.RestoredImages:
-    given = Faces.of(images_BHW3, faces)
+    given = FaceBatch.of(images_BHW3, faces)
     return cf.restore_images(images_BHW3, restorer=restorer, detector=given, mask="outline", **options)
 
 
@@ -148,7 +148,7 @@ def test_a_face_needs_68_of_them():
 
 
 def test_crops_take_the_parts_of_their_faces(images_BHW3):
-    faces = Faces.of(images_BHW3, [[face_with_68(200, 200)], [placed_face(300, 200, 40)]])
+    faces = FaceBatch.of(images_BHW3, [[face_with_68(200, 200)], [placed_face(300, 200, 40)]])
     cropped = crop_faces(images_BHW3, faces)
     aligned = aligned_crops(cropped.faces, 2)
     boxes = component_boxes(aligned)
@@ -156,16 +156,16 @@ def test_crops_take_the_parts_of_their_faces(images_BHW3):
     assert component_remarks(aligned, boxes) == []
     crops_NHW3 = torch.cat((cropped.crops_NHW3, torch.zeros(1, 512, 512, 3)))[[2, 0, 1]]
     restorer = RecordingRestorer()
-    parts_N44 = torch.cat((torch.zeros(1, 4, 4, dtype=torch.int64), stacked(boxes)))
-    restore_aligned(crops_NHW3, restorer=restorer, parts_N44=parts_N44)
+    component_boxes_N44 = torch.cat((torch.zeros(1, 4, 4, dtype=torch.int64), stacked(boxes)))
+    restore_aligned(crops_NHW3, restorer=restorer, component_boxes_N44=component_boxes_N44)
     # The first crop is of one colour and has no turn.
     assert restorer.boxes == stacked(boxes).tolist()
     # A restorer that knows no parts isn't told any.
-    restore_aligned(crops_NHW3, restorer=InvertingRestorer(), parts_N44=parts_N44)
+    restore_aligned(crops_NHW3, restorer=InvertingRestorer(), component_boxes_N44=component_boxes_N44)
 
 
 def test_crops_of_other_faces_are_refused_and_the_placeholder_is_not(images_BHW3):
-    faces = Faces.of(images_BHW3, [[placed_face(300, 200, 40)], []])
+    faces = FaceBatch.of(images_BHW3, [[placed_face(300, 200, 40)], []])
     with pytest.raises(ValueError, match=r"^3 crops came with 1 face\. Cure: connect the FACES of the Crop Faces node"):
         aligned_crops(faces, 3)
     assert aligned_crops(faces.with_faces([[], []]), 1) == () and placed_by([]) == ""
@@ -173,7 +173,7 @@ def test_crops_of_other_faces_are_refused_and_the_placeholder_is_not(images_BHW3
 
 def test_compared_restorers_are_told_too(images_BHW3):
     restorer = RecordingRestorer()
-    faces = Faces.of(images_BHW3, [[], [face_with_68(300, 200, landmarks_682=without_mouth(np.nan))]])
+    faces = FaceBatch.of(images_BHW3, [[], [face_with_68(300, 200, landmarks_682=without_mouth(np.nan))]])
     compared = compare_restorers(images_BHW3, restorers=[InvertingRestorer(), restorer], faces=faces)
     assert np.abs(np.array(restorer.boxes) - boxes_from_five(TEMPLATE_XY)).max() <= 1
     assert "its 68 landmarks have no mouth within the crop" in compared.summary()

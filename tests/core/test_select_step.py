@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from codeformer_core.faces.batch import Faces
+from codeformer_core.faces.batch import FaceBatch
 from codeformer_core.faces.visualization import box_fractions
 from codeformer_core.pipeline.select import select_faces
 
@@ -28,8 +28,8 @@ def turned(face, pixels):
     return dataclasses.replace(face, landmarks_xy=(eye_left, eye_right, (x + pixels, y), *mouth))
 
 
-def faces(*per_picture):
-    return Faces(tuple(map(tuple, per_picture)), SIZE, np.zeros((len(per_picture), 8, 8), np.float32))
+def faces(*per_image):
+    return FaceBatch(tuple(map(tuple, per_image)), SIZE, np.zeros((len(per_image), 8, 8), np.float32))
 
 
 THREE = faces([LEFT, MIDDLE, RIGHT])
@@ -37,7 +37,7 @@ THREE = faces([LEFT, MIDDLE, RIGHT])
 
 def test_everything_passes_by_default():
     result = select_faces(THREE)
-    assert result.faces.per_picture == THREE.per_picture
+    assert result.faces.per_image == THREE.per_image
     assert result.kept == ((True, True, True),)
     assert result.summary() == "3 faces selected of 3"
 
@@ -57,21 +57,21 @@ def test_everything_passes_by_default():
 )
 def test_single_filters(options, kept, remark):
     result = select_faces(THREE, **options)
-    assert result.faces.per_picture == (kept,)
+    assert result.faces.per_image == (kept,)
     assert result.kept == (tuple(face in kept for face in (LEFT, MIDDLE, RIGHT)),)
     assert any(line.startswith(remark) for line in result.remarks) if remark else result.remarks == ()
 
 
 def test_turned_faces_are_left_out():
-    result = select_faces(faces([LEFT, turned(MIDDLE, 15)]), largest_turn=30)
-    assert result.faces.per_picture == ((LEFT,),)
+    result = select_faces(faces([LEFT, turned(MIDDLE, 15)]), max_yaw=30)
+    assert result.faces.per_image == ((LEFT,),)
     assert result.remarks[0].startswith("picture 1, face 2: turned by about 5")
 
 
 def test_filters_come_before_the_order_so_keep_counts_what_is_left():
     picked = json.dumps({"1": [box_fractions(face, SIZE) for face in (LEFT, MIDDLE)]})
     result = select_faces(THREE, order="largest first", keep=1, picked=picked)
-    assert result.faces.per_picture == ((LEFT,),)
+    assert result.faces.per_image == ((LEFT,),)
     assert result.summary().splitlines() == [
         "1 face selected of 3",
         "picture 1, face 2: not among the first 1 (largest first)",
@@ -81,7 +81,7 @@ def test_filters_come_before_the_order_so_keep_counts_what_is_left():
 
 def test_numbers_count_in_each_picture_and_those_beyond_are_told():
     result = select_faces(faces([LEFT, MIDDLE], [RIGHT], []), numbers="2-3")
-    assert result.faces.per_picture == ((MIDDLE,), (), ())
+    assert result.faces.per_image == ((MIDDLE,), (), ())
     assert "picture 2: 1 face came, so higher numbers select nothing" in result.remarks
     assert "picture 3: no face came, so higher numbers select nothing" in result.remarks
 
@@ -93,7 +93,7 @@ def test_equal_faces_are_told_apart():
 
 def test_an_empty_result_is_allowed_and_said():
     result = select_faces(THREE, min_face_size=4000)
-    assert result.faces.per_picture == ((),)
+    assert result.faces.per_image == ((),)
     assert result.summary().startswith("no face selected of 3\n")
 
 
@@ -113,7 +113,7 @@ def test_changed_pictures_are_handed_on():
         ({"confidence": 1.5}, "confidence must be from 0 to 1"),
         ({"confidence": float("nan")}, "confidence must be from 0 to 1"),
         ({"min_face_size": -1}, "smallest face must be 0 or more"),
-        ({"largest_turn": 100}, "largest turn must be from 0 to 90"),
+        ({"max_yaw": 100}, "largest turn must be from 0 to 90"),
         ({"picked": "{"}, "Cure: clear the picker"),
     ],
 )

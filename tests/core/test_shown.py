@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from codeformer_core.faces.batch import Faces
+from codeformer_core.faces.batch import FaceBatch
 from codeformer_core.faces.types import Face
 from codeformer_core.faces.visualization import (
     DROPPED_RGB,
@@ -22,8 +22,8 @@ def face(left, top, right, bottom, score=0.9):
     return Face((left, top, right, bottom), ((0.0, 0.0),) * 5, score)
 
 
-def found_in(images_BHWC, *per_picture):
-    return Faces.of(images_BHWC, per_picture)
+def found_in(images_BHWC, *per_image):
+    return FaceBatch.of(images_BHWC, per_image)
 
 
 def is_colour(picture_HW3, rgb):

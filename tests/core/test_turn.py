@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from codeformer_core.faces.types import Face
-from codeformer_core.faces.yaw import skip_turned_faces, turn_of
+from codeformer_core.faces.yaw import skip_by_yaw, yaw_of
 
 # Centimetres in MediaPipe's canonical face model (x right, y up, z towards the camera): the middle between the corners
 # of each eye, the tip of the nose, the corners of the mouth.
@@ -39,20 +39,20 @@ def photographed(yaw: float = 0, nod: float = 0, tilt: float = 0, head: np.ndarr
 @pytest.mark.parametrize("yaw", [0, 10, 30, 45, 60, 80, 90])
 @pytest.mark.parametrize("side", [-1, 1])
 def test_turn_of_the_canonical_head(yaw, side):
-    assert turn_of(photographed(side * yaw)) == pytest.approx(yaw, abs=1.5)
+    assert yaw_of(photographed(side * yaw)) == pytest.approx(yaw, abs=1.5)
 
 
 @pytest.mark.parametrize("yaw", [0, 30, 60])
 def test_size_and_tilt_change_nothing(yaw):
-    upright = turn_of(photographed(yaw))
+    upright = yaw_of(photographed(yaw))
     for tilt in (-150, -20, 45, 90):
-        assert turn_of(photographed(yaw, tilt=tilt, size=3)) == pytest.approx(upright, abs=1e-6)
+        assert yaw_of(photographed(yaw, tilt=tilt, size=3)) == pytest.approx(upright, abs=1e-6)
 
 
 @pytest.mark.parametrize("nod", [-20, 20])
 @pytest.mark.parametrize("yaw", [0, 20, 40, 60])
 def test_nodding_changes_little(yaw, nod):
-    assert turn_of(photographed(yaw, nod)) == pytest.approx(yaw, abs=9)
+    assert yaw_of(photographed(yaw, nod)) == pytest.approx(yaw, abs=9)
 
 
 @pytest.mark.parametrize("factor", [0.85, 1.15])
@@ -60,27 +60,27 @@ def test_a_longer_or_shorter_nose(factor):
     head = HEAD.copy()
     root = HEAD[[0, 1, 3, 4], 2].mean()
     head[2, 2] = root + factor * (HEAD[2, 2] - root)
-    assert abs(turn_of(photographed(45, head=head)) - 45) < 6
+    assert abs(yaw_of(photographed(45, head=head)) - 45) < 6
 
 
 def test_a_head_seen_from_behind_its_profile_is_turned_further():
-    assert turn_of(photographed(105)) > 95
+    assert yaw_of(photographed(105)) > 95
 
 
 def test_points_in_one_place_give_a_number():
-    assert turn_of(Face((0, 0, 1, 1), ((5.0, 5.0),) * 5, 0.9)) == 0
+    assert yaw_of(Face((0, 0, 1, 1), ((5.0, 5.0),) * 5, 0.9)) == 0
 
 
 def test_faces_turned_too_far_are_skipped_with_the_angle():
     front, half, profile = (photographed(yaw) for yaw in (5, 40, 85))
-    selection = skip_turned_faces([profile, front, half], 30)
+    selection = skip_by_yaw([profile, front, half], 30)
     assert selection.kept == (front,)
     assert [entry.face for entry in selection.skipped] == [profile, half]
     assert selection.skipped[1].reason.startswith("turned by about 4")
-    assert skip_turned_faces([photographed(105)], 90).skipped == ()
+    assert skip_by_yaw([photographed(105)], 90).skipped == ()
 
 
 @pytest.mark.parametrize("wrong", [-1, 91, float("nan")])
 def test_largest_turn_must_be_an_angle(wrong):
     with pytest.raises(ValueError, match=r"largest turn must be from 0 to 90 degrees.*Cure"):
-        skip_turned_faces([], wrong)
+        skip_by_yaw([], wrong)

@@ -93,7 +93,7 @@ def whole_network(fill, name: str) -> VQFRv1 | VQFRv2:
 def run(network: VQFRv1 | VQFRv2, face_B3HW: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
     """-> codes_BT, textures, what the main decoder makes of them."""
     codes_BT = network.pick_codes(network.encode(face_B3HW))
-    textures = network.decode(network.look_up(codes_BT))
+    textures = network.decode(network.embed_codes(codes_BT))
     return codes_BT, textures, network.warp(textures, face_B3HW)
 
 
@@ -276,7 +276,7 @@ def test_bfloat16_is_close(network, faces_B3HW):
     rough = seeded(SMALL[1 if isinstance(network, VQFRv1) else 2]).to(torch.bfloat16)
     latent_BDHW, rough_latent_BDHW = network.encode(faces_B3HW), rough.encode(faces_B3HW.bfloat16())
     assert rms(rough_latent_BDHW - latent_BDHW) < 0.03 * rms(latent_BDHW)
-    quantised_BDHW = network.look_up(network.pick_codes(latent_BDHW))
+    quantised_BDHW = network.embed_codes(network.pick_codes(latent_BDHW))
     exact = network.warp(network.decode(quantised_BDHW), faces_B3HW)
     close = rough.warp(rough.decode(quantised_BDHW.bfloat16()), faces_B3HW.bfloat16())
     assert close.dtype == torch.bfloat16

@@ -77,8 +77,8 @@ def test_a_batch_equals_its_faces_one_by_one(restorer, faces_B3HW, parts_B44):
     together_B3HW = restorer.restore(faces_B3HW, 0.7, parts_B44)
     parts = [None] * 4 if parts_B44 is None else parts_B44.split(1)
     singles = [
-        restorer.restore(face_13HW, 0.7, parts_144)
-        for face_13HW, parts_144 in zip(faces_B3HW.split(1), parts, strict=True)
+        restorer.restore(face_13HW, 0.7, component_boxes_144)
+        for face_13HW, component_boxes_144 in zip(faces_B3HW.split(1), parts, strict=True)
     ]
     assert rms(together_B3HW - torch.cat(singles)) < 1e-4 * together_B3HW.std()
     assert rms(together_B3HW[0] - together_B3HW[1]) > 0.01 * together_B3HW.std()

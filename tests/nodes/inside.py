@@ -85,7 +85,7 @@ def crops_with_faces(pack: str, dfdnet: str) -> str:
     box = (60.0, 60.0, 140.0, 140.0)
     many = tuple((70.0 + place % 10 * 6, 70.0 + place // 10 * 8) for place in range(68))
     images_BHW3 = torch.rand(2, 200, 200, 3)
-    faces = core.Faces.of(images_BHW3, [[core.Face(box, five, 0.9)], [core.Face(box, five, 0.9, many)]])
+    faces = core.FaceBatch.of(images_BHW3, [[core.Face(box, five, 0.9)], [core.Face(box, five, 0.9, many)]])
     crops = import_module(f"{pack}.nodes.crops")
     cut = crops.CropFaces.execute(images_BHW3, faces)
     return crops.RestoreFaceCrops.execute(cut.result[0], model, 0.5, cut.result[1]).result[1]

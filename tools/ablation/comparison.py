@@ -147,7 +147,7 @@ def run_ablation(
 
 @torch.no_grad()
 def _codes(teacher: VQAutoencoder, clean_B3HW: Tensor) -> Tensor:
-    return teacher.nearest_codes(teacher.encode(clean_B3HW * 2 - 1))
+    return teacher.quantize(teacher.encode(clean_B3HW * 2 - 1))
 
 
 @torch.no_grad()
@@ -158,7 +158,7 @@ def _found_codes(
     latent_BDHW = network.encode(degraded_B3HW * 2 - 1)
     found = (
         _codes(teacher, degraded_B3HW),
-        network.nearest_codes(latent_BDHW),
+        network.quantize(latent_BDHW),
         head(latent_BDHW).argmax(-1),
         network.predict_codes(latent_BDHW),
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from codeformer_core.faces.geometry import CROP_SIZE
-from codeformer_core.imaging.files import read_picture
+from codeformer_core.imaging.files import read_image
 from codeformer_core.runtime.packages import import_for_faces
 
 from .portraits import Portrait
@@ -50,7 +50,7 @@ class Backgrounds:
 def read_backgrounds(folder: Path | None) -> list[np.ndarray]:
     """Photos of a folder, at most 1280 pixels on the longer side. None: no photos.
 
-    Raises ValueError naming the folder when it has none, and what `read_picture` raises.
+    Raises ValueError naming the folder when it has none, and what `read_image` raises.
     """
     if folder is None:
         return []
@@ -60,7 +60,7 @@ def read_backgrounds(folder: Path | None) -> list[np.ndarray]:
         raise ValueError(f"--backgrounds {folder}: no photo in it; {', '.join(PHOTO_ENDINGS)} are read")
     photos = []
     for path in paths:
-        photo = (read_picture(path).image_HWC[..., :3].numpy() * 255 + 0.5).astype(np.uint8)[..., ::-1]
+        photo = (read_image(path).image_HWC[..., :3].numpy() * 255 + 0.5).astype(np.uint8)[..., ::-1]
         factor = min(1.0, _LONGEST_SIDE / max(photo.shape[:2]))
         size = (max(1, round(photo.shape[1] * factor)), max(1, round(photo.shape[0] * factor)))
         photos.append(cv2.resize(np.ascontiguousarray(photo), size, interpolation=cv2.INTER_AREA))

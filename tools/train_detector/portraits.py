@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from codeformer_core.faces.geometry import CROP_SIZE
-from codeformer_core.imaging.files import read_picture
+from codeformer_core.imaging.files import read_image
 from codeformer_core.runtime.memory import NotEnoughMemory, free_bytes
 from codeformer_core.runtime.packages import import_for_faces
 
@@ -68,7 +68,7 @@ def read_portraits(paths: Sequence[Path], labels: Labels) -> list[Portrait]:
     """Raises ValueError and OSError naming the file."""
     portraits = []
     for path, landmarks_52, box_4 in zip(paths, labels.landmarks_N52, labels.boxes_N4, strict=True):
-        levels_SSC = (read_picture(path).image_HWC[..., :3].numpy() * 255 + 0.5).astype(np.uint8)
+        levels_SSC = (read_image(path).image_HWC[..., :3].numpy() * 255 + 0.5).astype(np.uint8)
         portraits.append(portrait_of(levels_SSC[..., ::-1], landmarks_52, box_4))
     return portraits
 

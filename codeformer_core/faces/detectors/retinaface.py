@@ -70,13 +70,13 @@ class RetinaFaceDetector:
         numbers.
         """
         check_images(images_BHWC)
-        picture_size_hw = (images_BHWC.shape[1], images_BHWC.shape[2])
+        image_size_hw = (images_BHWC.shape[1], images_BHWC.shape[2])
         confidence = require_confidence(confidence, self.default_confidence)
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}. Cure: None chooses one")
-        if min(picture_size_hw) < SMALLEST_PICTURE_SIDE:
+        if min(image_size_hw) < SMALLEST_PICTURE_SIDE:
             return [[] for _ in images_BHWC]
-        size = view_size(*picture_size_hw, SHORTER_SIDE)
+        size = view_size(*image_size_hw, SHORTER_SIDE)
         if batch_size is None:
             batch_size = memory.batch_size(self.bytes_for(images_BHWC[:1]), place_of(self.module)[0], MOST_PER_PASS)
         passes = memory.in_batches(
@@ -97,9 +97,9 @@ class RetinaFaceDetector:
                 "Cure: run it in float32; where it does, the weights file is damaged, so download it again"
             )
         anchors_A4 = anchors(size.height, size.width).to(device)
-        picture_size_hw = (images_BHWC.shape[1], images_BHWC.shape[2])
+        image_size_hw = (images_BHWC.shape[1], images_BHWC.shape[2])
         return [
-            _faces(anchors_A4, offsets_A4, scores_A2[:, 1], points_A10, size, picture_size_hw, confidence)
+            _faces(anchors_A4, offsets_A4, scores_A2[:, 1], points_A10, size, image_size_hw, confidence)
             for offsets_A4, scores_A2, points_A10 in zip(offsets_BA4, scores_BA2, points_BA10, strict=True)
         ]
 
@@ -147,7 +147,7 @@ def _faces(
     scores_A: Tensor,
     points_A10: Tensor,
     size: ViewSize,
-    picture_size_hw: tuple[int, int],
+    image_size_hw: tuple[int, int],
     confidence: float,
 ) -> list[Face]:
     """The faces of one picture: only candidates above `confidence` are decoded and leave the device."""
@@ -166,4 +166,4 @@ def _faces(
     # On the CPU: there are few candidates left, and torchvision is often installed without its GPU operators.
     kept = import_for_faces("torchvision.ops").nms(rows[:, :4], rows[:, 14], NMS_IOU)
     rows_np = rows[kept].numpy()
-    return faces_in_picture(rows_np[:, :4], rows_np[:, 4:14].reshape(-1, 5, 2), rows_np[:, 14], size, picture_size_hw)
+    return faces_in_picture(rows_np[:, :4], rows_np[:, 4:14].reshape(-1, 5, 2), rows_np[:, 14], size, image_size_hw)

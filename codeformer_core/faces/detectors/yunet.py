@@ -76,12 +76,12 @@ class YuNetDetector:
         Raises ImportError without OpenCV, RuntimeError when OpenCV is too old or cannot use the weights.
         """
         check_images(images_BHWC)
-        picture_size_hw = (images_BHWC.shape[1], images_BHWC.shape[2])
+        image_size_hw = (images_BHWC.shape[1], images_BHWC.shape[2])
         confidence = require_confidence(confidence, self.default_confidence)
-        if min(picture_size_hw) < SMALLEST_PICTURE_SIDE:
+        if min(image_size_hw) < SMALLEST_PICTURE_SIDE:
             return [[] for _ in images_BHWC]
-        fine = view_size(*picture_size_hw, FINE_SHORTER_SIDE)
-        coarse = view_size(*picture_size_hw, COARSE_SHORTER_SIDE)
+        fine = view_size(*image_size_hw, FINE_SHORTER_SIDE)
+        coarse = view_size(*image_size_hw, COARSE_SHORTER_SIDE)
         found = []
         with _explained_errors(self.weights_path):
             # OpenCV's detector object remembers its input size, so each call makes its own (a few milliseconds).

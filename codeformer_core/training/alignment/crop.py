@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ...faces.geometry import CROP_SIZE, Rectangle, crop_coordinates, estimate_alignment, invert, sample, scale_of
 from ...faces.types import Face
-from ...imaging.tensors import to_8bit_steps
+from ...imaging.tensors import quantize_8bit
 from ...runtime.packages import import_for_faces
 
 
@@ -39,7 +39,7 @@ def align_face(image_HWC: Tensor, face: Face, size: int) -> AlignedFace | None:
         return None
     matrix = _for_size(matrix, size)
     face_3SS = cut(image_HWC, matrix, size)
-    face_SSC = to_8bit_steps(face_3SS).permute(1, 2, 0).contiguous()
+    face_SSC = quantize_8bit(face_3SS).permute(1, 2, 0).contiguous()
     landmarks_52 = face.landmarks_array() @ matrix[:, :2].T + matrix[:, 2]
     padding = padding_of(matrix, size, image_HWC.shape[0], image_HWC.shape[1])
     return AlignedFace(face_SSC, landmarks_52, face.eye_distance, sharpness_of(face_SSC), padding)

@@ -18,7 +18,7 @@ from ...faces.detection import FaceDetector
 from ...faces.selection import skip_duplicates, skip_near_eyes, skip_small_faces
 from ...faces.types import Face
 from ...imaging.codecs.content import Picture
-from ...imaging.files import read_picture, write_picture
+from ...imaging.files import read_image, write_image
 from .claim import claimed
 from .crop import AlignedFace, align_face
 from .duplicates import KnownFaces, fingerprint_of, gray_of
@@ -123,7 +123,7 @@ class _Work:
         kept: list[KeptRow] = []
         rejected: list[RejectedRow] = []
         try:
-            image_HWC = read_picture(photo.path).image_HWC[..., :3].contiguous()
+            image_HWC = read_image(photo.path).image_HWC[..., :3].contiguous()
         except (ValueError, OSError, ImportError) as error:
             reason = str(error).replace(f"{photo.path}: ", "")
             logger.warning("%s", error)
@@ -152,7 +152,7 @@ class _Work:
                 rejected.append(RejectedRow(photo.source, str(number), box, reason))
             else:
                 row = self._row(photo, number, aligned, fingerprint)
-                write_picture(self.folder / row.file, Picture(aligned.face_SSC), overwrite=True)
+                write_image(self.folder / row.file, Picture(aligned.face_SSC), overwrite=True)
                 self._known.add(row.file, fingerprint)
                 kept.append(row)
 
@@ -174,7 +174,7 @@ class _Work:
         return "", aligned
 
     def _read_gray(self, name: str) -> np.ndarray:
-        return gray_of(read_picture(self.folder / name).image_HWC)
+        return gray_of(read_image(self.folder / name).image_HWC)
 
     def _row(self, photo: Photo, number: int, aligned: AlignedFace, fingerprint: str) -> KeptRow:
         return KeptRow(

@@ -84,11 +84,11 @@ def validate(
     for name, degraded_N3HW in examples.degraded.items():
         for clean_B3HW, degraded_B3HW in _batches(device, batch_size, examples.clean_N3HW, degraded_N3HW):
             if teacher is not None:
-                latent_BDHW, _ = network.encode_with_taps(degraded_B3HW, fidelity=0)
+                latent_BDHW, _ = network.encode_with_skips(degraded_B3HW, fidelity=0)
                 codes_BT = teacher.codes(clean_B3HW)
                 for key, found_BT in (
                     ("code_accuracy", network.predict_codes(latent_BDHW)),
-                    ("nearest_accuracy", network.nearest_codes(latent_BDHW)),
+                    ("nearest_accuracy", network.quantize(latent_BDHW)),
                 ):
                     _add(values, f"{name}/{key}", code_accuracy(found_BT, codes_BT), clean_B3HW)
             _add(values, f"{name}/psnr_degraded", face_psnr(degraded_B3HW, clean_B3HW).mean(), clean_B3HW)
@@ -105,7 +105,7 @@ def _validate_autoencoder(
     size = network.codebook.num_embeddings
     uses_K = torch.zeros(size, dtype=torch.int64, device=device)
     for (clean_B3HW,) in _batches(device, batch_size, examples.clean_N3HW):
-        codes_BT = network.nearest_codes(network.encode(clean_B3HW))
+        codes_BT = network.quantize(network.encode(clean_B3HW))
         uses_K += count_codes(codes_BT, size)
         _add(values, "psnr", face_psnr(network.decode(codes_BT), clean_B3HW).mean(), codes_BT)
     return {**_means(values), "codes_used": float((uses_K > 0).float().mean()), "perplexity": perplexity(uses_K)}

@@ -144,7 +144,7 @@ class _Run:
         if batch.names:
             self._gatherer.add_clean(clean_B3HW)
             if self._teacher is not None:
-                codes_BT = self._teacher.nearest_codes(self._teacher.encode(clean_B3HW * 2 - 1))
+                codes_BT = self._teacher.quantize(self._teacher.encode(clean_B3HW * 2 - 1))
         for name, degradation in self._degradations.items():
             if batch.names:
                 self._measure(batch, clean_B3HW, codes_BT, name, degradation)
@@ -170,7 +170,7 @@ class _Run:
             latent_BDHW = self._network.encode(inputs_B3HW)
             tokens = self._tokens[name]
             tokens[0] += int((self._network.predict_codes(latent_BDHW) == codes_BT).sum())
-            tokens[1] += int((self._network.nearest_codes(latent_BDHW) == codes_BT).sum())
+            tokens[1] += int((self._network.quantize(latent_BDHW) == codes_BT).sum())
             tokens[2] += codes_BT.numel()
         for index, face in enumerate(batch.names):
             if face in self._shown:

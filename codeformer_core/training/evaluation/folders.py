@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ...imaging.codecs.suffixes import READABLE
-from ...imaging.files import read_picture
-from ...imaging.tensors import take_apart
+from ...imaging.files import read_image
+from ...imaging.tensors import split_alpha
 from ..data.files import BAD_DATA
 from .choose import Metrics
 from .measuring import Gatherer
@@ -171,7 +171,7 @@ def _stacked(batch: Sequence[tuple[Pair, Tensor, Tensor]]) -> tuple[list[Pair], 
 
 def read_rgb(path: Path) -> Tensor:
     """(3, H, W) float32 RGB in [0, 1]; alpha is not looked at."""
-    return take_apart(read_picture(path).image_HWC[None], str(path)).rgb_BHW3[0].permute(2, 0, 1).contiguous()
+    return split_alpha(read_image(path).image_HWC[None], str(path)).rgb_BHW3[0].permute(2, 0, 1).contiguous()
 
 
 def to_levels(face_3HW: Tensor) -> np.ndarray:

@@ -23,8 +23,8 @@ class AutoencoderStage(Stage):
 
     def forward(self, faces: Faces) -> Output:
         latent_BDHW = self.network.encode(faces.clean_B3HW)
-        codes_BT = self.network.nearest_codes(latent_BDHW)
-        quantised_BDHW = self.network.look_up(codes_BT)
+        codes_BT = self.network.quantize(latent_BDHW)
+        quantised_BDHW = self.network.embed_codes(codes_BT)
         made_B3HW = self.network.generator(straight_through(latent_BDHW.float(), quantised_BDHW))
         terms = {
             **self.losses.terms(made_B3HW, faces.clean_B3HW),

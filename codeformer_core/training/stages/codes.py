@@ -24,7 +24,7 @@ class CodesStage(Stage):
 
     def forward(self, faces: Faces) -> Output:
         assert faces.degraded_B3HW is not None
-        latent_BDHW, _ = self.network.encode_with_taps(faces.degraded_B3HW, fidelity=0)
+        latent_BDHW, _ = self.network.encode_with_skips(faces.degraded_B3HW, fidelity=0)
         return self.compare(faces, latent_BDHW)
 
     def compare(self, faces: Faces, latent_BDHW: Tensor) -> Output:
@@ -33,7 +33,7 @@ class CodesStage(Stage):
         codes_BT = self.teacher.codes(faces.clean_B3HW) if faces.codes_BT is None else faces.codes_BT
         logits_BTK = self.network.predict_logits(latent_BDHW)
         terms = {
-            "features": feature_loss(latent_BDHW, self.network.look_up(codes_BT)),
+            "features": feature_loss(latent_BDHW, self.network.embed_codes(codes_BT)),
             "codes": code_loss(logits_BTK, codes_BT),
         }
         return Output(terms, None, logits_BTK.argmax(-1), codes_BT, latent_BDHW.detach())

@@ -32,7 +32,7 @@ class FusionStage(CodesStage):
     def forward(self, faces: Faces) -> Output:
         assert faces.degraded_B3HW is not None
         fidelity = faces.fidelity
-        latent_BDHW, taps = self.network.encode_with_taps(faces.degraded_B3HW, fidelity or 0)
+        latent_BDHW, skips = self.network.encode_with_skips(faces.degraded_B3HW, fidelity or 0)
         terms: dict[str, Tensor] = {}
         codes_BT: Tensor | None = None
         if self.teacher is not None:
@@ -43,10 +43,10 @@ class FusionStage(CodesStage):
         latent_BDHW = latent_BDHW.detach()
         if fidelity is None:
             return Output(terms, None, predicted_BT, codes_BT, latent_BDHW)
-        quantised_BDHW = self.network.look_up(predicted_BT).detach()
+        quantised_BDHW = self.network.embed_codes(predicted_BT).detach()
         if self.adain and uses_adain(faces.task):
             quantised_BDHW = match_statistics(quantised_BDHW.float(), latent_BDHW.float())
-        detached = {size: features_BCHW.detach() for size, features_BCHW in taps.items()}
+        detached = {size: features_BCHW.detach() for size, features_BCHW in skips.items()}
         fidelity_1 = torch.full((), fidelity, device=latent_BDHW.device)
         generated = self.network.generate(quantised_BDHW, detached, fidelity_1, faces.degraded_B3HW)
         terms = terms | self.losses.terms(generated.output_B3HW, faces.clean_B3HW)

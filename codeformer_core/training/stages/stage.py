@@ -67,4 +67,4 @@ class Teacher(nn.Module):
         cudnn = torch.backends.cudnn
         exactly = cudnn.flags(enabled=True, benchmark=False, deterministic=cudnn.deterministic, allow_tf32=False)
         with torch.autocast(clean_B3HW.device.type, enabled=False), exactly:
-            return self.network.nearest_codes(self.network.encode(clean_B3HW.float()))
+            return self.network.quantize(self.network.encode(clean_B3HW.float()))

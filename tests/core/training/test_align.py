@@ -21,7 +21,7 @@ from codeformer_core.commands import align
 from codeformer_core.commands.errors import UsageError
 from codeformer_core.faces.geometry import TEMPLATE_XY
 from codeformer_core.faces.types import Face
-from codeformer_core.imaging.files import read_picture
+from codeformer_core.imaging.files import read_image
 from codeformer_core.models.loading import load_detector
 from codeformer_core.training.alignment.crop import align_face, padding_of, sharpness_of
 from codeformer_core.training.alignment.duplicates import KnownFaces, agreement_of, fingerprint_of, gray_of
@@ -396,7 +396,7 @@ def test_real_photos(tmp_path, capsys):
     assert json.loads((out / "align.json").read_text())["detector"] == "yunet"
     # The json's points are those of another detector at native size, with an error of a few percent themselves.
     known = [np.array(face["landmarks"]) for face in json.loads(chosen[0].with_suffix(".json").read_text())]
-    image_HWC = read_picture(chosen[0]).image_HWC
+    image_HWC = read_image(chosen[0]).image_HWC
     detector = load_detector("yunet")
     first, again, from_told, from_template = [], [], [], []
     for face in detector.detect(image_HWC[None])[0]:
@@ -405,7 +405,7 @@ def test_real_photos(tmp_path, capsys):
             errors.append(away / face.eye_distance)
     assert np.mean(again) < 0.06 < np.mean(first)
     for row in kept:
-        face_SSC = read_picture(out / row["file"]).image_HWC
+        face_SSC = read_image(out / row["file"]).image_HWC
         assert face_SSC.shape == (512, 512, 3)
         found = look_again(face_SSC, template_face(255.5, 255.5, 1.0), detector).landmarks_array()
         told = np.array(row["landmarks"].split(), float).reshape(5, 2)

@@ -166,7 +166,7 @@ def test_a_network_is_measured_under_every_degradation(network, teacher):
     assert to_input[groups[-1]] == pytest.approx(float(apart), abs=1e-3)
     assert to_input[Group("x8", "degraded", None)] == 0 < to_input[Group("x8", "bicubic + NLM", None)] < 20
     assert found.columns == (Column("PSNR", "higher", False), Column("L1 to input", "neither", False))
-    codes = teacher.nearest_codes(teacher.encode(torch.from_numpy(batch.faces_BHW3).permute(0, 3, 1, 2) / 127.5 - 1))
+    codes = teacher.quantize(teacher.encode(torch.from_numpy(batch.faces_BHW3).permute(0, 3, 1, 2) / 127.5 - 1))
     assert codes.shape == (1, 256)
 
     accuracies = {entry.degradation: entry for entry in found.accuracies}
@@ -177,9 +177,9 @@ def test_a_network_is_measured_under_every_degradation(network, teacher):
         with torch.no_grad():
             clean = torch.from_numpy(batch.faces_BHW3).permute(0, 3, 1, 2) / 127.5 - 1
             inputs = torch.from_numpy(degraded(batch, "x8", LEVELS["x8"], 3)).permute(0, 3, 1, 2) / 127.5 - 1
-            codes = teacher.nearest_codes(teacher.encode(clean))
+            codes = teacher.quantize(teacher.encode(clean))
             right += int((network.predict_codes(network.encode(inputs)) == codes).sum())
-            nearest += int((network.nearest_codes(network.encode(inputs)) == codes).sum())
+            nearest += int((network.quantize(network.encode(inputs)) == codes).sum())
     assert accuracies["x8"].predicted == pytest.approx(right / 1024, abs=2 / 1024)
     assert accuracies["x8"].nearest == pytest.approx(nearest / 1024, abs=2 / 1024)
 

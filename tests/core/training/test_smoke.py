@@ -94,12 +94,12 @@ def test_stage2_predicts_codes_better_than_nearest_neighbour(trained):
     network = read_network(trained.folder / "stage2").network
     degraded = trained.degraded("strong")
     with torch.no_grad():
-        codes = teacher.nearest_codes(teacher.encode(trained.held_out_N3HW))
+        codes = teacher.quantize(teacher.encode(trained.held_out_N3HW))
         latent = network.encode(degraded)
         predicted = network.predict_codes(latent)
         nearest = {
-            "stage I's encoder": teacher.nearest_codes(teacher.encode(degraded)),
-            "stage II's encoder": network.nearest_codes(latent),
+            "stage I's encoder": teacher.quantize(teacher.encode(degraded)),
+            "stage II's encoder": network.quantize(latent),
         }
     ours = float((predicted == codes).float().mean())
     for name, found in nearest.items():

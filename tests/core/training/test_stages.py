@@ -68,7 +68,7 @@ def test_stage1_reaches_everything(networks, faces):
 def test_stage2_labels_are_the_teachers_codes_of_the_clean_face(networks, faces):
     network, teacher = networks
     output = CodesStage(network, teacher)(faces())
-    assert torch.equal(output.codes_BT, teacher.network.nearest_codes(teacher.network.encode(faces().clean_B3HW)))
+    assert torch.equal(output.codes_BT, teacher.network.quantize(teacher.network.encode(faces().clean_B3HW)))
     assert output.made_B3HW is None and set(output.terms) == {"features", "codes"}
 
 

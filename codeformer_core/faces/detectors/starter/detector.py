@@ -90,9 +90,9 @@ class StarterDetector:
         Raises RuntimeError when the network answers with non-finite numbers.
         """
         check_images(images_BHWC)
-        picture_size_hw = (images_BHWC.shape[1], images_BHWC.shape[2])
+        image_size_hw = (images_BHWC.shape[1], images_BHWC.shape[2])
         confidence = require_confidence(confidence, self.default_confidence)
-        if min(picture_size_hw) < SMALLEST_PICTURE_SIDE:
+        if min(image_size_hw) < SMALLEST_PICTURE_SIDE:
             return [[] for _ in images_BHWC]
         fits = memory.batch_size(self.bytes_for(images_BHWC[:1]), place_of(self.module)[0], MOST_PER_PASS)
         passes = memory.in_batches(
@@ -101,9 +101,9 @@ class StarterDetector:
         return [faces for _, found in passes for faces in found]
 
     def _detect_pass(self, images_BHWC: Tensor, confidence: float) -> list[list[Face]]:
-        picture_size_hw = (images_BHWC.shape[1], images_BHWC.shape[2])
+        image_size_hw = (images_BHWC.shape[1], images_BHWC.shape[2])
         pictures = [detector_view(image_HWC) for image_HWC in images_BHWC]
-        sizes = [view_size(*picture_size_hw, side) for side in SHORTER_SIDES]
+        sizes = [view_size(*image_size_hw, side) for side in SHORTER_SIDES]
         looks = [self._look(pictures, size, confidence) for size in sizes]
         fine, coarse = sizes
         found = []
@@ -116,7 +116,7 @@ class StarterDetector:
             # The division by the factor alone would leave faces up to the left of where they are: a resize by f maps a
             # pixel's middle x to (x + 0.5) f - 0.5.
             shift = 0.5 * (1 - fine.factor)
-            found.append(faces_in_picture(boxes_N4 + shift, points_N52 + shift, scores_N, fine, picture_size_hw))
+            found.append(faces_in_picture(boxes_N4 + shift, points_N52 + shift, scores_N, fine, image_size_hw))
         return found
 
     @torch.no_grad()
