@@ -5,14 +5,18 @@ BIN := .venv/bin
 # What the demo restores with: this one comes with the package, codeformer would be downloaded.
 MODEL ?= codeformer_starter
 
-.PHONY: demo test lint format
+.PHONY: demo test test-slow lint format
 
 demo: .venv/.runtime
 	$(BIN)/python -m codeformer_core demo --model "$(MODEL)"
 
 # Two processes, each with one thread for its numbers: more threads than cores only wait for each other.
 test: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+# What takes minutes a case: whole trainings, the published networks in full, the other ComfyUI versions.
+test-slow: .venv/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

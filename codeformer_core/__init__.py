@@ -89,9 +89,7 @@ __all__ = [
 
 # Public names of version 0.1 -> what they are called now; gone with 0.3.
 _RENAMED = {
-    "FaceCrop": "RestoredFace",
     "Faces": "FaceBatch",
-    "PasteShape": "PasteOptions",
     "load_aligner": "load_landmark_detector",
 }
 

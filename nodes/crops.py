@@ -9,7 +9,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import codeformer_core as core
-from ..codeformer_core.faces.regions import REGIONS, parse_regions
+from ..codeformer_core.faces.choices import REGIONS
+from ..codeformer_core.faces.regions import parse_regions
 from ..codeformer_core.pipeline.options import PasteOptions, options_of
 from . import host
 from .choices import starter_note
@@ -161,12 +162,12 @@ class PasteFaces(io.ComfyNode):
     ) -> io.NodeOutput:
         by_regions = mask == "regions"
         options = PasteOptions(
-            "face" if by_regions else mask,  # type: ignore[arg-type]  # checked there
-            parse_regions(regions) if by_regions else (),
-            grow,
-            feather,
-            opacity,
-            color_match,
+            mask="face" if by_regions else mask,  # type: ignore[arg-type]  # checked there
+            regions=parse_regions(regions) if by_regions else (),
+            grow=grow,
+            feather=feather,
+            opacity=opacity,
+            color_match=color_match,
         )
         parser = face_restore_model.parser if face_restore_model and mask in ("face", "regions") else None
         pasted = core.paste_faces(

@@ -27,8 +27,8 @@ from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
 
 if TYPE_CHECKING:
     from ..codeformer_core.faces.batch import FaceBatch
+    from ..codeformer_core.faces.choices import FaceSelection
     from ..codeformer_core.faces.detection import FaceDetector
-    from ..codeformer_core.faces.selection import FaceSelection
     from ..codeformer_core.pipeline.options import MaskKind
 
 logger = logging.getLogger(__name__)

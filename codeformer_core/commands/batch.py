@@ -17,10 +17,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from ..pipeline.options import RestoreOptions
 from .console import Console
 from .errors import FAILED, OK, UsageError, one_line
 from .inputs import Job, plan_jobs
-from .values import device, number
+from .values import add_option, device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,17 +75,24 @@ def add_detector(parser: argparse._ActionsContainer) -> None:
         help="auto (default: the best that is installed), retinaface_resnet50, retinaface_mobile0.25, "
         "starter_detector or yunet",
     )
-    parser.add_argument("--confidence", type=number(0, 1), help="least score of a face (default: the detector's own)")
+    add_option(
+        parser,
+        RestoreOptions,
+        "confidence",
+        "--confidence",
+        help="least score of a face (default: the detector's own)",
+    )
 
 
 def add_faces(parser: argparse.ArgumentParser, masks: tuple[str, ...] = ()) -> None:
     """Where faces are looked for, and how they are pasted; `masks`: their shapes, none where that is no choice."""
     faces = parser.add_argument_group("faces")
     add_detector(faces)
-    faces.add_argument(
+    add_option(
+        faces,
+        RestoreOptions,
+        "min_face_size",
         "--smallest-face",
-        type=number(0),
-        default=0.0,
         metavar="PIXELS",
         help="leave faces smaller than this as they are",
     )

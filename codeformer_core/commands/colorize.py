@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from ..pipeline.options import RestoreOptions
 from ..runtime.progress import COLORIZING, FINDING, PASTING
 from .batch import OnStage, Verb, add_faces, add_files, add_model, add_running, refuse_useless_options, run_batch
 from .inputs import Job
-from .values import number
+from .values import add_option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` its arguments; `run` takes what it parsed."""
     add_files(parser)
-    parser.add_argument(
+    add_option(
+        parser,
+        RestoreOptions,
+        "fidelity",
         "-w",
         "--fidelity",
-        type=number(0, 1),
         default=0.0,
         help="0: the published choice, with the strongest colours (default); towards 1 closer to the picture, its "
         "grayness included",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from ..pipeline.options import RestoreOptions
 from ..runtime.progress import FINDING, RESTORING
 from .batch import OnStage, Verb, add_faces, add_files, add_model, add_running, refuse_useless_options, run_batch
 from .inputs import Job
-from .values import number
+from .values import add_option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,14 +25,17 @@ _FACE_OPTIONS = {"upscale": 1.0, "only_center_face": False, "parity": False}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` its arguments; `run` takes what it parsed."""
     add_files(parser)
-    parser.add_argument(
+    add_option(
+        parser,
+        RestoreOptions,
+        "fidelity",
         "-w",
         "--fidelity",
-        type=number(0, 1),
+        default=None,
         help="0: prettiest, 1: closest to the input (default: what the model recommends, or 0.5); for CodeFormer and "
         "VQFR v2",
     )
-    parser.add_argument("--upscale", type=number(1), default=_FACE_OPTIONS["upscale"], help="enlarge by (default 1)")
+    add_option(parser, RestoreOptions, "upscale", "--upscale", help="enlarge by (default 1)")
     add_model(
         parser,
         "restore",

@@ -6,6 +6,9 @@ import argparse
 import math
 import re
 from collections.abc import Callable
+from typing import Any
+
+from ..pipeline.options import options_of
 
 
 def number(lowest: float, highest: float = math.inf) -> Callable[[str], float]:
@@ -37,6 +40,26 @@ def whole(least: int) -> Callable[[str], int]:
         return value
 
     return convert
+
+
+def add_option(
+    parser: argparse._ActionsContainer,
+    record: type,
+    field: str,
+    *flags: str,
+    help: str,
+    **given: Any,
+) -> None:
+    """Gives `parser` the argument for an option, with the option's own range.
+
+    record, field: where the option is.
+    flags: its names on the command line.
+    given: what else `add_argument` is to know; the default is the option's own.
+    """
+    option = options_of(record)[field]
+    highest = math.inf if option.maximum is None else option.maximum
+    kind = number(-math.inf if option.minimum is None else option.minimum, highest)
+    parser.add_argument(*flags, type=kind, help=help, **{"default": option.default, **given})
 
 
 def device(text: str) -> str:

@@ -12,19 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .choices import REGIONS
 from .masks import gaussian_operator
 
-# Region -> ParseNet's classes (CelebAMask-HQ).
-REGIONS: dict[str, tuple[int, ...]] = {
-    "skin": (1,),
-    "eyes": (3, 4, 5),
-    "brows": (6, 7),
-    "nose": (2,),
-    "mouth": (10, 11, 12),
-    "hair": (13, 14),
-    "ears": (8, 9, 15),
-    "neck": (16, 17),
-}
 # Also those of a Chinese keyboard.
 SEPARATORS = "[,;\uff0c\u3001\uff1b]"
 # Pixels of a 512 crop: without it the parse's edges show as a line.

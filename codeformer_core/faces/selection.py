@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from .choices import FaceSelection
 from .geometry import box_iou, boxes_of
 from .types import Face
-
-FaceSelection = Literal["all", "largest", "center"]
 
 # Pixels; the official limit. Below it the alignment is guesswork.
 SMALLEST_EYE_DISTANCE = 5.0

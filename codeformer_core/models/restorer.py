@@ -185,7 +185,7 @@ class Restorer:
             if not torch.isfinite(faces_B3HW).all():
                 raise ValueError("the faces hold values that are NaN or infinite; the step that made them failed")
             output_B3HW = self._retry(verb, network, faces_B3HW)
-        return output_B3HW.clamp_(-1, 1).to(faces_B3HW.device)
+        return output_B3HW.clamp(-1, 1).to(faces_B3HW.device)
 
     def _retry(self, verb: Callable[[Network, Tensor], Tensor], network: Network, faces_B3HW: Tensor) -> Tensor:
         if self.dtype != torch.float32:

@@ -36,7 +36,7 @@ def restore_aligned(
     Raises ValueError naming the input and the cure.
     """
     check_task(restorer, "restoration")
-    options = RestoreOptions(fidelity, batch_size=batch_size)
+    options = RestoreOptions(fidelity=fidelity, batch_size=batch_size)
     imaging.check_layout(images_BHWC)
     require_memory(images_BHWC, plan_sizes(images_BHWC.shape[1], images_BHWC.shape[2], 1.0))
     source = imaging.split_alpha(images_BHWC)

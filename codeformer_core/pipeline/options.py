@@ -1,6 +1,6 @@
 """What a user can choose, as records: every field with its range, default, step, label and help.
 
-Front ends build their inputs from `options_of`, so that no range is written down twice.
+Front ends build their inputs from `options_of`, so that no range is written down twice. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from ..faces.regions import REGIONS
-from ..faces.selection import FaceSelection
+from ..faces.choices import REGIONS, FaceSelection
 
 MaskKind = Literal["face", "outline", "box"]
 ColorMatch = Literal["off", "mean-std", "low-frequency"]
@@ -32,6 +31,7 @@ class Option:
     minimum, maximum: both included; None where there is no limit.
     step: of a slider.
     choices: the words it can be; empty for numbers and text.
+    whole: only whole numbers.
     optional: None is allowed, and stands for an automatic value.
     slider_maximum: where a slider ends, if that is before the maximum.
     fix: what to do instead of a value outside the range.
@@ -44,6 +44,7 @@ class Option:
     maximum: float | None = None
     step: float | None = None
     choices: tuple[str, ...] = ()
+    whole: bool = False
     optional: bool = False
     slider_maximum: float | None = None
     fix: str = ""
@@ -64,14 +65,18 @@ def check_options(record: object) -> None:
         value = getattr(record, name)
         if value is None and option.optional:
             continue
+        if isinstance(option.default, bool):
+            continue
         if option.choices:
             if value not in option.choices:
                 raise ValueError(f"{option.label} must be one of {', '.join(option.choices)}, got {value!r}")
-        elif value is not None and (option.minimum is not None or option.maximum is not None):
+        else:
             _check_number(option, value)
 
 
-def _check_number(option: Option, value: float) -> None:
+def _check_number(option: Option, value: Any) -> None:
+    if not isinstance(value, int | float) or (option.whole and value != int(value)):
+        raise ValueError(f"{option.label} must be a {'whole ' if option.whole else ''}number, got {value!r}")
     low = -math.inf if option.minimum is None else option.minimum
     high = math.inf if option.maximum is None else option.maximum
     if low <= value <= high:  # NaN compares false
@@ -80,7 +85,7 @@ def _check_number(option: Option, value: float) -> None:
     raise ValueError(f"{option.label} must be {allowed}, got {value}{option.fix and '; '}{option.fix}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PasteOptions:
     """How a face goes into its image; pixels are those of the 512 crop. Raises ValueError for values out of range."""
 
@@ -135,7 +140,7 @@ class PasteOptions:
 PASTE_DEFAULTS = PasteOptions()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RestoreOptions:
     """How the faces of images are restored. Raises ValueError for values out of range."""
 
@@ -190,12 +195,29 @@ class RestoreOptions:
         "results. Small pictures are enlarged, so the size may change.",
     )
     batch_size: int | None = _option(
-        None, "batch size", "Faces at a time; chosen from the free memory if None.", minimum=1, step=1, optional=True
+        None,
+        "batch size",
+        "Faces at a time; chosen from the free memory if None.",
+        minimum=1,
+        step=1,
+        whole=True,
+        optional=True,
     )
     paste: PasteOptions = PASTE_DEFAULTS
 
     def __post_init__(self) -> None:
         check_options(self)
+        unknown = [
+            option.label
+            for name, option in options_of(PasteOptions).items()
+            if name not in ("mask", "opacity") and getattr(self.paste, name) != option.default
+        ]
+        if self.paste.regions:
+            unknown.append("regions")
+        if self.parity and unknown:
+            raise ValueError(
+                f"parity does what the official program does, which knows no {', '.join(unknown)}: leave one out"
+            )
 
 
 RESTORE_DEFAULTS = RestoreOptions()

@@ -181,7 +181,7 @@ def _check_background(background_BHWC: Tensor, faces: FaceBatch) -> tuple[float,
             "Cure: one background for each picture, or one for all"
         )
     across, down = background_BHWC.shape[2] / width, background_BHWC.shape[1] / height
-    # Sizes are whole pixels, which counts in small imaging.
+    # Sizes are whole pixels, which counts in small images.
     rounding = 0.5 / min(background_BHWC.shape[1:3]) + 0.5 / min(height, width)
     if abs(across / down - 1) > max(SAME_PROPORTIONS, rounding):
         raise ValueError(

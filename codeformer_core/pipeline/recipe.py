@@ -54,6 +54,11 @@ class Recipe:
         """Faces of an image without colour, toned like their crops."""
         return match_gray(faces_N3SS, crops_N3SS)
 
+    def face_to_parse(self, network_N3SS: Tensor, _finished_N3SS: Tensor) -> Tensor:
+        """What the paste masks are made from, RGB [-1, 1]. network_N3SS: [-1, 1], as the network made them.
+        _finished_N3SS: [0, 1], as they will be pasted."""
+        return network_N3SS
+
     def mask_maker(self, options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
         return make_mask_maker(options, parser)
 

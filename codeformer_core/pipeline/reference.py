@@ -84,6 +84,10 @@ class OfficialRecipe(Recipe):
     def match_gray(self, faces_N3SS: Tensor, crops_N3SS: Tensor) -> Tensor:
         return match_gray(faces_N3SS, crops_N3SS, clip=False)
 
+    def face_to_parse(self, _network_N3SS: Tensor, finished_N3SS: Tensor) -> Tensor:
+        """In 8-bit steps, and gray where the image is."""
+        return finished_N3SS * 2 - 1
+
     def mask_maker(self, options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
         """It knows no shape but the parser's."""
         if options.mask == "face" and parser is None:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from ..faces.batch import FaceBatch, check_same_images
+from ..faces.choices import FaceSelection
 from ..faces.components import ComponentBoxes
 from ..faces.detection import FaceDetector
 from ..faces.landmarks import LandmarkDetector
 from ..faces.parsing import FaceParser
-from ..faces.selection import FaceSelection, SkippedFace
+from ..faces.selection import SkippedFace
 from ..faces.types import Face
 from ..imaging import tensors as imaging
 from ..imaging.gray import is_gray
@@ -69,25 +70,31 @@ def restore_images(
     faces: FaceSelection = "all",
     mask: MaskKind = "face",
     opacity: float = 1.0,
+    paste: PasteOptions | None = None,
+    clip_mask_BHW: Tensor | None = None,
     parity: bool = False,
     batch_size: int | None = None,
     keep_crops: bool = True,
     on_progress: OnProgress | None = None,
 ) -> RestoredImages:
-    """`restore` with its most used options as keywords: see there, `Models`, `RestoreOptions` and `PasteOptions`."""
+    """`restore` with its options as keywords: see there, `Models` and `RestoreOptions`.
+
+    mask, opacity: those of `PasteOptions`; paste: all of them, in their place.
+    """
     return restore(
         images_BHWC,
         Models(restorer, detector, parser, landmark_detector),
         RestoreOptions(
-            fidelity,
-            upscale,
-            confidence,
-            min_face_size,
-            faces,
-            parity,
-            batch_size,
-            PasteOptions(mask=mask, opacity=opacity),
+            fidelity=fidelity,
+            upscale=upscale,
+            confidence=confidence,
+            min_face_size=min_face_size,
+            faces=faces,
+            parity=parity,
+            batch_size=batch_size,
+            paste=paste or PasteOptions(mask=mask, opacity=opacity),
         ),
+        clip_mask_BHW=clip_mask_BHW,
         background=background,
         face_upscaler=face_upscaler,
         keep_crops=keep_crops,
@@ -120,6 +127,8 @@ def restore(
     check_task(models.restorer, "restoration")
     imaging.check_layout(images_BHWC)
     batch, height, width, _ = images_BHWC.shape
+    if options.parity and clip_mask_BHW is not None:
+        raise ValueError("parity does what the official program does, which knows no clip mask: leave out one of them")
     recipe = recipe_of(options)
     sizes = recipe.plan_sizes(height, width, options.upscale)
     require_memory(images_BHWC, sizes)
@@ -207,13 +216,14 @@ def restore_faces(
         crops_N3HW = torch.stack([recipe.crop(rgb_BHW3[one.image], one.matrix) for one in chosen])
         boxes = component_boxes(chosen, crops_N3HW, models.landmark_detector) if restorer.needs_landmarks else None
         network_N3HW = restorer.restore(crops_N3HW * 2 - 1, options.fidelity, stacked(boxes) if boxes else None)
-        landmarks_N52 = np.stack([one.landmarks_in_crop() for one in chosen])
-        masks_NHW = make_masks(network_N3HW, landmarks_N52) if make_masks else None
         faces_N3HW = recipe.finish_faces((network_N3HW + 1) / 2)
         for index, one in enumerate(chosen):
             if one.image in gray:
                 this = slice(index, index + 1)
                 faces_N3HW[this] = recipe.match_gray(faces_N3HW[this], crops_N3HW[this])
+        landmarks_N52 = np.stack([one.landmarks_in_crop() for one in chosen])
+        parsed_N3HW = recipe.face_to_parse(network_N3HW, faces_N3HW)
+        masks_NHW = make_masks(parsed_N3HW, landmarks_N52) if make_masks else None
         return [
             RestoredFace(
                 one,

@@ -37,7 +37,8 @@ class RestoredFace:
 class RestoredImages:
     """One entry per picture that came in.
 
-    images_BHWC: float32 [0, 1], RGB or RGBA. masks_BHW: how much of a pasted face shows, 0..1, at the result's size.
+    images_BHWC: float32 [0, 1], RGB or RGBA; the official recipe leaves that range in gray images.
+    masks_BHW: how much of a pasted face shows, 0..1, at the result's size.
     faces: the restored faces, and skipped: the others with the reason, in pixels of the pictures that came in.
     crops: every restored face before and after; empty where they were not to be kept.
     finder, restorer: what looked for the faces (None when they were given) and what restored and pasted them, in words.

@@ -8,7 +8,8 @@ from torch import Tensor
 
 import codeformer_core as cf
 from codeformer_core.faces.batch import unlike_images
-from codeformer_core.faces.regions import REGIONS, grown, parse_regions, region_masks
+from codeformer_core.faces.choices import REGIONS
+from codeformer_core.faces.regions import grown, parse_regions, region_masks
 from codeformer_core.pipeline.color_match import match_color, with_luma_of
 from tests.core.conftest import InvertingRestorer, placed_face
 
@@ -107,7 +108,7 @@ def test_where_nothing_shows_it_says_why(photo):
     for options, reason in (
         ({"options": cf.PasteOptions(opacity=0.0)}, "the opacity is 0"),
         ({"clip_mask_BHW": torch.zeros(1, 9, 9)}, "the limiting mask is black there"),
-        ({"options": cf.PasteOptions("outline", grow=-256)}, "its mask is empty"),
+        ({"options": cf.PasteOptions(mask="outline", grow=-256)}, "its mask is empty"),
     ):
         pasted = cf.paste_faces(photo, crops_NHW3, faces, **options)
         assert pasted.pasted == 0 and pasted.summary().count(reason) == 2
@@ -140,7 +141,7 @@ def test_what_a_crop_did_not_change_stays_the_pictures_own(photo):
     faces = faces_of(photo)
     crops_NHW3 = cf.crop_faces(photo, faces).crops_NHW3
     crops_NHW3[:, 200:300, 200:300] = 1
-    pasted = cf.paste_faces(photo, crops_NHW3, faces, options=cf.PasteOptions("box"))
+    pasted = cf.paste_faces(photo, crops_NHW3, faces, options=cf.PasteOptions(mask="box"))
     touched_HW = (pasted.images_BHWC != photo).any(-1)[0]
     # The hole is 100 of 512 pixels of crops that are about 122 and 146 pixels wide, and a margin.
     assert 24 * 24 < int(touched_HW.sum()) < 2 * 42 * 42
@@ -157,7 +158,7 @@ def test_crop_restore_paste_is_face_restore(photo, kind):
 
     whole = cf.restore_images(photo, restorer=InvertingRestorer(), detector=Given(), mask=kind)
     faces = faces_of(photo)
-    pasted = cf.paste_faces(photo, inverted_crops(photo, faces), faces, options=cf.PasteOptions(kind))
+    pasted = cf.paste_faces(photo, inverted_crops(photo, faces), faces, options=cf.PasteOptions(mask=kind))
     # Apart from places where the inverted face happens to equal the face.
     assert (pasted.images_BHWC - whole.images_BHWC).abs().mean() < 1e-3
     assert (pasted.masks_BHW > 0.99).sum() > 0.95 * (whole.masks_BHW > 0.99).sum()
@@ -166,8 +167,8 @@ def test_crop_restore_paste_is_face_restore(photo, kind):
 def test_a_larger_background(photo):
     faces = faces_of(photo)
     large = torch.nn.functional.interpolate(photo.permute(0, 3, 1, 2), scale_factor=2).permute(0, 2, 3, 1)
-    pasted = cf.paste_faces(large, inverted_crops(photo, faces), faces, options=cf.PasteOptions("box"))
-    small = cf.paste_faces(photo, inverted_crops(photo, faces), faces, options=cf.PasteOptions("box"))
+    pasted = cf.paste_faces(large, inverted_crops(photo, faces), faces, options=cf.PasteOptions(mask="box"))
+    small = cf.paste_faces(photo, inverted_crops(photo, faces), faces, options=cf.PasteOptions(mask="box"))
     assert pasted.images_BHWC.shape == (1, 2 * HEIGHT, 2 * WIDTH, 3)
     shrunk = torch.nn.functional.avg_pool2d(pasted.masks_BHW[:, None], 2)[:, 0]
     assert (shrunk - small.masks_BHW).abs().max() < 0.06
@@ -201,7 +202,7 @@ def test_a_face_upscaler_redraws_crops_that_the_paste_would_enlarge(photo):
         cf.paste_faces(background, crops_NHW3, faces, face_upscaler=red)
     assert asked == []
     large = enlarged[1]
-    pasted = cf.paste_faces(large, crops_NHW3, faces, options=cf.PasteOptions("box"), face_upscaler=red)
+    pasted = cf.paste_faces(large, crops_NHW3, faces, options=cf.PasteOptions(mask="box"), face_upscaler=red)
     assert asked == [(1, 512, 512, 3)] * 2
     assert torch.allclose(pasted.images_BHWC[pasted.masks_BHW > 0.999], torch.tensor((1.0, 0, 0)), atol=2e-3)
 
@@ -218,7 +219,7 @@ def test_only_where_the_mask_allows(photo):
 def test_opacity_and_regions(photo):
     faces = faces_of(photo)
     crops_NHW3 = inverted_crops(photo, faces)
-    half = cf.paste_faces(photo, crops_NHW3, faces, options=cf.PasteOptions("box", opacity=0.5))
+    half = cf.paste_faces(photo, crops_NHW3, faces, options=cf.PasteOptions(mask="box", opacity=0.5))
     assert 0.49 < float(half.masks_BHW.max()) <= 0.5
     mouth = cf.paste_faces(photo, crops_NHW3, faces, options=cf.PasteOptions(regions=("mouth",)), parser=TopParser())
     skin = cf.paste_faces(photo, crops_NHW3, faces, options=cf.PasteOptions(regions=("skin",)), parser=TopParser())
@@ -231,7 +232,9 @@ def test_the_edge_grows_and_shrinks(photo):
     faces = faces_of(photo)
     crops_NHW3 = inverted_crops(photo, faces)
     covered = [
-        float(cf.paste_faces(photo, crops_NHW3, faces, options=cf.PasteOptions("outline", grow=grow)).masks_BHW.sum())
+        float(
+            cf.paste_faces(photo, crops_NHW3, faces, options=cf.PasteOptions(mask="outline", grow=grow)).masks_BHW.sum()
+        )
         for grow in (-60, 0, 30)
     ]
     assert covered[0] < 0.8 * covered[1] and covered[2] > 1.05 * covered[1]
@@ -242,7 +245,9 @@ def test_feather_softens(photo):
     crops_NHW3 = inverted_crops(photo, faces)
 
     def steepest(feather: float) -> float:
-        pasted = cf.paste_faces(photo, crops_NHW3, faces, options=cf.PasteOptions("box", grow=-80, feather=feather))
+        pasted = cf.paste_faces(
+            photo, crops_NHW3, faces, options=cf.PasteOptions(mask="box", grow=-80, feather=feather)
+        )
         return float(pasted.masks_BHW.diff(dim=2).abs().max())
 
     assert steepest(120) < 0.5 * steepest(0)

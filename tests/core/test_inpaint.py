@@ -75,6 +75,7 @@ def inpaint_photo(images_BHWC: Tensor, *faces: cf.Face, **options):
 # --- aligned crops ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_aligned_crops_are_filled_as_published(published_state, golden, astronaut):
     """The golden picture's own white pixels are the hole, so the network sees what was recorded."""
     restorer = cf.load_restorer(published_state("codeformer_inpainting"))

@@ -338,7 +338,7 @@ def test_a_bundle_asks_for_landmarks_only_for_a_restorer_that_takes_them(library
     assert bundle.landmark_detector is None and loaded == []
 
     class Asking:
-        name, takes_parts = "asking", True
+        name, needs_landmarks = "asking", True
 
     asking, again = bundle.with_restorer(Asking()), bundle.with_restorer(Asking())
     assert asking.landmark_detector.name == "landmarks" and again.landmark_detector is asking.landmark_detector

@@ -86,6 +86,7 @@ def test_codes_and_outputs(restorer, golden, face_B3HW, name):
         assert_equal_enough(restored_B3HW[:, :, ::4, ::4], published[key])
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_inpainting_is_the_official_recipe(restorer, face_B3HW):
     """White where the mask is, fidelity 1, no adain, and outside the mask the input to the last bit."""
@@ -100,6 +101,7 @@ def test_inpainting_is_the_official_recipe(restorer, face_B3HW):
     assert torch.equal(filled_B3HW[hole], expected_B3HW[hole])
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_agrees_with_spandrel_on_random_weights(published_state, face_B3HW):
     from spandrel_extra_arches.architectures.CodeFormer import CodeFormerArch

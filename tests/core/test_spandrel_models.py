@@ -59,6 +59,7 @@ def check_is_a_restorer(restorer: Restorer, architecture: str, faces_B3HW: Tenso
     assert 0 < restorer.bytes_per_face < 4 * 2**30
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_gfpgan_is_spandrels_with_the_published_range_and_the_noise_of_its_file(gfpgan_state, faces_B3HW):
     """One face: its architecture has no small sizes."""
@@ -70,6 +71,7 @@ def test_gfpgan_is_spandrels_with_the_published_range_and_the_noise_of_its_file(
     check_is_a_restorer(restorer, "gfpgan", face_13HW, restored_13HW)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_restoreformer_is_spandrels(restoreformer_state, faces_B3HW):
     restorer = cf.load_restorer(restoreformer_state)

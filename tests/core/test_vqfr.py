@@ -97,6 +97,7 @@ def run(network: VQFRv1 | VQFRv2, face_B3HW: Tensor) -> tuple[Tensor, list[Tenso
     return codes_BT, textures, network.warp(textures, face_B3HW)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_version_1_equals_the_published(fill, astronaut):
     recorded = load_file(GOLDEN / "vqfr" / "vqfr_v1.safetensors")
@@ -108,6 +109,7 @@ def test_version_1_equals_the_published(fill, astronaut):
     assert_equal_enough(restored_B3HW[:, :, ::4, ::4], recorded["main_dec"])
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_version_2_equals_the_published(fill, astronaut):
     recorded = load_file(GOLDEN / "vqfr" / "vqfr_v2.safetensors")

@@ -357,6 +357,7 @@ def test_config_is_kept_beside_the_run(tiny_teacher):
     assert read_config(str(tiny_teacher / "config.json")).network.image_size == 32
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler (g++) for the CPU")
 def test_compiled_training_equals_eager(tiny, run_stage, assert_same_training, tmp_path, monkeypatch):
     """With the discriminator on: the adaptive weight looks at gradients before the backward pass.

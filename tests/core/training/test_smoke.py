@@ -20,6 +20,8 @@ from codeformer_core.training.engine.grids import from_levels
 from codeformer_core.training.engine.validation import face_psnr
 from codeformer_core.training.networks import read_network
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("smoke")]
+
 STAGES = ("stage1", "stage2", "stage3", "colorization", "inpainting")
 
 

@@ -47,6 +47,10 @@ ROOT = Path(__file__).parents[3]
 FACES_PER_SECOND = 10.0
 
 
+# One finished run serves most of them.
+pytestmark = pytest.mark.xdist_group("train_all")
+
+
 @pytest.fixture(scope="module")
 def speeds():
     return {part: speed for part, speed in zip(parts_of(read_config("small")), (80.0, 20.0, 10.0, 5.0), strict=True)}
@@ -302,6 +306,7 @@ def test_another_time_or_configuration_is_refused(finished, words, capsys):
     assert "another configuration (stages)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_killed_twice_it_comes_to_the_same_end(finished, words, tmp_path):
     """SIGKILL at random points of the run; the same command each time."""
     folder = tmp_path / "run"
