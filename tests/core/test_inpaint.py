@@ -67,7 +67,7 @@ def with_white(images_BHW3: Tensor, mask_1HW: Tensor) -> Tensor:
 
 
 def inpaint_photo(images_BHWC: Tensor, *faces: cf.Face, **options):
-    options.setdefault("finder", GivenDetector((faces or (FACE,),)))
+    options.setdefault("face_source", GivenDetector((faces or (FACE,),)))
     options.setdefault("restorer", Filler())
     return inpaint_photos(images_BHWC, **options)
 

@@ -807,3 +807,53 @@ def test_given_faces_of_other_pictures_are_refused():
     faces = cf.FaceBatch.of(pictures(2), [BOTH, BOTH])
     with pytest.raises(ValueError, match="belong to 2 pictures, but 1 picture came"):
         cf.restore_images(pictures(), restorer=WatchedRestorer(), detector=faces)
+
+
+# --- what Paste Faces can do -----------------------------------------------------------------------------------------
+
+
+def test_a_clip_mask_keeps_faces_out():
+    given = pictures()
+    half_1HW = torch.zeros(1, HEIGHT, WIDTH)
+    half_1HW[:, :, : WIDTH // 2] = 1
+    whole = restore(given).images_BHWC
+    clipped = restore(given, clip_mask_BHW=half_1HW)
+    right = (..., slice(WIDTH // 2 + 1, None), slice(None))
+    assert torch.equal(clipped.images_BHWC[right], given[right])
+    assert not torch.equal(clipped.images_BHWC, given) and not torch.equal(whole[right], given[right])
+
+
+def test_paste_options_take_the_place_of_mask_and_opacity():
+    given = pictures()
+    chroma = restore(given, (FACE,), paste=cf.PasteOptions(mask="box", chroma_only=True))
+    luma_3 = torch.tensor((0.2989, 0.5870, 0.1140))
+    assert ((chroma.images_BHWC[..., :3] - given[..., :3]) @ luma_3).abs().max() < 2e-3
+    assert not torch.equal(chroma.images_BHWC, given)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"paste": cf.PasteOptions(color_match="mean-std")}, "knows no color match"),
+        ({"paste": cf.PasteOptions(feather=3.0, regions=("eyes",))}, "knows no feather, regions"),
+        ({"clip_mask_BHW": torch.ones(1, HEIGHT, WIDTH)}, "knows no clip mask"),
+    ],
+)
+def test_parity_refuses_what_the_official_program_does_not_know(options, words):
+    with pytest.raises(ValueError, match=words):
+        restore(pictures(), parity=True, **options)
+
+
+@pytest.mark.parametrize("parity", [False, True])
+def test_the_official_recipe_parses_the_finished_face(parity):
+    """In 8-bit steps; the usual one parses what the network made."""
+    seen: list[Tensor] = []
+
+    class Watching(UpperHalfParser):
+        def parse(self, faces_B3HW: Tensor) -> Tensor:
+            seen.append(faces_B3HW)
+            return super().parse(faces_B3HW)
+
+    restore(pictures(), (FACE,), parser=Watching(), parity=parity)
+    steps = (seen[0] + 1) / 2 * 255
+    assert bool((steps - steps.round()).abs().max() < 1e-3) == parity

@@ -147,8 +147,8 @@ def test_a_picture_without_a_face_gives_empty_results(server: Server):
 
 
 def test_a_connected_detector_wins(server: Server):
-    prompt = detect_prompt(face_detector=["finder", 0])
-    prompt["finder"] = node("CodeFormerLoadDetector", detector="starter_detector")
+    prompt = detect_prompt(face_detector=["face_source", 0])
+    prompt["face_source"] = node("CodeFormerLoadDetector", detector="starter_detector")
     assert "looked for by starter_detector" in report(server.run(prompt))
 
 

@@ -126,8 +126,8 @@ def test_upscale_sets_the_size_with_and_without_an_upscale_model(server: Server)
 
 def test_another_detector_takes_effect(server: Server):
     own = server.run(restore_prompt())
-    prompt = restore_prompt(detector=["finder", 0])
-    prompt["finder"] = node("CodeFormerLoadDetector", detector="yunet")
+    prompt = restore_prompt(detector=["face_source", 0])
+    prompt["face_source"] = node("CodeFormerLoadDetector", detector="yunet")
     other = server.run(prompt)
 
     assert "found by retinaface_mobile0.25" in report(own)
