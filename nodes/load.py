@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..codeformer_core.models.files import Fingerprint
-from ..codeformer_core.models.kinds import DETECTOR, PARSER, RESTORER
+from ..codeformer_core.models.files import AUTO, Fingerprint
+from ..codeformer_core.models.kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER
 from ..codeformer_core.models.library import ModelChoices
 from . import choices, host
 from .choices import LIBRARY
@@ -61,7 +61,12 @@ class LoadFaceRestoreModel(io.ComfyNode):
         cls, model: str | None = None, detector: str | None = None, parser: str | None = None, dtype: str | None = None
     ) -> tuple[Any, ...]:
         """Load again when a file has arrived that "auto" would take, or a file was replaced."""
-        return choices.state(model, RESTORER), choices.state(detector, DETECTOR), choices.state(parser, PARSER)
+        return (
+            choices.state(model, RESTORER),
+            choices.state(detector, DETECTOR),
+            choices.state(parser, PARSER),
+            choices.state(AUTO, LANDMARK_DETECTOR),
+        )
 
     @classmethod
     def execute(cls, model: str, detector: str, parser: str, dtype: str) -> io.NodeOutput:

@@ -79,12 +79,12 @@ class ModelLibrary(ModelFiles):
         """As `load`, but the bundle of the last call again where choices and files are still the same."""
         if self._remembered is not None:
             last_choices, last_files, bundle = self._remembered
-            if last_choices == choices and last_files == self._fingerprints(choices):
+            if last_choices == choices and last_files == self.fingerprints(choices):
                 return bundle
         # Before the next one takes its memory.
         self.forget()
         bundle = self.load(choices)
-        self._remembered = choices, self._fingerprints(choices), bundle
+        self._remembered = choices, self.fingerprints(choices), bundle
         return bundle
 
     def forget(self) -> None:
@@ -144,9 +144,11 @@ class ModelLibrary(ModelFiles):
         self.host.check_cancelled()
         return self.locate(choice, kind, fetch=fetch, on_progress=self.download_progress())
 
-    def _fingerprints(self, choices: ModelChoices) -> tuple[Fingerprint, ...]:
+    def fingerprints(self, choices: ModelChoices) -> tuple[Fingerprint, ...]:
+        """What changes when another file, or other contents, would be loaded."""
         return (
             self.fingerprint(choices.restorer, RESTORER),
             self.fingerprint(choices.detector, DETECTOR),
             self.fingerprint(choices.parser, PARSER),
+            self.fingerprint(AUTO, LANDMARK_DETECTOR),
         )

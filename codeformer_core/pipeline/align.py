@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..faces.geometry import estimate_alignment
+from ..faces.geometry import CROP_SIZE, covered_rectangle, estimate_alignment
 from ..faces.selection import SkippedFace
 from ..faces.types import Face
 
 NO_FACE_SHAPE = "its landmarks do not form a face"
+OUTSIDE = "it lies outside the picture"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,18 @@ class AlignedFace:
     face: Face
     matrix: np.ndarray
     track: int | None = None
+
+    def scaled(self, factor: float) -> AlignedFace:
+        """The same face in its image resized by `factor`."""
+        if factor == 1:
+            return self
+        matrix = self.matrix * np.array([1 / factor, 1 / factor, 1])
+        matrix.setflags(write=False)
+        return AlignedFace(self.image, self.face.scaled(factor), matrix, self.track)
+
+    def lies_outside(self, image_size_hw: tuple[int, int]) -> bool:
+        """Whether its crop touches no pixel of an image of this height and width."""
+        return covered_rectangle(self.matrix, CROP_SIZE, *image_size_hw).is_empty
 
     def to_crop(self, points_N2: np.ndarray) -> np.ndarray:
         """(N, 2): pixels of the image -> pixels of the crop."""

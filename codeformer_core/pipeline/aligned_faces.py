@@ -50,7 +50,7 @@ def restore_aligned(
         lambda faces_B3SS, part: restorer.restore(
             faces_B3SS, options.fidelity, None if shown_boxes_N44 is None else shown_boxes_N44[part]
         ),
-        options.batch_size or restorer.faces_at_once(),
+        lambda: options.batch_size or restorer.faces_at_once(),
         RESTORING,
         on_progress or no_progress,
     )

@@ -20,7 +20,7 @@ RunFaces = Callable[[Tensor, slice], Tensor]
 
 
 def through_network(
-    crops_NHW3: Tensor, run_faces: RunFaces, faces_at_once: int, stage: str, report: OnProgress
+    crops_NHW3: Tensor, run_faces: RunFaces, faces_at_once: Callable[[], int], stage: str, report: OnProgress
 ) -> Tensor:
     """What the network makes of the crops (RGB [0, 1]), of their own size; resized to 512 for it and back."""
     count, height, width = crops_NHW3.shape[:3]
@@ -30,9 +30,11 @@ def through_network(
         squares_NSS3 = imaging.resize(crops_NHW3[part], CROP_SIZE, CROP_SIZE)
         return run_faces(imaging.to_network(squares_NSS3), part)
 
-    if count:
-        report(stage, 0, count)
-    for part, faces_N3SS in memory.in_batches(count, faces_at_once, run):
+    if count == 0:
+        return made_NHW3
+    report(stage, 0, count)
+    # Asked only now: a host makes room for the network when it is.
+    for part, faces_N3SS in memory.in_batches(count, faces_at_once(), run):
         made_NHW3[part] = imaging.resize(imaging.from_network(faces_N3SS), height, width)
         report(stage, part.stop, count)
     return made_NHW3

@@ -123,7 +123,7 @@ def _coloured(crops_NHW3: Tensor, restorer: FaceRestorer, fidelity: float, repor
     return through_network(
         crops_NHW3,
         lambda faces_N3SS, _: restorer.restore(faces_N3SS, fidelity),
-        restorer.faces_at_once(),
+        restorer.faces_at_once,
         COLORIZING,
         report,
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_coordinates, crop_face, invert, sample, scale_of
 from ..faces.masks import soft_box
 from ..imaging import tensors as imaging
-from .align import AlignedFace
+from .align import OUTSIDE, AlignedFace
 from .background import Upscaler
 from .color_match import match_color, with_luma_of
 from .options import PasteOptions
@@ -53,12 +53,14 @@ class Target:
     clip_mask_HW: Tensor | None = None
 
 
-def composite(target: Target, new: NewFace, options: PasteOptions, face_upscaler: Upscaler | None = None) -> bool:
+def composite(target: Target, new: NewFace, options: PasteOptions, face_upscaler: Upscaler | None = None) -> str | None:
     """Blend one face into its image, in place.
 
     face_upscaler: redraws the face where pasting would enlarge it.
-    Returns False, and changes nothing, for a face outside the image.
+    Returns why nothing of the face shows, and then changes nothing; None for a face that was pasted.
     """
+    if reason := _nothing_shows(target, new, options):
+        return reason
     face_3SS, size, matrix = new.face_3SS, new.face_3SS.shape[-1], new.aligned.matrix
     if options.color_match != "off":
         there_3SS = crop_face(target.canvas_HW3, paste_matrix(matrix, target.scale_xy, CROP_SIZE))
@@ -69,11 +71,25 @@ def composite(target: Target, new: NewFace, options: PasteOptions, face_upscaler
     enlarged = 1 / scale_of(paste_matrix(matrix, target.scale_xy, size))
     if face_upscaler is not None and enlarged > 1:
         face_3SS = enlarged_face(face_3SS, face_upscaler, math.ceil(size * enlarged))
-    return blend_face(target, dataclasses.replace(new, face_3SS=face_3SS), options)
+    return None if blend_face(target, dataclasses.replace(new, face_3SS=face_3SS), options) else OUTSIDE
+
+
+def _nothing_shows(target: Target, new: NewFace, options: PasteOptions) -> str | None:
+    if options.opacity == 0:
+        return "the opacity is 0"
+    if new.mask_SS is not None and not bool(new.mask_SS.any()):
+        return "its mask is empty"
+    area = covered_rectangle(
+        paste_matrix(new.aligned.matrix, target.scale_xy, CROP_SIZE), CROP_SIZE, *target.coverage_HW.shape
+    )
+    clip_HW = target.clip_mask_HW
+    if clip_HW is not None and not area.is_empty and not bool(area.of(clip_HW[..., None]).any()):
+        return "the limiting mask is black there"
+    return None
 
 
 def blend_face(target: Target, new: NewFace, options: PasteOptions) -> bool:
-    """`composite` for a face that has its final colours and size."""
+    """`composite` for a face that has its final colours and size. False for one outside the image."""
     face_3SS, size = new.face_3SS, new.face_3SS.shape[-1]
     matrix = paste_matrix(new.aligned.matrix, target.scale_xy, size)
     area = covered_rectangle(matrix, size, *target.coverage_HW.shape)

@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 
 from ..faces.batch import FaceBatch, check_same_images, unlike_images
-from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_face
+from ..faces.geometry import CROP_SIZE, crop_face
 from ..faces.selection import SkippedFace
 from ..imaging import tensors as imaging
 from ..runtime import memory
-from .align import AlignedFace, align_faces
+from .align import OUTSIDE, AlignedFace, align_faces
 from .results import describe_skipped, face_count
-
-OUTSIDE = "it lies outside the picture"
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +57,7 @@ def crop_faces(images_BHWC: Tensor, faces: FaceBatch) -> CroppedFaces:
     skipped = [list(left_out) for left_out in batch.skipped]
     aligned = []
     for one in batch.aligned:
-        if covered_rectangle(one.matrix, CROP_SIZE, *rgb_BHW3.shape[1:3]).is_empty:
+        if one.lies_outside((rgb_BHW3.shape[1], rgb_BHW3.shape[2])):
             skipped[one.image].append(SkippedFace(one.face, OUTSIDE))
         else:
             aligned.append(one)

@@ -151,7 +151,7 @@ def _filled(crops_NHW3: Tensor, holes_NHW: Tensor, restorer: FaceInpainter, repo
     def run(faces_N3SS: Tensor, part: slice) -> Tensor:
         return restorer.inpaint(faces_N3SS, hole_in_network_size(holes_NHW[part])[:, None].float())
 
-    made_NHW3 = through_network(crops_NHW3, run, restorer.faces_at_once(), FILLING, report)
+    made_NHW3 = through_network(crops_NHW3, run, restorer.faces_at_once, FILLING, report)
     return torch.where(holes_NHW[..., None], made_NHW3, crops_NHW3)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..faces.batch import FaceBatch, image_count, unlike_images
-from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_face
+from ..faces.geometry import CROP_SIZE, crop_face
 from ..faces.parsing import FaceParser
 from ..faces.selection import SkippedFace
 from ..imaging import tensors as imaging
@@ -21,8 +21,7 @@ from ..runtime import memory
 from ..runtime.progress import PASTING, OnProgress, no_progress
 from .align import NO_FACE_SHAPE, AlignedFace, align_face
 from .background import Upscaler
-from .composite import NewFace, Target, composite, paste_matrix, resized
-from .crop import OUTSIDE
+from .composite import NewFace, Target, composite, resized
 from .options import PASTE_DEFAULTS, PasteOptions
 from .paste_masks import MaskMaker, changed_mask, make_mask_maker
 from .results import describe_skipped, face_count
@@ -125,7 +124,7 @@ def paste_aligned(
     left_out = 0
     placed = zip(faces.in_order(), _with_masks(pieces, masks), strict=True)
     for done, ((image, face), piece) in enumerate(placed, 1):
-        reason = piece if isinstance(piece, str) else _paste(targets[image], piece, options, face_upscaler)
+        reason = piece if isinstance(piece, str) else composite(targets[image], piece, options, face_upscaler)
         if reason:
             left_out += 1
             remarks.append(f"picture {image + 1}: {describe_skipped([SkippedFace(face, reason)])[0]}")
@@ -156,20 +155,6 @@ def _with_masks(pieces: Sequence[NewFace | str], masks: MaskMaker) -> list[NewFa
             narrower_SS = mask_SS if piece.mask_SS is None else torch.minimum(piece.mask_SS, mask_SS)
             made[place] = replace(piece, mask_SS=narrower_SS)
     return made
-
-
-def _paste(target: Target, piece: NewFace, options: PasteOptions, face_upscaler: Upscaler | None) -> str | None:
-    """Blends one crop into its image, in place; the reason when nothing of it shows."""
-    if options.opacity == 0:
-        return "the opacity is 0"
-    if piece.mask_SS is not None and not bool(piece.mask_SS.any()):
-        return "its mask is empty"
-    matrix = paste_matrix(piece.aligned.matrix, target.scale_xy, CROP_SIZE)
-    area = covered_rectangle(matrix, CROP_SIZE, *target.coverage_HW.shape)
-    clip_HW = target.clip_mask_HW
-    if clip_HW is not None and not area.is_empty and not bool(area.of(clip_HW[..., None]).any()):
-        return "the limiting mask is black there"
-    return None if composite(target, piece, options, face_upscaler) else OUTSIDE
 
 
 def _check_background(background_BHWC: Tensor, faces: FaceBatch) -> tuple[float, float]:

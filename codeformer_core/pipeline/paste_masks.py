@@ -5,11 +5,13 @@ Shape legend: N faces, S side of the aligned crop.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..faces.contour import contour_masks
 from ..faces.masks import face_shape_mask
@@ -47,8 +49,10 @@ def make_mask_maker(options: PasteOptions, parser: FaceParser | None) -> MaskMak
     def make(faces_N3SS: Tensor, landmarks_N52: np.ndarray) -> Tensor:
         count, _, side, _ = faces_N3SS.shape
         masks_NSS = plain.make(faces_N3SS, landmarks_N52) if plain.make else faces_N3SS.new_ones(count, side, side)
-        # A Gaussian fades over about four sigmas.
-        return blurred(grown(masks_NSS, options.grow), options.feather / 4)
+        # A Gaussian fades over about four sigmas; outside the crop there is no face, so a box fades, too.
+        reach = math.ceil(options.feather)
+        padded_NPP = F.pad(grown(masks_NSS, options.grow), (reach,) * 4)
+        return blurred(padded_NPP, options.feather / 4)[:, reach : reach + side, reach : reach + side]
 
     return MaskMaker(make, plain.description)
 

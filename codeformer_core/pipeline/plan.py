@@ -15,11 +15,14 @@ from ..faces.detection import FaceDetector
 from ..faces.selection import Selection, SkippedFace
 from ..faces.types import Face
 from ..runtime.progress import OnProgress
-from .align import AlignedFace, align_faces
+from .align import OUTSIDE, AlignedFace, align_faces
 from .detect import detect_in_batches
 from .options import RestoreOptions
 from .recipe import Recipe
 from .sizes import Sizes
+
+# What says which faces are worked on: a detector, faces, or faces with their alignments.
+FaceSource = FaceDetector | FaceBatch | Sequence[AlignedFace]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +39,7 @@ class Plan:
 
 def plan(
     rgb_BHW3: Tensor,
-    source: FaceDetector | FaceBatch,
+    source: FaceSource,
     options: RestoreOptions,
     recipe: Recipe,
     sizes: Sizes,
@@ -46,9 +49,11 @@ def plan(
 
     rgb_BHW3: the images as they are worked on, RGB [0, 1].
     source: looks for the faces; or the faces themselves, in pixels of the images as they came, which are then all
-    taken, whatever the options say.
+    taken, whatever the options say. Those that are aligned already, as a video's tracker aligns them, stay so.
     """
     remarks: list[str] = []
+    if isinstance(source, Sequence):
+        return _inside([one.scaled(sizes.enlarged) for one in source], [()] * len(rgb_BHW3), sizes, remarks)
     if isinstance(source, FaceBatch):
         remarks = unlike_images(source, rgb_BHW3)
         chosen = [Selection(tuple(scaled(face, sizes.enlarged) for face in given), ()) for given in source.per_image]
@@ -58,7 +63,20 @@ def plan(
         chosen = [recipe.choose(faces, sizes.working, options, min_face_size) for faces in found]
     batch = align_faces([selection.kept for selection in chosen])
     skipped = _joined([selection.skipped for selection in chosen], batch.skipped)
-    return Plan(batch.aligned, skipped, tuple(remarks))
+    return _inside(batch.aligned, skipped, sizes, remarks)
+
+
+def _inside(
+    aligned: Sequence[AlignedFace],
+    skipped: Sequence[Sequence[SkippedFace]],
+    sizes: Sizes,
+    remarks: Sequence[str],
+) -> Plan:
+    """The plan without the faces outside their images, which no network need see."""
+    outside = [one for one in aligned if one.lies_outside(sizes.working)]
+    lost = [[SkippedFace(one.face, OUTSIDE) for one in outside if one.image == index] for index in range(len(skipped))]
+    kept = tuple(one for one in aligned if one not in outside)
+    return Plan(kept, _joined(skipped, lost), tuple(remarks))
 
 
 def scaled(face: Face, factor: float) -> Face:

@@ -64,8 +64,8 @@ class Recipe:
 
     def composite(
         self, target: Target, new: NewFace, options: PasteOptions, face_upscaler: Upscaler | None, _upscale: float
-    ) -> bool:
-        """Blend one face into its image, in place. False for a face outside it."""
+    ) -> str | None:
+        """Blend one face into its image, in place. The reason where nothing of it shows."""
         return composite(target, new, options, face_upscaler)
 
     def finish(self, _canvas_BHW3: Tensor) -> None:

@@ -31,6 +31,7 @@ from ..faces.selection import (
 from ..faces.types import Face
 from ..imaging import tensors as imaging
 from ..imaging.gray import match_gray
+from .align import OUTSIDE
 from .background import Upscaler
 from .composite import NewFace, Target, enlarged_face, resized
 from .options import PasteOptions, RestoreOptions
@@ -96,11 +97,11 @@ class OfficialRecipe(Recipe):
 
     def composite(
         self, target: Target, new: NewFace, options: PasteOptions, face_upscaler: Upscaler | None, upscale: float
-    ) -> bool:
+    ) -> str | None:
         if face_upscaler is not None and upscale > 1:
             face_3SS = enlarged_face(new.face_3SS, face_upscaler, int(CROP_SIZE * upscale))
             new = dataclasses.replace(new, face_3SS=face_3SS)
-        return paste(target, new, options.opacity, upscale)
+        return None if paste(target, new, options.opacity, upscale) else OUTSIDE
 
     def finish(self, canvas_BHW3: Tensor) -> None:
         """Truncated to 8 bits; the small number keeps whole levels, which float32 can miss."""

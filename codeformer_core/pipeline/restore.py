@@ -15,7 +15,6 @@ from torch import Tensor
 from ..faces.batch import FaceBatch, check_same_images
 from ..faces.choices import FaceSelection
 from ..faces.components import ComponentBoxes
-from ..faces.detection import FaceDetector
 from ..faces.landmarks import LandmarkDetector
 from ..faces.parsing import FaceParser
 from ..faces.selection import SkippedFace
@@ -34,9 +33,8 @@ from .align import AlignedFace
 from .background import Upscaler, check_background, make_canvas
 from .components import component_boxes, component_remarks, placed_by, stacked
 from .composite import NewFace, Target
-from .crop import OUTSIDE
 from .options import RESTORE_DEFAULTS, MaskKind, PasteOptions, RestoreOptions
-from .plan import plan, scaled
+from .plan import FaceSource, plan, scaled
 from .recipe import USUAL, Recipe
 from .reference import OFFICIAL
 from .results import RestoredFace, RestoredImages
@@ -45,11 +43,15 @@ from .sizes import require_memory
 
 @dataclass(frozen=True)
 class Models:
-    """What restoring needs. detector: or the faces themselves, in pixels of the images. parser: for the mask "face".
-    aligner: finds 68 landmarks for a restorer that works part by part, in faces that bring none."""
+    """What restoring needs.
+
+    detector: looks for the faces; or the faces themselves, in pixels of the images, aligned already or not.
+    parser: for the paste mask "face".
+    landmark_detector: finds 68 landmarks for a restorer that works part by part, in faces that bring none.
+    """
 
     restorer: FaceRestorer
-    detector: FaceDetector | FaceBatch
+    detector: FaceSource
     parser: FaceParser | None = None
     landmark_detector: LandmarkDetector | None = None
 
@@ -58,7 +60,7 @@ def restore_images(
     images_BHWC: Tensor,
     *,
     restorer: FaceRestorer,
-    detector: FaceDetector | FaceBatch,
+    detector: FaceSource,
     parser: FaceParser | None = None,
     landmark_detector: LandmarkDetector | None = None,
     background: Tensor | Upscaler | None = None,
@@ -161,8 +163,9 @@ def restore(
         if restored.components is not None:
             boxes.append(restored.components)
         new = NewFace(one, restored.restored_3HW, restored.mask_HW)
-        if not recipe.composite(targets[one.image], new, options.paste, face_upscaler, options.upscale):
-            skipped[one.image].append(SkippedFace(one.face, OUTSIDE))
+        reason = recipe.composite(targets[one.image], new, options.paste, face_upscaler, options.upscale)
+        if reason is not None:
+            skipped[one.image].append(SkippedFace(one.face, reason))
             continue
         pasted[one.image].append(scaled(one.face, 1 / sizes.enlarged))
         if keep_crops:
@@ -185,7 +188,7 @@ def restore(
             tuple(SkippedFace(scaled(entry.face, unscale), entry.reason) for entry in entries) for entries in skipped
         ),
         crops=tuple(crops),
-        face_source=None if isinstance(models.detector, FaceBatch) else models.detector.name,
+        face_source=None if isinstance(models.detector, FaceBatch | Sequence) else models.detector.name,
         restorer=", ".join(filter(None, made_with)),
         remarks=(
             *planned.remarks,

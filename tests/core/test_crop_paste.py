@@ -367,3 +367,13 @@ def test_colour_goes_onto_brightness():
     assert (luma - gray_HW3[..., 0]).abs().max() < 1e-5
     assert mixed_HW3.min() >= -1e-6 and mixed_HW3.max() <= 1 + 1e-6
     assert (mixed_HW3.amax(-1) - mixed_HW3.amin(-1))[:, 10:40].mean() > 0.1
+
+
+def test_feather_softens_a_box_too(photo):
+    faces = faces_of(photo)
+    crops_NHW3 = inverted_crops(photo, faces)
+    hard, soft = (
+        cf.paste_faces(photo, crops_NHW3, faces, options=cf.PasteOptions(mask="box", feather=feather)).masks_BHW
+        for feather in (0.0, 200.0)
+    )
+    assert (soft <= hard + 1e-3).all() and soft.sum() < 0.98 * hard.sum() and soft.max() > 0.9

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import codeformer_core as cf
 from codeformer_core.faces.types import Face
+from codeformer_core.pipeline.align import align_face
 from codeformer_core.runtime import memory
 from codeformer_core.runtime.memory import GIB, NotEnoughMemory
 
@@ -857,3 +858,33 @@ def test_the_official_recipe_parses_the_finished_face(parity):
     restore(pictures(), (FACE,), parser=Watching(), parity=parity)
     steps = (seen[0] + 1) / 2 * 255
     assert bool((steps - steps.round()).abs().max() < 1e-3) == parity
+
+
+# --- aligned by somebody else ----------------------------------------------------------------------------------------
+
+
+def test_faces_that_are_aligned_already_stay_so():
+    """As a video's tracker hands them over: with its own matrices and tracks."""
+    given = pictures()
+    one = align_face(0, FACE)
+    assert one is not None
+    moved = dataclasses.replace(one, matrix=one.matrix + np.array([(0, 0, 7), (0, 0, -5)]), track=3)
+    result = cf.restore_images(given, restorer=WatchedRestorer(), detector=[moved], mask="box")
+    (crop,) = result.crops
+    assert crop.aligned.track == 3 and np.array_equal(crop.aligned.matrix, moved.matrix)
+    assert result.faces[0] == (FACE,) and result.describe(0)[0] == "1 face given, 1 restored"
+    usual = cf.restore_images(given, restorer=WatchedRestorer(), detector=cf.FaceBatch.of(given, [[FACE]]), mask="box")
+    assert not torch.equal(result.images_BHWC, usual.images_BHWC)
+
+
+@pytest.mark.parametrize("parity", [False, True])
+def test_a_face_outside_the_image_is_skipped_before_any_network(parity):
+    restorer = WatchedRestorer()
+    result = restore(pictures(), (placed_face(5000, 5000, 20),), parity=parity, restorer=restorer)
+    assert result.faces == ((),) and [entry.reason for entry in result.skipped[0]] == ["it lies outside the picture"]
+    assert restorer.batches == []
+
+
+def test_a_face_of_which_nothing_shows_is_skipped_with_the_reason():
+    result = restore(pictures(), (FACE,), opacity=0.0)
+    assert result.faces == ((),) and [entry.reason for entry in result.skipped[0]] == ["the opacity is 0"]
