@@ -69,7 +69,9 @@ def test_autoencoder(restorer, golden, face_B3HW):
     assert_equal_enough(autoencoder.decode(codes_BT)[:, :, ::4, ::4], published["output"])
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize(
+    "name", [name if name == "codeformer" else pytest.param(name, marks=pytest.mark.slow) for name in TASKS]
+)
 @torch.no_grad()
 def test_codes_and_outputs(restorer, golden, face_B3HW, name):
     """One test per checkpoint, so that its weights are made once."""

@@ -16,6 +16,8 @@ from .test_edit import COLORIZING
 from .test_interplay import saved
 from .weights import save_small_inpainter
 
+pytestmark = pytest.mark.slow
+
 COUNT = 3
 # What comes to the nodes as "three": nodes that make three pictures of the two that are loaded.
 SOURCES: dict[str, Prompt] = {

@@ -101,6 +101,7 @@ def test_one_loader_for_five_nodes_loads_once(server: Server):
     assert server.log.count(LOADED) == loads + 1
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_over_fifty_runs(server: Server):
     """Grown by less than one full set of the pictures that a run makes, after the first ten have filled the caches."""
     process = psutil.Process(server.process.pid)

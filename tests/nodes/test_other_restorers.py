@@ -15,6 +15,8 @@ from .test_loaders import options, without_codeformer
 from .test_restore import seen
 from .weights import save_small_other
 
+pytestmark = pytest.mark.slow
+
 FILES = {"VQFR_v2.pth": "vqfr_v2", "dfdnet.safetensors": "dfdnet", "RestoreFormer.pth": "restoreformer"}
 
 

@@ -261,6 +261,7 @@ def test_inpaint_scratches(equipped: Server):
     assert "1 face filled by filler" in texts(done) and "2 faces found, 2 restored" in texts(done)
 
 
+@pytest.mark.slow
 def test_compare_fidelity(equipped: Server):
     prompt = prepared(equipped, "compare_fidelity")
     prompt |= result_nodes(template_node(prompt, "CodeFormerFaceRestore"), [template_node(prompt, "LoadImage"), 0])
@@ -275,6 +276,7 @@ def test_compare_fidelity(equipped: Server):
     assert "picture 1: 2 faces given, 2 restored" in report(done) and "w 0.25: L1 to the input" in texts(done)
 
 
+@pytest.mark.slow
 def test_compare_restorers(equipped: Server):
     prompt = prepared(equipped, "compare_restorers")
     prompt |= result_nodes(template_node(prompt, "CodeFormerFaceRestore"), [template_node(prompt, "LoadImage"), 0])

@@ -16,6 +16,8 @@ from tests.nodes.workflow import load_workflow
 
 from .editor import Editor
 
+pytestmark = pytest.mark.slow
+
 GROUP = REPOSITORY / "tests" / "golden" / "photos" / "composite__group09.jpg"
 PRESSED = "faces => faces.map(face => face.getAttribute('aria-pressed'))"
 NODES_2 = "Comfy.VueNodes.Enabled"

@@ -16,6 +16,8 @@ from tests.nodes.server import Prompt
 from .editor import RUN_SECONDS, Editor
 from .test_face_picker import DETECT, GROUP, PRESSED
 
+pytestmark = pytest.mark.slow
+
 KIND = "CodeFormerDetectFaces"
 
 

@@ -134,6 +134,7 @@ def killed_in_the_middle(processes: int, folder: Path, *words: str) -> None:
         run.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_and_resumed_equals_never_stopped(processes, config_file, tiny_teacher, tmp_path):
     """Stage III: discriminator, codes-only steps, unused parameters, two optimisers; checkpoints in pieces."""

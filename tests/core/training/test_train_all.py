@@ -277,6 +277,7 @@ def finished(words, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_model_its_numbers_and_its_card(finished):
     restorer = cf.load_restorer(finished / "model.safetensors", device="cpu")
     assert (restorer.task, restorer.face_size) == ("restoration", 32)
@@ -292,6 +293,7 @@ def test_a_run_leaves_a_model_its_numbers_and_its_card(finished):
     assert (finished / "evaluation" / "summary.csv").is_file()
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(finished, words, capsys):
     before = (finished / "stage3" / "scalars.csv").read_bytes()
     assert main(words(finished)) == 0
@@ -299,6 +301,7 @@ def test_a_finished_run_is_not_trained_again(finished, words, capsys):
     assert "stage3 " not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_another_time_or_configuration_is_refused(finished, words, capsys):
     assert main(words(finished, "2")) == 1
     assert "planned for 1 minutes" in capsys.readouterr().err
@@ -346,6 +349,7 @@ def _steps_done(folder: Path) -> int:
     return sum(steps)
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_the_last_steps_are_made_again(finished, words, copy_of, tmp_path):
     """A kill between the last checkpoint and its weights leaves those of an earlier step."""
     folder = copy_of(finished, tmp_path / "run")
@@ -425,6 +429,7 @@ def test_a_damaged_plan_is_named(words, tmp_path, capsys):
     assert "plan.json: can't be read" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -443,6 +448,7 @@ def test_a_plan_of_another_shape_is_named(finished, words, tmp_path, capsys, cha
     assert re.search(message, capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_a_plan_from_before_a_key_was_added_is_the_same(finished, words, tmp_path, monkeypatch):
     plan = json.loads((finished / PLAN_NAME).read_text())
     assert plan["config"]["stages"]["stage1"].pop("recommended_fidelity") is None
