@@ -81,6 +81,7 @@ def spread(images_BHW3: Tensor) -> Tensor:
 # --- aligned crops ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_aligned_crops_are_colorized_as_published(published_state, golden, astronaut):
     restorer = cf.load_restorer(published_state("codeformer_colorization"))
     published = load_file(golden / "networks" / "codeformer_colorization.safetensors")["output_w0_adain1"]

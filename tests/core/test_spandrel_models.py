@@ -87,6 +87,7 @@ def test_a_training_checkpoint_of_restoreformer_is_opened_too(restoreformer_stat
     assert cf.load_restorer(wrapped).architecture == "restoreformer"
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_near(restoreformer_state, faces_B3HW):
     exact = cf.load_restorer(restoreformer_state).restore(faces_B3HW[:1], 0.5)
     rounded = cf.load_restorer(restoreformer_state, dtype=torch.bfloat16).restore(faces_B3HW[:1], 0.5)

@@ -48,6 +48,7 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_host_that_cannot_start_costs_one_error(checkout: Path, tmp_path: Path):
     tests = tmp_path / "tests_of_a_host"
     tests.mkdir()

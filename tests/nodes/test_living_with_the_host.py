@@ -89,6 +89,7 @@ def test_models_are_evicted_and_come_back(server: Server):
     assert np.array_equal(first, again)
 
 
+@pytest.mark.slow
 def test_one_loader_for_five_nodes_loads_once(server: Server):
     prompt = restore_prompt(fidelity=0.61)
     for number in range(4):
@@ -120,6 +121,7 @@ def restore_crops(fidelity: float) -> dict[str, Any]:
     )
 
 
+@pytest.mark.slow
 def test_cancel_in_the_middle_leaves_the_server_working(server: Server):
     prompt = restore_prompt(image=["many", 0])
     prompt["many"] = node("RepeatImageBatch", image=["photo", 0], amount=100)

@@ -35,6 +35,7 @@ def teacher(network) -> VQAutoencoder:
     return teacher
 
 
+@pytest.mark.slow
 def test_the_ablation_counts_codes_and_trains_its_head(network, teacher):
     train, held_out, training = PatternFaces(16, seed=1), PatternFaces(3), HeadTraining(60, 4, 3e-3)
     before = {name: parameter.clone() for name, parameter in network.state_dict().items()}

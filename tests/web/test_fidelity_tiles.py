@@ -9,6 +9,7 @@ from tests.nodes.prompts import node, restore_prompt
 from .editor import Editor
 
 
+@pytest.mark.slow
 def test_a_tile_sets_the_fidelity(editor: Editor):
     prompt = restore_prompt("portrait.png")
     prompt["compare"] = node(

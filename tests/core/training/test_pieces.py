@@ -59,6 +59,7 @@ def test_no_file_is_larger_and_every_tensor_comes_back(tmp_path):
         checkpoints.load(path)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_pieces_alone(tiny, run_stage, tmp_path):
     """Carried are the checkpoint's folder and nothing else; the weights are made again."""
     changes = ("stages.stage1.adversarial.starts_after=3", "stages.stage1.schedule.kind=constant")

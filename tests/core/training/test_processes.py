@@ -165,6 +165,7 @@ def test_killed_and_resumed_equals_never_stopped(processes, config_file, tiny_te
         assert torch.equal(tensor, resumed[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["stage1", "stage2", "stage3"])
 def test_two_processes_equal_one_with_the_same_batch(stage, config_file, tiny_teacher, assert_same_training, tmp_path):
     """One step with the discriminator on from the start (group norm), codes revived, adaptive weight over both."""

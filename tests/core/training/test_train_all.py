@@ -399,6 +399,7 @@ def test_places_in_the_configuration_are_another_runs(words, config_file, tmp_pa
     assert "each of the 18 faces" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_stopped_run_says_how_to_continue(words, tmp_path, capsys, monkeypatch):
     real = all_stages.train
 
