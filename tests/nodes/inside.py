@@ -7,6 +7,7 @@ another for small faces, any number of files of other restorers.
 from __future__ import annotations
 
 import asyncio
+import compileall
 import json
 import os
 import sys
@@ -26,9 +27,12 @@ def main(root: str, base: str, checkpoint: str, small: str, *others: str) -> dic
     import_module("comfy.options").enable_args_parsing()
     nodes = import_module("nodes")
     import_module("comfy_config.config_parser")  # the host imports it when it loads its first pack
+    pack = os.path.join(base, "custom_nodes", "ComfyUI-CodeFormer")
+    # As at every start but the first one.
+    for part in ("nodes", "codeformer_core"):
+        compileall.compile_dir(os.path.join(pack, part), quiet=2)
     before = set(sys.modules)
     started = time.process_time()
-    pack = os.path.join(base, "custom_nodes", "ComfyUI-CodeFormer")
     loaded = asyncio.run(nodes.load_custom_node(pack))
     seconds = time.process_time() - started
     imported = {name.split(".")[0] for name in set(sys.modules) - before if not name.startswith(pack)}
