@@ -24,7 +24,7 @@ PARTS = ("encoder", "codebook", "generator", "transformer", "head", "fusion", "p
 _TRAINABLE = {
     "autoencoder": ("encoder", "codebook", "generator"),
     "codes": ("encoder", "transformer", "head"),
-    "fusion": ("encoder", "transformer", "head", "fusion", "pixel_path"),
+    "fusion": ("encoder", "generator", "transformer", "head", "fusion", "pixel_path"),
 }
 TASKS = ("autoencoder", "restoration", "colorization", "inpainting")
 

@@ -1,8 +1,8 @@
 """Stage III: the controllable fusion, and the pixel path where there is one, learn to bring the input's own features
 back, while stage II's losses continue.
 
-Codes and skip features are cut off from the image losses, which therefore reach the fusion blocks and the pixel path
-only. Inpainting is this stage with another degradation and other parts trained.
+Codes and skip features are cut off from the image losses, which therefore reach the fusion blocks, the pixel path and,
+where a configuration lets it learn, the generator. Inpainting is this stage with another degradation and other parts trained.
 Shape legend: B faces, H W their side, T tokens, D channels of a code.
 """
 
