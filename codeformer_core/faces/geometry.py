@@ -30,9 +30,6 @@ TEMPLATE_XY = np.array(
         (313.08905, 371.15118),
     ]
 )
-# RGB of the border where a crop reaches outside its picture, 0..255 (published as BGR 135, 133, 132).
-BORDER_RGB = (132, 133, 135)
-
 # (matrix, area, device) -> for each pixel of the area: x_HW and y_HW in the crop, float32
 Coordinates = Callable[[np.ndarray, "Rectangle", torch.device], tuple[Tensor, Tensor]]
 
@@ -128,31 +125,45 @@ def crop_coordinates(matrix: np.ndarray, area: Rectangle, device: torch.device) 
     return coordinates[0], coordinates[1]
 
 
-def sample(image_CHW: Tensor, x_HW: Tensor, y_HW: Tensor) -> Tensor:
-    """Bilinear samples of a picture at (x, y) in its pixels, zeros outside -> (C, *x.shape)."""
+def sample(image_CHW: Tensor, x_HW: Tensor, y_HW: Tensor, *, continued: bool = False) -> Tensor:
+    """Bilinear samples of a picture at (x, y) in its pixels -> (C, *x.shape).
+
+    continued: outside, its outermost pixels; otherwise zeros.
+    """
     height, width = image_CHW.shape[1:]
     grid_HW2 = torch.stack(((x_HW * 2 + 1) / width - 1, (y_HW * 2 + 1) / height - 1), dim=-1)
-    return F.grid_sample(image_CHW[None], grid_HW2[None], mode="bilinear", padding_mode="zeros", align_corners=False)[0]
+    padding = "border" if continued else "zeros"
+    return F.grid_sample(image_CHW[None], grid_HW2[None], mode="bilinear", padding_mode=padding, align_corners=False)[0]
 
 
 def crop_face(image_HW3: Tensor, matrix: np.ndarray) -> Tensor:
-    """The aligned face as (3, 512, 512) in [0, 1]; outside the image the published border colour.
+    """The aligned face as (3, 512, 512) in [0, 1]; outside the image its outermost pixels go on.
 
     A face larger than about 1000 pixels is averaged down in blocks first, so that it does not alias.
     """
     return sample_crop(image_HW3, matrix, int(1 / scale_of(matrix)), crop_coordinates)
 
 
-def sample_crop(image_HW3: Tensor, matrix: np.ndarray, block: int, coordinates: Coordinates) -> Tensor:
+def sample_crop(
+    image_HW3: Tensor,
+    matrix: np.ndarray,
+    block: int,
+    coordinates: Coordinates,
+    border_rgb: tuple[int, int, int] | None = None,
+) -> Tensor:
     """`crop_face` with every choice made by the caller.
 
     block: side in pixels of the squares that are averaged before one sample per pixel is taken; below 2 none.
+    border_rgb: 0..255, the colour outside the image; None continues the image's outermost pixels.
+    A crop that touches no pixel of the image is gray.
     """
     height, width = image_HW3.shape[:2]
-    border_311 = torch.tensor(BORDER_RGB, dtype=torch.float32, device=image_HW3.device).view(3, 1, 1) / 255
+    border = torch.tensor(border_rgb or (127.5, 127.5, 127.5), dtype=torch.float32, device=image_HW3.device)
+    border_311 = border.view(3, 1, 1) / 255
     area = covered_rectangle(matrix, CROP_SIZE, height, width)
     if area.is_empty:
         return border_311.expand(3, CROP_SIZE, CROP_SIZE).clone()
+    # Zeros outside, as they are sampled, become the border's colour.
     source_3HW = area.of(image_HW3).permute(2, 0, 1).float() - border_311
     to_area = invert(matrix)
     to_area[:, 2] -= (area.left, area.top)
@@ -162,4 +173,4 @@ def sample_crop(image_HW3: Tensor, matrix: np.ndarray, block: int, coordinates: 
         to_area[:, 2] -= 0.5 - 0.5 / block
     whole_crop = Rectangle(0, 0, CROP_SIZE, CROP_SIZE)
     x_HW, y_HW = coordinates(to_area, whole_crop, image_HW3.device)
-    return sample(source_3HW, x_HW, y_HW) + border_311
+    return sample(source_3HW, x_HW, y_HW, continued=border_rgb is None) + border_311

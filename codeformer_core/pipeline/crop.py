@@ -40,7 +40,7 @@ class CroppedFaces:
 
 @torch.no_grad()
 def crop_faces(images_BHWC: Tensor, faces: FaceBatch) -> CroppedFaces:
-    """The aligned crop of every face. Outside its image a crop has the published border colour.
+    """The aligned crop of every face. Outside its image a crop continues the outermost pixels.
 
     images_BHWC: floats in [0, 1], gray, RGB or RGBA.
     faces: found in these images.

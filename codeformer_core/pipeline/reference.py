@@ -41,6 +41,8 @@ from .sizes import Sizes
 
 # Images whose shorter side is below this are enlarged, and stay so.
 SHORTER_SIDE = 512
+# RGB of a crop outside its picture, 0..255 (published as BGR 135, 133, 132).
+BORDER_RGB = (132, 133, 135)
 # OpenCV up to 4.12 samples at multiples of 1/32 pixel, found from a row's and a column's part in 1/1024.
 GRID = 32
 
@@ -123,8 +125,8 @@ def skip_near_eyes(faces: Sequence[Face], smallest_distance: float = SMALLEST_EY
 
 
 def crop(image_HW3: Tensor, matrix: np.ndarray) -> Tensor:
-    """crop_3SS: one bilinear sample per pixel, 8-bit steps."""
-    return imaging.quantize_8bit(sample_crop(image_HW3, matrix, 1, coordinates))
+    """crop_3SS: one bilinear sample per pixel, 8-bit steps, gray outside the image."""
+    return imaging.quantize_8bit(sample_crop(image_HW3, matrix, 1, coordinates, BORDER_RGB))
 
 
 def coordinates(matrix: np.ndarray, area: Rectangle, device: torch.device) -> tuple[Tensor, Tensor]:

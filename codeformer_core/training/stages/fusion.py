@@ -2,7 +2,8 @@
 back, while stage II's losses continue.
 
 Codes and skip features are cut off from the image losses, which therefore reach the fusion blocks, the pixel path and,
-where a configuration lets it learn, the generator. Inpainting is this stage with another degradation and other parts trained.
+where a configuration lets it learn, the generator. Inpainting is this stage with another degradation and other parts
+trained.
 Shape legend: B faces, H W their side, T tokens, D channels of a code.
 """
 
