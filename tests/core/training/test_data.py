@@ -8,9 +8,9 @@ import multiprocessing
 import os
 import pickle
 import signal
-import threading
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
