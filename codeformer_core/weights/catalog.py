@@ -8,7 +8,7 @@ from .entries import CATALOG
 from .entry import CatalogEntry
 
 # Catalog names, best first. What auto chooses from.
-DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "starter_detector", "yunet")
+DETECTORS = ("retinaface_resnet50", "retinaface_mobile0.25", "yunet", "starter_detector")
 RESTORERS = (
     "codeformer",
     "vqfr_v2",

@@ -25,7 +25,7 @@ from codeformer_core.weights.safetensors_cache import source_mark, write_safeten
 
 from .conftest import SMALL_CONFIG, seeded_network
 
-BEST_SHIPPED_DETECTOR = "starter_detector"
+BEST_SHIPPED_DETECTOR = "yunet"
 
 
 def put(path: Path, content: bytes = b"weights") -> Path:
@@ -109,7 +109,7 @@ def test_detectors_best_first_and_parsers(library, models):
     put(models / "facedetection" / "detection_mobilenet0.25_Final.pth")
     put(models / "facedetection" / "parsing_bisenet.pth")
     put(models / "facedetection" / "my_retinaface.pth")
-    shipped = ["starter_detector", "yunet"]
+    shipped = ["yunet", "starter_detector"]
     assert library.detectors() == [
         "retinaface_resnet50" + DOWNLOAD,
         "retinaface_mobile0.25",

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from codeformer_core.faces.detection import ViewSize
-from codeformer_core.faces.detectors.starter.decode import UNIT_STRIDES, cells, decode, merged
+from codeformer_core.faces.detectors.starter.decode import UNIT_STRIDES, cells, decode, is_nested, merged
 from codeformer_core.faces.detectors.starter.detector import (
     Candidates,
     StarterDetector,
@@ -107,6 +107,14 @@ def test_candidates_of_one_face_become_their_mean_by_weight():
     np.testing.assert_allclose(scores, [0.9, 0.75])
     np.testing.assert_allclose(boxes, [[50, 50, 60, 60], [0.25, 0, 10.25, 10]])
     np.testing.assert_allclose(points[:, 0, 0], [55, 5])
+
+
+def test_a_smaller_box_inside_a_face_is_a_part_of_it():
+    face, mouth = [100.0, 100, 200, 220], [130.0, 160, 170, 200]
+    beside, as_wide, half_outside = [300.0, 100, 340, 140], [105.0, 110, 195, 200], [180.0, 150, 220, 190]
+    nested_N = is_nested(np.array([mouth, face, beside, as_wide, half_outside]))
+    assert nested_N.tolist() == [True, False, False, False, False]
+    assert is_nested(np.zeros((0, 4))).tolist() == []
 
 
 def test_nothing_merges_to_nothing():

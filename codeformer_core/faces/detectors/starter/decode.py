@@ -70,6 +70,23 @@ def decode(outputs: Sequence[Tensor], grid: Cells) -> Answers:
     )
 
 
+# A smaller box with more of it than this inside another, and narrower by this, is a part of that face: nose and mouth.
+_NESTED_SHARE = 0.8
+_NESTED_WIDTH = 0.8
+
+
+def is_nested(boxes_N4: np.ndarray) -> np.ndarray:
+    """Whether each box is a part of another face, bool (N,)."""
+    corners_1N4, corners_N14 = boxes_N4[None], boxes_N4[:, None]
+    shared_NN2 = np.minimum(corners_N14[..., 2:], corners_1N4[..., 2:]) - np.maximum(
+        corners_N14[..., :2], corners_1N4[..., :2]
+    )
+    sizes_N2 = boxes_N4[:, 2:] - boxes_N4[:, :2]
+    share_NN = shared_NN2.clip(min=0).prod(-1) / sizes_N2.prod(-1).clip(min=1e-9)[:, None]
+    is_narrower_NN = sizes_N2[:, None, 0] < _NESTED_WIDTH * sizes_N2[None, :, 0]
+    return ((share_NN > _NESTED_SHARE) & is_narrower_NN).any(axis=1)
+
+
 def merged(
     boxes_N4: np.ndarray, points_N52: np.ndarray, scores_N: np.ndarray, weights_N: np.ndarray, iou: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -25,7 +25,7 @@ from ...detection import (
     view_size,
 )
 from ...types import Face
-from .decode import cells, decode, merged
+from .decode import cells, decode, is_nested, merged
 from .network import STRIDES, StarterNetwork
 
 NAME = "starter_detector"
@@ -113,6 +113,8 @@ class StarterDetector:
             boxes_N4, points_N52, scores_N = merged(
                 both.boxes_N4, both.points_N52, both.scores_N, both.weights_N, MERGE_IOU
             )
+            is_whole_N = ~is_nested(boxes_N4)
+            boxes_N4, points_N52, scores_N = boxes_N4[is_whole_N], points_N52[is_whole_N], scores_N[is_whole_N]
             # The division by the factor alone would leave faces up to the left of where they are: a resize by f maps a
             # pixel's middle x to (x + 0.5) f - 0.5.
             shift = 0.5 * (1 - fine.factor)
