@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .faces.batch import FaceBatch
     from .faces.types import Face
-    from .models.loading import load_detector, load_landmark_detector, load_parser, load_restorer
+    from .models.loading import load_detector, load_landmark_detector, load_parser, load_restorer, load_upscaler
     from .models.restorer import Restorer
     from .pipeline.align import AlignedFace
     from .pipeline.aligned_faces import restore_aligned
@@ -49,6 +49,7 @@ _HOMES = {
     "load_detector": "models.loading",
     "load_parser": "models.loading",
     "load_restorer": "models.loading",
+    "load_upscaler": "models.loading",
     "paste_faces": "pipeline.paste",
     "restore": "pipeline.restore",
     "restore_aligned": "pipeline.aligned_faces",
@@ -79,6 +80,7 @@ __all__ = [
     "load_landmark_detector",
     "load_parser",
     "load_restorer",
+    "load_upscaler",
     "paste_faces",
     "restore",
     "restore_aligned",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..weights.catalog import ALIGNER, CATALOG, DETECTORS, RESTORERS, CatalogEntry, find_entry
+from ..weights.catalog import ALIGNER, CATALOG, DETECTORS, RESTORERS, UPSCALERS, CatalogEntry, find_entry
 
 _TASKS = ("restoration", "colorization", "inpainting")
 _PARSER = "parsenet"
@@ -33,6 +33,7 @@ RESTORER = ModelKind(
 )
 DETECTOR = ModelKind(("facedetection",), DETECTORS, DETECTORS[-1], ("parsing_", "alignment_"))
 PARSER = ModelKind(("facedetection",), (_PARSER,), None)
+UPSCALER = ModelKind(("upscale_models",), UPSCALERS, UPSCALERS[0])
 LANDMARK_DETECTOR = ModelKind(("facedetection",), (ALIGNER,), None)
 MODEL_FOLDERS = tuple(dict.fromkeys((*RESTORER.folders, *DETECTOR.folders)))
 

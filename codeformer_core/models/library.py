@@ -15,13 +15,15 @@ from ..runtime.host import Host
 from ..weights.catalog import CatalogEntry
 from .bundle import ModelBundle
 from .files import AUTO, Choice, DownloadProgress, Fingerprint, ModelFiles, by_command
-from .kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER, ModelKind
+from .kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER, UPSCALER, ModelKind
 from .managed import (
     ManagedRestorer,
+    ManagedUpscaler,
     manage_detector,
     manage_landmark_detector,
     manage_parser,
     manage_restorer,
+    manage_upscaler,
 )
 
 if TYPE_CHECKING:
@@ -130,6 +132,24 @@ class ModelLibrary(ModelFiles):
             return None
         path = self._located(AUTO, LANDMARK_DETECTOR, False)
         return manage_landmark_detector(loading.load_landmark_detector(path, self.host.offload_device()), self.host)
+
+    def load_upscaler(
+        self,
+        choice: Choice = AUTO,
+        dtype: torch.dtype = torch.float32,
+        *,
+        tile: int | None = None,
+        fetch: bool = False,
+    ) -> ManagedUpscaler:
+        """What enlarges images. tile: side of its tiles in pixels; chosen from the free memory if None.
+
+        Raises as `load_detector`.
+        """
+        from . import loading
+
+        path = self._located(choice, UPSCALER, fetch)
+        upscaler = loading.load_upscaler(path, self.host.offload_device(), self.host.supported_dtype(dtype), tile=tile)
+        return manage_upscaler(upscaler, self.host)
 
     def download_progress(self) -> DownloadProgress:
         """A listener for downloads that moves the host's bar and obeys cancel."""

@@ -1,4 +1,4 @@
-"""From a name or a path to something that works: restorers, detectors, parsers."""
+"""From a name or a path to something that works: restorers, detectors, parsers, upscalers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from ..weights.folders import default_roots
 from ..weights.reading import WeightsError, read_metadata, read_state_dict
 from .architectures import detect_architecture
 from .files import DownloadProgress, ModelFiles, as_choice
-from .kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER, ModelKind
+from .kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER, UPSCALER, ModelKind
 from .restorer import USUAL_FIDELITY, Restorer
+from .spandrel_upscalers import open_upscaler, supported_dtype
+from .upscaler import ImageUpscaler
 
 Loaded = TypeVar("Loaded")
 
@@ -116,6 +118,38 @@ def load_landmark_detector(
     """What finds 68 landmarks, from a catalog name ("facexlib_alignment") or a file."""
     path = locate(source, LANDMARK_DETECTOR, roots=roots, download=download, on_progress=on_progress)
     return _explained(path, lambda: build_landmark_detector(read_state_dict(path), device))
+
+
+def load_upscaler(
+    source: str | os.PathLike[str] | Mapping[str, Tensor] = "realesrgan_x2plus",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    *,
+    tile: int | None = None,
+    roots: Sequence[Path] | None = None,
+    download: bool = False,
+    on_progress: DownloadProgress | None = None,
+) -> ImageUpscaler:
+    """What enlarges images, from a file of any super-resolution network that spandrel knows (Real-ESRGAN, SwinIR, ...),
+    a catalog name ("realesrgan_x2plus", "realesrgan_x4plus") or a state dict.
+
+    device, dtype: where and in what precision images are computed; float32 if None, bfloat16 halves the memory.
+    tile: side in pixels of the tiles that images are cut into; chosen from the free memory if None.
+    roots, download, on_progress: as for `load_restorer`.
+
+    Raises WeightsError naming the file, what it is instead and the cure; ImportError with the command to install
+    spandrel where it is missing; ValueError for tiles that are too small.
+    """
+    if isinstance(source, Mapping):
+        name, state = "the given state dict", dict(source)
+    else:
+        path = locate(source, UPSCALER, roots=roots, download=download, on_progress=on_progress)
+        # No copy is left in a folder whose files other programs list.
+        name, state = path.name, read_state_dict(path, keep_safetensors=False)
+    descriptor = open_upscaler(state, name)
+    dtype = supported_dtype(descriptor, dtype or torch.float32, name)
+    descriptor.model.to(device, dtype).eval().requires_grad_(False)
+    return ImageUpscaler(name, descriptor, torch.device(device), dtype, tile)
 
 
 def locate(

@@ -1,4 +1,4 @@
-"""Restorer, detector, parser and landmark detector whose modules a host holds.
+"""Restorer, detector, parser, landmark detector and upscaler whose modules a host holds.
 
 Each call first asks the host to bring the module: between two calls another model may have taken its place.
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from ..runtime.host import Handle, Host
+from ..runtime.progress import OnProgress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..faces.parsing import FaceParser
     from ..faces.types import Face
     from .restorer import Restorer
+    from .upscaler import ImageUpscaler
 
 # Room for so many faces at a time is worth evicting other models for.
 FACES_WANTED = 4
@@ -146,6 +148,27 @@ class ManagedLandmarkDetector:
         return self.landmark_detector.find(faces_B3HW)
 
 
+@dataclass(frozen=True)
+class ManagedUpscaler:
+    """An ImageUpscaler; without `on_progress` it shows its tiles on the host's own display, and obeys cancel."""
+
+    upscaler: ImageUpscaler
+    host: Host
+    handle: Handle
+
+    @property
+    def name(self) -> str:
+        return self.upscaler.name
+
+    @property
+    def scale(self) -> int:
+        return self.upscaler.scale
+
+    def __call__(self, images_BHW3: Tensor, on_progress: OnProgress | None = None) -> Tensor:
+        device = self.host.bring(self.handle, self.upscaler.bytes_for(images_BHW3))
+        return self.upscaler.on(device)(images_BHW3, on_progress or self.host.progress())
+
+
 def manage_restorer(restorer: Restorer, host: Host) -> ManagedRestorer:
     return ManagedRestorer(restorer, host, host.hold(restorer.module))
 
@@ -163,3 +186,7 @@ def manage_parser(parser: FaceParser, host: Host) -> ManagedParser:
 
 def manage_landmark_detector(landmark_detector: LandmarkDetector, host: Host) -> ManagedLandmarkDetector:
     return ManagedLandmarkDetector(landmark_detector, host, host.hold(landmark_detector.module))
+
+
+def manage_upscaler(upscaler: ImageUpscaler, host: Host) -> ManagedUpscaler:
+    return ManagedUpscaler(upscaler, host, host.hold(upscaler.module))

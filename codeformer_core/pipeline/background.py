@@ -6,16 +6,31 @@ Shape legend: B images, H W height and width, C channels.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ..imaging import tensors as imaging
+from ..imaging.gray import is_gray
+from ..models.managed import ManagedUpscaler
+from ..models.upscaler import ImageUpscaler
+from ..runtime.progress import OnProgress
+from .color_match import with_luma_of
 
 # Images (B, H, W, 3), RGB [0, 1] -> the same images larger, RGB [0, 1], any size.
 Upscaler = Callable[[Tensor], Tensor]
 # (images_1HW3, height and width, whether somebody else made them) -> the same at that size, RGB [0, 1]
 Resize = Callable[[Tensor, tuple[int, int], bool], Tensor]
+
+
+Given = TypeVar("Given")
+
+
+def reporting(given: Given, on_progress: OnProgress) -> Given | Upscaler:
+    """An upscaler of ours as one that tells its progress to `on_progress`; anything else as it is."""
+    return partial(given, on_progress=on_progress) if isinstance(given, ImageUpscaler | ManagedUpscaler) else given
 
 
 def check_background(given_BHWC: Tensor, batch: int) -> None:
@@ -28,13 +43,19 @@ def check_background(given_BHWC: Tensor, batch: int) -> None:
 
 
 def make_canvas(
-    rgb_BHW3: Tensor, background: Tensor | Upscaler | None, size_hw: tuple[int, int], resize: Resize
+    rgb_BHW3: Tensor,
+    background: Tensor | Upscaler | None,
+    size_hw: tuple[int, int],
+    resize: Resize,
+    *,
+    keep_gray: bool = True,
 ) -> Tensor:
     """A new tensor (B, *size_hw, 3), RGB [0, 1], to paste into.
 
     rgb_BHW3: the images that faces are taken from, RGB [0, 1].
     background: images of any size, or what makes them from one image; None enlarges rgb_BHW3 itself.
     resize: makes one image fit.
+    keep_gray: an upscaler gives no colour to images without any.
     """
     batch = len(rgb_BHW3)
     if background is None and size_hw == tuple(rgb_BHW3.shape[1:3]):
@@ -54,6 +75,8 @@ def make_canvas(
         made_1HW3 = imaging.split_alpha(made_1HWC, "backgrounds").rgb_BHW3.to(rgb_BHW3.device)
         fits = made_1HW3.shape[1:3] == size_hw
         canvas_BHW3[index] = (made_1HW3.clamp(0, 1) if fits else resize(made_1HW3, size_hw, background is not None))[0]
+        if keep_gray and callable(background) and is_gray(one_1HW3[0]):
+            canvas_BHW3[index] = with_luma_of(resize_background(one_1HW3, size_hw, False)[0], canvas_BHW3[index])
     return canvas_BHW3
 
 

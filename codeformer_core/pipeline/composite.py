@@ -17,6 +17,7 @@ from torch import Tensor
 from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_coordinates, crop_face, invert, sample, scale_of
 from ..faces.masks import soft_box
 from ..imaging import tensors as imaging
+from ..imaging.gray import is_gray
 from .align import OUTSIDE, AlignedFace
 from .background import Upscaler
 from .color_match import match_color, with_luma_of
@@ -70,7 +71,9 @@ def composite(target: Target, new: NewFace, options: PasteOptions, face_upscaler
         face_3SS = (face_3SS + resized(matched_3SS - small_3SS, size)).clamp(0, 1)
     enlarged = 1 / scale_of(paste_matrix(matrix, target.scale_xy, size))
     if face_upscaler is not None and enlarged > 1:
-        face_3SS = enlarged_face(face_3SS, face_upscaler, math.ceil(size * enlarged))
+        large_3SS = enlarged_face(face_3SS, face_upscaler, math.ceil(size * enlarged))
+        # An upscaler gives no colour to a face without any.
+        face_3SS = _with_luma_of(face_3SS, large_3SS) if is_gray(face_3SS.permute(1, 2, 0)) else large_3SS
     return None if blend_face(target, dataclasses.replace(new, face_3SS=face_3SS), options) else OUTSIDE
 
 
@@ -130,6 +133,12 @@ def enlarged_face(face_3SS: Tensor, face_upscaler: Upscaler, size: int) -> Tenso
     enlarged_1SS3 = face_upscaler(face_3SS.permute(1, 2, 0)[None])
     imaging.check_images(enlarged_1SS3, "the upscaler's faces")
     return imaging.resize(enlarged_1SS3, size, size)[0].permute(2, 0, 1).to(face_3SS)
+
+
+def _with_luma_of(face_3SS: Tensor, large_3SS: Tensor) -> Tensor:
+    """The face at the other one's size, with its brightness."""
+    colour_3SS = resized(face_3SS, large_3SS.shape[-1])
+    return with_luma_of(colour_3SS.permute(1, 2, 0), large_3SS.permute(1, 2, 0)).permute(2, 0, 1)
 
 
 def resized(image_CSS: Tensor, size: int) -> Tensor:

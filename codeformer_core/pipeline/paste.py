@@ -20,7 +20,7 @@ from ..imaging import tensors as imaging
 from ..runtime import memory
 from ..runtime.progress import PASTING, OnProgress, no_progress
 from .align import NO_FACE_SHAPE, AlignedFace, align_face
-from .background import Upscaler
+from .background import Upscaler, reporting
 from .composite import NewFace, Target, composite, resized
 from .options import PASTE_DEFAULTS, PasteOptions
 from .paste_masks import MaskMaker, changed_mask, make_mask_maker
@@ -117,6 +117,7 @@ def paste_aligned(
 
     report = on_progress or no_progress
     report(PASTING, 0, max(1, faces.count))
+    face_upscaler = reporting(face_upscaler, report)
     pieces = [
         NO_FACE_SHAPE if one is None else _piece(one, crop_3SS.to(canvas_BHW3), source_BHW3[one.image], scale_xy)
         for one, crop_3SS in zip(aligned, crops, strict=True)

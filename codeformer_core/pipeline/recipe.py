@@ -28,6 +28,8 @@ class Recipe:
     name = ""
     """For reports; empty for the usual one."""
     resize_background: Resize = staticmethod(resize_background)
+    keeps_gray = True
+    """Whether upscalers give no colour to images without any."""
 
     def plan_sizes(self, height: int, width: int, upscale: float) -> Sizes:
         return plan_sizes(height, width, upscale)

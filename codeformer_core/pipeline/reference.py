@@ -51,6 +51,7 @@ class OfficialRecipe(Recipe):
     """See the module."""
 
     name = "published recipe"
+    keeps_gray = False
 
     def plan_sizes(self, height: int, width: int, upscale: float) -> Sizes:
         factor = max(SHORTER_SIDE / min(height, width), 1)

@@ -30,7 +30,7 @@ from ..models.restorer import (
 from ..runtime import memory
 from ..runtime.progress import RESTORING, OnProgress, no_progress
 from .align import AlignedFace
-from .background import Upscaler, check_background, make_canvas
+from .background import Upscaler, check_background, make_canvas, reporting
 from .components import component_boxes, component_remarks, placed_by, stacked
 from .composite import NewFace, Target
 from .options import RESTORE_DEFAULTS, MaskKind, PasteOptions, RestoreOptions
@@ -146,13 +146,20 @@ def restore(
     rgb_BHW3 = recipe.prepare(source.rgb_BHW3, sizes)
 
     planned = plan(rgb_BHW3, models.detector, options, recipe, sizes, report)
-    canvas_BHW3 = make_canvas(rgb_BHW3, background, sizes.canvas, recipe.resize_background)
+    canvas_BHW3 = make_canvas(
+        rgb_BHW3,
+        reporting(background, report),
+        sizes.canvas,
+        recipe.resize_background,
+        keep_gray=recipe.keeps_gray,
+    )
     coverage_BHW = memory.sparse_zeros(canvas_BHW3.shape[:3], canvas_BHW3.device)
     targets = [
         Target(canvas_HW3, coverage_HW, sizes.upscale_xy, clip_mask_HW)
         for canvas_HW3, coverage_HW, clip_mask_HW in zip(canvas_BHW3, coverage_BHW, clip_masks, strict=True)
     ]
     masks = recipe.mask_maker(options.paste, models.parser)
+    face_upscaler = reporting(face_upscaler, report)
     gray = {index for index in {one.image for one in planned.aligned} if is_gray(source.rgb_BHW3[index])}
     boxes: list[ComponentBoxes] = []
     crops: list[RestoredFace] = []

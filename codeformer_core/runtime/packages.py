@@ -1,7 +1,7 @@
-"""The doors to OpenCV, facexlib and torchvision: imported when used, with an error that names the cure.
+"""The doors to OpenCV, facexlib, torchvision and spandrel: imported when used, with an error that names the cure.
 
-These three are the packages most often missing or broken on a user's machine (several OpenCV wheels on top of
-each other, a torchvision built for another torch), so nothing here runs before a face has to be found.
+These are the packages most often missing or broken on a user's machine (several OpenCV wheels on top of
+each other, a torchvision built for another torch), so nothing here runs before they are needed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ _PIP_NAMES = {"cv2": "opencv-python", "PIL": "pillow"}
 
 
 def import_for_faces(module_name: str) -> ModuleType:
-    """Imports `module_name` ("cv2", "facexlib.parsing.parsenet", ...).
+    """Imports `module_name` ("cv2", "facexlib.parsing.parsenet", ...). Raises as `import_package`."""
+    return import_package(module_name, "working with faces")
+
+
+def import_package(module_name: str, task: str) -> ModuleType:
+    """Imports `module_name`. task: what needs it, for messages, such as "working with faces".
 
     Raises ImportError naming the package that is truly missing or broken (facexlib itself imports cv2,
     torchvision and PIL; neither numba nor filterpy on our paths), and the command that installs it.
@@ -34,8 +39,7 @@ def import_for_faces(module_name: str) -> ModuleType:
         missing = (error.name or wanted).partition(".")[0]
         chain = "" if missing == wanted else f", which {wanted} needs"
         raise ImportError(
-            f"working with faces needs the package {missing!r}{chain}, and it is not installed. "
-            f"Cure: {_cure(missing, str(error))}",
+            f"{task} needs the package {missing!r}{chain}, and it is not installed. Cure: {_cure(missing, str(error))}",
             name=error.name or wanted,
         ) from error
     except Exception as error:

@@ -12,6 +12,7 @@ RESTORING = "restoring faces"
 COLORIZING = "colorizing faces"
 FILLING = "filling faces"
 PASTING = "pasting faces"
+UPSCALING = "upscaling"
 
 
 def no_progress(stage: str, done: int, total: int) -> None:

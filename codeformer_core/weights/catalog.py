@@ -20,6 +20,7 @@ RESTORERS = (
     "dfdnet",
     "codeformer_starter",
 )
+UPSCALERS = ("realesrgan_x2plus", "realesrgan_x4plus")
 # What finds 68 landmarks for a restorer that asks where the parts of a face lie.
 ALIGNER = "facexlib_alignment"
 # The detector for those whose facexlib is missing or broken.

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 CORE = "codeformer_core"
 PACKAGES = (CORE, "nodes")
 # Broken or absent on many machines, slow to import on the others: only inside the functions that use them.
-HEAVY = {"cv2", "facexlib", "torchvision", "basicsr", "numba", "scipy", "skimage", "sklearn", "safetensors"}
+HEAVY = {"cv2", "facexlib", "torchvision", "basicsr", "numba", "scipy", "skimage", "sklearn", "safetensors", "spandrel"}
 HEAVY |= {"lpips", "torchmetrics", "torch_fidelity", "matplotlib", "tensorboard", "yaml"}
 HOST = {"comfy", "folder_paths", "comfy_api", "comfy_execution", "comfy_extras", "server", "execution"}
 
