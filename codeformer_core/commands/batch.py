@@ -161,10 +161,14 @@ def _attempt(
     """Whether the picture was worked on and written; if not, stderr says why."""
     begins = {_READING: 0.0, **verb.stages, _WRITING: 0.95, "": 1.0}
     stages = list(begins)
+    reached = 0.0
 
     def on_stage(stage: str, done: int, total: int) -> None:
+        nonlocal reached
         begin, end = begins[stage], begins[stages[stages.index(stage) + 1]]
-        share = (index + begin + (end - begin) * done / max(total, 1)) / count
+        # Faces are restored and enlarged in turns; the bar doesn't go back.
+        reached = max(reached, begin + (end - begin) * done / max(total, 1))
+        share = (index + reached) / count
         text = f"{index + 1}/{count} {job.source.name}: {stage} {done}/{total}"
         console.progress(share, text, at_once=done == 0)
 

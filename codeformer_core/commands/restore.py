@@ -6,10 +6,12 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ..pipeline.options import RestoreOptions
-from ..runtime.progress import FINDING, RESTORING
+from ..runtime.progress import FINDING, RESTORING, UPSCALING
 from .batch import OnStage, Verb, add_faces, add_files, add_model, add_running, refuse_useless_options, run_batch
+from .errors import UsageError
 from .inputs import Job
-from .values import add_option
+from .pasting import DEFAULTS, add_pasting, check_pasting, paste_options
+from .values import add_option, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +21,15 @@ if TYPE_CHECKING:
 
 # What only matters where faces are looked for and pasted, beside what all verbs have, with its value when it isn't
 # given.
-_FACE_OPTIONS = {"upscale": 1.0, "only_center_face": False, "parity": False}
+_FACE_OPTIONS = {
+    "upscale": 1.0,
+    "only_center_face": False,
+    "parity": False,
+    "background_upscaler": None,
+    "face_upscaler": None,
+    "tile": 0,
+    **DEFAULTS,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,17 +59,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parity", action="store_true", help="the official script's numbers, its faults included (and its sizes)"
     )
+    add_pasting(parser)
+    _add_upscalers(parser)
     add_running(parser)
+
+
+def _add_upscalers(parser: argparse.ArgumentParser) -> None:
+    upscalers = parser.add_argument_group(
+        "upscalers",
+        "super-resolution networks (Real-ESRGAN, SwinIR, ...) that redraw what would otherwise only be resized; FILE "
+        "is a file, or the name of one in models/upscale_models, or realesrgan_x2plus or realesrgan_x4plus, which "
+        "--download fetches; they need the package spandrel",
+    )
+    upscalers.add_argument(
+        "--background-upscaler",
+        metavar="FILE",
+        help="redraw the picture around the faces (--bg_upsampler of the official program, which enlarges by 2 "
+        "unless told otherwise; here --upscale alone sets the size, and 1 keeps it)",
+    )
+    upscalers.add_argument(
+        "--face-upscaler",
+        metavar="FILE",
+        help="redraw restored faces that are pasted larger than 512 pixels (--face_upsample of the official program)",
+    )
+    upscalers.add_argument(
+        "--tile",
+        type=_tile,
+        default=0,
+        metavar="PIXELS",
+        help="side of the tiles that upscalers work in; smaller ones need less memory (--bg_tile of the official "
+        "program); 0 (default): from the free memory",
+    )
+
+
+def _tile(text: str) -> int:
+    # Here and not above: it needs torch, which --help need not wait for.
+    from ..imaging.tiles import MIN_TILE
+
+    return 0 if text == "0" else whole(MIN_TILE)(text)
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry out what `add_arguments` parsed; returns the exit code."""
     refuse_useless_options(args, _FACE_OPTIONS)
+    check_pasting(args)
+    if args.tile and not (args.background_upscaler or args.face_upscaler):
+        raise UsageError("--tile: no effect without --background-upscaler or --face-upscaler; leave it out")
 
     def work(_job: Job, image_HWC: Tensor, tools: Tools, on_stage: OnStage) -> tuple[Tensor, str]:
         return _restored(image_HWC, args, tools, on_stage)
 
-    return run_batch(args, Verb("restoration", {FINDING: 0.05, RESTORING: 0.15}, work))
+    # A background takes far longer than its faces.
+    stages = {FINDING: 0.05, UPSCALING: 0.15, RESTORING: 0.85 if args.background_upscaler else 0.15}
+    return run_batch(args, Verb("restoration", stages, work))
 
 
 def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stage: OnStage) -> tuple[Tensor, str]:
@@ -81,17 +133,20 @@ def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stag
         detector=models.detector,
         parser=models.parser if tools.mask == "face" else None,
         landmark_detector=models.landmark_detector,
+        background=tools.background_upscaler,
+        face_upscaler=tools.face_upscaler,
         fidelity=fidelity,
         upscale=args.upscale,
         confidence=args.confidence,
         min_face_size=args.smallest_face,
         faces="center" if args.only_center_face else "all",
-        mask=tools.mask,
+        paste=paste_options(args, tools.mask),
         parity=args.parity,
         keep_crops=False,
         on_progress=on_stage,
     )
-    return result.images_BHWC[0], _in_words(result)
+    enlarged = f", background by {tools.background_upscaler.name}" if tools.background_upscaler else ""
+    return result.images_BHWC[0], _in_words(result) + enlarged
 
 
 def _in_words(result: RestoredImages) -> str:

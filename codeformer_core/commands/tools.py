@@ -13,6 +13,7 @@ from ..models.bundle import ModelBundle
 from ..models.files import AUTO, as_choice
 from ..models.kinds import DETECTOR, PARSER, RESTORER, RESTORER_ENTRIES, ModelKind, starter_remark
 from ..models.library import ModelChoices, ModelLibrary
+from ..models.managed import ManagedUpscaler
 from ..models.restorer import check_task, fidelity_remark
 from ..runtime.host import FixedFolders
 from ..runtime.packages import import_for_faces
@@ -34,11 +35,14 @@ class Tools:
     """models: for aligned faces only the restorer is loaded, and a parser only where `mask` needs one.
     mask: what --mask stands for.
     notes: what was chosen for the user and why, one sentence each.
+    background_upscaler, face_upscaler: what --background-upscaler and --face-upscaler name.
     """
 
     models: ModelBundle
     mask: MaskKind
     notes: tuple[str, ...]
+    background_upscaler: ManagedUpscaler | None = None
+    face_upscaler: ManagedUpscaler | None = None
 
 
 def model_library(device: torch.device, console: Console) -> ModelLibrary:
@@ -85,7 +89,7 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
         shape = "soft box" if getattr(args, "parity", False) else "outline from landmarks"
         notes.append(f"mask {shape}, because {PARSER.best_first[0]} is not installed")
     _load_what_faces_need(models, parser_choice is not None)
-    return Tools(models, mask, (*said, *_with_cure(notes)))
+    return Tools(models, mask, (*said, *_with_cure(notes)), *_load_upscalers(args, library))
 
 
 def _parser_choice(args: argparse.Namespace, library: ModelLibrary) -> str | None:
@@ -94,7 +98,8 @@ def _parser_choice(args: argparse.Namespace, library: ModelLibrary) -> str | Non
     if args.aligned or mask not in ("face", AUTO):
         return None
     best = PARSER.best_first[0]
-    return best if mask == "face" or args.download or library.auto(PARSER) else None
+    needed = mask == "face" or bool(getattr(args, "regions", ()))
+    return best if needed or args.download or library.auto(PARSER) else None
 
 
 def _load_what_faces_need(models: ModelBundle, parsed: bool) -> None:
@@ -111,6 +116,19 @@ def _load_what_faces_need(models: ModelBundle, parsed: bool) -> None:
             raise
         raise ImportError(f"{error}. --detector {WITHOUT_FACEXLIB} --mask outline work without facexlib") from error
     _ = models.landmark_detector
+
+
+def _load_upscalers(
+    args: argparse.Namespace, library: ModelLibrary
+) -> tuple[ManagedUpscaler | None, ManagedUpscaler | None]:
+    """For the background and for faces; one file for both is loaded once."""
+    wanted = [getattr(args, name, None) for name in ("background_upscaler", "face_upscaler")]
+    loaded = {
+        name: library.load_upscaler(as_choice(name), DTYPES[args.dtype], tile=args.tile or None, fetch=args.download)
+        for name in dict.fromkeys(filter(None, wanted))
+    }
+    background, face = map(loaded.get, wanted)
+    return background, face
 
 
 def _chosen(library: ModelLibrary, what: str, choice: str, kind: ModelKind, fetch: bool) -> list[str]:

@@ -50,13 +50,19 @@ def add_option(
     help: str,
     **given: Any,
 ) -> None:
-    """Gives `parser` the argument for an option, with the option's own range.
+    """Gives `parser` the argument for an option, with the option's own range or choices; a switch for yes or no.
 
     record, field: where the option is.
     flags: its names on the command line.
     given: what else `add_argument` is to know; the default is the option's own.
     """
     option = options_of(record)[field]
+    if isinstance(option.default, bool):
+        parser.add_argument(*flags, action="store_true", help=help, **given)
+        return
+    if option.choices:
+        parser.add_argument(*flags, choices=option.choices, help=help, **{"default": option.default, **given})
+        return
     highest = math.inf if option.maximum is None else option.maximum
     kind = number(-math.inf if option.minimum is None else option.minimum, highest)
     parser.add_argument(*flags, type=kind, help=help, **{"default": option.default, **given})
