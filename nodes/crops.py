@@ -9,12 +9,10 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import codeformer_core as core
-from ..codeformer_core.faces.choices import REGIONS
-from ..codeformer_core.faces.regions import parse_regions
-from ..codeformer_core.pipeline.options import PasteOptions, options_of
+from ..codeformer_core.pipeline.options import PasteOptions
 from . import host
 from .choices import starter_note
-from .inputs import fidelity_input, option_input
+from .inputs import MASKS, fidelity_input, option_input, paste_options, regions_input
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
 
 if TYPE_CHECKING:
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
     from ..codeformer_core.pipeline.options import ColorMatch
 
 logger = logging.getLogger(__name__)
-
-MASKS = (*options_of(PasteOptions)["mask"].choices, "regions")
 
 
 class CropFaces(io.ComfyNode):
@@ -160,15 +156,7 @@ class PasteFaces(io.ComfyNode):
         limit: Tensor | None = None,
         upscale_model: Any = None,
     ) -> io.NodeOutput:
-        by_regions = mask == "regions"
-        options = PasteOptions(
-            mask="face" if by_regions else mask,  # type: ignore[arg-type]  # checked there
-            regions=parse_regions(regions) if by_regions else (),
-            grow=grow,
-            feather=feather,
-            opacity=opacity,
-            color_match=color_match,
-        )
+        options = paste_options(mask, regions, grow=grow, feather=feather, opacity=opacity, color_match=color_match)
         parser = face_restore_model.parser if face_restore_model and mask in ("face", "regions") else None
         pasted = core.paste_faces(
             background,
@@ -231,12 +219,7 @@ def _paste_inputs() -> list[io.Input]:
 
 def _edge_inputs() -> list[io.Input]:
     return [
-        io.String.Input(
-            "regions",
-            default="eyes, mouth",
-            tooltip=f"For mask regions: some of {', '.join(REGIONS)}, with commas between them. They need a face "
-            "parser (face_restore_model with parsing_parsenet.pth installed).",
-        ),
+        regions_input("face_restore_model with parsing_parsenet.pth installed"),
         option_input(PasteOptions, "grow"),
         option_input(PasteOptions, "feather"),
     ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
+from ..codeformer_core.faces.choices import REGIONS
+from ..codeformer_core.faces.regions import parse_regions
 from ..codeformer_core.pipeline.options import PasteOptions, RestoreOptions, options_of
 from . import host
 from .sockets import FaceDetectorType, FaceRestoreModel, FacesType, own_faces
@@ -19,6 +21,8 @@ CONFIDENCE = (
     "detector's own default (RetinaFace 0.8, starter detector 0.5, YuNet 0.75)."
 )
 LEFT_ALONE = "Faces whose box is narrower or lower than this many pixels of the picture are left alone."
+USUAL_REGIONS = "eyes, mouth"
+MASKS = (*options_of(PasteOptions)["mask"].choices, "regions")
 LEFT_OUT = "Faces whose box is narrower or lower than this many pixels of the picture are left out. 0: none."
 
 
@@ -31,20 +35,23 @@ def option_input(
     default: float | None = None,
     maximum: float | None = None,
     slider: bool = True,
+    choices: tuple[str, ...] | None = None,
+    optional: bool = False,
 ) -> io.Input:
     """The input of an option, with its own range, step and words.
 
     record, field: where the option is.
     name: of the input, where workflows know it by another.
-    tooltip, default, maximum: instead of the option's own.
+    tooltip, default, maximum, choices: instead of the option's own.
     slider: whether a number from 0 to 1 is shown as one.
+    optional: for inputs that came later: prompts without them stay valid.
     """
     option = options_of(record)[field]
     name, tooltip = name or field, tooltip or option.help
     if option.choices:
-        return io.Combo.Input(name, options=list(option.choices), tooltip=tooltip)
+        return io.Combo.Input(name, options=list(choices or option.choices), tooltip=tooltip, optional=optional)
     if isinstance(option.default, bool):
-        return io.Boolean.Input(name, default=option.default, tooltip=tooltip)
+        return io.Boolean.Input(name, default=option.default, tooltip=tooltip, optional=optional)
     return io.Float.Input(
         name,
         default=option.default if default is None else default,
@@ -53,6 +60,7 @@ def option_input(
         step=option.step,
         display_mode=io.NumberDisplay.slider if slider and option.maximum == 1 else None,
         tooltip=tooltip,
+        optional=optional,
     )
 
 
@@ -75,14 +83,40 @@ def confidence_input() -> io.Input:
     return option_input(RestoreOptions, "confidence", tooltip=CONFIDENCE, default=0.0, slider=False)
 
 
-def mask_input(begins: str) -> io.Input:
-    """The masks of whole-picture nodes. begins: what the mask decides there, the tooltip's first sentence."""
+def mask_input(begins: str, *, regions: bool = False) -> io.Input:
+    """The masks of whole-picture nodes.
+
+    begins: what the mask decides there, the tooltip's first sentence.
+    regions: whether it can be single parts of a face, too, see `regions_input`.
+    """
     return option_input(
         PasteOptions,
         "mask",
         tooltip=f"{begins} face: the face and its hair as the parser finds them; without a parser's file (see Load "
         "Face Restore Model) the outline, and the report says so. outline: the face from forehead to chin, drawn from "
-        "its landmarks. box: a soft-edged box.",
+        "its landmarks. box: a soft-edged box." + (" regions: only those named below." if regions else ""),
+        choices=MASKS if regions else None,
+    )
+
+
+def regions_input(parser: str, *, optional: bool = False) -> io.Input:
+    """The parts of a face for the mask regions. parser: where they get it from, for the tooltip."""
+    return io.String.Input(
+        "regions",
+        default=USUAL_REGIONS,
+        tooltip=f"For mask regions: some of {', '.join(REGIONS)}, with commas between them. They need a face parser "
+        f"({parser}).",
+        optional=optional,
+    )
+
+
+def paste_options(mask: str, regions: str, **others: Any) -> PasteOptions:
+    """The options of a node with a mask that can be regions. others: fields of PasteOptions."""
+    by_regions = mask == "regions"
+    return PasteOptions(
+        mask="face" if by_regions else mask,  # type: ignore[arg-type]  # checked there
+        regions=parse_regions(regions) if by_regions else (),
+        **others,
     )
 
 

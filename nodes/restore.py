@@ -14,13 +14,16 @@ from . import host
 from .choices import starter_note
 from .inputs import (
     LEFT_ALONE,
+    USUAL_REGIONS,
     confidence_input,
     detector_input,
     face_source,
     fidelity_input,
     mask_input,
     option_input,
+    paste_options,
     pixels_input,
+    regions_input,
 )
 from .previews import before_and_after
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from ..codeformer_core.faces.batch import FaceBatch
     from ..codeformer_core.faces.choices import FaceSelection
     from ..codeformer_core.faces.detection import FaceDetector
-    from ..codeformer_core.pipeline.options import MaskKind
+    from ..codeformer_core.pipeline.options import ColorMatch
 
 logger = logging.getLogger(__name__)
 
@@ -65,14 +68,29 @@ class FaceRestore(io.ComfyNode):
         confidence: float,
         smallest_face: float,
         faces: FaceSelection,
-        mask: MaskKind,
+        mask: str,
         opacity: float,
         parity: bool,
         detector: FaceDetector | None = None,
         selected_faces: FaceBatch | None = None,
         upscale_model: Any = None,
+        regions: str = USUAL_REGIONS,
+        grow: float = 0.0,
+        feather: float = 0.0,
+        color_match: ColorMatch = "off",
+        chroma_only: bool = False,
+        clip_mask: Tensor | None = None,
     ) -> io.NodeOutput:
-        parser = face_restore_model.parser if mask == "face" else None
+        paste = paste_options(
+            mask,
+            regions,
+            grow=grow,
+            feather=feather,
+            opacity=opacity,
+            color_match=color_match,
+            chroma_only=chroma_only,
+        )
+        parser = face_restore_model.parser if mask in ("face", "regions") else None
         restored = core.restore_images(
             image,
             restorer=face_restore_model.restorer,
@@ -85,8 +103,8 @@ class FaceRestore(io.ComfyNode):
             confidence=confidence or None,
             min_face_size=smallest_face,
             faces=faces,
-            mask=mask,
-            opacity=opacity,
+            paste=paste,
+            clip_mask_BHW=clip_mask,
             parity=parity,
             keep_crops=False,
             on_progress=host.Progress(),
@@ -126,7 +144,36 @@ def _advanced_inputs() -> list[io.Input]:
         confidence_input(),
         pixels_input("smallest_face", LEFT_ALONE),
         option_input(RestoreOptions, "faces"),
-        mask_input("What is pasted."),
+        mask_input("What is pasted.", regions=True),
         option_input(PasteOptions, "opacity"),
         option_input(RestoreOptions, "parity"),
+        *_paste_inputs(),
+    ]
+
+
+def _paste_inputs() -> list[io.Input]:
+    """Behind all others, and optional, so that saved workflows and prompts mean the same as before they came."""
+    return [
+        regions_input("parsing_parsenet.pth, see Load Face Restore Model", optional=True),
+        option_input(PasteOptions, "grow", optional=True),
+        option_input(PasteOptions, "feather", optional=True),
+        option_input(
+            PasteOptions,
+            "color_match",
+            tooltip="Gives a restored face the picture's colours. mean-std: the same mean and contrast per channel. "
+            "low-frequency: the same light and skin tone at every place; features stay the restored ones.",
+            optional=True,
+        ),
+        option_input(
+            PasteOptions,
+            "chroma_only",
+            tooltip="The picture keeps its brightness and gets only the colours of the restored face.",
+            optional=True,
+        ),
+        io.Mask.Input(
+            "clip_mask",
+            optional=True,
+            tooltip="Faces are pasted only where this mask is white. Stretched to the result's size; one for each "
+            "picture, or one for all.",
+        ),
     ]

@@ -156,3 +156,63 @@ def test_a_number_that_is_none_is_refused_by_name(server: Server):
     done = server.run(restore_prompt(fidelity=float("nan")))
     assert done.status == "error"
     assert "fidelity must be from 0" in done.error
+
+
+# --- how faces are pasted --------------------------------------------------------------------------------------------
+
+UNCHANGED = {
+    "regions": "eyes, mouth",
+    "grow": 0.0,
+    "feather": 0.0,
+    "color_match": "off",
+    "chroma_only": False,
+}
+
+
+def test_the_defaults_of_later_inputs_change_nothing(server: Server):
+    """Prompts of before don't have them."""
+    before, with_them = (seen(server, server.run(restore_prompt(**inputs))) for inputs in ({}, UNCHANGED))
+    assert np.array_equal(before.after, with_them.after) and np.array_equal(before.mask, with_them.mask)
+
+
+def test_the_masks_edge_moves_and_fades(server: Server):
+    plain, grown, shrunk, faded = (
+        seen(server, server.run(restore_prompt(**inputs)))
+        for inputs in ({}, {"grow": 20.0}, {"grow": -20.0}, {"feather": 60.0})
+    )
+    assert (shrunk.touched > 0).sum() < (plain.touched > 0).sum() < (grown.touched > 0).sum()
+    assert (faded.mask == 255).sum() < (plain.mask == 255).sum()
+
+
+def test_colours_of_the_picture(server: Server):
+    matched = seen(server, server.run(restore_prompt(color_match="mean-std")))
+    chroma = seen(server, server.run(restore_prompt(chroma_only=True)))
+    plain = seen(server, server.run(restore_prompt()))
+    inside = plain.mask == 255
+
+    def luma(picture: np.ndarray) -> np.ndarray:
+        return picture[inside] @ np.array([0.299, 0.587, 0.114])
+
+    assert np.abs(luma(chroma.after) - luma(plain.before)).max() < 2
+    assert not np.array_equal(chroma.after[inside], plain.before[inside])
+    off = [np.abs(result.after[inside].mean(0) - plain.before[inside].mean(0)).max() for result in (matched, plain)]
+    assert off[0] < off[1] - 1
+
+
+def test_clip_mask_limits_the_paste(server: Server):
+    prompt = restore_prompt(mask="box", clip_mask=["clip", 0])
+    prompt["clip"] = node("LoadImageMask", image="alpha.png", channel="red")
+    clipped, plain = seen(server, server.run(prompt)), seen(server, server.run(restore_prompt(mask="box")))
+    left, right = slice(0, 64), slice(448, 512)
+    assert clipped.mask[:, left].max() < 70
+    assert np.abs(clipped.mask[:, right].astype(int) - plain.mask[:, right]).max() < 70
+    assert clipped.same_outside and not clipped.same
+
+
+def test_regions_need_a_parser_and_parity_knows_none_of_these(server: Server):
+    without = server.run(restore_prompt(mask="regions", regions="nose"))
+    assert without.status == "error" and "can only be told apart by a face parser" in without.error
+    unknown = server.run(restore_prompt(mask="regions", regions="tail"))
+    assert "unknown face regions tail" in unknown.error
+    official = server.run(restore_prompt(parity=True, grow=4.0))
+    assert "which knows no grow" in official.error
