@@ -26,6 +26,8 @@ Resize = Callable[[Tensor, tuple[int, int], bool], Tensor]
 
 
 Given = TypeVar("Given")
+# Of a canvas, worked on at a time.
+ROWS = 256
 
 
 def reporting(given: Given, on_progress: OnProgress) -> Given | Upscaler:
@@ -76,8 +78,14 @@ def make_canvas(
         fits = made_1HW3.shape[1:3] == size_hw
         canvas_BHW3[index] = (made_1HW3.clamp(0, 1) if fits else resize(made_1HW3, size_hw, background is not None))[0]
         if keep_gray and callable(background) and is_gray(one_1HW3[0]):
-            canvas_BHW3[index] = with_luma_of(resize_background(one_1HW3, size_hw, False)[0], canvas_BHW3[index])
+            _take_colour_of(resize_background(one_1HW3, size_hw, False)[0], canvas_BHW3[index])
     return canvas_BHW3
+
+
+def _take_colour_of(colour_HW3: Tensor, canvas_HW3: Tensor) -> None:
+    """In place, a part of the rows at a time: what is made on the way is several times as large."""
+    for colour_hW3, canvas_hW3 in zip(colour_HW3.split(ROWS), canvas_HW3.split(ROWS), strict=True):
+        canvas_hW3.copy_(with_luma_of(colour_hW3, canvas_hW3))
 
 
 def resize_background(rgb_1HW3: Tensor, size_hw: tuple[int, int], _given: bool) -> Tensor:
