@@ -141,7 +141,8 @@ class ImageUpscaler:
     @torch.no_grad()
     def _enlarge_in_tiles(self, image_HW3: Tensor, canvas_HW3: Tensor, tile: int, report: OnProgress) -> None:
         canvas_HW3.zero_()
-        tiles = make_tiles(*image_HW3.shape[:2], tile, self._multiple)
+        height, width = image_HW3.shape[:2]
+        tiles = make_tiles(height, width, tile, self._multiple)
         report(UPSCALING, 0, len(tiles))
         for done, piece in enumerate(tiles, 1):
             piece.add_to(canvas_HW3, self._run(piece.cut(image_HW3)), self.scale)

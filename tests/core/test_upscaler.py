@@ -31,7 +31,9 @@ from codeformer_core.runtime.plain_host import PlainHost
 from codeformer_core.weights.reading import WeightsError
 
 from .conftest import GivenDetector, InvertingRestorer, placed_face, random_network
+from .fake_patcher import FakeManagement
 from .others import filled, small_state
+from .test_hosts import patcher_host
 
 
 def esrgan(scale: int = 2, **sizes: int) -> dict[str, Tensor]:
@@ -372,6 +374,18 @@ def test_a_host_holds_it_and_shows_its_tiles(models):
     made_1HW3 = upscaler(noise(130, 20))
     assert torch.equal(made_1HW3, cf.load_upscaler(models / "mine.safetensors", tile=128)(noise(130, 20)))
     assert listener.seen == [("upscaling", done, 2) for done in range(3)]
+
+
+def test_it_is_brought_back_where_another_model_took_its_place(models):
+    """Evicted weights are no numbers."""
+    save_file(compact(), models / "mine.safetensors")
+    managed = FakeManagement()
+    upscaler = ModelLibrary(patcher_host(managed, FixedFolders((models.parent,)))).load_upscaler("mine.safetensors")
+    made_1HW3 = upscaler(noise(100, 50))
+    managed.evict_all()
+    assert torch.equal(upscaler(noise(100, 50)), made_1HW3)
+    # Whole, for spandrel's layers can't stream, and with room for one tile.
+    assert managed.loads == [(100 * 50 * upscaler.upscaler.bytes_per_pixel, True)] * 2
 
 
 def restored(**given: object) -> cf.RestoredImages:

@@ -28,7 +28,7 @@ THUMBNAIL_BYTES = 60_000
 TITLE_HEIGHT = 30
 # Nodes with a view are at least this high, whatever the file says.
 SMALLEST_HEIGHTS = {
-    "CodeFormerFaceRestore": 590,
+    "CodeFormerFaceRestore": 730,
     "CodeFormerDetectFaces": 558,
     "CodeFormerSelectFaces": 562,
     "CodeFormerCompareFidelity": 422,
