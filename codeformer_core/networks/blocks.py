@@ -1,21 +1,15 @@
 """The building blocks that the encoder, the generator and the fusion share.
 
 Shape legend: B pictures, C channels, H W height and width, T = H*W tokens.
-Every block takes `operations` (torch.nn or a host's drop-in with Linear, Conv2d, GroupNorm, LayerNorm,
-Embedding), so that a host can hold weights elsewhere and hand them over layer by layer.
 """
 
 from __future__ import annotations
-
-from types import ModuleType
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .kernels import DoubleAndConvolve, apply_norm, convolution_with
-
-Operations = ModuleType | Any
+from .operations import Device, DType, LayerOptions, Operations
 
 # The published 32 groups, but at least two channels in each: a channel normed alone loses its mean over the picture,
 # and with it, in the last norm, the picture's colour.
@@ -23,7 +17,7 @@ NORM_GROUPS = 32
 NORM_EPSILON = 1e-6
 
 
-def group_norm(channels: int, device, dtype, operations: Operations) -> nn.Module:
+def group_norm(channels: int, device: Device, dtype: DType, operations: Operations) -> nn.Module:
     groups = min(NORM_GROUPS, channels // 2)
     if groups == 0 or channels % groups:
         raise ValueError(f"group norm needs an even number of channels, above 64 a multiple of 32, got {channels}")
@@ -40,9 +34,11 @@ def norm_swish(norm: nn.Module, x_BCHW: Tensor) -> Tensor:
 class ResidualBlock(nn.Module):
     """(norm, swish, 3x3 convolution) twice, added to the input (through a 1x1 convolution where channels differ)."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, device, dtype, operations: Operations) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, device: Device, dtype: DType, operations: Operations
+    ) -> None:
         super().__init__()
-        options = {"device": device, "dtype": dtype}
+        options: LayerOptions = {"device": device, "dtype": dtype}
         self.norm1 = group_norm(in_channels, device, dtype, operations)
         self.conv1 = operations.Conv2d(in_channels, out_channels, 3, padding=1, **options)
         self.norm2 = group_norm(out_channels, device, dtype, operations)
@@ -60,9 +56,9 @@ class ResidualBlock(nn.Module):
 class SpatialAttention(nn.Module):
     """Single-head self-attention over all positions, added to the input."""
 
-    def __init__(self, channels: int, *, device, dtype, operations: Operations) -> None:
+    def __init__(self, channels: int, *, device: Device, dtype: DType, operations: Operations) -> None:
         super().__init__()
-        options = {"device": device, "dtype": dtype}
+        options: LayerOptions = {"device": device, "dtype": dtype}
         self.norm = group_norm(channels, device, dtype, operations)
         self.query = operations.Conv2d(channels, channels, 1, **options)
         self.key = operations.Conv2d(channels, channels, 1, **options)
@@ -83,7 +79,7 @@ class SpatialAttention(nn.Module):
 class Downsample(nn.Module):
     """Halves the picture: one zero right and below, then a 3x3 convolution of stride 2."""
 
-    def __init__(self, channels: int, *, device, dtype, operations: Operations) -> None:
+    def __init__(self, channels: int, *, device: Device, dtype: DType, operations: Operations) -> None:
         super().__init__()
         self.conv = operations.Conv2d(channels, channels, 3, stride=2, device=device, dtype=dtype)
 
@@ -94,7 +90,7 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Doubles the picture (nearest neighbour), then a 3x3 convolution."""
 
-    def __init__(self, channels: int, *, device, dtype, operations: Operations) -> None:
+    def __init__(self, channels: int, *, device: Device, dtype: DType, operations: Operations) -> None:
         super().__init__()
         self.conv = convolution_with(DoubleAndConvolve, operations)(
             channels, channels, 3, padding=1, device=device, dtype=dtype

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import Operations, ResidualBlock
+from .blocks import ResidualBlock
+from .containers import ModuleDict, ModuleList
+from .operations import Device, DType, Factory, LayerOptions, Operations
 from .pixel_path import PixelPath, PixelPathConfig
 from .vqgan import AutoencoderConfig, VQNetwork
 
@@ -54,9 +56,9 @@ class CodeFormerConfig:
 class TransformerLayer(nn.Module):
     """Pre-norm self-attention and GELU MLP; the position embedding enters queries and keys, not values."""
 
-    def __init__(self, config: CodeFormerConfig, *, device, dtype, operations: Operations) -> None:
+    def __init__(self, config: CodeFormerConfig, *, device: Device, dtype: DType, operations: Operations) -> None:
         super().__init__()
-        options = {"device": device, "dtype": dtype}
+        options: LayerOptions = {"device": device, "dtype": dtype}
         width = config.width
         self.heads = config.heads
         self.norm1 = operations.LayerNorm(width, **options)
@@ -78,7 +80,7 @@ class TransformerLayer(nn.Module):
 
     def _split(self, x_BTW: Tensor) -> Tensor:
         """(B, T, W) -> (B, heads, T, W / heads)"""
-        return x_BTW.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return torch.unflatten(x_BTW, -1, (self.heads, -1)).transpose(1, 2)
 
 
 class ControllableFusion(nn.Module):
@@ -87,9 +89,9 @@ class ControllableFusion(nn.Module):
     Scale and shift start from the same features, so their first convolutions are one.
     """
 
-    def __init__(self, channels: int, *, device, dtype, operations: Operations) -> None:
+    def __init__(self, channels: int, *, device: Device, dtype: DType, operations: Operations) -> None:
         super().__init__()
-        options = {"device": device, "dtype": dtype}
+        options: LayerOptions = {"device": device, "dtype": dtype}
         self.merge = ResidualBlock(2 * channels, channels, device=device, dtype=dtype, operations=operations)
         self.scale_shift_in = operations.Conv2d(channels, 2 * channels, 3, padding=1, **options)
         self.scale_out = operations.Conv2d(channels, channels, 3, padding=1, **options)
@@ -117,19 +119,21 @@ class Generated(NamedTuple):
 class CodeFormer(VQNetwork):
     """Blind face restoration. Faces are RGB in [-1, 1], aligned, image_size square; any batch size."""
 
-    def __init__(self, config: CodeFormerConfig, *, device=None, dtype=None, operations: Operations = nn) -> None:
-        factory = {"device": device, "dtype": dtype, "operations": operations}
-        options = {"device": device, "dtype": dtype}
+    def __init__(
+        self, config: CodeFormerConfig, *, device: Device = None, dtype: DType = None, operations: Operations = nn
+    ) -> None:
+        factory: Factory = {"device": device, "dtype": dtype, "operations": operations}
+        options: LayerOptions = {"device": device, "dtype": dtype}
         super().__init__(config.autoencoder, **factory)
         self.config = config
         tokens = config.autoencoder.latent_size**2
         self.token_in = operations.Linear(config.autoencoder.code_channels, config.width, **options)
         # An Embedding, not a bare parameter: hosts stream the weights of layers, not of their parents.
         self.position = operations.Embedding(tokens, config.width, **options)
-        self.layers = nn.ModuleList(TransformerLayer(config, **factory) for _ in range(config.layers))
+        self.layers = ModuleList(TransformerLayer(config, **factory) for _ in range(config.layers))
         self.norm_out = operations.LayerNorm(config.width, **options)
         self.code_head = operations.Linear(config.width, config.autoencoder.codebook_size, bias=False, **options)
-        self.fusions = nn.ModuleDict(
+        self.fusions = ModuleDict(
             {
                 str(size): ControllableFusion(config.autoencoder.channels_at(size), **factory)
                 for size in config.fuse_sizes
@@ -169,7 +173,7 @@ class CodeFormer(VQNetwork):
 
     def encode_with_skips(self, faces_B3HW: Tensor, fidelity: float) -> tuple[Tensor, dict[int, Tensor]]:
         """-> latent_BDHW, and the features that `generate` fuses (none at fidelity 0)."""
-        taps_wanted = frozenset(self.config.fuse_sizes) if fidelity > 0 else frozenset()
+        taps_wanted: frozenset[int] = frozenset(self.config.fuse_sizes) if fidelity > 0 else frozenset()
         return self.encoder(faces_B3HW.contiguous(memory_format=self.memory_format), taps_wanted)
 
     def generate(

@@ -8,13 +8,15 @@ Shape legend: B faces, C channels, H W height and width.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import Operations
+from .containers import ModuleDict, ModuleList
 from .dfdnet_parts import SLOPE, Box, PartTransfer
+from .operations import Device, DType, Factory, LayerOptions, Operations, set_memory_format
 
 PARTS = ("left_eye", "right_eye", "nose", "mouth")
 # Pixels of the face per pixel of a feature map, finest first: the paper's four scales.
@@ -57,13 +59,13 @@ class DFDNetConfig:
 class Features(nn.Module):
     """VGG19 up to its last convolution."""
 
-    def __init__(self, widths: tuple[int, ...], *, device, dtype, operations: Operations) -> None:
+    def __init__(self, widths: tuple[int, ...], *, device: Device, dtype: DType, operations: Operations) -> None:
         super().__init__()
-        options = {"device": device, "dtype": dtype}
+        options: LayerOptions = {"device": device, "dtype": dtype}
         # [-1, 1] -> ImageNet's mean and deviation. A layer: hosts stream the weights of layers, not of their parents.
         self.normalize = operations.Conv2d(3, 3, 1, groups=3, **options)
-        self.blocks = nn.ModuleList(
-            nn.ModuleList(
+        self.blocks = ModuleList(
+            ModuleList(
                 operations.Conv2d((3, *widths)[i] if j == 0 else width, width, 3, padding=1, **options)
                 for j in range(convolutions)
             )
@@ -72,7 +74,7 @@ class Features(nn.Module):
 
     def forward(self, faces_B3HW: Tensor) -> list[Tensor]:
         """-> features_BCHW of every scale, finest first. All are rectified but the coarsest."""
-        taps = []
+        taps: list[Tensor] = []
         x = self.normalize(faces_B3HW)
         last = self.blocks[-1][-1]
         for i, block in enumerate(self.blocks):
@@ -88,11 +90,13 @@ class Features(nn.Module):
 class TwoConvolutions(nn.Module):
     """3x3 convolution, leaky ReLU, 3x3 convolution."""
 
-    def __init__(self, channels: int, dilation: int = 1, *, device, dtype, operations: Operations) -> None:
+    def __init__(
+        self, channels: int, dilation: int = 1, *, device: Device, dtype: DType, operations: Operations
+    ) -> None:
         super().__init__()
-        options = {"padding": dilation, "dilation": dilation, "device": device, "dtype": dtype}
-        self.conv_in = operations.Conv2d(channels, channels, 3, **options)
-        self.conv_out = operations.Conv2d(channels, channels, 3, **options)
+        options: LayerOptions = {"device": device, "dtype": dtype}
+        self.conv_in = operations.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, **options)
+        self.conv_out = operations.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, **options)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return self.conv_out(F.leaky_relu(self.conv_in(x_BCHW), SLOPE, inplace=True))
@@ -101,10 +105,10 @@ class TwoConvolutions(nn.Module):
 class Context(nn.Module):
     """The coarsest features seen through windows of four widths, added to themselves."""
 
-    def __init__(self, channels: int, *, device, dtype, operations: Operations) -> None:
+    def __init__(self, channels: int, *, device: Device, dtype: DType, operations: Operations) -> None:
         super().__init__()
-        factory = {"device": device, "dtype": dtype, "operations": operations}
-        self.branches = nn.ModuleList(TwoConvolutions(channels, dilation, **factory) for dilation in DILATIONS)
+        factory: Factory = {"device": device, "dtype": dtype, "operations": operations}
+        self.branches = ModuleList(TwoConvolutions(channels, dilation, **factory) for dilation in DILATIONS)
         channels_in = len(DILATIONS) * channels
         self.merge = operations.Conv2d(channels_in, channels, 3, padding=1, device=device, dtype=dtype)
 
@@ -118,15 +122,17 @@ class DecoderLevel(nn.Module):
     Scale and shift start from the same features, so their first convolutions are one.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, device, dtype, operations: Operations) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, device: Device, dtype: DType, operations: Operations
+    ) -> None:
         super().__init__()
-        options = {"padding": 1, "device": device, "dtype": dtype}
-        self.blur = operations.Conv2d(in_channels, in_channels, 3, groups=in_channels, bias=False, **options)
-        self.conv = operations.Conv2d(in_channels, out_channels, 3, **options)
-        self.scale_shift_in = operations.Conv2d(in_channels, 2 * out_channels, 3, **options)
-        self.scale_out = operations.Conv2d(out_channels, out_channels, 3, **options)
-        self.shift_out = operations.Conv2d(out_channels, out_channels, 3, **options)
-        self.up = operations.Conv2d(out_channels, out_channels, 3, **options)
+        options: LayerOptions = {"device": device, "dtype": dtype}
+        self.blur = operations.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False, **options)
+        self.conv = operations.Conv2d(in_channels, out_channels, 3, padding=1, **options)
+        self.scale_shift_in = operations.Conv2d(in_channels, 2 * out_channels, 3, padding=1, **options)
+        self.scale_out = operations.Conv2d(out_channels, out_channels, 3, padding=1, **options)
+        self.shift_out = operations.Conv2d(out_channels, out_channels, 3, padding=1, **options)
+        self.up = operations.Conv2d(out_channels, out_channels, 3, padding=1, **options)
 
     def forward(self, x_BCHW: Tensor, transferred_BCHW: Tensor) -> Tensor:
         # Published as two leaky ReLUs in a row.
@@ -140,13 +146,13 @@ class DecoderLevel(nn.Module):
 class Tail(nn.Module):
     """The decoder's last features -> picture in [-1, 1]."""
 
-    def __init__(self, channels: int, *, device, dtype, operations: Operations) -> None:
+    def __init__(self, channels: int, *, device: Device, dtype: DType, operations: Operations) -> None:
         super().__init__()
-        options = {"padding": 1, "device": device, "dtype": dtype}
-        factory = {"device": device, "dtype": dtype, "operations": operations}
-        self.conv_in = operations.Conv2d(channels, channels, 3, **options)
-        self.blocks = nn.ModuleList(TwoConvolutions(channels, **factory) for _ in range(2))
-        self.conv_out = operations.Conv2d(channels, 3, 3, **options)
+        options: LayerOptions = {"device": device, "dtype": dtype}
+        factory: Factory = {"device": device, "dtype": dtype, "operations": operations}
+        self.conv_in = operations.Conv2d(channels, channels, 3, padding=1, **options)
+        self.blocks = ModuleList(TwoConvolutions(channels, **factory) for _ in range(2))
+        self.conv_out = operations.Conv2d(channels, 3, 3, padding=1, **options)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         x_BCHW = F.leaky_relu(self.conv_in(x_BCHW), SLOPE, inplace=True)
@@ -158,15 +164,17 @@ class Tail(nn.Module):
 class DFDNet(nn.Module):
     """Blind face restoration. Faces are RGB in [-1, 1], aligned, image_size square; any batch size."""
 
-    def __init__(self, config: DFDNetConfig, *, device=None, dtype=None, operations: Operations = nn) -> None:
+    def __init__(
+        self, config: DFDNetConfig, *, device: Device = None, dtype: DType = None, operations: Operations = nn
+    ) -> None:
         super().__init__()
-        factory = {"device": device, "dtype": dtype, "operations": operations}
+        factory: Factory = {"device": device, "dtype": dtype, "operations": operations}
         widths = config.widths
         self.config = config
         self.features = Features(widths, **factory)
-        self.transfers = nn.ModuleDict(
+        self.transfers = ModuleDict(
             {
-                part: nn.ModuleList(
+                part: ModuleList(
                     PartTransfer(widths[1 + scale], config.atoms, config.atom_side(part, scale), **factory)
                     for scale in range(len(STRIDES))
                 )
@@ -175,11 +183,11 @@ class DFDNet(nn.Module):
         )
         self.context = Context(widths[-1], **factory)
         coarsest_first = widths[::-1]
-        self.decoder = nn.ModuleList(
+        self.decoder = ModuleList(
             DecoderLevel(coarsest_first[i], coarsest_first[i + 1], **factory) for i in range(len(STRIDES))
         )
         self.tail = Tail(widths[0], **factory)
-        self.to(memory_format=torch.channels_last)
+        set_memory_format(self, torch.channels_last)
 
     def restore(self, faces_B3HW: Tensor, parts_B44: Tensor) -> Tensor:
         """-> restored_B3HW in [-1, 1].
@@ -222,9 +230,8 @@ class DFDNet(nn.Module):
             )
         if not torch.isfinite(parts_B44).all():
             raise ValueError("parts holds numbers that are not finite. Cure: boxes from landmarks that are all there")
-        boxes: list[list[Box]] = [
-            [(x0, y0, x1, y1) for x0, y0, x1, y1 in face] for face in parts_B44.to(torch.int64).tolist()
-        ]
+        corners = cast("list[list[list[int]]]", parts_B44.to(torch.int64).tolist())
+        boxes: list[list[Box]] = [[(x0, y0, x1, y1) for x0, y0, x1, y1 in face] for face in corners]
         for i, face in enumerate(boxes):
             for part, (x0, y0, x1, y1) in zip(PARTS, face, strict=True):
                 reaches_out = min(x0, y0) < 0 or max(x1, y1) > size

@@ -5,14 +5,12 @@ Shape legend: B faces, C channels, H W height and width, K atoms of a dictionary
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import Operations
 from .kernels import ConvolutionKernel, convolution_with
+from .operations import Device, DType, LayerOptions, Operations
 
 SLOPE = 0.2
 VARIANCE_EPSILON = 1e-5
@@ -32,8 +30,6 @@ class MatchAndRestyle(ConvolutionKernel):
     The layer's weight_KCnn are the atoms.
     """
 
-    weight: Any
-
     def reset_parameters(self) -> None:
         """Atoms are taken from faces; random ones would only cost time."""
         nn.init.zeros_(self.weight)
@@ -49,7 +45,7 @@ class MatchAndRestyle(ConvolutionKernel):
             deviation_BC11 = (variance_BC11 + VARIANCE_EPSILON).sqrt()
             crops_BD = _flat(crops_BCnn * deviation_BC11)
             scores_BK = torch.cat(
-                [crops_BD @ _flat(atoms.to(crops_BD.dtype)).T for atoms in weight.split(ATOMS_AT_ONCE)], dim=1
+                [crops_BD @ _flat(atoms.to(crops_BD.dtype)).T for atoms in torch.split(weight, ATOMS_AT_ONCE)], dim=1
             )
             best_BCnn = weight[scores_BK.argmax(1)].to(crops_BCnn.dtype)
             return torch.addcmul(mean_BC11, best_BCnn, deviation_BC11).to(input.dtype)
@@ -63,9 +59,11 @@ def _flat(x_BCnn: Tensor) -> Tensor:
 class PartTransfer(nn.Module):
     """One part at one scale: its dictionary, and the confidence with which an atom is added."""
 
-    def __init__(self, channels: int, atoms: int, side: int, *, device, dtype, operations: Operations) -> None:
+    def __init__(
+        self, channels: int, atoms: int, side: int, *, device: Device, dtype: DType, operations: Operations
+    ) -> None:
         super().__init__()
-        options = {"device": device, "dtype": dtype}
+        options: LayerOptions = {"device": device, "dtype": dtype}
         self.side = side
         dictionary = convolution_with(MatchAndRestyle, operations)
         self.dictionary = dictionary(channels, atoms, side, bias=False, **options)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .containers import ModuleList
+
 SLOPE = 0.2
 # Widths grow up to eight times the first one.
 WIDEST = 8
@@ -33,18 +35,18 @@ class Discriminator(nn.Module):
         super().__init__()
         widths = [config.channels * min(2**i, WIDEST) for i in range(config.layers + 1)]
         self.first = nn.Conv2d(3, widths[0], 4, stride=2, padding=1)
-        self.convolutions = nn.ModuleList(
+        self.convolutions = ModuleList(
             # The norm after it has the bias.
             nn.Conv2d(widths[i - 1], widths[i], 4, stride=2 if i < config.layers else 1, padding=1, bias=False)
             for i in range(1, config.layers + 1)
         )
-        self.norms = nn.ModuleList(_norm(config.norm, width) for width in widths[1:])
+        self.norms = ModuleList(_norm(config.norm, width) for width in widths[1:])
         self.last = nn.Conv2d(widths[-1], 1, 4, padding=1)
         for layer in (self.first, *self.convolutions, self.last):
             nn.init.normal_(layer.weight, 0.0, 0.02)
         for norm in self.norms:
             if config.norm == "batch":
-                nn.init.normal_(norm.weight, 1.0, 0.02)  # pyright: ignore[reportArgumentType]
+                nn.init.normal_(norm.weight, 1.0, 0.02)
 
     def features(self, pictures_B3HW: Tensor) -> list[Tensor]:
         """What each layer but the last gives, from large maps to small ones."""
@@ -63,7 +65,7 @@ class Discriminator(nn.Module):
         return self.last(maps[-1]), maps
 
 
-def _norm(kind: str, channels: int) -> nn.Module:
+def _norm(kind: str, channels: int) -> nn.BatchNorm2d | nn.GroupNorm:
     return nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(min(GROUPS, channels), channels)
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .containers import ModuleList
+
 STEM = -1
 STEM_CHANNELS = 32
 
@@ -67,7 +69,7 @@ class EfficientNetLite0(nn.Module):
             raise ValueError(f"layers must be different numbers of {STEM} (the stem) to {known[-1]}, got {layers}")
         self.layers = tuple(layers)
         self.stem = SameConv2d(3, STEM_CHANNELS, 3, stride=2)
-        self.blocks = nn.ModuleList(InvertedResidual(shape) for shape in BLOCKS[: max(layers) + 1])
+        self.blocks = ModuleList(InvertedResidual(shape) for shape in BLOCKS[: max(layers) + 1])
 
     def forward(self, images_B3HW: Tensor) -> list[Tensor]:
         x_BChw = F.relu6(self.stem(images_B3HW))

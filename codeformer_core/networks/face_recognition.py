@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .containers import ModuleList
+
 CHIP_SIDE = 150
 DESCRIPTOR_SIZE = 128
 # Mean colour of dlib's training faces, RGB in 0..255, and what dlib divides by.
@@ -24,16 +26,18 @@ _STAGES = ((32, 3), (64, 4), (128, 3), (256, 3), (256, 1))
 class FaceRecognition(nn.Module):
     """`module(chips_B3SS)` -> descriptors (B, 128). Below a distance of 0.6 two are taken for the same person."""
 
+    mean_311: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 32, 7, stride=2)
-        blocks = []
+        blocks: list[ResidualBlock] = []
         channels = 32
         for stage, (out_channels, count) in enumerate(_STAGES):
             for number in range(count):
                 blocks.append(ResidualBlock(channels, out_channels, halves=stage > 0 and number == 0))
                 channels = out_channels
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = ModuleList(blocks)
         self.head = nn.Linear(channels, DESCRIPTOR_SIZE, bias=False)
         self.register_buffer("mean_311", torch.tensor(MEAN_RGB).view(3, 1, 1), persistent=False)
 

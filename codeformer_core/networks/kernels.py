@@ -6,11 +6,13 @@ Shape legend: B images, C channels, H W height and width, S strips of an image, 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .operations import Operations
 
 # torch's CPU kernel for channels_last keeps one running sum of squares per group for as many rows as a thread gets. In
 # float32 that costs three digits on a 512x512 map, more with fewer threads (measured: errors of 3e-4 against 7e-7).
@@ -19,7 +21,11 @@ STRIP_PIXELS = 2048
 SMALLEST_MAP = 128 * 128
 
 
-class ConvolutionKernel:
+# Kernels are mixed into a Conv2d, torch's or a host's.
+_Layer = nn.Conv2d if TYPE_CHECKING else object
+
+
+class ConvolutionKernel(_Layer):
     """Another arithmetic for a Conv2d layer, torch's or a host's.
 
     Layers bring their weights in their own way and then call `_conv_forward`, which torch does not promise to keep. So
@@ -39,7 +45,7 @@ class ConvolutionKernel:
         return self.compute(input, weight, bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        output: Tensor = super().forward(input)  # pyright: ignore[reportAttributeAccessIssue]
+        output: Tensor = super().forward(input)
         if output.shape != self.output_shape(input.shape):
             raise RuntimeError(
                 f"{type(self).__bases__[1].__qualname__} of this torch or host computes a convolution of its own: "
@@ -49,7 +55,7 @@ class ConvolutionKernel:
         return output
 
 
-def convolution_with(kernel: type[ConvolutionKernel], operations: Any) -> Any:
+def convolution_with(kernel: type[ConvolutionKernel], operations: Operations) -> type[nn.Conv2d]:
     """The class of a Conv2d layer from `operations` that computes `kernel`."""
     return type(f"{kernel.__name__}Conv2d", (kernel, operations.Conv2d), {})
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import Operations
+from .operations import Device, DType, LayerOptions, Operations
 
 # Gates are found at a side divided by this.
 SHRINK = 4
@@ -55,9 +55,9 @@ class PixelPath(nn.Module):
     in hundreds of steps.
     """
 
-    def __init__(self, config: PixelPathConfig, *, device, dtype, operations: Operations) -> None:
+    def __init__(self, config: PixelPathConfig, *, device: Device, dtype: DType, operations: Operations) -> None:
         super().__init__()
-        options = {"device": device, "dtype": dtype}
+        options: LayerOptions = {"device": device, "dtype": dtype}
         self.config = config
         seen = 2 * (len(config.sigmas) + 1) + 3
         self.gate_in = operations.Conv2d(seen, config.width, 3, padding=1, **options)

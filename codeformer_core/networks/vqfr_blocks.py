@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import Operations, ResidualBlock, group_norm, norm_swish
+from .blocks import ResidualBlock, group_norm, norm_swish
+from .containers import ModuleList
 from .kernels import ConvolutionKernel, convolution_with
+from .operations import Device, DType, Factory, LayerOptions, Operations
 
 KERNEL_TAPS = 9
 
@@ -60,8 +62,6 @@ class ReadElsewhere(ConvolutionKernel):
     (down, right, in pixels), then one mask before its sigmoid.
     """
 
-    out_channels: int
-
     def output_shape(self, input_shape: torch.Size) -> tuple[int, ...]:
         return input_shape[0], self.out_channels, *input_shape[2:]
 
@@ -72,14 +72,14 @@ class ReadElsewhere(ConvolutionKernel):
         channels = weight.shape[1]
         masks = (input.shape[1] - channels) // 3
         weight, bias = weight.to(exact), None if bias is None else bias.to(exact)
-        warped_1CHW = []
+        warped_1CHW: list[Tensor] = []
         # Face by face: it unfolds what it is given, nine times the memory.
-        for face_1XHW in input.to(exact).split(1):
-            features_1CHW, shifts_1SHW, masks_1MHW = face_1XHW.split((channels, 2 * masks, masks), dim=1)
+        for face_1XHW in torch.split(input.to(exact), 1):
+            features_1CHW, shifts_1SHW, masks_1MHW = torch.split(face_1XHW, [channels, 2 * masks, masks], dim=1)
             # A shift that is no number would be read from anywhere in memory. The mask takes it over, so that it is
             # seen in the result; 0 times any other shift is nothing.
-            masks_1MHW = masks_1MHW.sigmoid() + 0 * shifts_1SHW.unflatten(1, (masks, 2)).sum(2)
-            shifts_1SHW = shifts_1SHW.nan_to_num()
+            masks_1MHW = masks_1MHW.sigmoid() + 0 * torch.unflatten(shifts_1SHW, 1, (masks, 2)).sum(2)
+            shifts_1SHW = torch.nan_to_num(shifts_1SHW)
             try:
                 warped_1CHW.append(deform_conv2d(features_1CHW, shifts_1SHW, weight, bias, padding=1, mask=masks_1MHW))
             except NotImplementedError as error:
@@ -113,10 +113,10 @@ def _cure() -> str:
 class TextureWarp(nn.Module):
     """Moves a level's textures to where the given face has them (the paper's texture warping module)."""
 
-    def __init__(self, channels: int, coarser_channels: int, config: VQFRConfig, factory: dict) -> None:
+    def __init__(self, channels: int, coarser_channels: int, config: VQFRConfig, factory: Factory) -> None:
         super().__init__()
         device, dtype, operations = factory["device"], factory["dtype"], factory["operations"]
-        options = {"device": device, "dtype": dtype}
+        options: LayerOptions = {"device": device, "dtype": dtype}
         self.compare = operations.Conv2d(channels + config.guide_channels, channels, 1, **options)
         self.norm1 = group_norm(channels, device, dtype, operations)
         self.look_around = operations.Conv2d(channels, channels, 7, padding=3, groups=channels, **options)
@@ -142,16 +142,16 @@ class TextureWarp(nn.Module):
 class MainDecoder(nn.Module):
     """Textures of all levels, from the coarsest on: warped to the given face and merged with the levels before."""
 
-    def __init__(self, config: VQFRConfig, upsample: type[nn.Module], factory: dict) -> None:
+    def __init__(self, config: VQFRConfig, upsample: type[nn.Module], factory: Factory) -> None:
         """upsample: made as upsample(in_channels, out_channels, **factory), doubles a map."""
         super().__init__()
         channels = config.level_channels[::-1]
         finer = range(1, len(channels))
-        self.warps = nn.ModuleList(
+        self.warps = ModuleList(
             TextureWarp(count, channels[i - 1] if i else 0, config, factory) for i, count in enumerate(channels)
         )
-        self.upsamples = nn.ModuleList(upsample(channels[i - 1], channels[i], **factory) for i in finer)
-        self.merges = nn.ModuleList(ResidualBlock(2 * channels[i], channels[i], **factory) for i in finer)
+        self.upsamples = ModuleList(upsample(channels[i - 1], channels[i], **factory) for i in finer)
+        self.merges = ModuleList(ResidualBlock(2 * channels[i], channels[i], **factory) for i in finer)
 
     def guide_at(self, level: int, guide_BGHW: Tensor, size: torch.Size) -> Tensor:
         """The guide at a level's size; level 0 is the coarsest."""
@@ -175,7 +175,9 @@ class MainDecoder(nn.Module):
 class Head(nn.Module):
     """Norm, swish, 3x3 convolution: the end of encoders and decoders."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, device, dtype, operations: Operations) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, device: Device, dtype: DType, operations: Operations
+    ) -> None:
         super().__init__()
         self.norm = group_norm(in_channels, device, dtype, operations)
         self.conv = operations.Conv2d(in_channels, out_channels, 3, padding=1, device=device, dtype=dtype)
@@ -190,9 +192,9 @@ class VQFR(nn.Module):
     # Whether `restore` makes anything of its fidelity.
     uses_fidelity: bool
 
-    def __init__(self, config: VQFRConfig, *, device, dtype, operations: Operations) -> None:
+    def __init__(self, config: VQFRConfig, *, device: Device, dtype: DType, operations: Operations) -> None:
         super().__init__()
-        options = {"device": device, "dtype": dtype}
+        options: LayerOptions = {"device": device, "dtype": dtype}
         self.config = config
         self.codebook = operations.Embedding(config.codebook_size, config.code_channels, **options)
         self.guide = operations.Conv2d(3, config.guide_channels, 3, padding=1, **options)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .blocks import Operations, ResidualBlock, group_norm, norm_swish
+from .blocks import ResidualBlock, group_norm, norm_swish
+from .containers import ModuleList
+from .operations import Device, DType, Factory, LayerOptions, Operations, set_memory_format
 from .vqfr_blocks import VQFR, Head, MainDecoder, VQFRConfig, resize
 
 
@@ -21,7 +23,9 @@ class VQFRv1Config(VQFRConfig):
 class _Resample(nn.Module):
     """A 3x3 convolution, on the smaller of the two maps."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, device, dtype, operations: Operations) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, device: Device, dtype: DType, operations: Operations
+    ) -> None:
         super().__init__()
         self.conv = operations.Conv2d(in_channels, out_channels, 3, padding=1, device=device, dtype=dtype)
 
@@ -45,7 +49,9 @@ class Double(_Resample):
 class Level(nn.Module):
     """From the level before by `resample` (none in the first level), then residual blocks of one width."""
 
-    def __init__(self, in_channels: int, out_channels: int, blocks: int, resample: type | None, factory: dict) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, blocks: int, resample: type[_Resample] | None, factory: Factory
+    ) -> None:
         super().__init__()
         self.resample = resample(in_channels, out_channels, **factory) if resample else nn.Identity()
         self.blocks = nn.Sequential(*(ResidualBlock(out_channels, out_channels, **factory) for _ in range(blocks)))
@@ -54,8 +60,8 @@ class Level(nn.Module):
         return self.blocks(self.resample(x_BCHW))
 
 
-def _levels(channels: tuple[int, ...], blocks: int, resample: type, factory: dict) -> nn.ModuleList:
-    return nn.ModuleList(
+def _levels(channels: tuple[int, ...], blocks: int, resample: type[_Resample], factory: Factory) -> ModuleList[Level]:
+    return ModuleList(
         Level(channels[max(i - 1, 0)], count, blocks, resample if i else None, factory)
         for i, count in enumerate(channels)
     )
@@ -64,7 +70,7 @@ def _levels(channels: tuple[int, ...], blocks: int, resample: type, factory: dic
 class Encoder(nn.Module):
     """Picture -> features_BCHW of the coarsest level."""
 
-    def __init__(self, config: VQFRConfig, factory: dict) -> None:
+    def __init__(self, config: VQFRConfig, factory: Factory) -> None:
         super().__init__()
         channels, operations = config.level_channels, factory["operations"]
         self.conv_in = operations.Conv2d(3, channels[0], 3, padding=1, device=factory["device"], dtype=factory["dtype"])
@@ -81,7 +87,7 @@ class Encoder(nn.Module):
 class TextureDecoder(nn.Module):
     """Quantised features -> textures of all levels, the coarsest first; its head paints a picture of them alone."""
 
-    def __init__(self, config: VQFRConfig, factory: dict) -> None:
+    def __init__(self, config: VQFRConfig, factory: Factory) -> None:
         super().__init__()
         self.levels = _levels(config.level_channels[::-1], config.decoder_blocks, Double, factory)
         self.head = Head(config.level_channels[0], 3, **factory)
@@ -96,12 +102,12 @@ class TextureDecoder(nn.Module):
 class GuidedDecoder(MainDecoder):
     """Version 1 convolves the guide at each level and sees the given face once more at the end."""
 
-    def __init__(self, config: VQFRConfig, factory: dict) -> None:
+    def __init__(self, config: VQFRConfig, factory: Factory) -> None:
         super().__init__(config, Double, factory)
         device, dtype, operations = factory["device"], factory["dtype"], factory["operations"]
-        options = {"device": device, "dtype": dtype}
+        options: LayerOptions = {"device": device, "dtype": dtype}
         width = config.guide_channels
-        self.guides = nn.ModuleList(
+        self.guides = ModuleList(
             operations.Conv2d(width, width, 3, padding=1, **options) for _ in config.level_channels[1:]
         )
         self.norm_out = group_norm(config.level_channels[0], device, dtype, operations)
@@ -121,9 +127,11 @@ class VQFRv1(VQFR):
 
     uses_fidelity = False
 
-    def __init__(self, config: VQFRv1Config, *, device=None, dtype=None, operations: Operations = nn) -> None:
-        factory = {"device": device, "dtype": dtype, "operations": operations}
-        options = {"device": device, "dtype": dtype}
+    def __init__(
+        self, config: VQFRv1Config, *, device: Device = None, dtype: DType = None, operations: Operations = nn
+    ) -> None:
+        factory: Factory = {"device": device, "dtype": dtype, "operations": operations}
+        options: LayerOptions = {"device": device, "dtype": dtype}
         super().__init__(config, **factory)
         channels = config.level_channels[-1]
         self.encoder = Encoder(config, factory)
@@ -131,7 +139,7 @@ class VQFRv1(VQFR):
         self.from_code = operations.Conv2d(config.code_channels, channels, 1, **options)
         self.decoder = TextureDecoder(config, factory)
         self.main = GuidedDecoder(config, factory)
-        self.to(memory_format=torch.channels_last)
+        set_memory_format(self, torch.channels_last)
 
     def encode(self, faces_B3HW: Tensor) -> Tensor:
         """-> latent_BDHW, not yet quantised. Raises ValueError for faces of another size."""

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import Downsample, Operations, Upsample
+from .blocks import Downsample, Upsample
+from .containers import ModuleList
+from .operations import Device, DType, Factory, LayerOptions, Operations, set_memory_format
 from .vqfr_blocks import VQFR, Head, MainDecoder, VQFRConfig
 from .vqgan import Level, Middle
 
@@ -22,7 +24,9 @@ class VQFRv2Config(VQFRConfig):
 class Double(nn.Module):
     """Doubles the picture (nearest neighbour), then a 3x3 convolution to another number of channels."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, device, dtype, operations: Operations) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, device: Device, dtype: DType, operations: Operations
+    ) -> None:
         super().__init__()
         self.conv = operations.Conv2d(in_channels, out_channels, 3, padding=1, device=device, dtype=dtype)
 
@@ -39,12 +43,12 @@ def _run_blocks(level: Level, x_BCHW: Tensor) -> Tensor:
 class Encoder(nn.Module):
     """Picture -> latent map."""
 
-    def __init__(self, config: VQFRConfig, factory: dict) -> None:
+    def __init__(self, config: VQFRConfig, factory: Factory) -> None:
         super().__init__()
         channels, operations = config.level_channels, factory["operations"]
         last = len(channels) - 1
         self.conv_in = operations.Conv2d(3, channels[0], 3, padding=1, device=factory["device"], dtype=factory["dtype"])
-        self.levels = nn.ModuleList(
+        self.levels = ModuleList(
             Level(
                 channels[max(i - 1, 0)],
                 count,
@@ -68,14 +72,14 @@ class Encoder(nn.Module):
 class TextureDecoder(nn.Module):
     """Quantised latent map -> textures of all levels, the coarsest first; its head paints the finest features."""
 
-    def __init__(self, config: VQFRConfig, factory: dict) -> None:
+    def __init__(self, config: VQFRConfig, factory: Factory) -> None:
         super().__init__()
         channels, operations = config.level_channels[::-1], factory["operations"]
-        options = {"device": factory["device"], "dtype": factory["dtype"]}
+        options: LayerOptions = {"device": factory["device"], "dtype": factory["dtype"]}
         last = len(channels) - 1
         self.conv_in = operations.Conv2d(config.code_channels, channels[0], 3, padding=1, **options)
         self.middle = Middle(channels[0], factory)
-        self.levels = nn.ModuleList(
+        self.levels = ModuleList(
             Level(
                 channels[max(i - 1, 0)],
                 count,
@@ -102,16 +106,18 @@ class VQFRv2(VQFR):
 
     uses_fidelity = True
 
-    def __init__(self, config: VQFRv2Config, *, device=None, dtype=None, operations: Operations = nn) -> None:
-        factory = {"device": device, "dtype": dtype, "operations": operations}
-        options = {"device": device, "dtype": dtype}
+    def __init__(
+        self, config: VQFRv2Config, *, device: Device = None, dtype: DType = None, operations: Operations = nn
+    ) -> None:
+        factory: Factory = {"device": device, "dtype": dtype, "operations": operations}
+        options: LayerOptions = {"device": device, "dtype": dtype}
         super().__init__(config, **factory)
         self.encoder = Encoder(config, factory)
         self.code_norm = operations.LayerNorm(config.code_channels, **options)
         self.code_head = operations.Linear(config.code_channels, config.codebook_size, **options)
         self.decoder = TextureDecoder(config, factory)
         self.main = MainDecoder(config, Double, factory)
-        self.to(memory_format=torch.channels_last)
+        set_memory_format(self, torch.channels_last)
 
     def encode(self, faces_B3HW: Tensor) -> Tensor:
         """-> latent_BDHW, not yet quantised. Raises ValueError for faces of another size."""

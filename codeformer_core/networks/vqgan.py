@@ -14,16 +14,21 @@ from torch import Tensor, nn
 
 from .blocks import (
     Downsample,
-    Operations,
     ResidualBlock,
     SpatialAttention,
     Upsample,
     group_norm,
 )
+from .containers import ModuleList
 from .kernels import apply_norm
+from .operations import Device, DType, Factory, LayerOptions, Operations, set_memory_format
 
 # Called with the picture size (H) of a generator level and its features; returns the features to go on with.
 Fusion = Callable[[int, Tensor], Tensor]
+
+
+# Between two levels.
+Resample = type[Downsample] | type[Upsample] | None
 
 
 @dataclass(frozen=True)
@@ -65,12 +70,14 @@ class AutoencoderConfig:
 class Level(nn.Module):
     """Residual blocks of one picture size, each followed by attention where the size asks for it."""
 
-    def __init__(self, in_channels: int, out_channels: int, blocks: int, attention: bool, *, resample, factory) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, blocks: int, attention: bool, *, resample: Resample, factory: Factory
+    ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(
+        self.blocks = ModuleList(
             ResidualBlock(in_channels if i == 0 else out_channels, out_channels, **factory) for i in range(blocks)
         )
-        self.attentions = nn.ModuleList(
+        self.attentions = ModuleList(
             SpatialAttention(out_channels, **factory) if attention else nn.Identity() for _ in range(blocks)
         )
         self.resample = resample(out_channels, **factory) if resample else nn.Identity()
@@ -80,7 +87,7 @@ class Level(nn.Module):
 class Middle(nn.Module):
     """Residual block, attention, residual block at the latent's size."""
 
-    def __init__(self, channels: int, factory: dict) -> None:
+    def __init__(self, channels: int, factory: Factory) -> None:
         super().__init__()
         self.block1 = ResidualBlock(channels, channels, **factory)
         self.attention = SpatialAttention(channels, **factory)
@@ -93,15 +100,15 @@ class Middle(nn.Module):
 class Encoder(nn.Module):
     """Picture -> latent map, and on the way the features that the controllable fusion taps."""
 
-    def __init__(self, config: AutoencoderConfig, *, device, dtype, operations: Operations) -> None:
+    def __init__(self, config: AutoencoderConfig, *, device: Device, dtype: DType, operations: Operations) -> None:
         super().__init__()
-        factory = {"device": device, "dtype": dtype, "operations": operations}
-        options = {"device": device, "dtype": dtype}
+        factory: Factory = {"device": device, "dtype": dtype, "operations": operations}
+        options: LayerOptions = {"device": device, "dtype": dtype}
         channels = config.level_channels
         last = len(channels) - 1
         self.sizes = config.level_sizes
         self.conv_in = operations.Conv2d(3, config.base_channels, 3, padding=1, **options)
-        self.levels = nn.ModuleList(
+        self.levels = ModuleList(
             Level(
                 config.base_channels if i == 0 else channels[i - 1],
                 channels[i],
@@ -134,16 +141,16 @@ class Encoder(nn.Module):
 class Generator(nn.Module):
     """Latent map -> picture. `fuse` may change the features once per level."""
 
-    def __init__(self, config: AutoencoderConfig, *, device, dtype, operations: Operations) -> None:
+    def __init__(self, config: AutoencoderConfig, *, device: Device, dtype: DType, operations: Operations) -> None:
         super().__init__()
-        factory = {"device": device, "dtype": dtype, "operations": operations}
-        options = {"device": device, "dtype": dtype}
+        factory: Factory = {"device": device, "dtype": dtype, "operations": operations}
+        options: LayerOptions = {"device": device, "dtype": dtype}
         channels = config.level_channels[::-1]
         self.sizes = config.level_sizes[::-1]
         last = len(channels) - 1
         self.conv_in = operations.Conv2d(config.code_channels, channels[0], 3, padding=1, **options)
         self.middle = Middle(channels[0], factory)
-        self.levels = nn.ModuleList(
+        self.levels = ModuleList(
             Level(
                 channels[max(i - 1, 0)],
                 channels[i],
@@ -177,9 +184,9 @@ class VQNetwork(nn.Module):
     Images are RGB in [-1, 1], image_size square.
     """
 
-    def __init__(self, config: AutoencoderConfig, *, device, dtype, operations: Operations) -> None:
+    def __init__(self, config: AutoencoderConfig, *, device: Device, dtype: DType, operations: Operations) -> None:
         super().__init__()
-        factory = {"device": device, "dtype": dtype, "operations": operations}
+        factory: Factory = {"device": device, "dtype": dtype, "operations": operations}
         self.encoder = Encoder(config, **factory)
         self.codebook = operations.Embedding(config.codebook_size, config.code_channels, device=device, dtype=dtype)
         self.generator = Generator(config, **factory)
@@ -189,7 +196,7 @@ class VQNetwork(nn.Module):
         """Keep weights and features in this order. channels_last is what inference is fastest in, and GPUs training;
         training on a CPU is faster in contiguous_format: torch's group norm takes ten times as long otherwise."""
         self.memory_format = memory_format
-        self.to(memory_format=memory_format)
+        set_memory_format(self, memory_format)
 
     def encode(self, faces_B3HW: Tensor) -> Tensor:
         """-> latent_BDHW, not yet quantised."""
@@ -230,6 +237,8 @@ class VQNetwork(nn.Module):
 class VQAutoencoder(VQNetwork):
     """The network of stage I: its own input is what it is to give back."""
 
-    def __init__(self, config: AutoencoderConfig, *, device=None, dtype=None, operations: Operations = nn) -> None:
+    def __init__(
+        self, config: AutoencoderConfig, *, device: Device = None, dtype: DType = None, operations: Operations = nn
+    ) -> None:
         super().__init__(config, device=device, dtype=dtype, operations=operations)
         self.config = config
