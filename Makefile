@@ -18,10 +18,11 @@ test: .venv/.dev
 test-slow: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
+# pyright has to be told where the packages are: without torch's types it finds nothing wrong with what is done to them.
 lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: .venv/.dev
 	$(BIN)/ruff check --fix .

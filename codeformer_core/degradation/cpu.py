@@ -64,4 +64,6 @@ def _through_jpeg(face_HW3: np.ndarray, quality: int) -> np.ndarray:
 
     written, data = cv2.imencode(".jpg", cv2.cvtColor(face_HW3, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert written
-    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    read = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert read is not None
+    return cv2.cvtColor(read, cv2.COLOR_BGR2RGB)

@@ -20,6 +20,7 @@ from ..models.dfdnet.names import ASSUMED_IMAGE_SIZE, DICTIONARIES, Dictionary
 from ..models.dfdnet.weights import features_of, read_part_sizes
 from ..models.restorer import Restorer
 from ..networks.dfdnet import PARTS, STRIDES, VGG_CONVOLUTIONS, DFDNet, DFDNetConfig, Features
+from ..networks.operations import set_memory_format
 from ..weights.reading import WeightsError
 from ..weights.state_dict import difference
 
@@ -80,7 +81,8 @@ def from_state(state: Mapping[str, Tensor], source: str, device: torch.device | 
         raise WeightsError(f"{source}: its VGG19 can't be used: {problem}. Cure: give DFDNet's file, downloaded whole")
     network = Features(widths, device=device, dtype=torch.float32, operations=torch.nn)
     network.load_state_dict(vgg)
-    network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    network.eval().requires_grad_(False)
+    set_memory_format(network, torch.channels_last)
 
     def run(faces_B3SS: Tensor) -> list[Tensor]:
         return network(faces_B3SS.to(device).contiguous(memory_format=torch.channels_last))

@@ -23,6 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from codeformer_core.faces.detectors.starter.decode import cells, decode
 from codeformer_core.faces.detectors.starter.network import STRIDES, StarterNetwork, fold_norms
+from codeformer_core.networks.operations import set_memory_format
 from codeformer_core.training.config.run import Schedule
 from codeformer_core.training.engine.checkpoint import Checkpoints, Meta, read_meta
 from codeformer_core.training.engine.processes import Processes
@@ -97,8 +98,8 @@ class DetectorFit:
             raise ValueError(f"scenes must have a side divisible by {max(STRIDES)}, got {maker.side}")
         self.maker, self.options, self.folder, self.device = maker, options, folder, device
         torch.manual_seed(maker.seed)
-        network = StarterNetwork(has_norms=True)
-        self.network = network.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.network = StarterNetwork(has_norms=True).to(device)
+        set_memory_format(self.network, torch.channels_last)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate)
         averaging = get_ema_multi_avg_fn(options.average)
         self.average = AveragedModel(self.network, multi_avg_fn=averaging, use_buffers=True)

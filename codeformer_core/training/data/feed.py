@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ from .tones import in_tone
 from .work import IGNORED_SIGNALS, Assembler, Chance, Faces, Failure, begin_worker, chance_of
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # Micro steps that each worker reads ahead.
 _AHEAD = 2
@@ -243,8 +246,8 @@ class _Endless:
         return self.requests()
 
 
-def _unchanged(faces: Faces | Failure) -> Faces | Failure:
-    return faces
+def _unchanged(loaded: T) -> T:
+    return loaded
 
 
 def _close_if_alive(feed: weakref.ref[Feed]) -> None:

@@ -107,7 +107,9 @@ class Checkpoints:
         return final
 
     def _write(self, tensors: Mapping[str, Tensor], unfinished: Path) -> None:
-        import torch.distributed.checkpoint as dcp
+        from torch.distributed.checkpoint import state_dict_saver
+        from torch.distributed.checkpoint.api import CheckpointException
+        from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
         if self.processes.is_first:
             for left in self.folder.glob(f"{_UNFINISHED}*"):
@@ -115,13 +117,13 @@ class Checkpoints:
             unfinished.mkdir(parents=True)
         self.processes.wait()
         if self.file_mib is None:
-            writer = dcp.HuggingFaceStorageWriter(str(unfinished), save_distributed=True)
+            writer = HuggingFaceStorageWriter(str(unfinished), save_distributed=True)
         else:
             writer = PieceWriter(str(unfinished), self.file_mib * MIB)
         try:
             with _quiet():
-                dcp.save(dict(tensors), storage_writer=writer, no_dist=self.processes.count == 1)
-        except dcp.CheckpointException as error:  # no Exception, so nobody else would catch it
+                state_dict_saver.save(dict(tensors), storage_writer=writer, no_dist=self.processes.count == 1)
+        except CheckpointException as error:  # no Exception, so nobody else would catch it
             causes = [failure[0] for failure in error.failures.values()]
             system = next((cause for cause in causes if isinstance(cause, OSError)), None)
             raise OSError(system.errno if system else None, str(causes[0] if causes else error)) from error
@@ -145,7 +147,7 @@ class Checkpoints:
 
     def load(self, path: Path) -> dict[str, Tensor]:
         """Every tensor of a checkpoint, on the CPU. Raises ValueError naming the folder when it is damaged."""
-        import torch.distributed.checkpoint as dcp
+        from torch.distributed.checkpoint import state_dict_loader
 
         try:
             expected = json.loads((path / _META).read_text(encoding="utf-8"))["tensors"]
@@ -158,7 +160,7 @@ class Checkpoints:
                 for name, entry in described.items()
             }
             with _quiet():
-                dcp.load(tensors, storage_reader=reader, no_dist=True)
+                state_dict_loader.load(tensors, storage_reader=reader, no_dist=True)
         except Exception as error:
             raise ValueError(
                 f"{path}: the checkpoint is damaged ({' '.join(str(error).split())[:200]}); delete this "
@@ -180,9 +182,9 @@ def read_meta(checkpoint: Path) -> Meta:
 
 
 def _reader(path: Path):
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 
-    return dcp.HuggingFaceStorageReader(str(path))
+    return HuggingFaceStorageReader(str(path))
 
 
 @contextmanager

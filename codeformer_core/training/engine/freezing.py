@@ -65,9 +65,14 @@ def initialise(network: VQNetwork, seed: int) -> None:
     if isinstance(network, CodeFormer):
         nn.init.zeros_(network.position.weight)
         for fusion in network.fusions.values():
-            for layer in (fusion.scale_out, fusion.shift_out):  # pyright: ignore[reportAttributeAccessIssue]
-                nn.init.zeros_(layer.weight)  # pyright: ignore[reportArgumentType]
-                nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
+            for layer in (fusion.scale_out, fusion.shift_out):
+                zero(layer)
         if network.pixel_path is not None:
-            nn.init.zeros_(network.pixel_path.gate_out.weight)
-            nn.init.constant_(network.pixel_path.gate_out.bias, GATE_BIAS)
+            zero(network.pixel_path.gate_out, GATE_BIAS)
+
+
+def zero(layer: nn.Conv2d, bias: float = 0.0) -> None:
+    """Weights of 0, and this bias."""
+    assert layer.bias is not None
+    nn.init.zeros_(layer.weight)
+    nn.init.constant_(layer.bias, bias)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from torch.distributed.checkpoint import HuggingFaceStorageWriter, SavePlan
-from torch.distributed.checkpoint.planner import WriteItem
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+from torch.distributed.checkpoint.planner import SavePlan, WriteItem
 
 MIB = 2**20
 # Bytes that safetensors' header takes for a tensor beside its name, which stands there twice: about 110, with room.

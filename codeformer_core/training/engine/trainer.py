@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ...networks.codeformer import CodeFormer
 from ...runtime.memory import is_out_of_memory
 from ..config.run import Engine, StageSection
 from ..data.feed import Batch
@@ -79,11 +80,13 @@ class Trainer:
             every, until = section.revive_codes_every, section.revive_codes_until
             self.revival = CodeRevival(size, every, until, engine.seed, processes)
         if engine.compile:
+            from torch._functorch import config as autograd_config
+
             # The adaptive weight looks at gradients before the backward pass proper, which donated buffers forbid.
-            torch._functorch.config.donated_buffer = False
+            autograd_config.donated_buffer = False
             stage.network.encoder.compile()
             stage.network.generator.compile()
-            if getattr(stage.network, "pixel_path", None) is not None:
+            if isinstance(stage.network, CodeFormer) and stage.network.pixel_path is not None:
                 stage.network.pixel_path.compile()
         self.parallel = self._in_parallel()
         self.log = _Means(processes)

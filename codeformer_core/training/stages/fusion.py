@@ -62,4 +62,4 @@ class FusionStage(CodesStage):
     def last_layer(self) -> Tensor:
         """The last shift convolution of the fusion nearest to the picture."""
         largest = max(self.network.config.fuse_sizes)
-        return self.network.fusions[str(largest)].shift_out.weight  # pyright: ignore[reportAttributeAccessIssue, reportReturnType]
+        return self.network.fusions[str(largest)].shift_out.weight

@@ -67,15 +67,16 @@ def test_the_newest_are_kept_and_unfinished_ones_cleared_away(tmp_path):
 
 def test_a_failing_disk_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
     """As torch says it: an exception that is none, with the disk's own inside."""
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint import state_dict_saver
+    from torch.distributed.checkpoint.api import CheckpointException
 
     checkpoints = Checkpoints(tmp_path, 1, ALONE)
     checkpoints.save({"a": torch.tensor([1.0])}, Meta(1, "stage1", {}))
 
     def full(*args, **options):
-        raise dcp.CheckpointException("write", {0: (OSError(28, "No space left on device"), None)})
+        raise CheckpointException("write", {0: (OSError(28, "No space left on device"), None)})
 
-    monkeypatch.setattr(dcp, "save", full)
+    monkeypatch.setattr(state_dict_saver, "save", full)
     with pytest.raises(OSError, match=r"No space left.*step-000000001") as error:
         checkpoints.save({"a": torch.tensor([2.0])}, Meta(2, "stage1", {}))
     assert error.value.errno == 28
