@@ -5,7 +5,7 @@ BIN := .venv/bin
 # What the demo restores with: this one comes with the package, codeformer would be downloaded.
 MODEL ?= codeformer_starter
 
-.PHONY: demo test test-slow lint format
+.PHONY: demo test test-slow lint format node-docs
 
 demo: .venv/.runtime
 	$(BIN)/python -m codeformer_core demo --model "$(MODEL)"
@@ -23,6 +23,11 @@ lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# The nodes' definitions, recorded in the newest ComfyUI that is found (see CONTRIBUTING.md), and what is written from them.
+node-docs: .venv/.dev
+	CODEFORMER_UPDATE_DEFINITIONS=1 $(BIN)/python -m pytest tests/nodes/test_definitions.py -k recorded -m "not slow"
+	$(BIN)/python -m tools.node_docs
 
 format: .venv/.dev
 	$(BIN)/ruff check --fix .

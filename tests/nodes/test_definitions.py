@@ -1,6 +1,7 @@
-"""What all nodes have in common, and a snapshot of their definitions: saved workflows rely on its ids and names.
+"""What all nodes have in common, and a snapshot of their definitions: saved workflows rely on its ids and names, and
+tools/node_docs.py makes the English texts of it.
 
-After a wanted change: `CODEFORMER_UPDATE_DEFINITIONS=1 pytest tests/nodes/test_definitions.py` writes it anew.
+After a wanted change: `make node-docs` writes it and them anew.
 """
 
 from __future__ import annotations
@@ -31,21 +32,23 @@ def inputs_of(info: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def essence(info: dict[str, Any]) -> dict[str, Any]:
-    """What a saved workflow depends on."""
+    """What a saved workflow depends on, and the node's own words."""
     required = info["input"].get("required", {})
+    outputs = zip(info["output"], info["output_name"], info["output_tooltips"], strict=True)
     return {
         "display_name": info["display_name"],
+        "description": info["description"],
         "category": info["category"],
         "output_node": info["output_node"],
         "inputs": {
             name: {
                 "type": spec[0] if isinstance(spec[0], str) else "COMBO",
                 "required": name in required,
-                **{key: spec[1][key] for key in ("default", "min", "max", "step") if key in spec[1]},
+                **{key: spec[1][key] for key in ("default", "min", "max", "step", "tooltip") if key in spec[1]},
             }
             for name, spec in inputs_of(info).items()
         },
-        "outputs": [list(pair) for pair in zip(info["output"], info["output_name"], strict=True)],
+        "outputs": [{"type": kind, "name": name, "tooltip": tooltip} for kind, name, tooltip in outputs],
     }
 
 
