@@ -54,14 +54,14 @@ class Done:
 class Server:
     """Starts on entering the `with` block, which may raise BrokenHost; on leaving, the whole process group is ended."""
 
-    def __init__(self, host: Host, base: Path) -> None:
+    def __init__(self, host: Host, base: Path, pack: Path = REPOSITORY) -> None:
         self.host = host
         self.base = base
         self.port = _free_port()
         self.log_file = base / "server.log"
         for folder in ("custom_nodes", "input", "output", "temp", "user", "models"):
             (base / folder).mkdir(parents=True, exist_ok=True)
-        _link_pack(base / "custom_nodes" / PACK)
+        _link(base / "custom_nodes" / PACK, pack)
 
     def __enter__(self) -> Server:
         arguments = ["--cpu", "--listen", "127.0.0.1", "--port", str(self.port)]
@@ -198,8 +198,8 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _link_pack(target: Path) -> None:
+def _link(target: Path, pack: Path) -> None:
     try:
-        target.symlink_to(REPOSITORY, target_is_directory=True)
+        target.symlink_to(pack, target_is_directory=True)
     except OSError:  # Windows without the right to make links
-        shutil.copytree(REPOSITORY, target, ignore=shutil.ignore_patterns(".git", ".venv", "__pycache__"))
+        shutil.copytree(pack, target, ignore=shutil.ignore_patterns(".git", ".venv", "__pycache__"))
