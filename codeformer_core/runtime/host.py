@@ -45,7 +45,7 @@ class FixedFolders:
     """
 
     models: tuple[Path, ...]
-    extra: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    extra: Mapping[str, tuple[Path, ...]] = field(default_factory=dict[str, tuple[Path, ...]])
 
     def roots(self) -> list[Path]:
         return list(dict.fromkeys([*(folder for folders in self.extra.values() for folder in folders), *self.models]))

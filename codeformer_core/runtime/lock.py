@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ class LockError(OSError):
 
 
 @contextmanager
-def locked(path: Path, on_wait: Callable[[], None], poll: float = POLL) -> Iterator[None]:
+def locked(path: Path, on_wait: Callable[[], None], poll: float = POLL) -> Generator[None]:
     """Hold the lock file `path` during the block, and remove it afterwards.
 
     path: The lock file; its folder exists.

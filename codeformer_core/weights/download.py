@@ -24,6 +24,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
+from io import FileIO
 from pathlib import Path
 
 from ..runtime.lock import LockError, locked
@@ -305,7 +306,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _write(file, piece: bytes, part: Path) -> None:
+def _write(file: FileIO, piece: bytes, part: Path) -> None:
     rest = memoryview(piece)
     while rest:
         with _writing(part):
@@ -313,7 +314,7 @@ def _write(file, piece: bytes, part: Path) -> None:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _writing(path: Path) -> Generator[None]:
     """Errors of the disk become a DownloadError that names the file and the cure."""
     try:
         yield

@@ -72,7 +72,7 @@ class CatalogEntry:
     @property
     def expectation(self) -> str:
         """Size and hash in words, for messages: what a good file looks like."""
-        parts = []
+        parts: list[str] = []
         if self.size is not None:
             parts.append(f"{self.size:,} bytes")
         if self.sha256 is not None:

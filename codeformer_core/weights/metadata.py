@@ -14,7 +14,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeGuard
 
+from ..runtime.json_values import is_array, is_object
 from .safetensors_cache import read_header
 
 log = logging.getLogger(__name__)
@@ -47,8 +49,8 @@ class CheckpointMetadata:
     heads: int | None = None
     pixel_path: tuple[float, ...] | None = None
     fidelity: float | None = None
-    trained: Mapping[str, str] = field(default_factory=dict)
-    unusable: Mapping[str, str] = field(default_factory=dict)
+    trained: Mapping[str, str] = field(default_factory=dict[str, str])
+    unusable: Mapping[str, str] = field(default_factory=dict[str, str])
     also: tuple[str, ...] = ()
 
     def to_header(self) -> dict[str, str]:
@@ -82,7 +84,7 @@ class CheckpointMetadata:
         What can't be used is left out and logged as a warning with the file's name and the key.
         """
         metadata = (read_header(path) or {}).get("__metadata__")
-        if not isinstance(metadata, dict) or ENTRY not in metadata:
+        if not is_object(metadata) or ENTRY not in metadata:
             return None
         content = _parse(metadata[ENTRY], path)
         if content is None:
@@ -100,7 +102,8 @@ class CheckpointMetadata:
         usable = {key: value for key, value in numbers.items() if _is_count(value)}
         unusable = {key: quoted(value) for key, value in numbers.items() if value is not None and key not in usable}
         sigmas = content.get("pixel_path")
-        if sigmas is not None and not _are_sizes(sigmas):
+        pixel_path = tuple(map(float, sigmas)) if _are_sizes(sigmas) else None
+        if sigmas is not None and pixel_path is None:
             unusable["pixel_path"] = quoted(sigmas)
         return cls(
             architecture=_text(content, "architecture", path),
@@ -108,7 +111,7 @@ class CheckpointMetadata:
             also=_also(content, path),
             image_size=usable.get("image_size"),
             heads=usable.get("heads"),
-            pixel_path=tuple(map(float, sigmas)) if sigmas is not None and "pixel_path" not in unusable else None,
+            pixel_path=pixel_path,
             fidelity=_fidelity(content, path),
             trained=_trained(content, path),
             unusable=unusable,
@@ -117,14 +120,14 @@ class CheckpointMetadata:
 
 def quoted(value: object) -> str:
     """A foreign value for a message: short, in one line, without letters that steer a terminal."""
-    if isinstance(value, dict | list):
+    if is_object(value) or is_array(value):
         # Never spelled out: what was parsed just so at the limit of nesting might not be written back.
-        return f"a {'list' if isinstance(value, list) else 'JSON object'} of {len(value)}"
+        return f"a {'list' if is_array(value) else 'JSON object'} of {len(value)}"
     text = json.dumps(value, default=lambda other: type(other).__name__)
     return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}..."
 
 
-def _parse(entry: object, path: Path) -> dict | None:
+def _parse(entry: object, path: Path) -> dict[str, object] | None:
     content: object = None
     if not isinstance(entry, str):
         problem = f"is a {type(entry).__name__}, no text"
@@ -136,25 +139,27 @@ def _parse(entry: object, path: Path) -> dict | None:
         except (ValueError, RecursionError) as error:
             problem = f"is no JSON ({type(error).__name__}: {error})"
         else:
-            problem = "" if isinstance(content, dict) else f"is {quoted(content)}, no object with keys"
-    if isinstance(content, dict) and not problem:
+            problem = "" if is_object(content) else f"is {quoted(content)}, no object with keys"
+    if is_object(content) and not problem:
         return content
     log.warning("%s: its header's %s %s; it is ignored, and the shapes alone decide", path, ENTRY, problem)
     return None
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _are_sizes(value: object) -> bool:
+def _are_sizes(value: object) -> TypeGuard[list[float]]:
     """A list of numbers above 0."""
-    if not isinstance(value, list) or not value:
-        return False
-    return all(isinstance(size, int | float) and not isinstance(size, bool) and 0 < size < math.inf for size in value)
+    return is_array(value) and bool(value) and all(_is_size(size) for size in value)
 
 
-def _fidelity(content: dict, path: Path) -> float | None:
+def _is_size(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _fidelity(content: Mapping[str, object], path: Path) -> float | None:
     value = content.get("fidelity")
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1):
         return value
@@ -164,7 +169,7 @@ def _fidelity(content: dict, path: Path) -> float | None:
     return None
 
 
-def _text(content: dict, key: str, path: Path) -> str | None:
+def _text(content: Mapping[str, object], key: str, path: Path) -> str | None:
     value = content.get(key)
     if value is None or isinstance(value, str):
         return value
@@ -172,21 +177,21 @@ def _text(content: dict, key: str, path: Path) -> str | None:
     return None
 
 
-def _also(content: dict, path: Path) -> tuple[str, ...]:
+def _also(content: Mapping[str, object], path: Path) -> tuple[str, ...]:
     value = content.get("tasks")
     if value is None:
         return ()
-    if isinstance(value, list) and all(isinstance(task, str) for task in value):
-        return tuple(dict.fromkeys(task for task in value if task != content.get("task")))
+    if is_array(value) and (tasks := [task for task in value if isinstance(task, str)]) == value:
+        return tuple(dict.fromkeys(task for task in tasks if task != content.get("task")))
     log.warning("%s: its header's %s.tasks is %s, no list of tasks; it is ignored", path, ENTRY, quoted(value))
     return ()
 
 
-def _trained(content: dict, path: Path) -> dict[str, str]:
+def _trained(content: Mapping[str, object], path: Path) -> dict[str, str]:
     value = content.get("trained")
     if value is None:
         return {}
-    if not isinstance(value, dict):
+    if not is_object(value):
         log.warning("%s: its header's %s.trained is %s, no object; it is ignored", path, ENTRY, quoted(value))
         return {}
     texts = {key: text for key, text in value.items() if isinstance(text, str)}

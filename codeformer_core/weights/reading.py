@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 import torch
 from torch import Tensor
@@ -84,12 +84,11 @@ def _read_copy(path: Path) -> dict[str, Tensor] | None:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    import safetensors.torch
 
     try:
-        return load_file(path, device="cpu")
-    except (SafetensorError, OSError) as error:
+        return safetensors.torch.load_file(path, device="cpu")
+    except (safetensors.SafetensorError, OSError) as error:
         _refuse(path, f"a damaged safetensors file ({error})", cause=error)
 
 
@@ -134,14 +133,14 @@ def _refuse_pickle(path: Path, kind: Kind, error: Exception) -> NoReturn:
     _refuse(path, f"no readable torch checkpoint ({reason})", cause=error)
 
 
-def _tensors(path: Path, loaded: Any) -> dict[str, Tensor]:
+def _tensors(path: Path, loaded: object) -> dict[str, Tensor]:
     """Only the named tensors of what was loaded, out of their wrappers."""
     if isinstance(loaded, Tensor):
         _refuse(path, "a single tensor without a name, no checkpoint")
-    if not isinstance(loaded, Mapping):
+    if not _is_mapping(loaded):
         _refuse(path, f"a pickled {type(loaded).__name__}, no checkpoint")
     for _ in range(_DEEPEST):
-        inner = next((loaded[key] for key in WRAPPERS if _holds_tensors(loaded.get(key), _DEEPEST)), None)
+        inner = next((found for key in WRAPPERS if _holds_tensors(found := loaded.get(key), _DEEPEST)), None)
         if inner is None:
             break
         loaded = inner
@@ -157,8 +156,12 @@ def _tensors(path: Path, loaded: Any) -> dict[str, Tensor]:
     return state
 
 
-def _holds_tensors(value: Any, depth: int) -> bool:
-    return isinstance(value, Mapping) and any(
+def _is_mapping(value: object) -> TypeGuard[Mapping[object, object]]:
+    return isinstance(value, Mapping)
+
+
+def _holds_tensors(value: object, depth: int) -> TypeGuard[Mapping[object, object]]:
+    return _is_mapping(value) and any(
         isinstance(item, Tensor) or (depth > 0 and _holds_tensors(item, depth - 1)) for item in value.values()
     )
 

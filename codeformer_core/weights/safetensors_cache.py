@@ -16,6 +16,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from ..runtime.atomic import replaced
+from ..runtime.json_values import is_object
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +49,7 @@ def source_mark(source: Path, status: os.stat_result) -> dict[str, str]:
     }
 
 
-def read_header(path: Path) -> dict | None:
+def read_header(path: Path) -> dict[str, object] | None:
     """The JSON header of a safetensors file, or None when `path` can't be read or is nothing of the kind."""
     try:
         with path.open("rb") as file:
@@ -62,17 +63,18 @@ def read_header(path: Path) -> dict | None:
         header = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return header if len(text) == length and isinstance(header, dict) else None
+    return header if len(text) == length and is_object(header) else None
 
 
 def origin(path: Path) -> dict[str, str] | None:
     """The mark in a copy that we wrote (see `source_mark`), or None when it is not ours."""
     metadata = (read_header(path) or {}).get("__metadata__")
-    if not isinstance(metadata, dict) or metadata.get("written_by") != _WRITER:
+    if not is_object(metadata) or metadata.get("written_by") != _WRITER:
         return None
-    name = metadata.get("source_file")
+    mark = {key: value for key, value in metadata.items() if isinstance(value, str)}
+    name = mark.get("source_file", "")
     # A header can say anything; only a file beside the copy can be its source.
-    return metadata if isinstance(name, str) and name and PurePath(name).name == name else None
+    return mark if name and PurePath(name).name == name else None
 
 
 def source_of(path: Path) -> Path:
@@ -135,13 +137,12 @@ def keep_copy(state: Mapping[str, Tensor], source: Path, status: os.stat_result)
 
 def write_safetensors(state: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write `state` to `path` at once or not at all, see `replaced`. Raises OSError when it can't be written."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    import safetensors.torch
 
     with replaced(path) as temporary:
         try:
-            save_file(separate(state), temporary, metadata={"format": "pt", **(metadata or {})})
-        except (SafetensorError, ValueError, KeyError) as error:
+            safetensors.torch.save_file(separate(state), temporary, metadata={"format": "pt", **(metadata or {})})
+        except (safetensors.SafetensorError, ValueError, KeyError) as error:
             raise OSError(f"{path} could not be written as safetensors: {error}") from error
 
 

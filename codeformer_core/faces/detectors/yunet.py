@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +127,7 @@ def _opencv_detector(weights_path: Path, size: ViewSize, confidence: float) -> A
 
 
 @contextmanager
-def _explained_errors(weights_path: Path) -> Iterator[None]:
+def _explained_errors(weights_path: Path) -> Generator[None]:
     """Whatever OpenCV says of a file it can't load, or can load and not run, names the file and the cure."""
     cv2 = import_for_faces("cv2")
     try:
@@ -148,7 +148,7 @@ def _cure(weights_path: Path) -> str:
 
 
 @contextmanager
-def _quiet(cv2: Any) -> Iterator[None]:
+def _quiet(cv2: Any) -> Generator[None]:
     """OpenCV 5 prints a warning about a setting of its own each time it makes a detector; errors still show."""
     logging_5 = getattr(cv2.utils, "logging", None)
     if logging_5 is None:
