@@ -37,7 +37,8 @@ def degrade_on_cpu(clean_HW3: np.ndarray, drawn: Drawn, *, bicubic: bool = False
     if drawn.low_size is not None:
         levels = _resized(levels, drawn.low_size, cv2.INTER_LINEAR)
     if drawn.noise_sigma is not None:
-        levels = levels + np.float32(drawn.noise_sigma) * normals(drawn.noise_seed, levels.size).reshape(levels.shape)
+        noise_N = normals(drawn.noise_seed, levels.size)
+        levels = levels + np.float32(drawn.noise_sigma) * noise_N.reshape(levels.shape)
     levels = levels.clip(0, 255)
     if drawn.jpeg_quality is not None:
         levels = _through_jpeg(_rounded(levels), drawn.jpeg_quality).astype(np.float32)

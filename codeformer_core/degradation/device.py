@@ -6,6 +6,7 @@ Shape legend: B faces, H W their size, K side of the blur kernel, P side of the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -85,10 +86,15 @@ def blur_batch(levels_B3HW: Tensor, kernels_BKK: Tensor) -> Tensor:
     size, reach = levels_B3HW.shape[-1], kernels_BKK.shape[-1] // 2
     padded = F.pad(levels_B3HW - MIDDLE, (reach,) * 4, mode="reflect")
     side = _quick_length(padded.shape[-1])
-    spectrum = torch.fft.rfft2(padded, s=(side, side)) * torch.fft.rfft2(kernels_BKK, s=(side, side))[:, None]
+    spectrum = _spectrum(padded, side) * _spectrum(kernels_BKK, side)[:, None]
     # The kernel's middle lies at `reach`, the face's corner too; what wraps around lies before both.
     inner = slice(2 * reach, 2 * reach + size)
-    return torch.fft.irfft2(spectrum, s=(side, side))[..., inner, inner] + MIDDLE
+    blurred_B3SS = cast(Tensor, torch.fft.irfft2(spectrum, s=(side, side)))
+    return blurred_B3SS[..., inner, inner] + MIDDLE
+
+
+def _spectrum(values: Tensor, side: int) -> Tensor:
+    return cast(Tensor, torch.fft.rfft2(values, s=(side, side)))
 
 
 def _quick_length(least: int) -> int:

@@ -25,7 +25,7 @@ class Dice:
         return int(torch.randint(low, high + 1, (), generator=self.generator))
 
     def order(self, count: int) -> list[int]:
-        return torch.randperm(count, generator=self.generator).tolist()
+        return torch.randperm(count, generator=self.generator).numpy().tolist()
 
     def noise_seed(self) -> int:
         return self.whole((0, NOISE_SEEDS - 1))

@@ -84,7 +84,7 @@ def draw_halftone(halftone: Halftone, size: int, dice: Dice) -> DrawnHalftone | 
     if between_waves == 0:
         phases = phases[:1] * 2
     turns = ROSETTE if dice.share() < halftone.rosette else (0.0,)
-    screens = []
+    screens: list[tuple[Wave, Wave]] = []
     for turn in turns:
         first, second = (
             Wave(math.cos(direction) / period, math.sin(direction) / period, phase)
@@ -98,7 +98,7 @@ def draw_fading(fading: Fading, size: int, dice: Dice) -> DrawnFading | None:
     if dice.share() >= fading.share:
         return None
     strength, toward = dice.between(fading.strength), dice.between(fading.toward)
-    waves = []
+    waves: list[Wave] = []
     for _ in range(FADING_WAVES):
         frequency, direction = dice.between(fading.cycles) / size, dice.between((0, 2 * math.pi))
         phase = dice.between((0, 2 * math.pi))

@@ -131,8 +131,8 @@ def _encoded_planes(canvas_B3PP: Tensor, last_B: Tensor, last_chroma_B: Tensor) 
         [weighted(-0.16874, -0.33126, 0.50000, middle), weighted(0.50000, -0.41869, -0.08131, middle)], dim=1
     )
     # Means of 2x2, rounded down and up in turn along a row, so that no drift builds up.
-    totals_B2hh = chroma_B2QQ.unflatten(-1, (-1, 2)).sum(-1, dtype=torch.int32).unflatten(-2, (-1, 2))
-    totals_B2hh = totals_B2hh.sum(-2, dtype=torch.int32)
+    totals_B2Qh = torch.unflatten(chroma_B2QQ, -1, (-1, 2)).sum(-1, dtype=torch.int32)
+    totals_B2hh = torch.unflatten(totals_B2Qh, -2, (-1, 2)).sum(-2, dtype=torch.int32)
     bias_h = 1 + torch.arange(side // 2, device=last_B.device, dtype=torch.int32) % 2
     chroma_B2hh = (totals_B2hh + bias_h) >> 2
     # To the right the full plane's edge is repeated, downwards the halved plane's.
@@ -142,7 +142,8 @@ def _encoded_planes(canvas_B3PP: Tensor, last_B: Tensor, last_chroma_B: Tensor) 
 
 def _quantised(planes_BCQQ: Tensor, steps_BC88: Tensor) -> Tensor:
     """Planes in [0, 255] -> transform, rounding to multiples of the steps, and back; int32 in [0, 255]."""
-    blocks_BCNN88 = (planes_BCQQ - 128).unflatten(-1, (-1, BLOCK)).unflatten(-3, (-1, BLOCK)).transpose(-3, -2)
+    columns_BCQN8 = torch.unflatten(planes_BCQQ - 128, -1, (-1, BLOCK))
+    blocks_BCNN88 = torch.unflatten(columns_BCQN8, -3, (-1, BLOCK)).transpose(-3, -2)
     matrix_88 = torch.from_numpy(TRANSFORM).to(planes_BCQQ.device, torch.int32)
     spectrum = _descale(_along_rows(blocks_BCNN88, matrix_88), TRANSFORM_BITS - CARRIED_BITS)
     spectrum = _descale(_along_columns(spectrum, matrix_88), TRANSFORM_BITS + CARRIED_BITS)

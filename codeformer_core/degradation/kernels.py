@@ -26,7 +26,8 @@ def gaussian_kernels(blurs: Sequence[Blur | None], side: int) -> np.ndarray:
     places_K = np.arange(-half, half + 1)
     y_K1, x_1K = places_K[:, None], places_K[None]
     numbers = [(1.0, 1.0, 0.0) if blur is None else (blur.sigma_x, blur.sigma_y, blur.angle) for blur in blurs]
-    sigma_x, sigma_y, angle = np.array(numbers, dtype=np.float64).reshape(-1, 3).T[..., None, None]
+    numbers_B3 = np.array(numbers, dtype=np.float64).reshape(-1, 3)
+    sigma_x, sigma_y, angle = (numbers_B3[:, column, None, None] for column in range(3))
     along_BKK = (x_1K * np.cos(angle) + y_K1 * np.sin(angle)) / sigma_x
     across_BKK = (y_K1 * np.cos(angle) - x_1K * np.sin(angle)) / sigma_y
     density_BKK = np.exp(-0.5 * (along_BKK**2 + across_BKK**2))

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+# What is hashed: a number, or many of them (int64).
+Bits = TypeVar("Bits", int, Tensor)
 
 MASK = 0xFFFFFFFF
 SEED_BITS = 31
@@ -84,12 +88,12 @@ def _keys(seed: int) -> tuple[int, int]:
     return first, _mix(_mix(high + 1) ^ low ^ first)
 
 
-def _hash(counters, first, second):
+def _hash(counters: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """torch int64 -> the same in 0..2^32-1."""
     return _mix(_mix(counters ^ first) ^ second)
 
 
-def _mix(values):
+def _mix(values: Bits) -> Bits:
     """32 bits to 32 others, one to one; of an int or of int64 in torch."""
     for shift, multiplier in zip(SHIFTS, MULTIPLIERS, strict=False):
         values = ((values ^ (values >> shift)) * multiplier) & MASK

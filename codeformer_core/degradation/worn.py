@@ -55,11 +55,13 @@ def wear(levels_B3HW: Tensor, drawn: Sequence[Drawn]) -> Tensor:
 def _with_grain(levels_B3HW: Tensor, grains: list[DrawnGrain]) -> Tensor:
     """The noise is white before its blur; afterwards its deviation is known from the blur's taps."""
     device, side = levels_B3HW.device, levels_B3HW.shape[-1]
-    bytes_B4HW = bytes_batch([each.seed for each in grains], side * side, device).unflatten(-1, (side, side))
+    bytes_B4N = bytes_batch([each.seed for each in grains], side * side, device)
+    bytes_B4HW = torch.unflatten(bytes_B4N, -1, (side, side))
     taps_BT = gaussian_taps([each.sigma for each in grains], side)
     luma_B1HW = bytes_B4HW[:, :1].float() + bytes_B4HW[:, 1:2] - 2 * MEAN_BYTE
     chroma_B2HW = bytes_B4HW[:, 2:].float() - MEAN_BYTE
-    luma_B1HW, red_B1HW, blue_B1HW = separable_blur(torch.cat([luma_B1HW, chroma_B2HW], dim=1), taps_BT).split(1, dim=1)
+    blurred_B3HW = separable_blur(torch.cat([luma_B1HW, chroma_B2HW], dim=1), taps_BT)
+    luma_B1HW, red_B1HW, blue_B1HW = torch.split(blurred_B3HW, 1, dim=1)
     strength_B = np.array([each.strength for each in grains]) / np.square(taps_BT).sum(1)
     chroma_B = strength_B * [each.chroma for each in grains] / math.sqrt(BYTE_VARIANCE)
     # Green balances the others, so that the brightness stays as it was.
@@ -98,7 +100,7 @@ def _with_fading(levels_B3HW: Tensor, fadings: list[DrawnFading]) -> Tensor:
 
 def _with_marks(levels_B3HW: Tensor, marks: list[tuple[Mark, ...]]) -> Tensor:
     layers_B2HW = np.stack([mark_layers(each, levels_B3HW.shape[-1]) for each in marks])
-    opacity_B1HW, light_B1HW = torch.from_numpy(layers_B2HW).to(levels_B3HW.device).float().split(1, dim=1)
+    opacity_B1HW, light_B1HW = torch.split(torch.from_numpy(layers_B2HW).to(levels_B3HW.device).float(), 1, dim=1)
     return levels_B3HW * (1 - opacity_B1HW / 255) + light_B1HW
 
 
@@ -172,7 +174,7 @@ def blur_by_sums(levels_BCHW: Tensor, taps_BT: np.ndarray) -> Tensor:
 
 
 def _luma(levels_B3HW: Tensor) -> Tensor:
-    red, green, blue = levels_B3HW.split(1, dim=1)
+    red, green, blue = torch.split(levels_B3HW, 1, dim=1)
     return red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from ..models.dfdnet.names import DICTIONARIES, Dictionary
 from ..networks.dfdnet import PARTS
 from ..runtime.atomic import replaced, write_whole
+from ..runtime.foreign import is_object
 from ..runtime.progress import OnProgress
 from ..weights.safetensors_cache import separate, write_safetensors
 from .clusters import cluster, require_scikit_learn
@@ -105,18 +107,17 @@ def build_dictionary(
 
 def write_dictionary(built: Built, path: Path) -> None:
     """The 16 dictionaries as one safetensors file, the same bytes for the same numbers. Raises OSError."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    import safetensors.torch
 
     with replaced(path) as temporary:
         try:
             # With one entry in its header, since several would come in any order.
-            save_file(separate(built.dictionary), temporary, metadata=built.metadata)
-        except SafetensorError as error:
+            safetensors.torch.save_file(separate(built.dictionary), temporary, metadata=built.metadata)
+        except safetensors.SafetensorError as error:
             raise OSError(f"{path} could not be written as safetensors: {error}") from error
 
 
-def _open(work: Path, plan: dict) -> None:
+def _open(work: Path, plan: Mapping[str, object]) -> None:
     """Raises ValueError where another build was begun in this folder."""
     is_file = work.is_file()
     if not is_file:
@@ -129,7 +130,7 @@ def _open(work: Path, plan: dict) -> None:
         return
     try:
         begun = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(begun, dict):
+        if not is_object(begun):
             raise ValueError(f"it holds a {type(begun).__name__}")
     except ValueError as error:
         raise SpoiledWork(path, error) from error
@@ -160,19 +161,19 @@ def _result(work: Path, piece: Dictionary) -> Path:
     return work / f"{piece.published}.safetensors"
 
 
-def _collected(work: Path, counted: Counted, plan: dict) -> Built:
+def _collected(work: Path, counted: Counted, plan: Mapping[str, object]) -> Built:
     found = {piece: _read_result(_result(work, piece)) for piece in DICTIONARIES}
-    nearest = {part: [counted.kept[row] for row in found[Dictionary(part, 0)]["nearest"].tolist()] for part in PARTS}
+    rows: dict[str, list[int]] = {part: found[Dictionary(part, 0)]["nearest"].numpy().tolist() for part in PARTS}
+    nearest = {part: [counted.kept[row] for row in rows[part]] for part in PARTS}
     dictionary = {piece.published: tensors["atoms"] for piece, tensors in found.items()}
     metadata = {ENTRY: json.dumps({**plan, "faces": len(counted.kept)})}
     return Built(dictionary, nearest, counted, metadata)
 
 
 def _read_result(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    import safetensors.torch
 
     try:
-        return load_file(path)
-    except SafetensorError as error:
+        return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
         raise SpoiledWork(path, error) from error

@@ -49,7 +49,7 @@ def cluster(
     The same numbers for the same seed on the same machine with as many threads.
     """
     kmeans_class = require_scikit_learn()
-    count, numbers = features_ND.shape
+    count, numbers = map(int, features_ND.shape)
     memory.require(bytes_needed(options.atoms, numbers), "cpu", f"clustering {options.atoms} atoms")
     random = np.random.default_rng([options.seed, piece])
     first_KD = _rows(features_ND, random.choice(count, options.atoms, replace=False))

@@ -51,7 +51,7 @@ class Extractor:
         """-> features_BD of every part at every scale, float32 on the CPU, resized to the atoms' side as the network
         does it, as they come out of VGG: in the face's own style."""
         features = self.run(faces_B3SS)
-        found = {}
+        found: dict[Dictionary, Tensor] = {}
         for piece in DICTIONARIES:
             _, side, _ = self.shape(piece)
             x0, y0, x1, y1 = (edge // STRIDES[piece.scale] for edge in self.boxes[piece.part])

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..imaging.tensors import to_network
 from ..models.dfdnet.names import DICTIONARIES, Dictionary
@@ -53,8 +54,8 @@ class Counted:
     rows. left_out: why the others are not. enlarged, reduced: how many were resized, and which way."""
 
     seen: int = 0
-    kept: list[int] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list[int])
+    left_out: list[str] = field(default_factory=list[str])
     enlarged: int = 0
     reduced: int = 0
 
@@ -112,7 +113,8 @@ class Spool:
 
     def _measure(self, faces: AlignedFaces, indices: range, counted: Counted) -> None:
         side = self.extractor.config.image_size
-        images, kept = [], []
+        images: list[Tensor] = []
+        kept: list[int] = []
         for index in indices:
             try:
                 image_HW3 = faces.read(index)

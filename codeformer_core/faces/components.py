@@ -60,7 +60,7 @@ def find_components(
     lost = () if landmarks_682 is None else _lost_parts(landmarks_682, size)
     if landmarks_682 is not None and not lost:
         return ComponentBoxes(boxes_from_68(landmarks_682, size), FROM_68)
-    remarks = []
+    remarks: list[str] = []
     if lost:
         remarks.append(f"its 68 landmarks have no {' and no '.join(lost)} within the crop: the five place its parts")
     if outside := [name for name, inside in zip(FIVE, _are_inside(landmarks_52, size), strict=True) if not inside]:
@@ -137,7 +137,7 @@ def _unit(left_2: np.ndarray, right_2: np.ndarray, mouth_2: np.ndarray) -> float
     template_across = np.linalg.norm(TEMPLATE_XY[1] - TEMPLATE_XY[0])
     template_down = np.linalg.norm(TEMPLATE_XY[3:].mean(0) - TEMPLATE_XY[:2].mean(0))
     down = np.linalg.norm(mouth_2 - (left_2 + right_2) / 2)
-    return float(max(np.linalg.norm(right_2 - left_2), down * template_across / template_down))
+    return max(float(np.linalg.norm(right_2 - left_2)), float(down * template_across / template_down))
 
 
 def _boxes(centers_42: np.ndarray, halves_4: np.ndarray, size: int) -> np.ndarray:

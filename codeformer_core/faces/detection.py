@@ -103,7 +103,7 @@ def faces_in_picture(
     outside the picture are no faces and are left out.
     """
     height, width = image_size_hw
-    faces = []
+    faces: list[Face] = []
     for box, landmarks, score in zip(boxes_N4 / size.factor, landmarks_N52 / size.factor, scores_N, strict=True):
         left, top, right, bottom = (float(value) for value in box)
         has_area = right > left and bottom > top

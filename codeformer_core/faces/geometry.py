@@ -116,7 +116,7 @@ def crop_coordinates(matrix: np.ndarray, area: Rectangle, device: torch.device) 
     """For each pixel of `area`: x_HW and y_HW in the crop, float32."""
     columns_W = torch.arange(area.left, area.right, dtype=torch.float64)
     rows_H1 = torch.arange(area.top, area.bottom, dtype=torch.float64)[:, None]
-    coordinates = []
+    coordinates: list[Tensor] = []
     for per_column, per_row, offset in matrix.tolist():
         along_W, down_H1 = per_column * columns_W, per_row * rows_H1 + offset
         # The two terms cancel to a place within the crop: as float64, so that no image is too large for them.

@@ -6,6 +6,7 @@ Shape legend: B faces, H W height and width (square), S = 150 side of a chip, D 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ def load_identity(device: torch.device | str = "cpu") -> FaceIdentity:
 
 def distance(a_BD: Tensor, b_BD: Tensor) -> Tensor:
     """Euclidean, -> distance_B. Below SAME_PERSON: the same person, by dlib's rule."""
-    return torch.linalg.vector_norm(a_BD - b_BD, dim=-1)
+    return cast(Tensor, torch.linalg.vector_norm(a_BD - b_BD, dim=-1))
 
 
 def cut_chips(faces_B3HW: Tensor) -> Tensor:

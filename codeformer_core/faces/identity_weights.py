@@ -49,7 +49,7 @@ def _not_the_network(path: Path, why: str) -> WeightsError:
 
 def dequantized(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """All tensors in float32. Raises KeyError for a uint8 tensor without its range."""
-    values = {}
+    values: dict[str, Tensor] = {}
     for key, tensor in state.items():
         if key.endswith(_RANGE):
             continue

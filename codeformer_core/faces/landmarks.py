@@ -64,7 +64,7 @@ class HourglassLandmarkDetector:
         to_68 = import_for_faces("facexlib.alignment").landmark_98_to_68
         device, dtype = place_of(self.module)
         most = memory.batch_size(BYTES_PER_FACE, device, MOST_PER_PASS)
-        found = []
+        found: list[np.ndarray] = []
         for _, points_BN2 in memory.in_batches(
             len(faces_B3HW), most, lambda part: self._points(faces_B3HW[part].to(device, dtype))
         ):

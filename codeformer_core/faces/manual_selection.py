@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 import torch
 
+from ..runtime.foreign import is_array, is_object
 from .batch import FaceBatch, image_count
 from .geometry import box_iou
 from .types import Face
@@ -55,7 +56,9 @@ def apply_picks(faces: FaceBatch, picked: str) -> PickedFaces:
     Raises ValueError for text that no picker wrote.
     """
     picks = _read(picked)
-    kept, changed, remarks = [], [], []
+    kept: list[tuple[bool, ...]] = []
+    changed: list[int] = []
+    remarks: list[str] = []
     for number, found in enumerate(faces.per_image, 1):
         boxes = picks.get(number)
         chosen = set(range(len(found)))
@@ -86,7 +89,8 @@ def _found_again(found: Sequence[Face], boxes: Sequence[Box], image_size_hw: tup
     picked_P4 = torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)
     overlaps_FP = box_iou(shown_F4[:, None], picked_P4).numpy()
     chosen: dict[int, int] = {}
-    for index, pick in sorted(np.ndindex(overlaps_FP.shape), key=lambda pair: -overlaps_FP[pair]):
+    for place in np.argsort(-overlaps_FP, axis=None, kind="stable"):
+        index, pick = divmod(int(place), len(picked_P4))
         if overlaps_FP[index, pick] > SAME_FACE_IOU and index not in chosen and pick not in chosen.values():
             chosen[index] = pick
     return set(chosen)
@@ -99,22 +103,25 @@ def _read(picked: str) -> dict[int, list[Box]]:
         read = json.loads(picked)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"picked faces: this is no JSON ({error}). {CURE}") from error
-    if not isinstance(read, dict):
+    if not is_object(read):
         raise ValueError(f"picked faces: expected boxes for each picture number, got a {type(read).__name__}. {CURE}")
-    picks = {}
+    picks: dict[int, list[Box]] = {}
     for key, boxes in read.items():
         if not (key.isdecimal() and len(key) < 10 and int(key) >= 1):
             raise ValueError(f"picked faces: {key!r} is no picture number from 1 on. {CURE}")
-        if not isinstance(boxes, list):
+        if not is_array(boxes):
             raise ValueError(f"picked faces: picture {key} has no list of boxes. {CURE}")
         picks[int(key)] = [_box(box, key) for box in boxes]
     return picks
 
 
-def _box(box: Any, key: str) -> Box:
-    is_box = isinstance(box, list) and len(box) == 4 and all(type(side) in (int, float) for side in box)
-    # Beyond 1 by any amount is no box of a picture's parts, and no number too large for a float.
-    if not is_box or not all(-LARGEST_PART <= side <= LARGEST_PART for side in box):
+def _box(box: object, key: str) -> Box:
+    if not is_array(box) or len(box) != 4 or not all(_is_part(side) for side in box):
         raise ValueError(f"picked faces: picture {key} has a box that is not four numbers: {str(box)[:60]}. {CURE}")
-    left, top, right, bottom = map(float, box)
+    left, top, right, bottom = (float(side) for side in box if _is_part(side))
     return left, top, right, bottom
+
+
+def _is_part(side: object) -> TypeGuard[float]:
+    """Beyond 1 by any amount is no part of a picture's side, and no number too large for a float."""
+    return isinstance(side, int | float) and not isinstance(side, bool) and -LARGEST_PART <= side <= LARGEST_PART

@@ -6,11 +6,12 @@ MediaPipe's mesh, pixels) and "score"; "image_size" is (height, width).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 
+from ..runtime.foreign import is_mapping, is_sequence
 from .types import Face, Point
 
 # With and without the ten points of the irises.
@@ -56,26 +57,28 @@ def faces_of_mesh(payload: Any, count: int, image_size_hw: tuple[int, int]) -> l
     ]
 
 
-def _parts(payload: Any) -> tuple[Sequence[Any], tuple[int, int]]:
-    if not isinstance(payload, Mapping) or "frames" not in payload or "image_size" not in payload:
-        found = ", ".join(map(str, payload)) if isinstance(payload, Mapping) else type(payload).__name__
+def _parts(payload: object) -> tuple[list[Sequence[object]], tuple[int, int]]:
+    if not is_mapping(payload) or "frames" not in payload or "image_size" not in payload:
+        found = ", ".join(map(str, payload)) if is_mapping(payload) else type(payload).__name__
         raise ValueError(
             f"face landmarks must be a dict with frames and image_size, got {found or 'an empty one'}. {CURE}"
         )
-    frames, size = payload["frames"], payload["image_size"]
-    if not isinstance(frames, Sequence) or not all(isinstance(frame, Sequence) for frame in frames):
+    frames, size = payload["frames"], cast(Any, payload["image_size"])
+    if not is_sequence(frames) or len(faces := [frame for frame in frames if is_sequence(frame)]) < len(frames):
         raise ValueError(f"face landmarks: frames must be a list of faces for each picture. {CURE}")
     try:
         height, width = (int(side) for side in size)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"face landmarks: image_size must be (height, width), got {size!r}. {CURE}") from error
-    return frames, (height, width)
+    return faces, (height, width)
 
 
-def _face(entry: Any, place: str) -> Face:
-    points_N2 = _points(entry, place)
+def _face(entry: object, place: str) -> Face:
+    if not is_mapping(entry) or "landmarks_xy" not in entry:
+        raise ValueError(f"face landmarks: {place} has no landmarks_xy. {CURE}")
+    points_N2 = _points(entry["landmarks_xy"], place)
     score = entry.get("score", 1.0)
-    if not isinstance(score, (float, int, np.number)) or not 0 <= score <= 1:
+    if not _is_number(score) or not 0 <= score <= 1:
         raise ValueError(f"face landmarks: {place} has the score {score}; it must be from 0 to 1. {CURE}")
     (left, top), (right, bottom) = points_N2[:MESH_POINTS].min(0).tolist(), points_N2[:MESH_POINTS].max(0).tolist()
     landmarks = (
@@ -89,11 +92,13 @@ def _face(entry: Any, place: str) -> Face:
     return Face((left, top, right, bottom), landmarks, float(score), landmarks_68)
 
 
-def _points(entry: Any, place: str) -> np.ndarray:
-    if not isinstance(entry, Mapping) or "landmarks_xy" not in entry:
-        raise ValueError(f"face landmarks: {place} has no landmarks_xy. {CURE}")
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, float | int | np.number)
+
+
+def _points(landmarks: Any, place: str) -> np.ndarray:
     try:
-        points_N2 = np.asarray(entry["landmarks_xy"], dtype=np.float64)
+        points_N2 = np.asarray(landmarks, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"face landmarks: the points of {place} are not numbers. {CURE}") from error
     if points_N2.ndim != 2 or points_N2.shape[0] not in POINTS or points_N2.shape[1] != 2:

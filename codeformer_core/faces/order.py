@@ -26,7 +26,7 @@ def parse_numbers(text: str) -> tuple[Range, ...]:
     Raises ValueError for anything but numbers from 1 on and ranges of them.
     """
     parts = re.sub(r" ?- ?", "-", " ".join(text.translate(SEPARATORS).split())).split()
-    ranges = []
+    ranges: list[tuple[int, int]] = []
     for part in parts:
         match = _RANGE.fullmatch(part)
         first = int(match[1]) if match else 0

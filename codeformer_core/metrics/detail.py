@@ -5,6 +5,8 @@ Shape legend: B faces, 3 colours RGB, H W height and width, V bins of the half s
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -74,9 +76,10 @@ class BandEnergy(ReferenceMetric):
         # Without the mean: its leakage would reach the lowest bins only, its rounding all of them.
         luma_BHW = luma(faces_B3HW)
         luma_BHW = (luma_BHW - luma_BHW.mean((1, 2), keepdim=True)) * down_H[:, None] * across_W
-        power_BHV = torch.fft.rfft2(luma_BHW, norm="ortho").abs().square() / (height * width)
-        cycles_H = torch.fft.fftfreq(height, 1 / width, device=faces_B3HW.device)
-        cycles_V = torch.fft.rfftfreq(width, 1 / width, device=faces_B3HW.device)
+        spectrum_BHV = cast(Tensor, torch.fft.rfft2(luma_BHW, norm="ortho"))
+        power_BHV = spectrum_BHV.abs().square() / (height * width)
+        cycles_H = cast(Tensor, torch.fft.fftfreq(height, 1 / width, device=faces_B3HW.device))
+        cycles_V = cast(Tensor, torch.fft.rfftfreq(width, 1 / width, device=faces_B3HW.device))
         cycles_HV = torch.hypot(cycles_H[:, None], cycles_V)
         # The other half of the spectrum is the mirror image of this one, but for the column of zero frequency.
         weight_V = torch.where(cycles_V == 0, 1.0, 2.0)

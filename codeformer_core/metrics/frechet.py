@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -69,15 +70,17 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
     """
     if a.mean_F.shape != b.mean_F.shape:
         raise ValueError(f"the two sets have {a.mean_F.size} and {b.mean_F.size} features; take one network for both")
-    from scipy.linalg import eigh
+    import scipy.linalg
 
-    values_F, vectors_FF = eigh(a.covariance_FF)
+    values_F, vectors_FF = cast("tuple[np.ndarray, np.ndarray]", scipy.linalg.eigh(a.covariance_FF))
     # R of A = R R^T, without the directions in which A has no extent: R^T B R has A^1/2 B A^1/2's other eigenvalues.
     wide = values_F > values_F.max(initial=0) * SMALLEST_EXTENT
     root_FR = vectors_FF[:, wide] * np.sqrt(values_F[wide])
     product_RR = root_FR.T @ b.covariance_FF @ root_FR
-    squares_R = eigh((product_RR + product_RR.T) / 2, eigvals_only=True) if wide.any() else np.zeros(0)
-    trace_of_root = np.sqrt(np.clip(squares_R, 0, None)).sum()
+    trace_of_root = 0.0
+    if wide.any():
+        squares_R = cast(np.ndarray, scipy.linalg.eigh((product_RR + product_RR.T) / 2, eigvals_only=True))
+        trace_of_root = float(np.sqrt(np.clip(squares_R, 0, None)).sum())
     apart = float(np.square(a.mean_F - b.mean_F).sum())
     return max(apart + float(np.trace(a.covariance_FF) + np.trace(b.covariance_FF) - 2 * trace_of_root), 0.0)
 
@@ -111,7 +114,7 @@ def load_inception(weights_file: str | os.PathLike[str], device: torch.device | 
 
     No network is used. Raises WeightsError naming the file; ImportError when torch-fidelity isn't installed.
     """
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    import torch_fidelity.feature_extractor_inceptionv3 as inception
 
     path = Path(weights_file)
     state = read_state_dict(path, keep_safetensors=False)
@@ -128,8 +131,11 @@ def load_inception(weights_file: str | os.PathLike[str], device: torch.device | 
     try:
         # Its layers are drawn at random before they are filled; a run's own draws must not move.
         with torch.random.fork_rng(devices=[]):
-            network = FeatureExtractorInceptionV3(
-                "inception-v3-compat", [str(FEATURES)], feature_extractor_weights_path=checked
+            network = cast(
+                nn.Module,
+                inception.FeatureExtractorInceptionV3(
+                    "inception-v3-compat", [str(FEATURES)], feature_extractor_weights_path=checked
+                ),
             )
     except RuntimeError as error:  # load_state_dict's way of naming keys
         raise WeightsError(f"{path} holds no Inception v3 for FID ({str(error)[:300]}). Cure: {CURE_FILE}") from error

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -54,7 +56,7 @@ class Identity:
         """-> embeddings_BE float32 on the CPU. faces_B3HW: aligned to the 512 template, RGB in [0, 1]."""
         # Times 255, minus 127.5, divided by 127.5, as it was trained.
         inputs_B3SS = (align_for_arcface(faces_B3HW.float().cpu()) * 2 - 1).numpy()
-        rows = []
+        rows: list[np.ndarray] = []
         for face_3SS in inputs_B3SS:  # one by one: many files have a batch of 1 built in
             self._network.setInput(face_3SS[None])
             rows.append(np.asarray(self._network.forward(), dtype=np.float32).reshape(-1))
@@ -84,19 +86,20 @@ def align_for_arcface(faces_B3HW: Tensor) -> Tensor:
     return F.avg_pool2d(sampled, samples).clamp(0, 1)
 
 
-def fitted_similarity(from_XY: np.ndarray, to_XY: np.ndarray) -> np.ndarray:
+def fitted_similarity(from_XY: npt.NDArray[np.float64], to_XY: npt.NDArray[np.float64]) -> np.ndarray:
     """The similarity (rotation, one scale, shift) with least squares from -> to, float64 (2, 3).
 
     In complex numbers it is to = a * from + b, whose least squares are those of a straight line.
     """
     source, target = (points[:, 0] + 1j * points[:, 1] for points in (from_XY, to_XY))
-    centred = source - source.mean()
-    factor = np.vdot(centred, target - target.mean()) / np.vdot(centred, centred)
-    shift = target.mean() - factor * source.mean()
+    middle, target_middle = np.mean(source), np.mean(target)
+    centred = source - middle
+    factor = np.vdot(centred, target - target_middle) / np.vdot(centred, centred)
+    shift = target_middle - factor * middle
     return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
 
 
-def _read_network(path: Path):
+def _read_network(path: Path) -> Any:
     cv2 = import_for_faces("cv2")
     try:
         kind = sniff(path)

@@ -12,6 +12,7 @@ import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -130,14 +131,15 @@ def picture_features(luma_HW: np.ndarray) -> np.ndarray:
 
 def normalised(luma_HW: np.ndarray) -> np.ndarray:
     """Mean subtracted, contrast normalised (MSCN, paper eq. 1): (Y - local mean) / (local deviation + 1)."""
-    from scipy.ndimage import correlate1d
+    import scipy.ndimage
 
     offsets = np.arange(WINDOW) - WINDOW // 2
     weights = np.exp(-0.5 * (offsets / WINDOW_SIGMA) ** 2)
     weights /= weights.sum()
 
     def smooth(values_HW: np.ndarray) -> np.ndarray:
-        return correlate1d(correlate1d(values_HW, weights, 0, mode="nearest"), weights, 1, mode="nearest")
+        smooth_HW = cast(np.ndarray, scipy.ndimage.correlate1d(values_HW, weights, 0, mode="nearest"))
+        return cast(np.ndarray, scipy.ndimage.correlate1d(smooth_HW, weights, 1, mode="nearest"))
 
     mean_HW = smooth(luma_HW)
     deviation_HW = np.sqrt(np.abs(smooth(luma_HW**2) - mean_HW**2))

@@ -98,7 +98,7 @@ def mask_magnitude(luma_BHW: Tensor, across_33: Tensor) -> Tensor:
     masks_2133 = torch.stack((across_33, across_33.T)).unsqueeze(1)
     padded_1BHW = F.pad(luma_BHW[None], (1, 1, 1, 1), mode="replicate")
     sides_1EHW = F.conv2d(padded_1BHW, masks_2133.repeat(faces, 1, 1, 1), groups=faces)
-    return sides_1EHW.square().unflatten(1, (faces, 2)).sum(2)[0].sqrt()
+    return torch.unflatten(sides_1EHW.square(), 1, (faces, 2)).sum(2)[0].sqrt()
 
 
 def luma(faces_B3HW: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def ssim(made_B3HW: Tensor, reference_B3HW: Tensor) -> Tensor:
     # Plane after plane: five smoothed copies of a whole batch would be a lot of memory.
     pairs = zip(made_B3HW.flatten(0, 1), reference_B3HW.flatten(0, 1), strict=True)
     planes = [_ssim(made_HW.float(), reference_HW.float()) for made_HW, reference_HW in pairs]
-    return torch.stack(planes).unflatten(0, (-1, made_B3HW.shape[1])).mean(1).cpu().double()
+    return torch.unflatten(torch.stack(planes), 0, (-1, made_B3HW.shape[1])).mean(1).cpu().double()
 
 
 def _ssim(made_HW: Tensor, reference_HW: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ..networks.blocks import Operations
+from ..networks.operations import Device, DType, Operations
 from ..weights.metadata import ENTRY, CheckpointMetadata, quoted
 from ..weights.reading import WeightsError
 from ..weights.state_dict import count_and_first, difference
@@ -68,7 +68,9 @@ class Checkpoint:
     also: tuple[str, ...] = ()
     source: str = "the given state dict"
 
-    def build(self, state: Mapping[str, Tensor], *, device=None, dtype=None, operations: Operations = nn) -> Network:
+    def build(
+        self, state: Mapping[str, Tensor], *, device: Device = None, dtype: DType = None, operations: Operations = nn
+    ) -> Network:
         """The network with the weights of `state`, see `Architecture.build`."""
         return self.architecture.build(state, self, device=device, dtype=dtype, operations=operations)
 
@@ -126,7 +128,9 @@ class Architecture(ABC):
         ZeroDivisionError for a state dict that is broken.
         """
 
-    def empty_network(self, config: Config, *, device=None, dtype=None, operations: Operations = nn) -> Network:
+    def empty_network(
+        self, config: Config, *, device: Device = None, dtype: DType = None, operations: Operations = nn
+    ) -> Network:
         """A network of these sizes with torch's initial weights. Raises ValueError for sizes that none can have."""
         raise NotImplementedError(f"{self.title} networks are built by another package")
 
@@ -168,7 +172,13 @@ class Architecture(ABC):
         return Checkpoint(self, config, layout, task, also, source)
 
     def build(
-        self, state: Mapping[str, Tensor], checkpoint: Checkpoint, *, device, dtype, operations: Operations
+        self,
+        state: Mapping[str, Tensor],
+        checkpoint: Checkpoint,
+        *,
+        device: Device,
+        dtype: DType,
+        operations: Operations,
     ) -> Network:
         """The network of `checkpoint` with the weights of `state`, in eval mode, gradients off.
 
@@ -205,7 +215,7 @@ class Architecture(ABC):
         """Where a key that tells a size is absent, what else is absent can only be said of the published network."""
         published = self.published_config(state)
         expected = None if published is None else self.expected(published, layout)
-        missing = expected.keys() - state.keys() if expected else set()
+        missing = expected.keys() - state.keys() if expected else set[str]()
         return count_and_first(missing, "missing keys of the published network") or "a tensor has an impossible shape"
 
     def _tasks_of(self, config: Config, metadata: CheckpointMetadata, source: str) -> tuple[str, tuple[str, ...]]:

@@ -29,7 +29,7 @@ def register(architecture: Architecture) -> None:
     global ARCHITECTURES
     if any(known.id == architecture.id for known in ARCHITECTURES):
         raise ValueError(f"there is an architecture {architecture.id!r} already: give it another id")
-    ARCHITECTURES = (*ARCHITECTURES, architecture)
+    ARCHITECTURES = (*ARCHITECTURES, architecture)  # pyright: ignore[reportConstantRedefinition] - nobody else does
 
 
 def find(architecture_id: str) -> Architecture:

@@ -9,8 +9,9 @@ from ..weights.safetensors_cache import PICKLE_SUFFIXES, origin
 
 SUFFIX = ".safetensors"
 # Windows opens devices by these names, whatever ending they have.
-DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"}
-DEVICES |= {f"{port}{number}" for port in ("com", "lpt") for number in "123456789\u00b9\u00b2\u00b3"}
+DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
+    f"{port}{number}" for port in ("com", "lpt") for number in "123456789\u00b9\u00b2\u00b3"
+}
 FORBIDDEN = '<>:"/\\|?*'
 # File systems allow 255 bytes; the file that is renamed at the end has a longer name than the result.
 LONGEST_NAME = 200

@@ -16,7 +16,7 @@ from ..faces.detectors.starter.detector import build_starter_detector, is_starte
 from ..faces.detectors.yunet import YuNetDetector
 from ..faces.landmarks import LandmarkDetector, build_landmark_detector
 from ..faces.parsing import FaceParser, build_parsenet
-from ..networks.blocks import Operations
+from ..networks.operations import Operations
 from ..runtime.host import FixedFolders
 from ..weights.folders import default_roots
 from ..weights.reading import WeightsError, read_metadata, read_state_dict

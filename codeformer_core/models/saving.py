@@ -66,7 +66,7 @@ def save_restorer(
         dtype=dtype,
         fidelity=None if recommended == USUAL_FIDELITY else recommended,
     )
-    remarks = []
+    remarks: list[str] = []
     if restorer.dtype.itemsize < dtype.itemsize:
         remarks.append(
             f"{restorer.name} was loaded in {_short(restorer.dtype)}, so the saved numbers are rounded to it though "

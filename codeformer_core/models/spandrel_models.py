@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..faces.geometry import CROP_SIZE
-from ..networks.blocks import Operations
+from ..networks.operations import Device, DType, Operations
 from ..weights.metadata import CheckpointMetadata
 from ..weights.reading import WeightsError
 from ..weights.state_dict import difference
@@ -40,7 +40,13 @@ class SpandrelArchitecture(Architecture):
         raise WeightsError(f"a {self.id} is only known in its published layout; ask for that one")
 
     def build(
-        self, state: Mapping[str, Tensor], checkpoint: Checkpoint, *, device, dtype, operations: Operations
+        self,
+        state: Mapping[str, Tensor],
+        checkpoint: Checkpoint,
+        *,
+        device: Device,
+        dtype: DType,
+        operations: Operations,
     ) -> nn.Module:
         source = checkpoint.source
         try:

@@ -8,7 +8,6 @@ Shape legend: B faces, C channels, H W height and width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -230,8 +229,8 @@ class DFDNet(nn.Module):
             )
         if not torch.isfinite(parts_B44).all():
             raise ValueError("parts holds numbers that are not finite. Cure: boxes from landmarks that are all there")
-        corners = cast("list[list[list[int]]]", parts_B44.to(torch.int64).tolist())
-        boxes: list[list[Box]] = [[(x0, y0, x1, y1) for x0, y0, x1, y1 in face] for face in corners]
+        corners_B44 = parts_B44.to(torch.int64).cpu().numpy()
+        boxes: list[list[Box]] = [[(x0, y0, x1, y1) for x0, y0, x1, y1 in face] for face in corners_B44.tolist()]
         for i, face in enumerate(boxes):
             for part, (x0, y0, x1, y1) in zip(PARTS, face, strict=True):
                 reaches_out = min(x0, y0) < 0 or max(x1, y1) > size

@@ -65,7 +65,7 @@ def compare_fidelities(
         return ComparedFidelities(draw_grid(["no face"], gray_1SS3).image_HW3, gray_1SS3, (), (), face.lines)
     fidelities = tuple(round(step / (steps - 1), DIGITS) for step in range(steps))
     report = on_progress or no_progress
-    restored = []
+    restored: list[Tensor] = []
     for done, fidelity in enumerate(fidelities):
         report(COMPARING, done, steps)
         restored.append(restore_aligned(face.crop_1SS3, restorer=restorer, fidelity=fidelity))

@@ -61,7 +61,7 @@ def degrade_pictures(
     source = imaging.split_alpha(images_BHWC)
     report = on_progress or no_progress
     degraded_BHW3 = torch.empty_like(source.rgb_BHW3, memory_format=torch.contiguous_format)
-    lines = []
+    lines: list[str] = []
     for index, clean_HW3 in enumerate(source.rgb_BHW3):
         report(DEGRADING, index, batch)
         drawn = draw(DEGRADATIONS[kind], side, _dice(seed, index))
@@ -74,7 +74,7 @@ def degrade_pictures(
 
 def describe(drawn: Drawn) -> str:
     """What happens to a picture, in the order in which it happens."""
-    words = []
+    words: list[str] = []
     if drawn.strokes:
         words.append("1 white stroke" if len(drawn.strokes) == 1 else f"{len(drawn.strokes)} white strokes")
     if (blur := drawn.blur) is not None:
@@ -101,7 +101,7 @@ def describe(drawn: Drawn) -> str:
 
 def _wear(drawn: Drawn) -> list[str]:
     """What an old print and its scan suffer."""
-    words = []
+    words: list[str] = []
     if drawn.lens_sigma is not None:
         words.append(f"lens blur of sigma {drawn.lens_sigma:.1f} px")
     if (grain := drawn.grain) is not None:

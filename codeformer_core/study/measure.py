@@ -82,7 +82,7 @@ def measure_pictures(
             )
         measures[IDENTITY] = Identity(identity).measure
     report = on_progress or no_progress
-    rows = []
+    rows: list[tuple[float, ...]] = []
     for index in range(count):
         report(MEASURING, index, count)
         made_13HW = _picture(made.rgb_BHW3, index, height, width)
@@ -111,7 +111,7 @@ def _l1(made_13HW: Tensor, reference_13HW: Tensor) -> Tensor:
 
 
 def _remarks(images_BHWC: Tensor, reference_BHWC: Tensor) -> list[str]:
-    remarks = []
+    remarks: list[str] = []
     (height, width), (wanted_height, wanted_width) = images_BHWC.shape[1:3], reference_BHWC.shape[1:3]
     if (height, width) != (wanted_height, wanted_width):
         remarks.append(

@@ -47,8 +47,8 @@ def numbers(words: Sequence[str], faces_NSS3: Tensor, crop_1SS3: Tensor) -> list
     """A line for each face, which its word begins: how far the face is from the input, and how sharp beside it."""
     made_N3SS = faces_NSS3.permute(0, 3, 1, 2).clamp(0, 1)
     given_N3SS = crop_1SS3.to(made_N3SS).permute(0, 3, 1, 2).clamp(0, 1).expand_as(made_N3SS)
-    apart_N = ((made_N3SS - given_N3SS).abs().mean((1, 2, 3)) * 255).tolist()
-    sharpness_N = Sharpness().measure(made_N3SS, given_N3SS).tolist()
+    apart_N = ((made_N3SS - given_N3SS).abs().mean((1, 2, 3)) * 255).cpu().numpy().tolist()
+    sharpness_N = Sharpness().measure(made_N3SS, given_N3SS).cpu().numpy().tolist()
     return [
         f"{word}: L1 to the input {apart:.2f} of 255"
         # An input of one colour has no sharpness.

@@ -66,7 +66,7 @@ def compare_restorers(
     boxes = component_boxes(aligned)
     component_boxes_144 = stacked(boxes) if boxes else None
     report = on_progress or no_progress
-    restored = []
+    restored: list[Tensor] = []
     for done, restorer in enumerate(restorers):
         report(COMPARING, done, len(restorers))
         restored.append(

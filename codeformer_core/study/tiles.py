@@ -44,7 +44,7 @@ def draw_grid(words: Sequence[str], tiles_NSS3: Tensor) -> Grid:
     pen = ImageDraw.Draw(paper)
     font = ImageFont.load_default(LETTERS)
     levels_NSS3 = (tiles_NSS3.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-    boxes = []
+    boxes: list[tuple[float, float, float, float]] = []
     for index, (word, level_SS3) in enumerate(zip(words, levels_NSS3, strict=True)):
         left, top = index % columns * across, index // columns * down
         pen.text((left + GAP, top + HEADER / 2), word, fill=INK, font=font, anchor="lm")

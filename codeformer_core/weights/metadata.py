@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeGuard
 
-from ..runtime.json_values import is_array, is_object
+from ..runtime.foreign import is_array, is_object
 from .safetensors_cache import read_header
 
 log = logging.getLogger(__name__)

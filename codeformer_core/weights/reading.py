@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeGuard
 import torch
 from torch import Tensor
 
+from ..runtime.foreign import is_mapping
 from .catalog import CatalogEntry, find_entry
 from .errors import WeightsError
 from .file_format import Kind, damaged_record, is_stored_plainly, sniff, truncated, unusual_imports
@@ -137,7 +138,7 @@ def _tensors(path: Path, loaded: object) -> dict[str, Tensor]:
     """Only the named tensors of what was loaded, out of their wrappers."""
     if isinstance(loaded, Tensor):
         _refuse(path, "a single tensor without a name, no checkpoint")
-    if not _is_mapping(loaded):
+    if not is_mapping(loaded):
         _refuse(path, f"a pickled {type(loaded).__name__}, no checkpoint")
     for _ in range(_DEEPEST):
         inner = next((found for key in WRAPPERS if _holds_tensors(found := loaded.get(key), _DEEPEST)), None)
@@ -156,12 +157,8 @@ def _tensors(path: Path, loaded: object) -> dict[str, Tensor]:
     return state
 
 
-def _is_mapping(value: object) -> TypeGuard[Mapping[object, object]]:
-    return isinstance(value, Mapping)
-
-
 def _holds_tensors(value: object, depth: int) -> TypeGuard[Mapping[object, object]]:
-    return _is_mapping(value) and any(
+    return is_mapping(value) and any(
         isinstance(item, Tensor) or (depth > 0 and _holds_tensors(item, depth - 1)) for item in value.values()
     )
 

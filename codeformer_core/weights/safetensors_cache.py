@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from ..runtime.atomic import replaced
-from ..runtime.json_values import is_object
+from ..runtime.foreign import is_object
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -132,7 +132,7 @@ def build_retinaface(state_dict: Mapping[str, Tensor], device: str | torch.devic
 
 def anchors(height: int, width: int) -> Tensor:
     """Centre x, centre y, width, height in view pixels of every anchor, in the network's order (A4, CPU)."""
-    levels = []
+    levels: list[Tensor] = []
     for stride, sides in ANCHOR_SIDES.items():
         center_y = (torch.arange(math.ceil(height / stride)) + 0.5) * stride
         center_x = (torch.arange(math.ceil(width / stride)) + 0.5) * stride

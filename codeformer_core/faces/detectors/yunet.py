@@ -82,7 +82,7 @@ class YuNetDetector:
             return [[] for _ in images_BHWC]
         fine = view_size(*image_size_hw, FINE_SHORTER_SIDE)
         coarse = view_size(*image_size_hw, COARSE_SHORTER_SIDE)
-        found = []
+        found: list[list[Face]] = []
         with _explained_errors(self.weights_path):
             # OpenCV's detector object remembers its input size, so each call makes its own (a few milliseconds).
             look_fine = _opencv_detector(self.weights_path, fine, confidence)

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...networks.blocks import Operations
 from ...networks.codeformer import (
     PUBLISHED_AUTOENCODER,
     PUBLISHED_CODEFORMER,
@@ -16,6 +15,7 @@ from ...networks.codeformer import (
     CodeFormerConfig,
     uses_adain,
 )
+from ...networks.operations import Device, DType, Operations
 from ...networks.vqgan import AutoencoderConfig, VQAutoencoder
 from ...weights.metadata import CheckpointMetadata
 from ..architecture import Architecture, Layout, RestoreRequest
@@ -71,7 +71,7 @@ class CodeFormerArchitecture(_VQArchitecture):
         return "restoration"
 
     def empty_network(
-        self, config: CodeFormerConfig, *, device=None, dtype=None, operations: Operations = nn
+        self, config: CodeFormerConfig, *, device: Device = None, dtype: DType = None, operations: Operations = nn
     ) -> CodeFormer:
         return CodeFormer(config, device=device, dtype=dtype, operations=operations)
 
@@ -137,7 +137,7 @@ class AutoencoderArchitecture(_VQArchitecture):
         return read_autoencoder(state, layout, metadata)
 
     def empty_network(
-        self, config: AutoencoderConfig, *, device=None, dtype=None, operations: Operations = nn
+        self, config: AutoencoderConfig, *, device: Device = None, dtype: DType = None, operations: Operations = nn
     ) -> VQAutoencoder:
         return VQAutoencoder(config, device=device, dtype=dtype, operations=operations)
 

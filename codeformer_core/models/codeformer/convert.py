@@ -51,7 +51,7 @@ def _carry(
     if len(target) == 1:
         return {target[0][0]: joined}
     unit = joined.shape[0] // sum(share for _, share in target)
-    pieces = joined.split([unit * share for _, share in target])
+    pieces = torch.split(joined, [unit * share for _, share in target])
     return {name: piece.clone() for (name, _), piece in zip(target, pieces, strict=True)}
 
 

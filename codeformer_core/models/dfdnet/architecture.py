@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ...faces.components import boxes_from_five
 from ...faces.geometry import CROP_SIZE, TEMPLATE_XY
-from ...networks.blocks import Operations
 from ...networks.dfdnet import DFDNet, DFDNetConfig
+from ...networks.operations import Device, DType, Operations
 from ...weights.metadata import CheckpointMetadata
 from ...weights.reading import WeightsError
 from ..architecture import Architecture, Layout, RestoreRequest
@@ -40,7 +40,9 @@ class DFDNetArchitecture(Architecture):
         """Published dictionaries come in two shapes: `read_config` compares them."""
         return None if layout == "published" else super().expected(config, layout)
 
-    def empty_network(self, config: DFDNetConfig, *, device=None, dtype=None, operations: Operations = nn) -> DFDNet:
+    def empty_network(
+        self, config: DFDNetConfig, *, device: Device = None, dtype: DType = None, operations: Operations = nn
+    ) -> DFDNet:
         return DFDNet(config, device=device, dtype=dtype, operations=operations)
 
     def from_published(self, state: Mapping[str, Tensor], config: DFDNetConfig) -> dict[str, Tensor]:

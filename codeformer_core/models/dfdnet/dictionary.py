@@ -136,7 +136,7 @@ class _Kind:
     def __init__(self, name: str, *_: object) -> None:
         self.name, self.order = name, "<"
 
-    def __setstate__(self, state: tuple) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.order = state[1]
 
 
@@ -144,9 +144,13 @@ class _Stored:
     """Stands for a numpy array: what the pickle says of it, unchecked until it is asked for."""
 
     def __init__(self, *_: object) -> None:
-        self.shape, self.kind, self.is_fortran, self.data = (), None, False, b""
+        # Whatever the pickle says.
+        self.shape: Any = ()
+        self.kind: Any = None
+        self.is_fortran: Any = False
+        self.data: Any = b""
 
-    def __setstate__(self, state: tuple) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, self.shape, self.kind, self.is_fortran, self.data = state
 
     @property
@@ -172,16 +176,19 @@ _ALLOWED = {
 }
 
 
-class _ArraysOnly(pickle._Unpickler):
+class _ArraysOnly(pickle._Unpickler):  # pyright: ignore[reportPrivateUsage] - see below
     """The one in Python: the one in C makes room for as many objects as a pickle claims to remember."""
 
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        if (module_name, global_name) == ("_codecs", "encode"):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
             # Bytes as Python 2 wrote them. A new function each time: a pickle can write into what it is given.
-            return lambda text, encoding: _latin1_bytes(text, encoding)
-        if (module_name, global_name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it wants to run code ({module_name}.{global_name}); nothing was run")
-        return _ALLOWED[module_name, global_name]
+            def encode(text: str, encoding: str) -> bytes:
+                return _latin1_bytes(text, encoding)
+
+            return encode
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it wants to run code ({module}.{name}); nothing was run")
+        return _ALLOWED[module, name]
 
 
 def _latin1_bytes(text: str, encoding: str) -> bytes:

@@ -151,7 +151,7 @@ def _constants() -> dict[str, Tensor]:
 
 def _our_atoms(dictionary: Mapping[str, Tensor], config: DFDNetConfig) -> dict[str, Tensor]:
     """Atoms by their published names -> by ours, in no style."""
-    converted = {}
+    converted: dict[str, Tensor] = {}
     for piece in DICTIONARIES:
         side = config.atom_side(piece.part, piece.scale)
         shape = (config.atoms, config.widths[1 + piece.scale], side, side)
@@ -187,7 +187,7 @@ def _read_sizes(
     state: Mapping[str, Tensor], convolutions: Sequence[str], keys: Mapping[Dictionary, str]
 ) -> DFDNetConfig:
     """convolutions: the first of each of VGG's blocks; keys: of the atoms."""
-    widths = []
+    widths: list[int] = []
     for convolution in convolutions:
         key = f"{convolution}.weight"
         if state[key].dim() != 4:

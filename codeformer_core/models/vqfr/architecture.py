@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from ...networks.blocks import Operations
+from ...networks.operations import Device, DType, Operations
 from ...networks.vqfr_v1 import PUBLISHED_VQFR_V1, VQFRv1, VQFRv1Config
 from ...networks.vqfr_v2 import PUBLISHED_VQFR_V2, VQFRv2, VQFRv2Config
 from ...weights.metadata import CheckpointMetadata
@@ -47,7 +47,7 @@ class VQFRArchitecture(Architecture):
         return {key: tensor for key, tensor in state.items() if not _COUNTERS.match(key)}
 
     def empty_network(
-        self, config: VQFRSizes, *, device=None, dtype=None, operations: Operations = nn
+        self, config: VQFRSizes, *, device: Device = None, dtype: DType = None, operations: Operations = nn
     ) -> VQFRv1 | VQFRv2:
         if isinstance(config, VQFRv1Config):
             return VQFRv1(config, device=device, dtype=dtype, operations=operations)

@@ -48,7 +48,8 @@ class Answers:
 
 def cells(height: int, width: int, device: torch.device | str = "cpu") -> Cells:
     """Of all grids on a view whose sides are divisible by the largest stride, row by row, fine to coarse."""
-    centers, units = [], []
+    centers: list[Tensor] = []
+    units: list[Tensor] = []
     for stride in STRIDES:
         y = (torch.arange(height // stride, device=device) + 0.5) * stride - 0.5
         x = (torch.arange(width // stride, device=device) + 0.5) * stride - 0.5
@@ -66,7 +67,7 @@ def decode(outputs: Sequence[Tensor], grid: Cells) -> Answers:
         rows_BA15[..., 0],
         grid.centers_A2 + rows_BA15[..., 1:3] * units_A1,
         torch.exp(rows_BA15[..., 3:5].clamp(max=_LARGEST_LOG_SIZE)) * units_A1,
-        grid.centers_A2[:, None] + rows_BA15[..., 5:].unflatten(-1, (5, 2)) * units_A1[:, None],
+        grid.centers_A2[:, None] + torch.unflatten(rows_BA15[..., 5:], -1, (5, 2)) * units_A1[:, None],
     )
 
 
@@ -99,7 +100,9 @@ def merged(
     boxes_N4, points_N52, scores_N, weights_N = boxes_N4[order], points_N52[order], scores_N[order], weights_N[order]
     candidates_N4 = torch.from_numpy(boxes_N4)
     is_left_N = np.ones(len(scores_N), dtype=bool)
-    boxes, points, scores = [], [], []
+    boxes: list[np.ndarray] = []
+    points: list[np.ndarray] = []
+    scores: list[float] = []
     for index in range(len(scores_N)):
         if not is_left_N[index]:
             continue

@@ -107,7 +107,7 @@ class StarterDetector:
         sizes = [view_size(*image_size_hw, side) for side in SHORTER_SIDES]
         looks = [self._look(pictures, size, confidence) for size in sizes]
         fine, coarse = sizes
-        found = []
+        found: list[list[Face]] = []
         for look_fine, look_coarse in zip(*looks, strict=True):
             is_right_N = (look_fine.boxes_N4[:, 2:] - look_fine.boxes_N4[:, :2]).max(axis=1) <= FINE_LARGEST_FACE
             both = look_fine.only(is_right_N).followed_by(look_coarse.enlarged(coarse, fine))

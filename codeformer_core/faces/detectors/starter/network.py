@@ -8,6 +8,9 @@ Shape legend: B pictures, H W height and width, C channels, h w the cells of one
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -83,8 +86,9 @@ class Block(nn.Module):
 def fold_norms(network: StarterNetwork) -> StarterNetwork:
     """A copy on the CPU without batch norms that answers as `network` does in eval mode."""
     folded = StarterNetwork()
-    state = {}
-    for name, module in network.named_modules():
+    state: dict[str, Tensor] = {}
+    # torch leaves the method without types.
+    for name, module in cast("Iterator[tuple[str, nn.Module]]", network.named_modules()):
         if isinstance(module, Block) and module.norm is not None:
             norm = module.norm
             assert norm.running_mean is not None and norm.running_var is not None
