@@ -19,10 +19,12 @@ test-slow: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 # pyright has to be told where the packages are: without torch's types it finds nothing wrong with what is done to them.
+# Its second run holds the packages in pyrightconfig.strict.json to strict rules.
 lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright --pythonpath $(BIN)/python --project pyrightconfig.strict.json
 
 # The nodes' definitions, recorded in the newest ComfyUI that is found (see CONTRIBUTING.md), and what is written from them.
 node-docs: .venv/.dev
