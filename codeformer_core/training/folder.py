@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def check_folder(files: RunFiles, data: DataConfig, checkpoints: Checkpoints) ->
 
 
 @contextmanager
-def claimed(folder: Path, newest: Path | None, checkpoints: Checkpoints, processes: Processes) -> Iterator[None]:
+def claimed(folder: Path, newest: Path | None, checkpoints: Checkpoints, processes: Processes) -> Generator[None]:
     """The folder is made, can be written, and is this run's until the block ends.
 
     Raises ValueError when another run has it, or has been there since `check_folder`; OSError naming the folder.
@@ -86,7 +86,7 @@ def check_whole_folder(folder: Path, faces: Path, made: Sequence[str], plan: str
 
 
 @contextmanager
-def whole_claimed(folder: Path, processes: Processes) -> Iterator[None]:
+def whole_claimed(folder: Path, processes: Processes) -> Generator[None]:
     """The folder is made, and is this run's until the block ends, over all stages.
 
     Raises ValueError when another run has it; OSError naming the folder.

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +36,7 @@ def compute_codes(
     never used, because training puts another face in its place."""
     guide = Teacher(teacher).to(device)
     side = teacher.config.image_size
-    parts = []
+    parts: list[Tensor] = []
     for begin in range(0, len(source), batch_size):
         indices = range(begin, min(begin + batch_size, len(source)))
         faces_B3HW = torch.full((len(indices), 3, side, side), 128, dtype=torch.uint8)
@@ -57,12 +59,19 @@ def write_codes(path: Path, codes_N2T: Tensor, teacher: VQAutoencoder, source: F
     write_safetensors({"codes": codes_N2T}, path, metadata)
 
 
+def _opened(path: Path) -> AbstractContextManager[Any]:
+    """A safetensors file; the package has no types for it."""
+    from safetensors import safe_open
+
+    return safe_open(str(path), framework="pt")
+
+
 def holds_codes(path: Path) -> bool:
     """Whether the file is one of ours, which may be replaced."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     try:
-        with safe_open(str(path), framework="pt") as stream:
+        with _opened(path) as stream:
             return list(stream.keys()) == ["codes"]
     except (OSError, SafetensorError):
         return False
@@ -71,12 +80,12 @@ def holds_codes(path: Path) -> bool:
 def read_codes(path: Path, teacher: VQAutoencoder, source: FaceSource) -> Tensor:
     """-> codes_N2T int32. Raises ValueError for codes of another teacher or of other faces (both fingerprints), and
     for a file that is something else."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     try:
-        with safe_open(str(path), framework="pt") as stream:
-            metadata = stream.metadata() or {}
-            codes_N2T = stream.get_tensor("codes")
+        with _opened(path) as stream:
+            metadata: dict[str, str] = stream.metadata() or {}
+            codes_N2T: Tensor = stream.get_tensor("codes")
     except (OSError, SafetensorError) as error:
         raise ValueError(f"--codes {path}: no file of codes ({error}); make one with `train codes`") from error
     expected = {_TEACHER: fingerprint(teacher), _FACES: source.fingerprint}

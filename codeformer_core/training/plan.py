@@ -108,7 +108,7 @@ def make_plan(config: RunConfig, minutes: float, seconds_left: float, speeds: Ma
             f"measured here it takes {needed:g} minutes. Give --minutes {math.ceil(needed * 1.1)} or more, or fewer "
             "faces"
         )
-    planned = []
+    planned: list[PlannedPart] = []
     for part, speed in speeds.items():
         batch = config.stages[part.stage].batch_size
         iterations = max(1, round(seconds[part] * speed / batch))

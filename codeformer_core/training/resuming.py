@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..runtime.foreign import is_mapping
 from .config import RunConfig
 from .config.reading import as_mapping, build
 from .data.files import FaceSource
@@ -76,10 +77,10 @@ def _pace(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {f"stages.{name}": {**values, "adversarial": {"learning_rate": stage["adversarial"]["learning_rate"]}}}
 
 
-def _differences(there: Any, here: Any, key: str = "") -> list[tuple[str, Any, Any]]:
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        found = []
-        for name in sorted({*there, *here}):
+def _differences(there: object, here: object, key: str = "") -> list[tuple[str, object, object]]:
+    if is_mapping(there) and is_mapping(here):
+        found: list[tuple[str, object, object]] = []
+        for name in sorted(map(str, {*there, *here})):
             found += _differences(there.get(name), here.get(name), f"{key}.{name}".lstrip("."))
         return found
     return [] if there == here else [(key, there, here)]

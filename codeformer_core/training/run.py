@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -235,14 +235,13 @@ class _Run:
         network = self.trainer.average.module
         assert isinstance(network, VQNetwork)
         teacher = self.trainer.stage.teacher
-        how = {
-            "fuses": self.section.kind == "fusion",
-            "device": self.processes.device,
-        }
+        fuses, device = self.section.kind == "fusion", self.processes.device
         batch_size = max(1, self.section.batch_size // (self.processes.count * self.config.engine.accumulate))
-        values = validate(network, teacher, self.examples, batch_size=batch_size, **how)
+        values = validate(network, teacher, self.examples, batch_size=batch_size, fuses=fuses, device=device)
         self.board.scalars(step, {f"validation/{key}": value for key, value in values.items()})
-        for name, grid_HW3 in show(network, teacher, self.examples, rows=self.config.engine.pictures, **how):
+        for name, grid_HW3 in show(
+            network, teacher, self.examples, rows=self.config.engine.pictures, fuses=fuses, device=device
+        ):
             self.board.picture(step, name, grid_HW3)
 
     def _save(self, step: int) -> None:
@@ -267,7 +266,7 @@ class _Run:
 
 
 @contextlib.contextmanager
-def _explained_memory() -> Iterator[None]:
+def _explained_memory() -> Generator[None]:
     try:
         yield
     except RuntimeError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ _LOCK, _OWNER = ".align.lock", ".align.pid"
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def claimed(folder: Path) -> Generator[None]:
     """The folder is made, and is this process's until the block ends.
 
     Raises ValueError, with the other's process number, when another one works there; OSError naming the folder.

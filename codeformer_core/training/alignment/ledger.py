@@ -11,8 +11,9 @@ import io
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TypeVar
 
 from ...runtime.atomic import write_whole
 
@@ -61,6 +62,11 @@ class PhotoRow:
     rejected: str
 
 
+Row = PhotoRow | KeptRow | RejectedRow
+AnyRow = TypeVar("AnyRow", PhotoRow, KeptRow, RejectedRow)
+FaceRow = TypeVar("FaceRow", KeptRow, RejectedRow)
+
+
 class Ledger:
     """What the lists of a folder say; read once, then only appended to."""
 
@@ -72,8 +78,8 @@ class Ledger:
         self.folder = folder
         photos = _read(folder / PHOTOS, PhotoRow)
         self._bytes = {row.source: int(row.bytes) for row in photos}
-        self.kept = [row for row in self._finished(MANIFEST, KeptRow) if isinstance(row, KeptRow)]
-        self.rejected = [row for row in self._finished(REJECTED, RejectedRow) if isinstance(row, RejectedRow)]
+        self.kept = self._finished(MANIFEST, KeptRow)
+        self.rejected = self._finished(REJECTED, RejectedRow)
         _rewrite(folder / PHOTOS, PhotoRow, photos)
 
     def is_finished(self, source: str, size: int) -> bool:
@@ -105,7 +111,7 @@ class Ledger:
         """How many faces and photos were rejected, by the first words of their reasons."""
         return Counter(row.reason.partition(":")[0] for row in self.rejected)
 
-    def _finished(self, name: str, kind: type[KeptRow] | type[RejectedRow]) -> list[KeptRow | RejectedRow]:
+    def _finished(self, name: str, kind: type[FaceRow]) -> list[FaceRow]:
         rows = _read(self.folder / name, kind)
         finished = [row for row in rows if row.source in self._bytes]
         if len(finished) < len(rows):
@@ -114,11 +120,11 @@ class Ledger:
         return finished
 
 
-def _columns(kind: type) -> list[str]:
-    return list(kind.__dataclass_fields__)
+def _columns(kind: type[Row]) -> list[str]:
+    return [field.name for field in fields(kind)]
 
 
-def _lines(rows: Sequence[object]) -> str:
+def _lines(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(
         [getattr(row, name) for name in _columns(type(row))] for row in rows
@@ -126,7 +132,7 @@ def _lines(rows: Sequence[object]) -> str:
     return text.getvalue()
 
 
-def _read(path: Path, kind: type) -> list:
+def _read(path: Path, kind: type[AnyRow]) -> list[AnyRow]:
     """The whole rows; one that a kill has cut short is left out."""
     if not path.is_file():
         return []
@@ -143,14 +149,14 @@ def _read(path: Path, kind: type) -> list:
     return [kind(*line) for line in lines[1:] if len(line) == len(lines[0])]
 
 
-def _rewrite(path: Path, kind: type, rows: Sequence[object]) -> None:
+def _rewrite(path: Path, kind: type[Row], rows: Sequence[Row]) -> None:
     """Only when something has to go, or there is no list yet."""
     text = ",".join(_columns(kind)) + "\n" + _lines(rows)
     if not path.is_file() or path.read_bytes() != text.encode():
         write_whole(path, text.encode())
 
 
-def _append(path: Path, rows: Sequence[object]) -> None:
+def _append(path: Path, rows: Sequence[Row]) -> None:
     if rows:
         with path.open("a", encoding="utf-8", newline="") as stream:
             stream.write(_lines(rows))

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...runtime.atomic import write_whole
+from ...runtime.foreign import is_object
 
 OPTIONS_FILE = "align.json"
 FORMATS = ("png", "webp")
@@ -80,6 +81,6 @@ def _read(path: Path) -> dict[str, object]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}). Cure: delete this folder, or name another one") from error
-    if not isinstance(found, dict):
+    if not is_object(found):
         raise ValueError(f"{path} is damaged: not an object. Cure: delete this folder, or name another one")
     return found

@@ -65,7 +65,7 @@ def _found(text: str, target: str) -> list[Photo]:
 
 def _in_folder(folder: Path) -> list[Photo]:
     name = Path(os.path.realpath(folder)).name
-    photos = []
+    photos: list[Photo] = []
     for parent, inside, files in os.walk(folder):
         inside[:] = [entry for entry in inside if not entry.startswith(".")]
         for file in files:

@@ -11,7 +11,7 @@ import multiprocessing
 import signal
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -144,7 +144,7 @@ class Feed:
             yield self._batch(assembler[request])
 
     def _from_workers(self) -> Iterator[Batch]:
-        loader = DataLoader(
+        loader = DataLoader[Faces | Failure](
             self._assembler(),  # type: ignore[arg-type] - any object with __getitem__ will do
             batch_size=None,
             sampler=_Endless(self._requests),  # type: ignore[arg-type] - any iterable will do
@@ -186,7 +186,7 @@ class Feed:
                 chance_of(self._seed, face_draw, self._config.flip, self._config.tones, degradation, side)
                 for face_draw in request.draws
             )
-            indices = []
+            indices: list[int] = []
             for face_draw in request.draws:
                 index = face_draw.index
                 while index in self._unreadable:
@@ -257,7 +257,7 @@ def _close_if_alive(feed: weakref.ref[Feed]) -> None:
 
 
 @contextmanager
-def _signals_held_back() -> Iterator[None]:
+def _signals_held_back() -> Generator[None]:
     """What would end a process waits until the block's end. Workers inherit this and begin by ignoring such signals,
     so that there is no moment in which one could hit them."""
     if not hasattr(signal, "pthread_sigmask"):
@@ -271,7 +271,7 @@ def _signals_held_back() -> Iterator[None]:
 
 
 @contextmanager
-def _child_signal_kept() -> Iterator[None]:
+def _child_signal_kept() -> Generator[None]:
     """torch's DataLoader raises in the middle of whatever runs when a worker dies, by a handler for SIGCHLD. Without
     it the loader notices at the next batch, where the error can be explained."""
     if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
@@ -286,7 +286,7 @@ def _child_signal_kept() -> Iterator[None]:
 
 
 @contextmanager
-def _explained_deaths(workers: list[BaseProcess]) -> Iterator[None]:
+def _explained_deaths(workers: list[BaseProcess]) -> Generator[None]:
     """A worker that the system has ended becomes an error that says by what, and the cure."""
     try:
         yield

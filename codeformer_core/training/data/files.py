@@ -133,7 +133,8 @@ def read_bytes(file: FaceFile) -> bytes:
         if file.offset is None:
             return stream.readall()
         stream.seek(file.offset)
-        parts, missing = [], file.size
+        parts: list[bytes] = []
+        missing = file.size
         while missing and (part := stream.read(missing)):  # a raw read may give less than was asked for
             parts.append(part)
             missing -= len(part)
@@ -170,10 +171,10 @@ def is_face_name(name: str) -> bool:
 
 def list_folder(folder: Path) -> list[FaceFile]:
     """The pictures in a folder and the folders inside it, by name; each folder once, however many links lead to it."""
-    found = []
+    found: list[FaceFile] = []
     visited = {os.path.realpath(folder)}
     for parent, inside, names in os.walk(folder, followlinks=True):
-        further = {}
+        further: dict[str, str] = {}
         for name in sorted(inside):  # of two links, the same one is followed everywhere
             place = os.path.realpath(os.path.join(parent, name))
             if not name.startswith(".") and place not in visited:
@@ -204,7 +205,9 @@ def checked(files: Sequence[FaceFile], image_size: int, where: str, least: int) 
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         headers = list(threads.map(_header, files))
     _warn_of_alpha([file for file, (_, _, has_alpha) in zip(files, headers, strict=True) if has_alpha])
-    fit, misfits, unreadable = [], [], 0
+    fit: list[FaceFile] = []
+    misfits: list[str] = []
+    unreadable = 0
     for file, (size, reason, _) in zip(files, headers, strict=True):
         if size is None:
             logger.warning("%s: left out: %s", file.name, reason)

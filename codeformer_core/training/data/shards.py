@@ -42,7 +42,7 @@ def list_shards(pattern: str) -> list[FaceFile]:
     shards = _shards(pattern)
     # The shard is part of the name: two shards may use the same keys.
     base = Path(os.path.commonpath([shard.parent for shard in shards]))
-    found = []
+    found: list[FaceFile] = []
     for shard in shards:
         found += sorted(_members(shard, shard.relative_to(base).as_posix()), key=lambda file: file.name)
     return found
@@ -66,7 +66,7 @@ def _shards(pattern: str) -> list[Path]:
             f"{pattern}: means {count} shards, more than {_MOST_SHARDS}. Cure: name the range that is there"
         )
     expanded = _expand_range(pattern)
-    shards = []
+    shards: list[Path] = []
     for text in expanded:
         if Path(text).is_file():
             shards.append(Path(text))

@@ -48,7 +48,8 @@ def draw_tone(generator: torch.Generator) -> Tone:
 def in_tone(face_3HW: Tensor, tone: Tone) -> Tensor:
     """uint8 (3, H, W) -> the same, on the same device."""
     rgb_3HW = face_3HW.float()
-    luma_1HW = sum(share * channel for share, channel in zip(_LUMA, rgb_3HW, strict=True))[None]  # type: ignore[index]
+    red_HW, green_HW, blue_HW = rgb_3HW
+    luma_1HW = (_LUMA[0] * red_HW + _LUMA[1] * green_HW + _LUMA[2] * blue_HW)[None]
     dark_311, light_311 = (
         torch.tensor(each, device=face_3HW.device)[:, None, None] for each in (tone.dark_3, tone.light_3)
     )

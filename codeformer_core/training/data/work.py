@@ -79,7 +79,10 @@ class Assembler:
     def __getitem__(self, request: Request) -> Faces | Failure:
         """Never raises in a worker's hands: torch would wrap the error into pages of text."""
         broken: list[tuple[int, str]] = []
-        clean, degraded, indices, chances = [], [], [], []
+        clean: list[np.ndarray] = []
+        degraded: list[np.ndarray] = []
+        indices: list[int] = []
+        chances: list[Chance] = []
         for face_draw in request.draws:
             index = face_draw.index
             try:

@@ -72,7 +72,9 @@ class Adversary:
         is not finite makes no step; the caller is to look at "discriminator" and "discriminator_gradient"."""
         self.network.requires_grad_(True)
         self.optimizer.zero_grad(set_to_none=True)
-        losses, reals, fakes = [], [], []
+        losses: list[Tensor] = []
+        reals: list[Tensor] = []
+        fakes: list[Tensor] = []
         for number, (clean_B3HW, made_B3HW) in enumerate(pairs):
             with gradients_gathered(self.parallel, number == len(pairs) - 1):
                 with torch.autocast(clean_B3HW.device.type, dtype=precision, enabled=precision != torch.float32):

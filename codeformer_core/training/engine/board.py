@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ class Board:
                 self._tensorboard.close()
 
     @contextmanager
-    def _never_fatal(self) -> Iterator[None]:
+    def _never_fatal(self) -> Generator[None]:
         """A curve that can't be written ends no run; said once."""
         try:
             yield

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,6 +148,7 @@ class Checkpoints:
     def load(self, path: Path) -> dict[str, Tensor]:
         """Every tensor of a checkpoint, on the CPU. Raises ValueError naming the folder when it is damaged."""
         from torch.distributed.checkpoint import state_dict_loader
+        from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
         try:
             expected = json.loads((path / _META).read_text(encoding="utf-8"))["tensors"]
@@ -155,10 +156,11 @@ class Checkpoints:
             described = reader.read_metadata().state_dict_metadata
             if len(described) != expected:
                 raise ValueError(f"{len(described)} of {expected} tensors")
-            tensors = {
-                name: torch.empty(entry.size, dtype=entry.properties.dtype)  # pyright: ignore[reportAttributeAccessIssue]
-                for name, entry in described.items()
-            }
+            tensors: dict[str, Tensor] = {}
+            for name, entry in described.items():
+                if not isinstance(entry, TensorStorageMetadata):
+                    raise ValueError(f"{name} is no tensor")
+                tensors[name] = torch.empty(entry.size, dtype=entry.properties.dtype)
             with _quiet():
                 state_dict_loader.load(tensors, storage_reader=reader, no_dist=True)
         except Exception as error:
@@ -188,7 +190,7 @@ def _reader(path: Path):
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """torch remarks at every save that a single process is a single process."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.distributed is disabled.*")

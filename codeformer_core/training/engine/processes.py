@@ -6,7 +6,7 @@ import contextlib
 import gc
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -64,7 +64,7 @@ def gradients_gathered(network: nn.Module, is_last: bool) -> contextlib.Abstract
 
 
 @contextlib.contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
+def deterministic(wanted: bool) -> Generator[None]:
     """The same numbers bit by bit on a GPU too, where torch can; otherwise the fastest kernels for fixed sizes."""
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     if wanted:
@@ -80,7 +80,7 @@ def deterministic(wanted: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def joined(device: str) -> Iterator[Processes]:
+def joined(device: str) -> Generator[Processes]:
     """Join the processes that torchrun started, or be the only one. device: "auto", "cpu", "cuda", "cuda:N", "mps".
 
     Raises RuntimeError for a port in use and ValueError for a device that isn't there, before anything else is done.

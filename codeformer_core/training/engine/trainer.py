@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +72,8 @@ class Trainer:
         # Each group has its factor, which the rate of a step is multiplied by.
         groups = parameter_groups(stage.network, section.rate_factors or {})
         self.optimizer = torch.optim.Adam(groups, lr=section.learning_rate, betas=section.betas)
-        self.average = AveragedModel(stage.network, multi_avg_fn=get_ema_multi_avg_fn(section.ema))
+        averaging = cast("Callable[..., None]", get_ema_multi_avg_fn(section.ema))
+        self.average = AveragedModel(stage.network, multi_avg_fn=averaging)
         self.average.requires_grad_(False)
         self.average.eval()
         self.revival = None
@@ -258,7 +260,8 @@ class _Means:
         """All processes call this together, with the same names."""
         names = sorted(self._sums)
         means = torch.stack([self._sums[name] / self._counts[name] for name in names])
-        values = dict(zip(names, self.processes.mean(means).tolist(), strict=True))
+        means_of_all: list[float] = self.processes.mean(means).cpu().numpy().tolist()
+        values = dict(zip(names, means_of_all, strict=True))
         if self._uses_K is not None:
             uses_K = self.processes.sum(self._uses_K)
             values |= {"codes_used": float((uses_K > 0).float().mean()), "perplexity": perplexity(uses_K)}

@@ -45,7 +45,7 @@ def gather_examples(
     source: FaceSource, count: int, degradations: Mapping[str, Degradation], tasks: Mapping[str, str]
 ) -> Examples:
     """`count` faces evenly spread over the source. Faces that can't be read are logged and left out."""
-    faces = []
+    faces: list[np.ndarray] = []
     for index in np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int)):
         try:
             faces.append(source.read(int(index)))
@@ -53,9 +53,9 @@ def gather_examples(
             logger.warning("validation face left out: %s", error)
     if not faces:
         raise ValueError("none of the validation faces can be read; the lines above say why")
-    degraded = {}
+    degraded: dict[str, Tensor] = {}
     for name, degradation in degradations.items():
-        changed = []
+        changed: list[np.ndarray] = []
         for number, face_HW3 in enumerate(faces):
             drawn = draw(degradation, face_HW3.shape[0], torch.Generator().manual_seed(_SEED + number))
             changed.append(degrade_on_cpu(face_HW3, drawn))
@@ -143,7 +143,7 @@ def face_psnr(made_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:
 
 
 def _batches(device: torch.device, size: int, *faces_N3HW: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    for parts in zip(*(faces.split(size) for faces in faces_N3HW), strict=True):
+    for parts in zip(*(torch.split(faces, size) for faces in faces_N3HW), strict=True):
         yield tuple(from_levels(part.to(device)) for part in parts)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -64,9 +65,10 @@ def sharpened(faces_BHW3: np.ndarray, sigma: float = UNSHARP_SIGMA, amount: floa
     import cv2
 
     scaled = sigma * faces_BHW3.shape[2] / REFERENCE_SIZE
-    made = []
+    made: list[np.ndarray] = []
     for face_HW3 in faces_BHW3.astype(np.float32):
-        sharp_HW3 = face_HW3 + amount * (face_HW3 - cv2.GaussianBlur(face_HW3, (0, 0), scaled))
+        smooth_HW3 = cast(np.ndarray, cv2.GaussianBlur(face_HW3, (0, 0), scaled))
+        sharp_HW3 = face_HW3 + amount * (face_HW3 - smooth_HW3)
         made.append(np.rint(sharp_HW3.clip(0, 255)).astype(np.uint8))
     return np.stack(made)
 

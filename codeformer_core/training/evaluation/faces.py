@@ -39,7 +39,9 @@ def spread(count: int | None, total: int) -> list[int]:
 def clean_batches(source: FaceSource, indices: Sequence[int], batch_size: int) -> Iterator[CleanBatch]:
     """Faces in the given order; broken ones are logged and left out. A batch may be empty."""
     for start in range(0, len(indices), batch_size):
-        names, faces, left_out = [], [], []
+        names: list[str] = []
+        faces: list[np.ndarray] = []
+        left_out: list[str] = []
         for index in indices[start : start + batch_size]:
             try:
                 faces.append(source.read(index))

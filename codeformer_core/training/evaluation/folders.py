@@ -55,7 +55,7 @@ def evaluate_folders(
     """
     device = torch.device(device)
     pairs = paired(Path(restored_folder), Path(clean_folder))
-    shown = set(range(0, len(pairs), max(1, -(-len(pairs) // max(samples, 1))))) if samples else set()
+    shown = set(range(0, len(pairs), max(1, -(-len(pairs) // max(samples, 1))))) if samples else set[int]()
     gatherer = Gatherer(metrics)
     group = Group("", RESTORED, None)
     kept: list[Sample] = []
@@ -116,7 +116,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _lonely(restored: dict[str, Path], clean: dict[str, Path], *folders: Path) -> list[str]:
-    texts = []
+    texts: list[str] = []
     for folder, here, there in ((folders[0], restored, clean), (folders[1], clean, restored)):
         alone = sorted(here.keys() - there.keys())
         if alone:

@@ -40,9 +40,9 @@ class Gatherer:
         check_pair(made_B3HW, clean_B3HW)
         values = {metric.name: self._measured(metric, made_B3HW, clean_B3HW) for metric in self._metrics.per_face}
         values |= {metric.name: metric.derive(values[metric.source]) for metric in self._metrics.derived}
-        measured = {name: values_B.tolist() for name, values_B in values.items()}
+        measured: dict[str, list[float]] = {name: values_B.cpu().numpy().tolist() for name, values_B in values.items()}
         if input_B3HW is not None:
-            measured[TO_INPUT] = ((made_B3HW - input_B3HW).abs().mean((1, 2, 3)).cpu().double() * 255).tolist()
+            measured[TO_INPUT] = ((made_B3HW - input_B3HW).abs().mean((1, 2, 3)).cpu().double() * 255).numpy().tolist()
         for index, name in enumerate(names):
             self.rows.append(Row(name, group, {metric: values[index] for metric, values in measured.items()}))
         for metric in self._metrics.per_set:

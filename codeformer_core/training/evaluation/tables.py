@@ -22,7 +22,7 @@ def summary_csv(evaluation: Evaluation) -> str:
     header = ["degradation", "method", "fidelity", "faces"]
     for column in evaluation.columns:
         header += [column.name, f"{column.name} faces"]
-    rows = []
+    rows: list[list[str]] = []
     for mean in evaluation.means:
         row = [*_words(mean.group), str(mean.faces)]
         for column in evaluation.columns:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,5 +27,9 @@ def adaptive_weight(image_gradient: Tensor, adversarial_gradient: Tensor, scale:
 
     Both are gradients at the last layer's weight (over all processes), so that neither loss drowns the other.
     """
-    ratio = image_gradient.float().norm() / (adversarial_gradient.float().norm() + EPSILON)
+    ratio = _length(image_gradient) / (_length(adversarial_gradient) + EPSILON)
     return torch.clamp(ratio, 0, 1).detach() * scale
+
+
+def _length(gradient: Tensor) -> Tensor:
+    return cast(Tensor, gradient.float().norm())

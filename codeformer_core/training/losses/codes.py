@@ -5,6 +5,8 @@ Shape legend: B faces, D channels of a code, H W the latent map, T = H*W tokens,
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -48,4 +50,4 @@ def perplexity(uses_K: Tensor) -> float:
     """exp(entropy) of the codes' use: 1 if one code does everything, K if all are used alike."""
     uses_K = uses_K.cpu()  # MPS has no float64
     share_K = uses_K.double() / uses_K.sum().clamp(min=1)
-    return float(torch.special.entr(share_K).sum().exp())
+    return float(cast(Tensor, torch.special.entr(share_K)).sum().exp())

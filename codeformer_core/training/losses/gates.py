@@ -25,7 +25,7 @@ def gates_wanted(input_B3HW: Tensor, clean_B3HW: Tensor, sigmas: tuple[float, ..
     doesn't matter: where the input has lost its detail, painted detail isn't taken back.
     """
     pairs = zip(split_bands(input_B3HW.float(), sigmas), split_bands(clean_B3HW.float(), sigmas), strict=True)
-    wanted = []
+    wanted: list[Tensor] = []
     for band, (input_band, clean_band) in enumerate(pairs):
         if band == len(sigmas):
             # The last band has the mean in it, beside which every error would be small.

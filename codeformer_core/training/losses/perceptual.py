@@ -67,7 +67,7 @@ def gradient_loss(restored_B3HW: Tensor, clean_B3HW: Tensor, scales: int = SCALE
     Scales at which a side would fall below 2 pixels are left out.
     """
     difference_B3HW = restored_B3HW.float() - clean_B3HW.float()
-    terms = []
+    terms: list[Tensor] = []
     for scale in range(scales):
         if scale:
             difference_B3HW = F.avg_pool2d(difference_B3HW, 2)

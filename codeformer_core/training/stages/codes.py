@@ -19,7 +19,7 @@ class CodesStage(Stage):
 
     def __init__(self, network: CodeFormer, teacher: Teacher | None) -> None:
         super().__init__()
-        self.network = network
+        self.network = network  # pyright: ignore[reportIncompatibleVariableOverride] - set once, here
         self.teacher = teacher
 
     def forward(self, faces: Faces) -> Output:
