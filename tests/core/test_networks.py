@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codeformer_core.networks import containers
 from codeformer_core.networks.blocks import Upsample, group_norm
 from codeformer_core.networks.codeformer import CodeFormer, match_statistics
 from codeformer_core.networks.kernels import apply_norm
@@ -387,3 +388,8 @@ def test_a_narrow_network_can_say_how_bright_a_picture_is(base_channels):
         features_BCHW[1, ::2] += 3
         means_B3 = network.generator.conv_out(network.generator.norm_out(features_BCHW)).mean(dim=(2, 3))
     assert (means_B3[0] - means_B3[1]).abs().max() > 0.05
+
+
+def test_typed_containers_are_torchs_own():
+    """Whoever looks for nn.ModuleList, torch.compile among them, finds it."""
+    assert containers.ModuleList is nn.ModuleList and containers.ModuleDict is nn.ModuleDict
