@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..runtime.packages import import_package
 from ..weights.reading import WeightsError
@@ -24,7 +24,7 @@ _CURE = "Choose a super-resolution file, such as RealESRGAN_x2plus.pth"
 _OTHER_PURPOSES = {"FaceSR": "restores faces", "Inpainting": "fills holes"}
 
 
-def open_upscaler(state: Mapping[str, Tensor], source: str) -> ImageModelDescriptor:
+def open_upscaler(state: Mapping[str, Tensor], source: str) -> ImageModelDescriptor[nn.Module]:
     """The network of a state dict, on the CPU.
 
     source: the file, for messages.
@@ -58,7 +58,7 @@ def open_upscaler(state: Mapping[str, Tensor], source: str) -> ImageModelDescrip
     return found
 
 
-def supported_dtype(descriptor: ImageModelDescriptor, wanted: torch.dtype, source: str) -> torch.dtype:
+def supported_dtype(descriptor: ImageModelDescriptor[nn.Module], wanted: torch.dtype, source: str) -> torch.dtype:
     """`wanted`, or float32 with a warning where the network has no use for it."""
     unsupported = {torch.bfloat16: not descriptor.supports_bfloat16, torch.float16: not descriptor.supports_half}
     if unsupported.get(wanted, False):

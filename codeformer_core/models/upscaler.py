@@ -48,7 +48,7 @@ class ImageUpscaler:
     """
 
     name: str
-    descriptor: ImageModelDescriptor = field(repr=False)
+    descriptor: ImageModelDescriptor[nn.Module] = field(repr=False)
     device: torch.device
     dtype: torch.dtype
     tile: int | None = None
