@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..faces.events import SkipKind
 from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_coordinates, crop_face, invert, sample, scale_of
 from ..faces.masks import soft_box
 from ..imaging import tensors as imaging
-from .align import OUTSIDE, AlignedFace
+from .align import AlignedFace
 from .background import Upscaler
 from .color_match import match_color, with_luma_of
 from .options import PasteOptions
@@ -53,7 +54,9 @@ class Target:
     clip_mask_HW: Tensor | None = None
 
 
-def composite(target: Target, new: NewFace, options: PasteOptions, face_upscaler: Upscaler | None = None) -> str | None:
+def composite(
+    target: Target, new: NewFace, options: PasteOptions, face_upscaler: Upscaler | None = None
+) -> SkipKind | None:
     """Blend one face into its image, in place.
 
     face_upscaler: redraws the face where pasting would enlarge it.
@@ -71,20 +74,20 @@ def composite(target: Target, new: NewFace, options: PasteOptions, face_upscaler
     enlarged = 1 / scale_of(paste_matrix(matrix, target.scale_xy, size))
     if face_upscaler is not None and enlarged > 1:
         face_3SS = enlarged_face(face_3SS, face_upscaler, math.ceil(size * enlarged))
-    return None if blend_face(target, dataclasses.replace(new, face_3SS=face_3SS), options) else OUTSIDE
+    return None if blend_face(target, dataclasses.replace(new, face_3SS=face_3SS), options) else "outside_image"
 
 
-def _nothing_shows(target: Target, new: NewFace, options: PasteOptions) -> str | None:
+def _nothing_shows(target: Target, new: NewFace, options: PasteOptions) -> SkipKind | None:
     if options.opacity == 0:
-        return "the opacity is 0"
+        return "opacity_zero"
     if new.mask_SS is not None and not bool(new.mask_SS.any()):
-        return "its mask is empty"
+        return "mask_empty"
     area = covered_rectangle(
         paste_matrix(new.aligned.matrix, target.scale_xy, CROP_SIZE), CROP_SIZE, *target.coverage_HW.shape
     )
     clip_HW = target.clip_mask_HW
     if clip_HW is not None and not area.is_empty and not bool(area.of(clip_HW[..., None]).any()):
-        return "the limiting mask is black there"
+        return "clip_mask_black"
     return None
 
 
