@@ -14,7 +14,7 @@ _PIP_NAMES = {"cv2": "opencv-python", "PIL": "pillow"}
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "Insufficient memory")
 
 # Kind of error about an input -> the option that helps.
-_FIXES = {
+FIXES = {
     "file_exists": "--overwrite replaces it",
     "no_parser": "--download fetches it",
     "detector_weights": "Give it as --detector",
@@ -41,8 +41,8 @@ def one_line(error: BaseException) -> str:
         text = str(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
-        text = f"the package {package!r} is not installed. Try pip install {_PIP_NAMES.get(package, package)}"
-    if fix := _FIXES.get(problem_of(error) or ""):
+        text = f"the package {package!r} is not installed. Run pip install {_PIP_NAMES.get(package, package)}"
+    if fix := FIXES.get(problem_of(error) or ""):
         text = f"{text}. {fix}"
     if _is_out_of_memory(error):
         details = f" ({text})" if text else ""

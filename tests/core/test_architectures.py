@@ -23,6 +23,7 @@ from codeformer_core.weights.reading import WeightsError, read_metadata
 
 from .conftest import SMALL_CONFIG, GivenDetector, placed_face, seeded_network
 from .dummy_architecture import DUMMY, Gain, GainConfig
+from .facts import facts
 from .others import KINDS, small_state
 from .test_architecture import MODULES
 
@@ -155,7 +156,10 @@ def test_the_library_restores_images_with_it(gain_file):
         )
         for fidelity in (1.0, 0.0)
     )
-    assert "restored by gain.safetensors at fidelity 1" in same.summary()
+    assert facts(same, "restored_by", "fidelity") == [
+        ("restored_by", None, {"restorer": "gain.safetensors"}),
+        ("fidelity", None, {"fidelity": 1}),
+    ]
     apart = [(result.images_BHWC - images_BHW3)[0, 150, 200].abs().max() for result in (same, changed)]
     assert apart[0] < 0.01 and apart[1] > 0.1
 

@@ -160,7 +160,7 @@ def test_files_folders_and_patterns_are_restored_into_a_folder(fakes, tmp_path, 
     assert np.asarray(Image.open(out / "a.png"))[0, 0].tolist() == list(COLOUR)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
-    assert all("2 faces found, 1 restored, 1 skipped (" in line and "fake.pth" in line for line in lines)
+    assert all("2 faces found, 1 restored, 1 skipped;" in line and "fake.pth" in line for line in lines)
     assert all("fake detector" in line for line in lines)
 
 
@@ -251,7 +251,7 @@ def test_the_pipeline_with_a_real_network_and_detector(monkeypatch, tmp_path, ca
     text = capsys.readouterr()
     assert "1 face found, 1 restored" in text.out and "restored by codeformer.safetensors" in text.out
     detector = ModelFiles(FixedFolders(())).auto(DETECTOR)
-    assert f"found by {detector}" in text.out
+    assert f"detector: {detector}" in text.out
     assert f"detector {detector}, because retinaface_resnet50 is not installed" in text.err and "model" not in text.err
     before, after = (np.asarray(Image.open(path).convert("RGB"), float) for path in (source, tmp_path / "out.png"))
     changed = np.abs(before - after).max(axis=2) > 2
@@ -452,7 +452,7 @@ def test_out_of_memory_says_what_helps(fakes, tmp_path, capsys, monkeypatch, err
 
 def test_a_package_that_is_not_there_is_named_with_its_cure():
     error = ModuleNotFoundError("No module named 'PIL.Image'", name="PIL.Image")
-    assert errors.one_line(error) == "the package 'PIL' is not installed. Cure: pip install pillow"
+    assert errors.one_line(error) == "the package 'PIL' is not installed. Run pip install pillow"
 
 
 def test_closed_output_is_no_error(fakes, tmp_path, monkeypatch):
@@ -570,7 +570,7 @@ def test_a_model_of_the_wrong_kind_is_refused_once(fakes, tmp_path, capsys):
 
 def test_a_broken_package_is_one_line_with_the_way_around(fakes, tmp_path, capsys, monkeypatch):
     def broken(path, device):
-        raise ImportError("facexlib is not installed. Cure: pip install facexlib")
+        raise ImportError("facexlib is not installed. Run pip install facexlib")
 
     monkeypatch.setattr(loading, "load_detector", broken)
     photo(tmp_path / "a.png")
