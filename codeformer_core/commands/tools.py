@@ -120,9 +120,7 @@ def _chosen(library: ModelLibrary, what: str, choice: str, kind: ModelKind, args
     if choice != AUTO or chosen is None or chosen == best:
         return []
     starter = starter_event(chosen)
-    return [
-        "; ".join((f"{what} {chosen}, because {best} is not installed", *lines_of([starter] if starter else [], args)))
-    ]
+    return [f"{what} {chosen}, because {best} is not installed", *lines_of([starter] if starter else [], args)]
 
 
 def _with_cure(notes: list[str]) -> tuple[str, ...]:

@@ -111,7 +111,7 @@ class _Writer:
             total = self._format(self.texts.images, count=len(numbers), text=total)
         shown = {event.image for event in details if event.image is not None}
         shown |= set(numbers) if 1 < len(numbers) <= SMALL_BATCH else set()
-        if len(details) + len(shown) > MOST_LINES:
+        if len(shown) + sum(event.face is not None for event in details) > MOST_LINES:
             lines = self._grouped(details)
         else:
             lines = [

@@ -514,7 +514,10 @@ def test_the_best_installed_model_detector_and_mask_are_chosen_and_said(fakes, t
     models.mkdir(parents=True)
     sources, err, out = chosen()
     assert sources == ["codeformer_starter", ModelFiles(FixedFolders(())).auto(DETECTOR)]
-    assert "model codeformer_starter, because codeformer is not installed; codeformer_starter.safetensors is the" in err
+    assert (
+        "note: model codeformer_starter, because codeformer is not installed\nnote: codeformer_starter.safetensors is"
+        in err
+    )
     assert "best at fidelity 1; codeformer.pth gives better faces (S-Lab License 1.0, non-commercial" in err
     assert f"detector {sources[1]}, because" in err and "--download fetches what is missing" in err
     assert "mask outline from landmarks, because parsenet is not installed" in err

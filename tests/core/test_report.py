@@ -193,6 +193,8 @@ def test_degradations_of_an_image_share_its_line():
         "image 1: 1 white stroke; blur of sigma 3.2 px; colors shifted by +3, -2, +0; contrast 1.10"
     )
     assert report(events, "zh") == "图片 1：1 道白色笔画；模糊 sigma 3.2 像素；颜色偏移 +3, -2, +0；对比度 1.10"
+    few = [Event("gray", image) for image in range(MOST_LINES) for _ in range(3)]
+    assert len(report_lines(few)) == MOST_LINES
     many = [Event("strokes", image, values={"count": 1 + image}) for image in range(50)]
     assert report(many) == "image 1-50: 1 to 50 white strokes"
 
