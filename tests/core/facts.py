@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from codeformer_core.faces.events import Event, SkippedFace
+from codeformer_core.pipeline.report import report
 
 Fact = tuple[str, int | None, Mapping[str, Any]]
 
@@ -30,3 +31,8 @@ def steps(result: Any) -> dict[int | None, dict[str, Any]]:
 
 def why(skipped: Sequence[SkippedFace]) -> list[tuple[str, Mapping[str, Any]]]:
     return [(entry.kind, dict(entry.values)) for entry in skipped]
+
+
+def line_of(kind: str, **values: Any) -> str:
+    """What an English report says of such an event."""
+    return report([Event(kind, values=values)])  # type: ignore[arg-type]  # pyright knows the kinds by their words

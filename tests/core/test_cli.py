@@ -30,6 +30,8 @@ from codeformer_core.runtime.host import FixedFolders
 from codeformer_core.weights.catalog import find_entry
 from codeformer_core.weights.reading import WeightsError
 
+from .facts import line_of
+
 ROOT = Path(__file__).parents[2]
 real_load_detector = loading.load_detector
 SIZE = 96
@@ -199,7 +201,7 @@ def test_compare_puts_before_and_after_side_by_side(fakes, tmp_path):
 def test_a_picture_without_a_face_comes_out_unchanged_and_is_said(fakes, tmp_path, capsys):
     photo(tmp_path / "black.png", (0, 0, 0))
     assert restore(tmp_path / "black.png", "-o", tmp_path / "out") == 0
-    assert "no face found" in capsys.readouterr().out
+    assert line_of("faces", found=0, restored=0) in capsys.readouterr().out
     assert np.array_equal(Image.open(tmp_path / "out" / "black.png"), Image.open(tmp_path / "black.png"))
 
 
@@ -226,7 +228,7 @@ def test_aligned_faces_are_restored_whole_without_a_detector(fakes, tmp_path, ca
     photo(tmp_path / "a.png")
     assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--aligned") == 0
     assert [call[0] for call in fakes.calls] == ["restorer"]
-    assert "aligned face" in capsys.readouterr().out
+    assert line_of("faces", restored=1) in capsys.readouterr().out
     assert np.asarray(Image.open(tmp_path / "out" / "a.png")).shape == (SIZE, SIZE, 3)
 
 
@@ -521,10 +523,10 @@ def test_the_best_installed_model_detector_and_mask_are_chosen_and_said(fakes, t
     assert "best at fidelity 1; codeformer.pth gives better faces (S-Lab License 1.0, non-commercial" in err
     assert f"detector {sources[1]}, because" in err and "--download fetches what is missing" in err
     assert "mask outline from landmarks, because parsenet is not installed" in err
-    assert "mask: outline from landmarks (no face parser is at hand)" in out
+    assert line_of("mask_outline_instead") in out
     # The published recipe has no outline.
     _, err, out = chosen("--parity")
-    assert "mask soft box, because parsenet is not installed" in err and "mask: soft box (no face parser" in out
+    assert "mask soft box, because parsenet is not installed" in err and line_of("mask_box_instead") in out
     # An explicit choice needs no explanation.
     assert "mask" not in chosen("--mask", "outline")[1] and "mask" not in chosen("--mask", "box")[1]
     assert "model" not in chosen("--model", "codeformer_starter")[1]

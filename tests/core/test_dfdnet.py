@@ -296,7 +296,7 @@ def test_broken_pieces_are_named(pieces, key, change, message):
 
 
 def test_half_a_file_is_named(pieces, network):
-    with pytest.raises(WeightsError, match=r"16 missing keys, the first: dictionary\..*join the published network"):
+    with pytest.raises(WeightsError, match=r"16 missing keys, the first: dictionary\..*Join the published network"):
         read_config(pieces[0])
     ours = network.state_dict()
     half = {key: ours[key] for key in sorted(ours)[::2]}

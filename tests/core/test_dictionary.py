@@ -32,6 +32,7 @@ from codeformer_core.runtime.progress import no_progress
 from codeformer_core.weights.reading import WeightsError
 
 from ..face_pictures import small_faces
+from .facts import line_of
 from .test_dfdnet import shapes_of
 
 # The published proportions, so narrow that a face takes a tenth of a second.
@@ -256,8 +257,8 @@ def test_what_is_no_face_is_told_and_the_picture_shows_the_others(model_file, fa
     out, err = capsys.readouterr()
     assert "warning: left out: broken.png: " in err and "truncated" in err
     assert "left out: wide.png: is no square (300x200)" in err and "left out: red.png: is of one colour" in err
-    assert "\n15 faces\n3 pictures were left out, the first: broken.png" in out
-    assert "enlarged to 512 pixels: 1 faces" in out
+    assert "\n15 faces\n3 images were left out, the first: broken.png" in out
+    assert line_of("faces_enlarged", count=1, size=512) in out
     sheet = np.asarray(Image.open(output.with_suffix(".png")).convert("RGB"))
     tiles = [sheet[y : y + 64, x : x + 64] for y, x in tile_places(sheet.shape[0])]
     assert len(tiles) == 4 and all(tile.std() > 5 for tile in tiles)

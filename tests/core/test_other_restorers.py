@@ -21,7 +21,7 @@ from codeformer_core.models.saving import save_restorer
 from codeformer_core.models.vqfr.architecture import VQFR
 from codeformer_core.weights.catalog import find_entry
 
-from .facts import facts
+from .facts import facts, line_of
 from .others import KINDS, small_state
 from .test_vqfr import SMALL as SMALL_VQFR
 
@@ -119,9 +119,9 @@ def run(verb: str, picture: Path, out: Path, *words: object) -> int:
 def test_the_command_restores_with_any_of_them_and_says_which(at_hand, picture, tmp_path, capsys, roots):
     out = tmp_path / "out.png"
     assert run("restore", picture, out, "--model", "restoreformer", "-w", 0.8) == 0
-    said = capsys.readouterr()
-    assert "aligned face, restored by RestoreFormer." in said.out and "at fidelity" not in said.out
-    assert "note: fidelity does nothing with RestoreFormer." in said.err
+    shown = capsys.readouterr()
+    assert line_of("restored_by", restorer="RestoreFormer.") in shown.out and "fidelity" not in shown.out
+    assert line_of("no_fidelity", restorers=("RestoreFormer.",)) in shown.err
     assert not np.array_equal(Image.open(out), Image.open(picture))
     file = roots[0] / "facerestore_models" / "dfdnet.safetensors"
     assert run("restore", picture, tmp_path / "other.png", "--model", file) == 0

@@ -87,7 +87,7 @@ ENGLISH = Texts(
         "faces_used": "{count:face|faces}",
         "images_left_out": "{count:image was|images were} left out, the first: {first}",
         "faces_reduced": "reduced to {size} pixels: {count:face|faces}",
-        "faces_enlarged": "enlarged to {size} pixels: {count:face|faces}, which have less detail to give than restored "
+        "faces_enlarged": "enlarged to {size} pixels: {count:face|faces}, with less detail to give than restored "
         "faces should get",
         "compared_face": "compared: face {number} of image {image}",
         "compared_first": "compared: the first of {count:aligned face|aligned faces}",
