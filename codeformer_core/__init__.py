@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .faces.batch import FaceBatch
+    from .faces.events import Event
     from .faces.types import Face
     from .models.loading import load_detector, load_landmark_detector, load_parser, load_restorer, load_upscaler
     from .models.restorer import Restorer
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .pipeline.inpaint import inpaint_aligned, inpaint_photos
     from .pipeline.options import PasteOptions, RestoreOptions
     from .pipeline.paste import paste_faces
+    from .pipeline.report import report
     from .pipeline.restore import Models, restore, restore_images
     from .pipeline.results import RestoredFace, RestoredImages
     from .pipeline.select import select_faces
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AlignedFace": "pipeline.align",
+    "Event": "faces.events",
     "Face": "faces.types",
     "FaceBatch": "faces.batch",
     "Models": "pipeline.restore",
@@ -51,6 +54,7 @@ _HOMES = {
     "load_restorer": "models.loading",
     "load_upscaler": "models.loading",
     "paste_faces": "pipeline.paste",
+    "report": "pipeline.report",
     "restore": "pipeline.restore",
     "restore_aligned": "pipeline.aligned_faces",
     "restore_images": "pipeline.restore",
@@ -59,6 +63,7 @@ _HOMES = {
 
 __all__ = [
     "AlignedFace",
+    "Event",
     "Face",
     "FaceBatch",
     "Models",
@@ -82,6 +87,7 @@ __all__ = [
     "load_restorer",
     "load_upscaler",
     "paste_faces",
+    "report",
     "restore",
     "restore_aligned",
     "restore_images",

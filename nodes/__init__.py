@@ -13,6 +13,7 @@ from .dictionary import BuildFaceDictionary
 from .inpaint import InpaintFaces, InpaintPhoto
 from .load import LoadFaceDetector, LoadFaceRestoreModel
 from .measure import DegradeFaces, MeasureFaces
+from .reports import with_fixes
 from .restore import FaceRestore
 from .save import SaveFaceRestoreModel
 from .select import FacesFromMask, SelectFaces
@@ -44,4 +45,4 @@ NODES: tuple[type[io.ComfyNode], ...] = (
 class CodeFormerExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         host.register_folders()
-        return list(NODES)
+        return [*map(with_fixes, NODES)]

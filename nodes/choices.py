@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..codeformer_core.models.files import AUTO, DOWNLOAD, Fingerprint
-from ..codeformer_core.models.kinds import ModelKind, restorer_licences, restorers_without_fidelity, starter_remark
+from ..codeformer_core.models.kinds import ModelKind, restorer_licences, restorers_without_fidelity
 from ..codeformer_core.models.library import ModelLibrary
 from .host import HOST
 
@@ -44,9 +44,3 @@ def verdict(*chosen: tuple[str | None, ModelKind]) -> bool | str:
 def state(choice: str | None, kind: ModelKind) -> Fingerprint | None:
     """For fingerprint_inputs: what changes when another file would be loaded; None as for `verdict`."""
     return None if choice is None else LIBRARY.fingerprint(choice, kind)
-
-
-def starter_note(restorer: str) -> str | None:
-    """What a report adds about the restorer with this name."""
-    remark = starter_remark(restorer)
-    return remark and f"{remark}: choose it in Load Face Restore Model"

@@ -12,6 +12,7 @@ from .. import codeformer_core as core
 from ..codeformer_core.pipeline.options import PasteOptions, RestoreOptions
 from . import host
 from .inputs import face_source, finding_inputs, mask_input, option_input
+from .reports import report
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
 
 if TYPE_CHECKING:
@@ -67,9 +68,10 @@ class ColorizeFaces(io.ComfyNode):
             chroma_only=chroma_only,
             on_progress=host.Progress(),
         )
-        logger.info("Colorize Faces: %s", colorized.summary())
+        said = report(colorized)
+        logger.info("Colorize Faces: %s", said)
         (images_BHWC,) = host.placed([colorized.images_BHWC])
-        return io.NodeOutput(images_BHWC, colorized.summary())
+        return io.NodeOutput(images_BHWC, said)
 
 
 class ColorizePhoto(io.ComfyNode):
@@ -117,9 +119,10 @@ class ColorizePhoto(io.ComfyNode):
             min_face_size=smallest_face,
             on_progress=host.Progress(),
         )
-        logger.info("Colorize Photo: %s", colorized.summary())
+        said = report(colorized)
+        logger.info("Colorize Photo: %s", said)
         images_BHWC, masks_BHW = host.placed((colorized.images_BHWC, colorized.masks_BHW))
-        return io.NodeOutput(images_BHWC, masks_BHW, colorized.faces, colorized.summary())
+        return io.NodeOutput(images_BHWC, masks_BHW, colorized.faces, said)
 
 
 def _photo_inputs() -> list[io.Input]:

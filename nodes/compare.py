@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..codeformer_core.models.kinds import starter_event
 from ..codeformer_core.study.limits import FEWEST_STEPS, MOST_STEPS
 from . import host
-from .choices import starter_note
 from .inputs import fidelity_input
+from .reports import report
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
 
 if TYPE_CHECKING:
@@ -66,10 +67,10 @@ class CompareFidelity(io.ComfyNode):
             steps=steps,
             on_progress=host.Progress(),
         )
-        report = "\n".join(filter(None, (compared.summary(), starter_note(face_restore_model.restorer.name))))
-        logger.info("Compare Fidelity: %s", report)
+        said = report(compared, starter_event(face_restore_model.restorer.name))
+        logger.info("Compare Fidelity: %s", said)
         grid_1HW3, faces_NSS3 = host.placed((compared.grid_HW3[None], compared.faces_NSS3))
-        return io.NodeOutput(grid_1HW3, faces_NSS3, report, ui={"codeformer_fidelity": [_shown(compared)]})
+        return io.NodeOutput(grid_1HW3, faces_NSS3, said, ui={"codeformer_fidelity": [_shown(compared)]})
 
 
 class CompareRestorers(io.ComfyNode):
@@ -120,11 +121,11 @@ class CompareRestorers(io.ComfyNode):
             faces=None if faces is None else own_faces(faces),
             on_progress=host.Progress(),
         )
-        notes = dict.fromkeys(note for model in models if (note := starter_note(model.restorer.name)))
-        report = "\n".join((compared.summary(), *notes))
-        logger.info("Compare Restorers: %s", report)
+        names = dict.fromkeys(model.restorer.name for model in models)
+        said = report(compared, *map(starter_event, names))
+        logger.info("Compare Restorers: %s", said)
         grid_1HW3, faces_NSS3 = host.placed((compared.grid_HW3[None], compared.faces_NSS3))
-        return io.NodeOutput(grid_1HW3, faces_NSS3, report, ui={"images": host.preview_images(grid_1HW3)})
+        return io.NodeOutput(grid_1HW3, faces_NSS3, said, ui={"images": host.preview_images(grid_1HW3)})
 
 
 def _shown_inputs() -> list[io.Input]:

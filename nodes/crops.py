@@ -9,10 +9,11 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import codeformer_core as core
+from ..codeformer_core.models.kinds import starter_event
 from ..codeformer_core.pipeline.options import PasteOptions
 from . import host
-from .choices import starter_note
 from .inputs import MASKS, fidelity_input, option_input, paste_options, regions_input
+from .reports import report
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
 
 if TYPE_CHECKING:
@@ -48,9 +49,10 @@ class CropFaces(io.ComfyNode):
         from ..codeformer_core.pipeline.crop import placeholder_crop
 
         cropped = core.crop_faces(image, own_faces(faces))
-        logger.info("Crop Faces: %s", cropped.summary())
+        said = report(cropped)
+        logger.info("Crop Faces: %s", said)
         (crops_NHW3,) = host.placed([cropped.crops_NHW3 if cropped.faces.count else placeholder_crop()])
-        return io.NodeOutput(crops_NHW3, cropped.faces, cropped.summary())
+        return io.NodeOutput(crops_NHW3, cropped.faces, said)
 
 
 class RestoreFaceCrops(io.ComfyNode):
@@ -88,16 +90,8 @@ class RestoreFaceCrops(io.ComfyNode):
         cls, image: Tensor, face_restore_model: FaceRestoreModel, fidelity: float, faces: FaceBatch | None = None
     ) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for it.
-        from ..codeformer_core.imaging.tensors import is_constant
-        from ..codeformer_core.models.restorer import at_fidelity, fidelity_remark
-        from ..codeformer_core.pipeline.components import (
-            aligned_crops,
-            component_boxes,
-            component_remarks,
-            placed_by,
-            stacked,
-        )
-        from ..codeformer_core.pipeline.crop import blank_remarks, resized_remark
+        from ..codeformer_core.pipeline.aligned_faces import aligned_events
+        from ..codeformer_core.pipeline.components import aligned_crops, component_boxes, stacked
 
         restorer = face_restore_model.restorer
         asks = faces is not None and restorer.needs_landmarks
@@ -110,16 +104,10 @@ class RestoreFaceCrops(io.ComfyNode):
             component_boxes_N44=stacked(boxes) if boxes else None,
             on_progress=host.Progress(),
         )
-        height, width = image.shape[1:3]
-        blank = [index for index, crop_HWC in enumerate(image) if is_constant(crop_HWC)]
-        count = len(image) - len(blank)
-        lines = [f"{count} restored by {restorer.name}{at_fidelity(restorer, fidelity)}", placed_by(boxes)]
-        lines += [*component_remarks(aligned, boxes), fidelity_remark(restorer), starter_note(restorer.name)]
-        lines += [*resized_remark(height, width), *blank_remarks(blank)]
-        report = "\n".join(filter(None, lines))
-        logger.info("Restore Face Crops: %s", report)
+        said = report(aligned_events(image, restorer, fidelity, aligned, boxes), starter_event(restorer.name))
+        logger.info("Restore Face Crops: %s", said)
         (placed_NHWC,) = host.placed([restored_NHWC])
-        return io.NodeOutput(placed_NHWC, report)
+        return io.NodeOutput(placed_NHWC, said)
 
 
 class PasteFaces(io.ComfyNode):
@@ -168,9 +156,10 @@ class PasteFaces(io.ComfyNode):
             face_upscaler=host.upscaler(upscale_model) if upscale_model is not None else None,
             on_progress=host.Progress(),
         )
-        logger.info("Paste Faces: %s", pasted.summary())
+        said = report(pasted)
+        logger.info("Paste Faces: %s", said)
         images_BHWC, masks_BHW = host.placed((pasted.images_BHWC, pasted.masks_BHW))
-        return io.NodeOutput(images_BHWC, masks_BHW, pasted.summary())
+        return io.NodeOutput(images_BHWC, masks_BHW, said)
 
 
 def _paste_inputs() -> list[io.Input]:

@@ -16,6 +16,7 @@ from . import choices, host
 from .choices import LIBRARY
 from .inputs import LEFT_OUT, confidence_input, pixels_input
 from .picker import face_outputs, face_values, picked_input, picker_view
+from .reports import report
 from .sockets import FaceDetectorType
 
 if TYPE_CHECKING:
@@ -85,15 +86,15 @@ class DetectFaces(io.ComfyNode):
             on_progress=host.Progress(),
         )
         picks = apply_picks(found.faces, picked)
-        report = "\n".join(filter(None, (found.summary(), picks.summary())))
-        logger.info("Detect Faces: %s", report)
+        said = report(found, *picks.events)
+        logger.info("Detect Faces: %s", said)
         dropped = [
             [*(entry.face for entry in skipped), *(face for face, kept in zip(came, flags, strict=True) if not kept)]
             for skipped, came, flags in zip(found.skipped, found.faces.per_image, picks.kept, strict=True)
         ]
         (preview_Bhw3,) = host.placed([draw_faces(image, picks.faces, dropped)])
         ui = picker_view(image, found.faces, picks.kept, picks.changed)
-        return io.NodeOutput(*face_values(picks.faces), preview_Bhw3, report, ui=ui)
+        return io.NodeOutput(*face_values(picks.faces), preview_Bhw3, said, ui=ui)
 
 
 class FacesFromLandmarks(io.ComfyNode):
@@ -122,8 +123,9 @@ class FacesFromLandmarks(io.ComfyNode):
     @classmethod
     def execute(cls, image: Tensor, face_landmarks: Any) -> io.NodeOutput:
         found = core.faces_from_landmarks(image, face_landmarks)
-        logger.info("Faces from Landmarks: %s", found.summary())
-        return io.NodeOutput(*face_values(found.faces), found.summary())
+        said = report(found)
+        logger.info("Faces from Landmarks: %s", said)
+        return io.NodeOutput(*face_values(found.faces), said)
 
 
 def _inputs() -> list[io.Input]:

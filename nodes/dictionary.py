@@ -11,6 +11,7 @@ from ..codeformer_core.dictionary.options import LARGEST_SEED, Options
 from ..codeformer_core.models.kinds import RESTORER
 from . import host
 from .choices import LIBRARY
+from .reports import report
 from .save import listed_name, name_verdict
 from .sockets import FaceRestoreModel, FaceRestoreModelType
 
@@ -102,8 +103,9 @@ class BuildFaceDictionary(io.ComfyNode):
             scratch=host.temporary_folder(),
             on_progress=host.Progress(),
         )
-        logger.info("Build Face Dictionary: %s", renewed.summary())
+        said = report(renewed)
+        logger.info("Build Face Dictionary: %s", said)
         model = face_restore_model.with_restorer(LIBRARY.load_restorer(path, restorer.dtype))
         (sheet_1HW3,) = host.placed((renewed.sheet_HW3[None],))
         shown = {"images": host.preview_images(sheet_1HW3)}
-        return io.NodeOutput(model, sheet_1HW3, renewed.summary(), ui=shown)
+        return io.NodeOutput(model, sheet_1HW3, said, ui=shown)

@@ -6,6 +6,7 @@ Written for ComfyUI 0.3.64 and later; what differs between versions is decided h
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -63,6 +64,19 @@ def register_folders() -> None:
 def temporary_folder() -> Path:
     """For files of one run; the host empties it when it starts."""
     return Path(folder_paths.get_temp_directory())
+
+
+def locale() -> str:
+    """The editor's language as the user has set it, such as "zh".
+
+    "en" where nobody has, and where each user has their own settings: a node doesn't know whose run it is.
+    """
+    settings = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
+    try:
+        chosen = json.loads(settings.read_text(encoding="utf-8")).get("Comfy.Locale")
+    except (OSError, ValueError, AttributeError):  # not there, half written, not an object
+        return "en"
+    return chosen if isinstance(chosen, str) else "en"
 
 
 def check_cancelled() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import codeformer_core as core
 from . import host
 from .inputs import face_source, finding_inputs
+from .reports import report
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
 
 if TYPE_CHECKING:
@@ -60,9 +61,10 @@ class InpaintFaces(io.ComfyNode):
             white_pixels=white_pixels,
             on_progress=host.Progress(),
         )
-        logger.info("Inpaint Faces: %s", inpainted.summary())
+        said = report(inpainted)
+        logger.info("Inpaint Faces: %s", said)
         images_BHWC, masks_BHW = host.placed((inpainted.images_BHWC, inpainted.masks_BHW))
-        return io.NodeOutput(images_BHWC, masks_BHW, inpainted.summary())
+        return io.NodeOutput(images_BHWC, masks_BHW, said)
 
 
 class InpaintPhoto(io.ComfyNode):
@@ -110,9 +112,10 @@ class InpaintPhoto(io.ComfyNode):
             min_face_size=smallest_face,
             on_progress=host.Progress(),
         )
-        logger.info("Inpaint Photo: %s", inpainted.summary())
+        said = report(inpainted)
+        logger.info("Inpaint Photo: %s", said)
         images_BHWC, masks_BHW = host.placed((inpainted.images_BHWC, inpainted.masks_BHW))
-        return io.NodeOutput(images_BHWC, masks_BHW, inpainted.faces, inpainted.summary())
+        return io.NodeOutput(images_BHWC, masks_BHW, inpainted.faces, said)
 
 
 def _marking_inputs(what: str) -> list[io.Input]:

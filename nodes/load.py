@@ -9,10 +9,11 @@ import torch
 from comfy_api.latest import io
 
 from ..codeformer_core.models.files import AUTO, Fingerprint
-from ..codeformer_core.models.kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER
+from ..codeformer_core.models.kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER, starter_event
 from ..codeformer_core.models.library import ModelChoices
 from . import choices, host
 from .choices import LIBRARY
+from .reports import report
 from .sockets import FaceDetectorType, FaceRestoreModelType
 
 logger = logging.getLogger(__name__)
@@ -71,8 +72,8 @@ class LoadFaceRestoreModel(io.ComfyNode):
     @classmethod
     def execute(cls, model: str, detector: str, parser: str, dtype: str) -> io.NodeOutput:
         bundle = LIBRARY.load(ModelChoices(model, detector, parser, DTYPES[dtype]))
-        if note := choices.starter_note(bundle.restorer.name):
-            logger.info("Load Face Restore Model: %s", note)
+        if starter := starter_event(bundle.restorer.name):
+            logger.info("Load Face Restore Model: %s", report([starter]))
         return io.NodeOutput(bundle)
 
 

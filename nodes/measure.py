@@ -13,6 +13,7 @@ from ..codeformer_core.study.limits import KINDS, LARGEST_SEED
 from ..codeformer_core.weights.catalog import find_entry
 from . import host
 from .choices import LIBRARY
+from .reports import report
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class DegradeFaces(io.ComfyNode):
 
         degraded = degrade_pictures(image, kind=kind, seed=seed, on_progress=host.Progress())
         (images_BHWC,) = host.placed((degraded.images_BHWC,))
-        return io.NodeOutput(images_BHWC, degraded.summary())
+        return io.NodeOutput(images_BHWC, report(degraded))
 
 
 class MeasureFaces(io.ComfyNode):
@@ -111,7 +112,7 @@ class MeasureFaces(io.ComfyNode):
 
         file = None if identity == NO_IDENTITY else _recognition_file(identity)
         measured = measure_pictures(image, reference, identity=file, on_progress=host.Progress())
-        return io.NodeOutput(measured.mean(PSNR), measured.mean(SSIM), measured.summary())
+        return io.NodeOutput(measured.mean(PSNR), measured.mean(SSIM), report(measured))
 
 
 def _recognition_files() -> list[str]:

@@ -9,9 +9,9 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import codeformer_core as core
+from ..codeformer_core.models.kinds import starter_event
 from ..codeformer_core.pipeline.options import PasteOptions, RestoreOptions
 from . import host
-from .choices import starter_note
 from .inputs import (
     LEFT_ALONE,
     USUAL_REGIONS,
@@ -26,6 +26,7 @@ from .inputs import (
     regions_input,
 )
 from .previews import before_and_after
+from .reports import report
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
 
 if TYPE_CHECKING:
@@ -109,11 +110,11 @@ class FaceRestore(io.ComfyNode):
             keep_crops=False,
             on_progress=host.Progress(),
         )
-        logger.info("Face Restore: %s", restored.made_with())
-        report = "\n".join(filter(None, (restored.summary(), starter_note(face_restore_model.restorer.name))))
+        said = report(restored, starter_event(face_restore_model.restorer.name))
+        logger.info("Face Restore: %s", said)
         images_BHWC, masks_BHW = host.placed((restored.images_BHWC, restored.masks_BHW))
         compare = before_and_after(image, images_BHWC)
-        return io.NodeOutput(images_BHWC, masks_BHW, core.FaceBatch.of(image, restored.faces), report, ui=compare)
+        return io.NodeOutput(images_BHWC, masks_BHW, core.FaceBatch.of(image, restored.faces), said, ui=compare)
 
 
 def _inputs() -> list[io.Input]:

@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ..codeformer_core.models.kinds import RESTORER
 from . import host
 from .choices import LIBRARY
+from .reports import report
 from .sockets import FaceRestoreModel, FaceRestoreModelType
 
 logger = logging.getLogger(__name__)
@@ -67,8 +68,9 @@ class SaveFaceRestoreModel(io.ComfyNode):
             dtype=DTYPES[dtype],
             overwrite=overwrite,
         )
-        logger.info("Save Face Restore Model: %s", saved.summary())
-        return io.NodeOutput(saved.summary())
+        said = report(saved)
+        logger.info("Save Face Restore Model: %s", said)
+        return io.NodeOutput(said)
 
 
 def name_verdict(filename: str | None) -> bool | str:

@@ -13,6 +13,7 @@ from ..codeformer_core.faces.order import Order
 from . import host
 from .inputs import LEFT_OUT, pixels_input, share_input
 from .picker import face_outputs, face_values, picked_input, picker_view
+from .reports import report
 from .sockets import FacesType, own_faces
 
 if TYPE_CHECKING:
@@ -71,10 +72,10 @@ class SelectFaces(io.ComfyNode):
             picked=picked,
         )
         unlike = [] if image is None else unlike_images(faces, image)
-        report = "\n".join((selected.summary(), *unlike))
-        logger.info("Select Faces: %s", report)
+        said = report(selected, *unlike)
+        logger.info("Select Faces: %s", said)
         ui = picker_view(image, faces, selected.picked, selected.changed, selected.kept)
-        return io.NodeOutput(*face_values(selected.faces), report, ui=ui)
+        return io.NodeOutput(*face_values(selected.faces), said, ui=ui)
 
 
 class FacesFromMask(io.ComfyNode):
@@ -115,8 +116,9 @@ class FacesFromMask(io.ComfyNode):
     @classmethod
     def execute(cls, faces: FaceBatch, mask: Tensor, share: float) -> io.NodeOutput:
         inside = core.faces_in_mask(own_faces(faces), mask, share)
-        logger.info("Faces from Mask: %s", inside.summary())
-        return io.NodeOutput(*face_values(inside.faces), inside.summary())
+        said = report(inside)
+        logger.info("Faces from Mask: %s", said)
+        return io.NodeOutput(*face_values(inside.faces), said)
 
 
 def _inputs() -> list[io.Input]:

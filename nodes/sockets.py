@@ -42,6 +42,6 @@ def own_faces(value: Any, name: str = "faces") -> FaceBatch:
     if not isinstance(value, FaceBatch):
         raise ValueError(
             f"{name}: these FACES ({type(value).__name__}) come from another node pack. "
-            "Cure: connect Detect Faces, Select Faces or another node of this pack"
+            "Connect Detect Faces, Select Faces or another node of this pack"
         )
     return value

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console(sys.stdout, sys.stderr)
     if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
         raise UsageError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: align is one process's work. Cure: start it without torchrun"
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: align is one process's work. Start it without torchrun"
         )
     output = Path(args.output)
     if not args.output or output.is_file():
@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
     if outcome.kept and 0 < args.validation_share < 1 and 0 in (outcome.train, outcome.validation):
         side, other = ("train", "val") if outcome.train else ("val", "train")
         console.line(
-            f"all faces are of one photo and so all {side}; training will ask for {other}. Cure: align more photos "
+            f"all faces are of one photo and so all {side}; training will ask for {other}. Align more photos "
             "into this folder"
         )
     return OK if outcome.kept else FAILED

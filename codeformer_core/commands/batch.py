@@ -21,6 +21,7 @@ from ..pipeline.options import RestoreOptions
 from .console import Console
 from .errors import FAILED, OK, UsageError, one_line
 from .inputs import Job, plan_jobs
+from .reports import add_language
 from .values import add_option, device
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--download", action="store_true", help="fetch models that are missing")
     parser.add_argument("--device", type=device, default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default %(default)s")
+    add_language(parser)
 
 
 def refuse_useless_options(args: argparse.Namespace, more: Mapping[str, object] = MappingProxyType({})) -> None:

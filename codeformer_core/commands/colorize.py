@@ -9,6 +9,7 @@ from ..pipeline.options import RestoreOptions
 from ..runtime.progress import COLORIZING, FINDING, PASTING
 from .batch import OnStage, Verb, add_faces, add_files, add_model, add_running, refuse_useless_options, run_batch
 from .inputs import Job
+from .reports import in_one_line
 from .values import add_option
 
 if TYPE_CHECKING:
@@ -68,6 +69,6 @@ def run(args: argparse.Namespace) -> int:
                 min_face_size=args.smallest_face,
                 **chosen,
             )
-        return result.images_BHWC[0], "; ".join(result.lines)
+        return result.images_BHWC[0], in_one_line(result, args)
 
     return run_batch(args, Verb("colorization", {FINDING: 0.05, COLORIZING: 0.15, PASTING: 0.85}, work))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from .console import Console
 from .errors import OK, UsageError
+from .reports import add_language, lines_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE|NAME",
         help="default %(default)s, which comes with the package; a name that `weights list` shows is downloaded",
     )
+    add_language(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,7 +80,7 @@ def _restore(
     console: Console,
 ) -> int:
     from ..imaging.files import write_image
-    from ..models.kinds import starter_remark
+    from ..models.kinds import starter_event
     from ..pipeline.restore import restore_images
     from ..study.tiles import draw_grid
     from .batch import side_by_side
@@ -103,10 +105,10 @@ def _restore(
         path = args.output / f"{args.photo.stem}_{name}.png"
         write_image(path, replace(picture, image_HWC=image_HWC), overwrite=True)
         console.line(f"wrote {path}")
-    console.line(result.summary())
+    console.line("\n".join(lines_of(result, args)))
     console.line(trial.in_words() if trial else "no face is large enough to put the restorer to the test")
-    if remark := starter_remark(args.model):
-        console.line(f"{remark}. With the published one: make demo MODEL=codeformer")
+    if starter := starter_event(args.model):
+        console.line(f"{lines_of([starter], args)[0]}. With the published one: make demo MODEL=codeformer")
     return OK
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from .console import Console
 from .errors import OK, UsageError
+from .reports import add_language, lines_of
 from .values import device
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--passes", type=int, default=10, metavar="N", help="how often every face is clustered (default %(default)s)"
     )
     build.add_argument("--device", type=device, default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+
+    add_language(build)
 
     use = verbs.add_parser("use", help="a DFDNet with another dictionary -> a file for `restore` and the nodes")
     use.add_argument("dictionary", type=Path, metavar="DICTIONARY", help="what `build` wrote, or the published folder")
@@ -112,14 +115,14 @@ def _alone(output: Path) -> Iterator[None]:
     from ..runtime.lock import locked
 
     def refuse() -> None:
-        raise ValueError(f"{output} is being built by another command. Cure: wait for it, or name another file with -o")
+        raise ValueError(f"{output} is being built by another command. Wait for it, or name another file with -o")
 
     with ExitStack() as held:
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
             held.enter_context(locked(output.with_name(output.name + _LOCK_ENDING), refuse))
         except OSError as error:
-            reason = f"can't be written to ({error.strerror}). Cure: name a file in another folder with -o"
+            reason = f"can't be written to ({error.strerror}). Name a file in another folder with -o"
             raise OSError(error.errno, reason, str(output.parent)) from error
         yield
 
@@ -162,14 +165,14 @@ def _build(args: argparse.Namespace, console: Console) -> None:
         except KeyboardInterrupt:
             console.complain(f"note: what was done is kept in {work}; the same command goes on from there")
             raise
-        remarks = built.remarks(extractor.config.image_size)
+        events = built.events(extractor.config.image_size)
         # Its files are mapped into memory as long as this is there, which some systems don't delete.
         del built
         shutil.rmtree(work, ignore_errors=True)
     console.line(f"{output}: {options.atoms} atoms of each part and scale, {output.stat().st_size:,} bytes")
     console.line(f"{output.with_suffix('.png')}: the faces that they are nearest to")
-    for remark in remarks:
-        console.line(remark)
+    for line in lines_of(events, args):
+        console.line(line)
 
 
 def _use(args: argparse.Namespace, console: Console) -> None:

@@ -1,8 +1,10 @@
-"""What a failed command says: one line with the cause and the cure, and the exit code that goes with it."""
+"""What a failed command says: one line with the cause and the fix, and the exit code that goes with it."""
 
 from __future__ import annotations
 
 import signal
+
+from ..runtime.errors import problem_of
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -10,6 +12,13 @@ OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _PIP_NAMES = {"cv2": "opencv-python", "PIL": "pillow"}
 # What OpenCV, numpy and torch write when the memory is at its end; torch has no class of its own for it on a CPU.
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "Insufficient memory")
+
+# Kind of error about an input -> the option that helps.
+FIXES = {
+    "file_exists": "--overwrite replaces it",
+    "no_parser": "--download fetches it",
+    "detector_weights": "Give it as --detector",
+}
 
 
 class UsageError(ValueError):
@@ -32,7 +41,9 @@ def one_line(error: BaseException) -> str:
         text = str(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
-        text = f"the package {package!r} is not installed. Cure: pip install {_PIP_NAMES.get(package, package)}"
+        text = f"the package {package!r} is not installed. Run pip install {_PIP_NAMES.get(package, package)}"
+    if fix := FIXES.get(problem_of(error) or ""):
+        text = f"{text}. {fix}"
     if _is_out_of_memory(error):
         details = f" ({text})" if text else ""
         text = f"out of memory; use a smaller picture or a smaller --upscale{details}"

@@ -11,6 +11,7 @@ from ..runtime.progress import FILLING, FINDING, PASTING
 from .batch import OnStage, Verb, add_faces, add_files, add_model, add_running, refuse_useless_options, run_batch
 from .errors import UsageError
 from .inputs import Job
+from .reports import in_one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
                 min_face_size=args.smallest_face,
                 on_progress=on_stage,
             )
-        return result.images_BHWC[0], "; ".join(result.lines)
+        return result.images_BHWC[0], in_one_line(result, args)
 
     return run_batch(args, Verb("inpainting", {FINDING: 0.05, FILLING: 0.15, PASTING: 0.85}, work))
 

@@ -11,12 +11,12 @@ from .batch import OnStage, Verb, add_faces, add_files, add_model, add_running, 
 from .errors import UsageError
 from .inputs import Job
 from .pasting import DEFAULTS, add_pasting, check_pasting, paste_options
+from .reports import in_one_line
 from .values import add_option, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..pipeline.results import RestoredImages
     from .tools import Tools
 
 # What only matters where faces are looked for and pasted, beside what all verbs have, with its value when it isn't
@@ -115,8 +115,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stage: OnStage) -> tuple[Tensor, str]:
-    from ..models.restorer import at_fidelity
-    from ..pipeline.aligned_faces import restore_aligned
+    from ..pipeline.aligned_faces import aligned_events, restore_aligned
     from ..pipeline.restore import restore_images
 
     models = tools.models
@@ -125,8 +124,7 @@ def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stag
         restored_BHWC = restore_aligned(
             image_HWC[None], restorer=models.restorer, fidelity=fidelity, on_progress=on_stage
         )
-        how = f"{models.restorer.name}{at_fidelity(models.restorer, fidelity)}"
-        return restored_BHWC[0], f"aligned face, restored by {how}"
+        return restored_BHWC[0], in_one_line(aligned_events(image_HWC[None], models.restorer, fidelity), args)
     result = restore_images(
         image_HWC[None],
         restorer=models.restorer,
@@ -146,12 +144,4 @@ def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stag
         on_progress=on_stage,
     )
     enlarged = f", background by {tools.background_upscaler.name}" if tools.background_upscaler else ""
-    return result.images_BHWC[0], _in_words(result) + enlarged
-
-
-def _in_words(result: RestoredImages) -> str:
-    words = result.describe(0)[0]
-    if result.skipped[0]:
-        reasons = dict.fromkeys(entry.reason for entry in result.skipped[0])
-        words += f", {len(result.skipped[0])} skipped ({'; '.join(reasons)})"
-    return f"{words}; {result.made_with()}"
+    return result.images_BHWC[0], in_one_line(result, args) + enlarged

@@ -11,10 +11,10 @@ import torch
 from ..faces.detectors.yunet import YuNetDetector
 from ..models.bundle import ModelBundle
 from ..models.files import AUTO, as_choice
-from ..models.kinds import DETECTOR, PARSER, RESTORER, RESTORER_ENTRIES, ModelKind, starter_remark
+from ..models.kinds import DETECTOR, PARSER, RESTORER, RESTORER_ENTRIES, ModelKind, starter_event
 from ..models.library import ModelChoices, ModelLibrary
 from ..models.managed import ManagedUpscaler
-from ..models.restorer import check_task, fidelity_remark
+from ..models.restorer import check_task, without_fidelity
 from ..runtime.host import FixedFolders
 from ..runtime.packages import import_for_faces
 from ..runtime.plain_host import PlainHost
@@ -23,6 +23,7 @@ from ..weights.folders import default_roots
 from ..weights.reading import WeightsError
 from .console import Console
 from .errors import UsageError
+from .reports import lines_of
 
 if TYPE_CHECKING:
     from ..pipeline.restore import MaskKind
@@ -77,12 +78,12 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
         raise WeightsError(f"--model {args.model}: {error} (--model {fitting})") from error
     # Who didn't ask for a fidelity need not be told that it does nothing.
     wished = getattr(args, "fidelity", None) is not None
-    said = (remark,) if wished and (remark := fidelity_remark(models.restorer)) else ()
-    notes = _chosen(library, "model", args.model, RESTORER, args.download)
+    said = lines_of(without_fidelity(models.restorer), args) if wished else ()
+    notes = _chosen(library, "model", args.model, RESTORER, args)
     if args.aligned:
         return Tools(models, "box", (*said, *_with_cure(notes)))
 
-    notes += _chosen(library, "detector", args.detector, DETECTOR, args.download)
+    notes += _chosen(library, "detector", args.detector, DETECTOR, args)
     wanted: MaskKind | Literal["auto"] = getattr(args, "mask", "box")
     mask: MaskKind = "face" if wanted == "auto" else wanted
     if mask == "face" and parser_choice is None:
@@ -131,12 +132,13 @@ def _load_upscalers(
     return background, face
 
 
-def _chosen(library: ModelLibrary, what: str, choice: str, kind: ModelKind, fetch: bool) -> list[str]:
+def _chosen(library: ModelLibrary, what: str, choice: str, kind: ModelKind, args: argparse.Namespace) -> list[str]:
     """What auto stands for, where that is not the best."""
-    best, chosen = kind.best_first[0], library.auto(kind, fetch)
+    best, chosen = kind.best_first[0], library.auto(kind, args.download)
     if choice != AUTO or chosen is None or chosen == best:
         return []
-    return ["; ".join(filter(None, (f"{what} {chosen}, because {best} is not installed", starter_remark(chosen))))]
+    starter = starter_event(chosen)
+    return [f"{what} {chosen}, because {best} is not installed", *lines_of([starter] if starter else [], args)]
 
 
 def _with_cure(notes: list[str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..faces.events import Event
 from ..models.dfdnet.names import DICTIONARIES, Dictionary
 from ..networks.dfdnet import PARTS
 from ..runtime.atomic import replaced, write_whole
@@ -44,20 +45,18 @@ class Built:
     counted: Counted
     metadata: dict[str, str]
 
-    def remarks(self, side: int) -> tuple[str, ...]:
-        """What happened to the faces, in words. side: of a face in the network."""
+    def events(self, side: int) -> list[Event]:
+        """What happened to the faces. side: of a face in the network, pixels."""
         counted = self.counted
-        lines = [f"{len(counted.kept)} faces"]
+        events = [Event("faces_used", values={"count": len(counted.kept)})]
         if counted.left_out:
-            lines.append(f"{len(counted.left_out)} pictures were left out, the first: {counted.left_out[0]}")
+            left_out = {"count": len(counted.left_out), "first": counted.left_out[0]}
+            events.append(Event("images_left_out", values=left_out))
         if counted.reduced:
-            lines.append(f"reduced to {side} pixels: {counted.reduced} faces")
+            events.append(Event("faces_reduced", values={"count": counted.reduced, "size": side}))
         if counted.enlarged:
-            lines.append(
-                f"enlarged to {side} pixels: {counted.enlarged} faces, which have less detail to give than restored "
-                "faces should get"
-            )
-        return tuple(lines)
+            events.append(Event("faces_enlarged", values={"count": counted.enlarged, "size": side}))
+        return events
 
 
 def build_dictionary(
@@ -125,7 +124,7 @@ def _open(work: Path, plan: Mapping[str, object]) -> None:
     path = work / _PLAN
     if not path.is_file():
         if is_file or any(work.iterdir()):
-            raise ValueError(f"{work} is there already, and no build was begun in it. Cure: name another output")
+            raise ValueError(f"{work} is there already, and no build was begun in it. Name another output")
         write_whole(path, json.dumps(plan).encode())
         return
     try:
@@ -141,7 +140,7 @@ def _open(work: Path, plan: Mapping[str, object]) -> None:
     elif keys:
         differences = ", ".join(f"{key} {begun.get(key)} there and {plan.get(key)} now" for key in keys)
         raise ValueError(
-            f"{work} holds an interrupted build with other faces or options ({differences}). Cure: repeat those to go "
+            f"{work} holds an interrupted build with other faces or options ({differences}). Repeat those to go "
             "on with it, or delete the folder to begin anew"
         )
 
@@ -153,7 +152,7 @@ def _check_disk(work: Path, needed: int) -> None:
     if free < needed:
         raise OSError(
             f"{work} needs {needed / 1e9:.1f} GB for features and atoms, and the disk has {free / 1e9:.1f} GB free. "
-            "Cure: name an output on a larger disk, or take fewer faces or atoms"
+            "Name an output on a larger disk, or take fewer faces or atoms"
         )
 
 

@@ -29,7 +29,7 @@ def require_scikit_learn() -> Any:
     except ImportError as error:
         raise ImportError(
             f"building a dictionary needs scikit-learn, which can't be imported here ({error}). "
-            "Cure: pip install scikit-learn"
+            "Run pip install scikit-learn"
         ) from error
     return MiniBatchKMeans
 

@@ -68,7 +68,7 @@ def from_state(state: Mapping[str, Tensor], source: str, device: torch.device | 
     """
     if not DFDNET.detect(state):
         raise WeightsError(
-            f"{source} is no DFDNet, and only DFDNet has dictionaries. Cure: give DFDNet's file, published or joined"
+            f"{source} is no DFDNet, and only DFDNet has dictionaries. Give DFDNet's file, published or joined"
         )
     try:
         vgg, part_sizes = features_of(state), read_part_sizes(state)
@@ -78,7 +78,7 @@ def from_state(state: Mapping[str, Tensor], source: str, device: torch.device | 
     widths = tuple(first.shape[0] if first.dim() else 1 for first in firsts)
     expected = Features(widths, device="meta", dtype=torch.float32, operations=torch.nn).state_dict()
     if problem := difference(vgg, expected):
-        raise WeightsError(f"{source}: its VGG19 can't be used: {problem}. Cure: give DFDNet's file, downloaded whole")
+        raise WeightsError(f"{source}: its VGG19 can't be used: {problem}. Give DFDNet's file, downloaded whole")
     network = Features(widths, device=device, dtype=torch.float32, operations=torch.nn)
     network.load_state_dict(vgg)
     network.eval().requires_grad_(False)
@@ -97,7 +97,7 @@ def from_restorer(restorer: Restorer, ready: Callable[[], torch.device]) -> Extr
     """
     if not isinstance(restorer.module, DFDNet):
         raise ValueError(
-            f"{restorer.name} is no DFDNet ({restorer.architecture}), and only DFDNet has dictionaries. Cure: load "
+            f"{restorer.name} is no DFDNet ({restorer.architecture}), and only DFDNet has dictionaries. Load "
             "DFDNet's file"
         )
 

@@ -48,7 +48,7 @@ class FolderFaces:
         files = tuple(list_folder(folder))
         if not files:
             raise ValueError(
-                f"{folder} holds no pictures. Cure: put aligned faces there, for example with "
+                f"{folder} holds no pictures. Put aligned faces there, for example with "
                 f"`python -m codeformer_core train align PHOTOS -o {folder}`"
             )
         return cls(files)

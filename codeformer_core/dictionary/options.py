@@ -29,8 +29,7 @@ class Options:
         """Raises ValueError where there are fewer faces than atoms."""
         if faces < self.atoms:
             but = f" ({left_out} more were left out, the log says why)" if left_out else ""
-            fewer = f"ask for fewer atoms (k {faces} at most), or " if faces else ""
+            fewer = f"Ask for fewer atoms (k {faces} at most), or give" if faces else "Give"
             raise ValueError(
-                f"{self.atoms} atoms need {self.atoms} faces or more, and there are {faces}{but}. Cure: {fewer}give "
-                "more faces"
+                f"{self.atoms} atoms need {self.atoms} faces or more, and there are {faces}{but}. {fewer} more faces"
             )

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..faces.events import Event
 from ..models.dfdnet.weights import with_dictionary
 from ..models.restorer import Restorer
 from ..models.saving import SavedModel, saved
@@ -27,14 +28,11 @@ from .sheet import draw_sheet
 
 @dataclass(frozen=True, eq=False)
 class Renewed:
-    """sheet_HW3: the atoms' nearest faces, RGB [0, 1]."""
+    """sheet_HW3: the atoms' nearest faces, RGB [0, 1]. events: what it was made of, and the file."""
 
     model: SavedModel
     sheet_HW3: Tensor
-    lines: tuple[str, ...]
-
-    def summary(self) -> str:
-        return "\n".join((*self.lines, self.model.summary()))
+    events: tuple[Event, ...]
 
 
 @torch.no_grad()
@@ -62,8 +60,7 @@ def renew(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_safetensors(with_dictionary(state, built.dictionary), path, {"layout": "ours", **built.metadata})
         sheet_HW3 = draw_sheet(faces, extractor, built.nearest)
-        lines = (
-            f"{options.atoms} atoms of each part and scale, seed {options.seed}",
-            *built.remarks(extractor.config.image_size),
-        )
-    return Renewed(saved(path), sheet_HW3, lines)
+        atoms = Event("atoms", values={"count": options.atoms, "seed": options.seed})
+        events = (atoms, *built.events(extractor.config.image_size))
+    model = saved(path)
+    return Renewed(model, sheet_HW3, (*events, *model.events))

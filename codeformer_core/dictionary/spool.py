@@ -43,7 +43,7 @@ class SpoiledWork(ValueError):
 
     def __init__(self, path: Path, reason: object) -> None:
         super().__init__(
-            f"{path} is damaged ({reason}), so the build can't go on from it. Cure: delete the folder {path.parent} "
+            f"{path} is damaged ({reason}), so the build can't go on from it. Delete the folder {path.parent} "
             "and build anew"
         )
 
@@ -137,7 +137,7 @@ class Spool:
             if not torch.isfinite(rows_BD).all():
                 raise ValueError(
                     f"the features of {names[0]} or a face behind it are no numbers, or beyond 65504 (up to "
-                    f"{float(features_BD.abs().max()):g}). Cure: give a DFDNet with its own VGG19, in float32"
+                    f"{float(features_BD.abs().max()):g}). Give a DFDNet with its own VGG19, in float32"
                 )
             try:
                 with self.path(piece).open("ab") as file:
@@ -145,7 +145,7 @@ class Spool:
             except OSError as error:
                 raise OSError(
                     error.errno,
-                    f"could not be written: {error.strerror}. Cure: free some of the disk; the same build then goes on",
+                    f"could not be written: {error.strerror}. Free some of the disk; the same build then goes on",
                     str(self.path(piece)),
                 ) from error
 

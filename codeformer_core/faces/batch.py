@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..imaging import tensors as imaging
+from ..runtime.errors import InputError
+from .events import Event
 from .types import Face
 
 THUMBNAIL_SIDE = 8
@@ -73,27 +75,29 @@ def check_same_images(faces: FaceBatch, images_BHWC: Tensor) -> None:
     """Raise ValueError unless these are as many pictures, of the same size, as the faces were found in."""
     count, size = len(faces.per_image), faces.image_size_hw
     if len(images_BHWC) != count:
-        raise ValueError(
+        raise InputError(
             f"the faces belong to {image_count(count)}, but {image_count(len(images_BHWC))} came with them. "
-            "Cure: connect the same pictures in which the faces were found"
+            "Give the pictures in which the faces were found",
+            "faces_of_other_images",
         )
     if tuple(images_BHWC.shape[1:3]) != size:
-        raise ValueError(
+        raise InputError(
             f"the faces were found in pictures of {size[1]}x{size[0]} pixels, but these have "
-            f"{images_BHWC.shape[2]}x{images_BHWC.shape[1]}. Cure: connect the same pictures, or find the faces again "
-            "after the step that changed the size"
+            f"{images_BHWC.shape[2]}x{images_BHWC.shape[1]}. Give the pictures in which the faces were found, or find "
+            "them again after the step that changed the size",
+            "faces_of_other_images",
         )
 
 
-def unlike_images(faces: FaceBatch, images_BHWC: Tensor) -> list[str]:
-    """A line for each picture that does not look like the one in which its faces were found, whatever its size.
+def unlike_images(faces: FaceBatch, images_BHWC: Tensor) -> list[Event]:
+    """An event for each picture that does not look like the one in which its faces were found, whatever its size.
 
     images_BHWC: one for each picture, or one for all.
     """
     difference_B = np.abs(thumbnails(images_BHWC) - faces.thumbnails_B88).mean((1, 2))
     return [
-        f"picture {number} looks like another picture than the one in which its faces were found"
-        for number, (difference, found) in enumerate(zip(difference_B, faces.per_image, strict=True), 1)
+        Event("other_image", image)
+        for image, (difference, found) in enumerate(zip(difference_B, faces.per_image, strict=True))
         if difference > OTHER_PICTURE and found
     ]
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .events import Event
 from .geometry import CROP_SIZE, TEMPLATE_XY
 
 PARTS = ("left eye", "right eye", "nose", "mouth")
 FIVE = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
-# What a report calls the two sources of boxes.
+# The two sources of boxes.
 FROM_68, FROM_FIVE = "68 landmarks", "five landmarks"
 # The published half size that no box falls below, and what it makes of a box: x - 15 to x + 16.
 SMALLEST_HALF = 16
@@ -42,12 +43,11 @@ NOSE_TO_MOUTH = 0.2
 
 @dataclass(frozen=True, eq=False)
 class ComponentBoxes:
-    """boxes_44: int64, see above. source: FROM_68 or FROM_FIVE. remark: what was wrong with the landmarks
-    and what was done about it, or None."""
+    """boxes_44: int64, see above. source: FROM_68 or FROM_FIVE. events: what was wrong with the landmarks."""
 
     boxes_44: np.ndarray
     source: str
-    remark: str | None = None
+    events: tuple[Event, ...] = ()
 
 
 def find_components(
@@ -60,13 +60,10 @@ def find_components(
     lost = () if landmarks_682 is None else _lost_parts(landmarks_682, size)
     if landmarks_682 is not None and not lost:
         return ComponentBoxes(boxes_from_68(landmarks_682, size), FROM_68)
-    remarks: list[str] = []
-    if lost:
-        remarks.append(f"its 68 landmarks have no {' and no '.join(lost)} within the crop: the five place its parts")
-    if outside := [name for name, inside in zip(FIVE, _are_inside(landmarks_52, size), strict=True) if not inside]:
-        lie, take = ("lies", "takes") if len(outside) == 1 else ("lie", "take")
-        remarks.append(f"its {' and '.join(outside)} {lie} outside the crop: a mean face's {take} over")
-    return ComponentBoxes(boxes_from_five(landmarks_52, size), FROM_FIVE, "; ".join(remarks) or None)
+    outside = tuple(name for name, inside in zip(FIVE, _are_inside(landmarks_52, size), strict=True) if not inside)
+    events: list[Event] = [Event("landmarks_lost", values={"components": lost})] if lost else []
+    events += [Event("points_outside", values={"points": outside})] if outside else []
+    return ComponentBoxes(boxes_from_five(landmarks_52, size), FROM_FIVE, tuple(events))
 
 
 def boxes_from_68(landmarks_682: np.ndarray, size: int = CROP_SIZE) -> np.ndarray:
@@ -79,7 +76,7 @@ def boxes_from_68(landmarks_682: np.ndarray, size: int = CROP_SIZE) -> np.ndarra
     if lost := _lost_parts(landmarks_682, size):
         raise ValueError(
             f"the 68 landmarks have no {' and no '.join(lost)} within the crop of {size} pixels. "
-            "Cure: take the boxes from the five points of the detector, or detect again in the aligned crop"
+            "Take the boxes from the five points of the detector, or detect again in the aligned crop"
         )
     parts = [np.asarray(landmarks_682, dtype=np.float64)[list(indices)] for indices in _POINTS_OF_68]
     halves_4 = np.array([(points_N2.max(0) - points_N2.min(0)).max() / 2 for points_N2 in parts])
@@ -101,7 +98,7 @@ def boxes_from_five(landmarks_52: np.ndarray, size: int = CROP_SIZE) -> np.ndarr
     if landmarks_52.shape != (5, 2):
         raise ValueError(f"landmarks must be 5 points (x, y), got the shape {landmarks_52.shape}")
     if not np.isfinite(landmarks_52).all():
-        raise ValueError("the five landmarks hold NaN or infinity. Cure: detect the face again, or leave it out")
+        raise ValueError("the five landmarks hold NaN or infinity. Detect the face again, or leave it out")
     is_inside_51 = _are_inside(landmarks_52, size)[:, None]
     left_2, right_2, nose_2, *mouth = np.where(is_inside_51, landmarks_52, TEMPLATE_XY * (size / CROP_SIZE))
     mouth_2 = np.mean(mouth, axis=0)

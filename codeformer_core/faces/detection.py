@@ -85,7 +85,7 @@ def require_confidence(confidence: float | None, default: float) -> float:
     if confidence is None:
         return default
     if not 0 <= confidence <= 1:  # NaN fails this comparison as well
-        raise ValueError(f"detection confidence must be within 0 and 1, got {confidence}. Cure: 0.5 to 0.9")
+        raise ValueError(f"detection confidence must be within 0 and 1, got {confidence}. Try 0.5 to 0.9")
     return float(confidence)
 
 

@@ -15,15 +15,17 @@ from typing import TypeGuard
 import numpy as np
 import torch
 
+from ..runtime.errors import InputError
 from ..runtime.foreign import is_array, is_object
-from .batch import FaceBatch, image_count
+from .batch import FaceBatch
+from .events import Event
 from .geometry import box_iou
 from .types import Face
 from .visualization import Box, box_fractions
 
 # A face found now is the picked one when their boxes overlap by more than this.
 SAME_FACE_IOU = 0.5
-CURE = "Cure: clear the picker"
+FIX = "Leave it empty to keep every face"
 LARGEST_PART = 1000
 
 
@@ -31,54 +33,49 @@ LARGEST_PART = 1000
 class PickedFaces:
     """faces: the kept ones. kept: per picture, for each face that came in, whether it is kept.
 
-    changed: numbers of the pictures in which none of the picks was found again. remarks: what the user should know.
+    changed: numbers of the pictures in which none of the picks was found again. events: of each picture how many faces
+    are picked, where any picks came, and what else is to know.
     """
 
     faces: FaceBatch
     kept: tuple[tuple[bool, ...], ...]
     changed: tuple[int, ...]
-    remarks: tuple[str, ...]
-
-    def summary(self) -> str:
-        """Of each picture in which faces were dropped how many are kept, then the remarks."""
-        counts = [
-            f"picture {number}: {sum(flags)} of {len(flags)} faces picked"
-            for number, flags in enumerate(self.kept, 1)
-            if not all(flags)
-        ]
-        return "\n".join((*counts, *self.remarks))
+    events: tuple[Event, ...]
 
 
 def apply_picks(faces: FaceBatch, picked: str) -> PickedFaces:
     """Keeps the picked faces, in the order in which they came.
 
-    A picture in which no pick is found again has changed: it keeps all its faces, and a remark says so.
+    A picture in which no pick is found again has changed: it keeps all its faces, and an event says so.
     Raises ValueError for text that no picker wrote.
     """
     picks = _read(picked)
     kept: list[tuple[bool, ...]] = []
     changed: list[int] = []
-    remarks: list[str] = []
+    events: list[Event] = []
     for number, found in enumerate(faces.per_image, 1):
         boxes = picks.get(number)
         chosen = set(range(len(found)))
         if boxes is not None:
             chosen = _found_again(found, boxes, faces.image_size_hw)
             if boxes and not chosen:
-                remarks.append(f"picture {number} has changed since its faces were picked; all are kept")
+                events.append(Event("images_changed", number - 1))
                 changed.append(number)
                 chosen = set(range(len(found)))
             elif len(chosen) < len(boxes):
-                remarks.append(f"picture {number}: {len(boxes) - len(chosen)} of {len(boxes)} picked faces are gone")
+                gone = {"gone": len(boxes) - len(chosen), "picked": len(boxes)}
+                events.append(Event("picks_gone", number - 1, values=gone))
         kept.append(tuple(index in chosen for index in range(len(found))))
+        if picks:
+            events.append(Event("faces", number - 1, values={"picked": len(chosen)}))
     if left_over := [number for number in sorted(picks) if number > len(kept)]:
-        numbers = ", ".join(map(str, left_over))
-        remarks.append(f"faces were picked in picture {numbers}, but only {image_count(len(kept))} came")
+        values = {"numbers": tuple(map(str, left_over)), "count": len(kept)}
+        events.append(Event("picks_without_image", values=values))
     chosen_faces = [
         [face for face, keep in zip(found, flags, strict=True) if keep]
         for found, flags in zip(faces.per_image, kept, strict=True)
     ]
-    return PickedFaces(faces.with_faces(chosen_faces), tuple(kept), tuple(changed), tuple(remarks))
+    return PickedFaces(faces.with_faces(chosen_faces), tuple(kept), tuple(changed), tuple(events))
 
 
 def _found_again(found: Sequence[Face], boxes: Sequence[Box], image_size_hw: tuple[int, int]) -> set[int]:
@@ -96,28 +93,32 @@ def _found_again(found: Sequence[Face], boxes: Sequence[Box], image_size_hw: tup
     return set(chosen)
 
 
+def _refusal(problem: str) -> InputError:
+    return InputError(f"{problem}. {FIX}", "unreadable_picks")
+
+
 def _read(picked: str) -> dict[int, list[Box]]:
     if not picked.strip():
         return {}
     try:
         read = json.loads(picked)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"picked faces: this is no JSON ({error}). {CURE}") from error
+        raise _refusal(f"picked faces: this is not JSON ({error})") from error
     if not is_object(read):
-        raise ValueError(f"picked faces: expected boxes for each picture number, got a {type(read).__name__}. {CURE}")
+        raise _refusal(f"picked faces: expected boxes for each picture number, got a {type(read).__name__}")
     picks: dict[int, list[Box]] = {}
     for key, boxes in read.items():
         if not (key.isdecimal() and len(key) < 10 and int(key) >= 1):
-            raise ValueError(f"picked faces: {key!r} is no picture number from 1 on. {CURE}")
+            raise _refusal(f"picked faces: {key!r} is no picture number from 1 on")
         if not is_array(boxes):
-            raise ValueError(f"picked faces: picture {key} has no list of boxes. {CURE}")
+            raise _refusal(f"picked faces: picture {key} has no list of boxes")
         picks[int(key)] = [_box(box, key) for box in boxes]
     return picks
 
 
 def _box(box: object, key: str) -> Box:
     if not is_array(box) or len(box) != 4 or not all(_is_part(side) for side in box):
-        raise ValueError(f"picked faces: picture {key} has a box that is not four numbers: {str(box)[:60]}. {CURE}")
+        raise _refusal(f"picked faces: picture {key} has a box that is not four numbers: {str(box)[:60]}")
     left, top, right, bottom = (float(side) for side in box if _is_part(side))
     return left, top, right, bottom
 

@@ -1,4 +1,4 @@
-"""Faces from a face mesh: the landmarks that the host's MediaPipe nodes hand on as FACE_LANDMARKS.
+"""Faces from a face mesh: the landmarks that ComfyUI hands on as FACE_LANDMARKS.
 
 The payload is a dict: "frames" holds per picture a list of faces, dicts with "landmarks_xy" (468 or 478 points of
 MediaPipe's mesh, pixels) and "score"; "image_size" is (height, width).
@@ -11,6 +11,7 @@ from typing import Any, TypeGuard, cast
 
 import numpy as np
 
+from ..runtime.errors import InputError
 from ..runtime.foreign import is_mapping, is_sequence
 from .types import Face, Point
 
@@ -34,7 +35,7 @@ OUTER_LIPS = (LEFT_MOUTH_CORNER, 40, 37, 0, 267, 270, RIGHT_MOUTH_CORNER, 321, 3
 INNER_LIPS = (78, 82, 13, 312, 308, 317, 14, 87)
 POINTS_OF_68 = (*JAW, *BROWS, *NOSE, *EYES, *OUTER_LIPS, *INNER_LIPS)
 
-CURE = "Cure: connect the landmarks of Detect Face Landmarks (MediaPipe) for the same pictures"
+FIX = "Give the landmarks that MediaPipe found in the same pictures"
 
 
 def faces_of_mesh(payload: Any, count: int, image_size_hw: tuple[int, int]) -> list[list[Face]]:
@@ -45,11 +46,11 @@ def faces_of_mesh(payload: Any, count: int, image_size_hw: tuple[int, int]) -> l
     """
     frames, size = _parts(payload)
     if len(frames) != count:
-        raise ValueError(f"the landmarks belong to {len(frames)} pictures, but {count} came with them. {CURE}")
+        raise _refusal(f"the landmarks belong to {len(frames)} pictures, but {count} came with them")
     if size != image_size_hw:
-        raise ValueError(
+        raise _refusal(
             f"the landmarks were found in pictures of {size[1]}x{size[0]} pixels, but these have "
-            f"{image_size_hw[1]}x{image_size_hw[0]}. {CURE}"
+            f"{image_size_hw[1]}x{image_size_hw[0]}"
         )
     return [
         [_face(entry, f"picture {index + 1}, face {number}") for number, entry in enumerate(frame, 1)]
@@ -57,29 +58,31 @@ def faces_of_mesh(payload: Any, count: int, image_size_hw: tuple[int, int]) -> l
     ]
 
 
+def _refusal(problem: str) -> InputError:
+    return InputError(f"{problem}. {FIX}", "no_face_mesh")
+
+
 def _parts(payload: object) -> tuple[list[Sequence[object]], tuple[int, int]]:
     if not is_mapping(payload) or "frames" not in payload or "image_size" not in payload:
         found = ", ".join(map(str, payload)) if is_mapping(payload) else type(payload).__name__
-        raise ValueError(
-            f"face landmarks must be a dict with frames and image_size, got {found or 'an empty one'}. {CURE}"
-        )
+        raise _refusal(f"face landmarks must be a dict with frames and image_size, got {found or 'an empty one'}")
     frames, size = payload["frames"], cast(Any, payload["image_size"])
     if not is_sequence(frames) or len(faces := [frame for frame in frames if is_sequence(frame)]) < len(frames):
-        raise ValueError(f"face landmarks: frames must be a list of faces for each picture. {CURE}")
+        raise _refusal("face landmarks: frames must be a list of faces for each picture")
     try:
         height, width = (int(side) for side in size)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"face landmarks: image_size must be (height, width), got {size!r}. {CURE}") from error
+        raise _refusal(f"face landmarks: image_size must be (height, width), got {size!r}") from error
     return faces, (height, width)
 
 
 def _face(entry: object, place: str) -> Face:
     if not is_mapping(entry) or "landmarks_xy" not in entry:
-        raise ValueError(f"face landmarks: {place} has no landmarks_xy. {CURE}")
+        raise _refusal(f"face landmarks: {place} has no landmarks_xy")
     points_N2 = _points(entry["landmarks_xy"], place)
     score = entry.get("score", 1.0)
     if not _is_number(score) or not 0 <= score <= 1:
-        raise ValueError(f"face landmarks: {place} has the score {score}; it must be from 0 to 1. {CURE}")
+        raise _refusal(f"face landmarks: {place} has the score {score}; it must be from 0 to 1")
     (left, top), (right, bottom) = points_N2[:MESH_POINTS].min(0).tolist(), points_N2[:MESH_POINTS].max(0).tolist()
     landmarks = (
         _point(points_N2[list(LEFT_EYE)].mean(0)),
@@ -100,14 +103,12 @@ def _points(landmarks: Any, place: str) -> np.ndarray:
     try:
         points_N2 = np.asarray(landmarks, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"face landmarks: the points of {place} are not numbers. {CURE}") from error
+        raise _refusal(f"face landmarks: the points of {place} are not numbers") from error
     if points_N2.ndim != 2 or points_N2.shape[0] not in POINTS or points_N2.shape[1] != 2:
-        raise ValueError(
-            f"face landmarks: {place} must have 468 or 478 points (x, y), got the shape {points_N2.shape}. {CURE}"
-        )
+        raise _refusal(f"face landmarks: {place} must have 468 or 478 points (x, y), got the shape {points_N2.shape}")
     bad = int((~np.isfinite(points_N2)).sum())
     if bad:
-        raise ValueError(f"face landmarks: {place} holds {bad} numbers that are NaN or infinite. {CURE}")
+        raise _refusal(f"face landmarks: {place} holds {bad} numbers that are NaN or infinite")
     return points_N2
 
 

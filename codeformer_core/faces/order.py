@@ -33,7 +33,7 @@ def parse_numbers(text: str) -> tuple[Range, ...]:
         last = int(match[2]) if match and match[2] else first
         if not 1 <= first <= last:
             raise ValueError(
-                f"face numbers: can't read {part[:60]!r}. Cure: numbers from 1 on and ranges of them, such as "
+                f"face numbers: can't read {part[:60]!r}. Give numbers from 1 on and ranges of them, such as "
                 "1, 3-5; leave it empty for all faces"
             )
         ranges.append((first, last))
@@ -50,7 +50,7 @@ def check_order(order: str, keep: int) -> None:
     if order not in get_args(Order):
         raise ValueError(f"order must be one of {', '.join(get_args(Order))}, got {order!r}")
     if keep < 0:
-        raise ValueError(f"keep must be 0 (all) or more faces, got {keep}. Cure: 0 keeps every face")
+        raise ValueError(f"keep must be 0 (all) or more faces, got {keep}. Use 0 to keep every face")
 
 
 def order_faces(faces: Sequence[Face], order: Order, image_size_hw: tuple[int, int]) -> list[int]:

@@ -70,10 +70,10 @@ class ParseNetParser:
         if faces_B3HW.ndim != 4 or faces_B3HW.shape[1] != 3 or 0 in faces_B3HW.shape[2:]:
             raise ValueError(
                 "a face parser takes (batch, 3, height, width), got a tensor of shape "
-                f"{tuple(faces_B3HW.shape)}. Cure: RGB, channels before height and width"
+                f"{tuple(faces_B3HW.shape)}. Give RGB, channels before height and width"
             )
         if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}. Cure: None chooses one")
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}. Leave it out to have one chosen")
         height, width = faces_B3HW.shape[2:]
         labels_BHW = torch.empty((len(faces_B3HW), height, width), dtype=torch.uint8, device=faces_B3HW.device)
         rows_H, columns_W = _nearest(height).to(faces_B3HW.device), _nearest(width).to(faces_B3HW.device)
@@ -95,7 +95,7 @@ class ParseNetParser:
         if not bool(logits_BCHW.isfinite().all()):
             raise RuntimeError(
                 f"face parser {self.name} answered with non-finite numbers ({dtype} on {device}). "
-                "Cure: run it in float32; where it does, the weights file is damaged, so download it again"
+                "Run it in float32; where it does, the weights file is damaged, so download it again"
             )
         return logits_BCHW.argmax(dim=1).to(torch.uint8)
 

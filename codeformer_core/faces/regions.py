@@ -28,7 +28,7 @@ def parse_regions(text: str) -> tuple[str, ...]:
     unknown = [name for name in names if name not in REGIONS]
     if unknown or not names:
         given = f"unknown face regions {', '.join(unknown)[:60]}" if unknown else "no face region is named"
-        raise ValueError(f"{given}. Cure: some of {', '.join(REGIONS)}, with commas between them")
+        raise ValueError(f"{given}. Give some of {', '.join(REGIONS)}, with commas between them")
     return names
 
 

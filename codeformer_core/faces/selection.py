@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .choices import FaceSelection
+from .events import SkipKind, SkippedFace
 from .geometry import box_iou, boxes_of
 from .types import Face
 
@@ -15,14 +16,6 @@ SMALLEST_EYE_DISTANCE = 5.0
 DUPLICATE_IOU = 0.6
 # Mean landmark distance, as a part of the larger eye distance, up to which two faces are one.
 DUPLICATE_LANDMARK_SHIFT = 0.1
-
-
-@dataclass(frozen=True)
-class SkippedFace:
-    """A detected face that is left as it is, and the reason in words for the user."""
-
-    face: Face
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -73,7 +66,7 @@ def apply_filters(faces: Sequence[Face], filters: Sequence[FaceFilter]) -> Selec
 def check_min_face_size(min_face_size: float) -> None:
     """Raise ValueError when it is negative or not a number."""
     if not min_face_size >= 0:
-        raise ValueError(f"smallest face must be 0 or more pixels, got {min_face_size}. Cure: 0 keeps every face")
+        raise ValueError(f"smallest face must be 0 or more pixels, got {min_face_size}. Use 0 to keep every face")
 
 
 def select_faces(faces: Sequence[Face], which: FaceSelection, image_size_hw: tuple[int, int]) -> Selection:
@@ -83,23 +76,23 @@ def select_faces(faces: Sequence[Face], which: FaceSelection, image_size_hw: tup
         return Selection(tuple(faces), ())
     if which == "largest":
         best = max(range(len(faces)), key=lambda index: area_inside(faces[index], image_size_hw))
-        reason = "not the largest face"
+        kind: SkipKind = "not_largest"
     else:
         middle = (image_size_hw[1] / 2, image_size_hw[0] / 2)
         best = min(range(len(faces)), key=lambda index: math.dist(faces[index].center_xy, middle))
-        reason = "not the face nearest to the picture's centre"
+        kind = "not_center"
     others = (face for index, face in enumerate(faces) if index != best)
-    return Selection((faces[best],), tuple(SkippedFace(face, reason) for face in others))
+    return Selection((faces[best],), tuple(SkippedFace(face, kind) for face in others))
 
 
 def skip_not_finite(faces: Sequence[Face]) -> Selection:
     """Skips faces with numbers that are NaN or infinite: compared with others, they would take these along."""
 
-    def reason(face: Face) -> str | None:
+    def judged(face: Face) -> SkippedFace | None:
         numbers = (*face.box_xyxy, face.score, *(value for point in face.landmarks_xy for value in point))
-        return None if all(map(math.isfinite, numbers)) else "the detector's numbers are NaN or infinite"
+        return None if all(map(math.isfinite, numbers)) else SkippedFace(face, "not_finite")
 
-    return skip_faces(faces, reason)
+    return skip_faces(faces, judged)
 
 
 def skip_small_faces(faces: Sequence[Face], min_face_size: float) -> Selection:
@@ -109,11 +102,11 @@ def skip_small_faces(faces: Sequence[Face], min_face_size: float) -> Selection:
     """
     check_min_face_size(min_face_size)
 
-    def reason(face: Face) -> str | None:
-        side = min(face.width, face.height)
-        return f"smaller than {min_face_size:g} px (it is {side:.0f} px)" if side < min_face_size else None
+    def judged(face: Face) -> SkippedFace | None:
+        size = min(face.width, face.height)
+        return SkippedFace(face, "too_small", {"size": size, "limit": min_face_size}) if size < min_face_size else None
 
-    return skip_faces(faces, reason)
+    return skip_faces(faces, judged)
 
 
 def skip_large_faces(faces: Sequence[Face], max_face_size: float) -> Selection:
@@ -122,20 +115,18 @@ def skip_large_faces(faces: Sequence[Face], max_face_size: float) -> Selection:
     Raises ValueError unless it is above 0.
     """
     if not max_face_size > 0:
-        raise ValueError(
-            f"largest face must be above 0 pixels, got {max_face_size}. Cure: leave it out to keep every face"
-        )
+        raise ValueError(f"largest face must be above 0 pixels, got {max_face_size}. Leave it out to keep every face")
 
-    def reason(face: Face) -> str | None:
-        side = max(face.width, face.height)
-        return f"larger than {max_face_size:g} px (it is {side:.0f} px)" if side > max_face_size else None
+    def judged(face: Face) -> SkippedFace | None:
+        size = max(face.width, face.height)
+        return SkippedFace(face, "too_large", {"size": size, "limit": max_face_size}) if size > max_face_size else None
 
-    return skip_faces(faces, reason)
+    return skip_faces(faces, judged)
 
 
 def skip_near_eyes(faces: Sequence[Face], smallest_distance: float = SMALLEST_EYE_DISTANCE) -> Selection:
     """Skips faces whose eyes are less than `smallest_distance` picture pixels apart."""
-    return skip_faces(faces, lambda face: eye_reason(face.eye_distance, smallest_distance))
+    return skip_faces(faces, lambda face: eyes_judged(face, face.eye_distance, smallest_distance))
 
 
 def skip_duplicates(faces: Sequence[Face], iou: float = DUPLICATE_IOU) -> Selection:
@@ -153,11 +144,7 @@ def skip_duplicates(faces: Sequence[Face], iou: float = DUPLICATE_IOU) -> Select
     chosen = set(kept)
     return Selection(
         tuple(face for index, face in enumerate(faces) if index in chosen),
-        tuple(
-            SkippedFace(face, "the same face as another detection with a better score")
-            for index, face in enumerate(faces)
-            if index not in chosen
-        ),
+        tuple(SkippedFace(face, "duplicate") for index, face in enumerate(faces) if index not in chosen),
     )
 
 
@@ -168,16 +155,17 @@ def area_inside(face: Face, image_size_hw: tuple[int, int]) -> float:
     return max(0.0, min(right, width) - max(left, 0.0)) * max(0.0, min(bottom, height) - max(top, 0.0))
 
 
-def skip_faces(faces: Sequence[Face], reason: Callable[[Face], str | None]) -> Selection:
-    reasons = [(face, reason(face)) for face in faces]
+def skip_faces(faces: Sequence[Face], judge: Callable[[Face], SkippedFace | None]) -> Selection:
+    judged = [(face, judge(face)) for face in faces]
     return Selection(
-        tuple(face for face, why in reasons if why is None),
-        tuple(SkippedFace(face, why) for face, why in reasons if why is not None),
+        tuple(face for face, skipped in judged if skipped is None),
+        tuple(skipped for _, skipped in judged if skipped is not None),
     )
 
 
-def eye_reason(distance: float, smallest: float) -> str | None:
-    return f"eyes {distance:.1f} px apart, less than {smallest:g} px" if distance < smallest else None
+def eyes_judged(face: Face, distance: float, smallest: float) -> SkippedFace | None:
+    """distance: between the face's eyes, in pixels."""
+    return SkippedFace(face, "eyes_close", {"distance": distance, "limit": smallest}) if distance < smallest else None
 
 
 def _landmarks_coincide(first: Face, second: Face) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .selection import Selection, SkippedFace
+from .events import SkippedFace
+from .selection import Selection
 from .types import Face
 
 # By how much the tip of the nose lies in front of the plane of eyes and mouth corners, in distances between the eyes:
@@ -45,15 +46,11 @@ def skip_by_yaw(faces: Sequence[Face], max_yaw: float) -> Selection:
     Raises ValueError outside 0 to 90.
     """
     if not 0 <= max_yaw <= MAX_YAW:
-        raise ValueError(f"largest turn must be from 0 to 90 degrees, got {max_yaw}. Cure: 90 keeps every face")
+        raise ValueError(f"largest turn must be from 0 to 90 degrees, got {max_yaw}. Use 90 to keep every face")
     if max_yaw == MAX_YAW:
         return Selection(tuple(faces), ())
     turns = [(face, yaw_of(face)) for face in faces]
     return Selection(
         tuple(face for face, turn in turns if turn <= max_yaw),
-        tuple(
-            SkippedFace(face, f"turned by about {turn:.0f} degrees, more than {max_yaw:g}")
-            for face, turn in turns
-            if turn > max_yaw
-        ),
+        tuple(SkippedFace(face, "turned", {"yaw": turn, "limit": max_yaw}) for face, turn in turns if turn > max_yaw),
     )

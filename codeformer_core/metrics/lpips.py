@@ -84,7 +84,7 @@ def _read_backbone(path: Path) -> dict[str, Tensor]:
     if missing or misshapen:
         what = f"lacks {_first(missing)}" if missing else f"has other shapes in {_first(misshapen)}"
         found = ", ".join(list(state)[:3])
-        raise WeightsError(f"{path} is no VGG16 backbone: it {what}; its first keys are {found}. Cure: {CURE}")
+        raise WeightsError(f"{path} is no VGG16 backbone: it {what}; its first keys are {found}; {CURE}")
     for key in wanted:
         if not torch.isfinite(state[key]).all():
             raise WeightsError(f"{path}: {key} holds values that are NaN or infinite; get the file again")

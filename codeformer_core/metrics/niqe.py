@@ -68,7 +68,7 @@ def read_pristine_model(path: str | os.PathLike[str] = PARAMETERS_FILE) -> Prist
             if missing:
                 raise WeightsError(
                     f"{path} is no NIQE model: it lacks {', '.join(missing)}; in it: {', '.join(arrays.files[:5])}. "
-                    "Cure: give basicsr's niqe_pris_params.npz"
+                    "Give basicsr's niqe_pris_params.npz"
                 )
             mean_F, covariance_FF = (np.asarray(arrays[key], dtype=np.float64) for key in keys)
         return PristineModel(mean_F.reshape(-1), covariance_FF)
@@ -78,7 +78,7 @@ def read_pristine_model(path: str | os.PathLike[str] = PARAMETERS_FILE) -> Prist
         raise WeightsError(f"{path} is not there; give basicsr's niqe_pris_params.npz") from error
     except Exception as error:
         # A damaged archive can raise anything; all of it means it is no use
-        raise WeightsError(f"{path} is no NIQE model ({error}). Cure: give basicsr's niqe_pris_params.npz") from error
+        raise WeightsError(f"{path} is no NIQE model ({error}). Give basicsr's niqe_pris_params.npz") from error
 
 
 class Niqe:

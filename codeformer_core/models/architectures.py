@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from ..runtime.errors import InputProblem
 from ..weights.metadata import CheckpointMetadata
 from ..weights.reading import WeightsError
 from .architecture import NO_METADATA, Architecture, Checkpoint, Config
@@ -64,28 +65,28 @@ def detect_architecture(
     for architecture in ARCHITECTURES:
         if architecture.detect(state):
             return architecture.read(state, source, metadata or NO_METADATA)
-    raise WeightsError(f"{source}: {_unknown_checkpoint(state)}")
+    raise _unknown_checkpoint(state, source)
 
 
-# A key that only this kind of checkpoint has -> what to tell the user about it.
-_OTHER_CHECKPOINTS = (
-    ("stylegan_decoder.style_mlp.1.weight", "a GFPGAN checkpoint"),
-    ("BboxHead.0.conv1x1.weight", "a RetinaFace detector; use it in Load Face Detector"),
-    ("module.BboxHead.0.conv1x1.weight", "a RetinaFace detector; use it in Load Face Detector"),
-    ("res_0.0.conv1.conv2d.weight", "a ParseNet face parser"),
-    ("conv_first.weight", "an upscaler; use it in Load Upscale Model"),
-    ("model.diffusion_model.input_blocks.0.0.weight", "a Stable Diffusion checkpoint"),
-    ("first_stage_model.encoder.conv_in.weight", "a Stable Diffusion checkpoint"),
+# A key that only this kind of checkpoint has -> what it is, and what went wrong where a front end can say more.
+_OTHER_CHECKPOINTS: tuple[tuple[str, str, InputProblem | None], ...] = (
+    ("stylegan_decoder.style_mlp.1.weight", "a GFPGAN checkpoint", None),
+    ("BboxHead.0.conv1x1.weight", "a RetinaFace detector", "detector_weights"),
+    ("module.BboxHead.0.conv1x1.weight", "a RetinaFace detector", "detector_weights"),
+    ("res_0.0.conv1.conv2d.weight", "a ParseNet face parser", None),
+    ("conv_first.weight", "an upscaler", "upscaler_weights"),
+    ("model.diffusion_model.input_blocks.0.0.weight", "a Stable Diffusion checkpoint", None),
+    ("first_stage_model.encoder.conv_in.weight", "a Stable Diffusion checkpoint", None),
 )
 
 
-def _unknown_checkpoint(state: Mapping[str, Tensor]) -> str:
-    for key, what in _OTHER_CHECKPOINTS:
+def _unknown_checkpoint(state: Mapping[str, Tensor], source: str) -> WeightsError:
+    for key, what, problem in _OTHER_CHECKPOINTS:
         if key in state:
-            return f"this is {what}, not a CodeFormer checkpoint"
+            return WeightsError(f"{source}: this is {what}, not a CodeFormer checkpoint", problem)
     first = ", ".join(sorted(state)[:3]) or "none at all"
     missing = ", ".join(missing_for_codeformer(state))
-    return (
-        f"no known face restorer has these keys (first: {first}). "
+    return WeightsError(
+        f"{source}: no known face restorer has these keys (first: {first}). "
         f"Missing for a CodeFormer: {missing}. Choose codeformer.pth or its safetensors copy."
     )

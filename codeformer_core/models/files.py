@@ -201,7 +201,7 @@ class ModelFiles:
                 f"the file into {folder} (licence: {entry.licence})"
             )
         return (
-            f"{entry.filename} is not on this machine. Cure: {self._how_to_fetch(name, entry)}; or fetch it from "
+            f"{entry.filename} is not on this machine: {self._how_to_fetch(name, entry)}; or fetch it from "
             f"{entry.url} ({entry.expectation}; licence: {entry.licence}) and put it into {folder}"
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..faces.events import Event
 from ..weights.catalog import ALIGNER, CATALOG, DETECTORS, RESTORERS, UPSCALERS, CatalogEntry, find_entry
 
 _TASKS = ("restoration", "colorization", "inpainting")
@@ -63,13 +64,11 @@ def restorers_without_fidelity() -> str:
     return ", ".join(entry.filename for entry in RESTORER_ENTRIES if not entry.uses_fidelity)
 
 
-def starter_remark(restorer: str) -> str | None:
-    """What to know about the restorer that comes with the package; None for other names of files and models."""
+def starter_event(restorer: str) -> Event | None:
+    """What to know of the restorer that comes with the package; None for other names of files and models."""
     entry = find_entry(restorer)
     if entry not in RESTORER_ENTRIES or not entry.bundled:
         return None
     best = RESTORER_ENTRIES[0]
-    return (
-        f"{entry.filename} is the small starter that comes with the pack, best at fidelity 1; "
-        f"{best.filename} gives better faces ({best.licence}, {best.licence_note})"
-    )
+    values = {"starter": entry.filename, "best": best.filename, "licence": f"{best.licence}, {best.licence_note}"}
+    return Event("starter", values=values)

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..faces.events import Event
 from ..runtime import memory
 from .architecture import Architecture, Network, RestoreRequest
 
@@ -218,15 +219,16 @@ def check_task(restorer: FaceRestorer, task: str) -> None:
         )
 
 
-def at_fidelity(restorer: FaceRestorer, fidelity: float) -> str:
-    """How a report says it: " at fidelity 0.5", or nothing for a network that knows none."""
-    return f" at fidelity {fidelity:g}" if restorer.uses_fidelity else ""
+def restored_by(restorer: FaceRestorer, fidelity: float) -> list[Event]:
+    """Which restorer, and its fidelity where it knows any."""
+    events = [Event("restored_by", values={"restorer": restorer.name})]
+    return [*events, Event("fidelity", values={"fidelity": fidelity})] if restorer.uses_fidelity else events
 
 
-def fidelity_remark(*restorers: FaceRestorer) -> str | None:
-    """A sentence for those who would wonder: which of these know no fidelity. None where all do."""
-    without = dict.fromkeys(restorer.name for restorer in restorers if not restorer.uses_fidelity)
-    return f"fidelity does nothing with {', '.join(without)}" if without else None
+def without_fidelity(*restorers: FaceRestorer) -> list[Event]:
+    """For those who would wonder: which of these know no fidelity. Empty where all do."""
+    names = dict.fromkeys(restorer.name for restorer in restorers if not restorer.uses_fidelity)
+    return [Event("no_fidelity", values={"restorers": tuple(names)})] if names else []
 
 
 def check_fidelity(fidelity: float) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..faces.events import Event
 from ..weights.metadata import CheckpointMetadata
 from ..weights.reading import WeightsError
 from ..weights.state_dict import difference
@@ -32,15 +33,21 @@ _CHUNK = 2**20
 
 @dataclass(frozen=True)
 class SavedModel:
-    """path: the file. size: in bytes. sha256: 64 hex digits. remarks: what the user should know."""
+    """path: the file. size: in bytes. sha256: 64 hex digits. notes: what else is to know."""
 
     path: Path
     size: int
     sha256: str
-    remarks: tuple[str, ...]
+    notes: tuple[Event, ...]
 
-    def summary(self) -> str:
-        return "\n".join((f"saved: {self.path}", f"{self.size:,} bytes", f"sha256 {self.sha256}", *self.remarks))
+    @property
+    def events(self) -> tuple[Event, ...]:
+        return (
+            Event("saved", values={"path": str(self.path)}),
+            Event("bytes", values={"count": self.size}),
+            Event("sha256", values={"digest": self.sha256}),
+            *self.notes,
+        )
 
 
 def save_restorer(
@@ -66,13 +73,11 @@ def save_restorer(
         dtype=dtype,
         fidelity=None if recommended == USUAL_FIDELITY else recommended,
     )
-    remarks: list[str] = []
+    notes: list[Event] = []
     if restorer.dtype.itemsize < dtype.itemsize:
-        remarks.append(
-            f"{restorer.name} was loaded in {_short(restorer.dtype)}, so the saved numbers are rounded to it though "
-            f"they are stored in {_short(dtype)}: choose dtype {_short(dtype)} in Load Face Restore Model"
-        )
-    return saved(path, *remarks)
+        values = {"restorer": restorer.name, "loaded": _short(restorer.dtype), "stored": _short(dtype)}
+        notes.append(Event("rounded", values=values))
+    return saved(path, *notes)
 
 
 def save_network(
@@ -216,9 +221,9 @@ def _differences(there: CheckpointMetadata, here: CheckpointMetadata) -> list[st
     return [f"{name} {read} instead of {given}" for name, (read, given) in pairs.items() if read != given]
 
 
-def saved(path: Path, *remarks: str) -> SavedModel:
-    """What there is to tell about a file that was just written."""
-    return SavedModel(path, path.stat().st_size, _sha256(path), remarks)
+def saved(path: Path, *notes: Event) -> SavedModel:
+    """What there is to know of a file that was just written."""
+    return SavedModel(path, path.stat().st_size, _sha256(path), notes)
 
 
 def _sha256(path: Path) -> str:

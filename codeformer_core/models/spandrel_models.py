@@ -54,7 +54,7 @@ class SpandrelArchitecture(Architecture):
         except ImportError as error:
             raise WeightsError(
                 f"{source} is a {self.title}, whose network comes with the package spandrel, and that can't be "
-                f"imported here ({error}). Cure: pip install spandrel (ComfyUI brings it), or choose another model"
+                f"imported here ({error}). Run pip install spandrel (ComfyUI brings it), or choose another model"
             ) from error
         bare = _bare(state)
         try:

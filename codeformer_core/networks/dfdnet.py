@@ -228,7 +228,7 @@ class DFDNet(nn.Module):
                 f"in each face; got {tuple(parts_B44.shape)}"
             )
         if not torch.isfinite(parts_B44).all():
-            raise ValueError("parts holds numbers that are not finite. Cure: boxes from landmarks that are all there")
+            raise ValueError("parts holds numbers that are not finite. Give boxes from landmarks that are all there")
         corners_B44 = parts_B44.to(torch.int64).cpu().numpy()
         boxes: list[list[Box]] = [[(x0, y0, x1, y1) for x0, y0, x1, y1 in face] for face in corners_B44.tolist()]
         for i, face in enumerate(boxes):
@@ -237,7 +237,7 @@ class DFDNet(nn.Module):
                 if reaches_out or x0 // coarsest >= x1 // coarsest or y0 // coarsest >= y1 // coarsest:
                     raise ValueError(
                         f"the {part} box {(x0, y0, x1, y1)} of face {i} must lie within 0..{size} and be "
-                        f"{2 * coarsest - 1} pixels or more on each side. Cure: clamp it to the face and widen it"
+                        f"{2 * coarsest - 1} pixels or more on each side. Clamp it to the face and widen it"
                     )
         return boxes
 

@@ -10,12 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..faces.events import SkippedFace
 from ..faces.geometry import CROP_SIZE, covered_rectangle, estimate_alignment
-from ..faces.selection import SkippedFace
 from ..faces.types import Face
-
-NO_FACE_SHAPE = "its landmarks do not form a face"
-OUTSIDE = "it lies outside the picture"
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,5 +78,5 @@ def align_faces(per_image: Sequence[Sequence[Face]]) -> AlignedBatch:
     for image, faces in enumerate(per_image):
         found = [(face, align_face(image, face)) for face in faces]
         aligned += [one for _, one in found if one is not None]
-        skipped.append(tuple(SkippedFace(face, NO_FACE_SHAPE) for face, one in found if one is None))
+        skipped.append(tuple(SkippedFace(face, "no_face_shape") for face, one in found if one is None))
     return AlignedBatch(tuple(aligned), tuple(skipped))

@@ -5,14 +5,21 @@ Shape legend: B pictures, H W height and width, C channels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from ..faces.components import ComponentBoxes
+from ..faces.events import Event
 from ..imaging import tensors as imaging
 from ..imaging.gray import is_gray, match_gray
-from ..models.restorer import FaceRestorer, check_task
+from ..models.restorer import FaceRestorer, check_task, restored_by, without_fidelity
 from ..runtime.progress import RESTORING, OnProgress, no_progress
+from .align import AlignedFace
 from .batches import through_network
+from .components import component_events, placed_by
+from .crop import crop_events
 from .options import RestoreOptions
 from .sizes import plan_sizes, require_memory
 
@@ -58,6 +65,29 @@ def restore_aligned(
         if is_gray(source.rgb_BHW3[index]):
             restored_BHW3[index] = _toned(restored_BHW3[index], source.rgb_BHW3[index])
     return imaging.merge_alpha(restored_BHW3, source.alpha_BHW1)
+
+
+def aligned_events(
+    images_BHWC: Tensor,
+    restorer: FaceRestorer,
+    fidelity: float,
+    aligned: Sequence[AlignedFace] = (),
+    boxes: Sequence[ComponentBoxes] = (),
+) -> list[Event]:
+    """What there is to know of `restore_aligned` with these images.
+
+    aligned, boxes: the faces of the images and where their components were found, where somebody looked.
+    """
+    of_crops = crop_events(images_BHWC)
+    restored = len(images_BHWC) - sum(event.kind == "blank_crop" for event in of_crops)
+    return [
+        Event("faces", values={"restored": restored}),
+        *of_crops,
+        *component_events(aligned, boxes),
+        *without_fidelity(restorer),
+        *restored_by(restorer, fidelity),
+        *placed_by(boxes),
+    ]
 
 
 def _toned(face_HW3: Tensor, original_HW3: Tensor) -> Tensor:

@@ -12,29 +12,27 @@ from torch import Tensor
 
 from ..faces.batch import FaceBatch
 from ..faces.detection import FaceDetector
+from ..faces.events import Event
 from ..faces.parsing import FaceParser
 from ..imaging import tensors as imaging
 from ..models.restorer import FaceRestorer, check_fidelity, check_task
 from ..runtime.progress import COLORIZING, OnProgress, no_progress
 from .batches import through_network
 from .color_match import with_luma_of
-from .crop import blank_remarks, crop_faces, resized_remark
+from .crop import crop_events, crop_faces
 from .options import MaskKind, PasteOptions
 from .paste import paste_aligned
-from .photos import EditedPhotos, faces_and_lines
-from .results import face_count
+from .photos import EditedPhotos, find_or_take
+from .results import notes_of, recounted, unique
 from .sizes import plan_sizes, require_memory
 
 
 @dataclass(frozen=True, eq=False)
 class ColorizedFaces:
-    """images_BHWC: float32 [0, 1], as many as came in and of their size, alpha kept. lines: what was done."""
+    """images_BHWC: float32 [0, 1], as many as came in and of their size, alpha kept. events: what was done."""
 
     images_BHWC: Tensor
-    lines: tuple[str, ...]
-
-    def summary(self) -> str:
-        return "\n".join(self.lines)
+    events: tuple[Event, ...]
 
 
 @torch.no_grad()
@@ -63,13 +61,9 @@ def colorize_aligned(
     coloured_NHW3 = _coloured(source.rgb_BHW3[shown], restorer, fidelity, on_progress or no_progress)
     for index, face_HW3 in zip(shown, coloured_NHW3, strict=True):
         result_BHW3[index] = with_luma_of(face_HW3, source.rgb_BHW3[index]) if chroma_only else face_HW3
-    blank = sorted(set(range(len(result_BHW3))) - set(shown))
-    lines = [
-        _done_line(len(shown), restorer, fidelity, chroma_only),
-        *resized_remark(height, width),
-        *blank_remarks(blank),
-    ]
-    return ColorizedFaces(imaging.merge_alpha(result_BHW3, source.alpha_BHW1), tuple(lines))
+    events = [Event("faces", values={"colorized": len(shown)}), *crop_events(source.rgb_BHW3)]
+    events += _method(restorer, fidelity, chroma_only) if shown else []
+    return ColorizedFaces(imaging.merge_alpha(result_BHW3, source.alpha_BHW1), tuple(events))
 
 
 @torch.no_grad()
@@ -98,7 +92,7 @@ def colorize_photos(
     check_fidelity(fidelity)
     options = PasteOptions(mask=mask, opacity=opacity, chroma_only=chroma_only)
     report = on_progress or no_progress
-    faces, lines = faces_and_lines(images_BHWC, face_source, confidence, min_face_size, report)
+    faces, events = find_or_take(images_BHWC, face_source, confidence, min_face_size, report)
     cropped = crop_faces(images_BHWC, faces)
     pasted = paste_aligned(
         images_BHWC,
@@ -109,13 +103,11 @@ def colorize_photos(
         parser=parser,
         on_progress=report,
     )
-    lines += [
-        *cropped.remarks,
-        _done_line(cropped.faces.count, restorer, fidelity, chroma_only),
-        *pasted.summary().splitlines(),
-    ]
+    events += recounted(pasted.events, "pasted", "colorized")
+    events += _method(restorer, fidelity, chroma_only) if pasted.pasted else []
+    events += [*notes_of(cropped.events), *notes_of(pasted.events)]
     # Cropping and pasting both say it when these are other pictures.
-    return EditedPhotos(pasted.images_BHWC, pasted.masks_BHW, cropped.faces, tuple(dict.fromkeys(lines)))
+    return EditedPhotos(pasted.images_BHWC, pasted.masks_BHW, cropped.faces, unique(events))
 
 
 def _coloured(crops_NHW3: Tensor, restorer: FaceRestorer, fidelity: float, report: OnProgress) -> Tensor:
@@ -129,6 +121,9 @@ def _coloured(crops_NHW3: Tensor, restorer: FaceRestorer, fidelity: float, repor
     )
 
 
-def _done_line(count: int, restorer: FaceRestorer, fidelity: float, chroma_only: bool) -> str:
-    how = "its own brightness kept" if chroma_only else "redrawn"
-    return f"{face_count(count)} colorized by {restorer.name} at fidelity {fidelity:g}, {how}"
+def _method(restorer: FaceRestorer, fidelity: float, chroma_only: bool) -> list[Event]:
+    return [
+        Event("colorized_by", values={"restorer": restorer.name}),
+        Event("fidelity", values={"fidelity": fidelity}),
+        Event("brightness_kept" if chroma_only else "redrawn"),
+    ]

@@ -1,9 +1,9 @@
-"""Where the components of faces lie, for a restorer that asks for them, and how a report tells what placed them."""
+"""Where the components of faces lie, for a restorer that asks for them, and what placed them."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..faces.batch import FaceBatch
 from ..faces.components import FROM_68, ComponentBoxes, find_components
+from ..faces.events import Event
 from ..faces.landmarks import LandmarkDetector
+from ..runtime.errors import InputError
 from .align import AlignedFace, align_faces
-from .results import face_count
 
 
 def component_boxes(
@@ -50,13 +51,16 @@ def aligned_crops(faces: FaceBatch, crops: int) -> tuple[AlignedFace, ...]:
     crops: how many came. Raises ValueError unless there are as many crops as faces.
     """
     if faces.count not in (0, crops):
-        raise ValueError(
-            f"{crops} crops came with {face_count(faces.count)}. "
-            "Cure: connect the FACES of the Crop Faces node that made the crops"
+        raise InputError(
+            f"{crops} crops came with {faces.count} faces. Give the faces of these crops, as cropping hands them out",
+            "crops_of_other_faces",
         )
     aligned = align_faces(faces.per_image).aligned
     if len(aligned) != faces.count:
-        raise ValueError("a face came with crops that can't be cropped. Cure: connect the FACES of Crop Faces")
+        raise InputError(
+            "a face came with crops that can't be cropped. Give the faces of these crops, as cropping hands them out",
+            "crops_of_other_faces",
+        )
     return aligned
 
 
@@ -65,19 +69,20 @@ def stacked(boxes: Sequence[ComponentBoxes]) -> Tensor:
     return torch.from_numpy(np.stack([one.boxes_44 for one in boxes]))
 
 
-def placed_by(boxes: Sequence[ComponentBoxes]) -> str:
-    """For reports: "parts placed by 68 landmarks", both kinds with their numbers of faces, "" for no face."""
-    counts = Counter(one.source for one in boxes).most_common()
-    if len(counts) < 2:
-        return "".join(f"parts placed by {source}" for source, _ in counts)
-    return "parts placed by " + " and ".join(f"{source} ({face_count(count)})" for source, count in counts)
+def placed_by(boxes: Sequence[ComponentBoxes]) -> list[Event]:
+    """By what the components of how many faces were placed."""
+    by_68 = sum(one.source == FROM_68 for one in boxes)
+    events = [
+        Event("components_68", values={"count": by_68}),
+        Event("components_5", values={"count": len(boxes) - by_68}),
+    ]
+    return [event for event in events if event.values["count"]]
 
 
-def component_remarks(aligned: Sequence[AlignedFace], boxes: Sequence[ComponentBoxes], scale: float = 1) -> list[str]:
-    """A line for each face whose landmarks had something wrong with them. scale: pixels of a face -> those told."""
+def component_events(aligned: Sequence[AlignedFace], boxes: Sequence[ComponentBoxes], scale: float = 1) -> list[Event]:
+    """What was wrong with the landmarks of which face. scale: pixels of a face -> those of its image."""
     return [
-        f"picture {one.image + 1}, face at ({x * scale:.0f}, {y * scale:.0f}): {placed.remark}"
+        replace(event, image=one.image, face=one.face if scale == 1 else one.face.scaled(scale))
         for one, placed in zip(aligned, boxes, strict=True)
-        if placed.remark
-        for x, y in [one.face.center_xy]
+        for event in placed.events
     ]

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..faces.events import SkipKind
 from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_coordinates, crop_face, invert, sample, scale_of
 from ..faces.masks import soft_box
 from ..imaging import tensors as imaging
 from ..imaging.gray import is_gray
-from .align import OUTSIDE, AlignedFace
+from .align import AlignedFace
 from .background import Upscaler
 from .color_match import match_color, with_luma_of
 from .options import PasteOptions
@@ -54,7 +55,9 @@ class Target:
     clip_mask_HW: Tensor | None = None
 
 
-def composite(target: Target, new: NewFace, options: PasteOptions, face_upscaler: Upscaler | None = None) -> str | None:
+def composite(
+    target: Target, new: NewFace, options: PasteOptions, face_upscaler: Upscaler | None = None
+) -> SkipKind | None:
     """Blend one face into its image, in place.
 
     face_upscaler: redraws the face where pasting would enlarge it.
@@ -74,20 +77,20 @@ def composite(target: Target, new: NewFace, options: PasteOptions, face_upscaler
         large_3SS = enlarged_face(face_3SS, face_upscaler, math.ceil(size * enlarged))
         # An upscaler gives no colour to a face without any.
         face_3SS = _with_luma_of(face_3SS, large_3SS) if is_gray(face_3SS.permute(1, 2, 0)) else large_3SS
-    return None if blend_face(target, dataclasses.replace(new, face_3SS=face_3SS), options) else OUTSIDE
+    return None if blend_face(target, dataclasses.replace(new, face_3SS=face_3SS), options) else "outside_image"
 
 
-def _nothing_shows(target: Target, new: NewFace, options: PasteOptions) -> str | None:
+def _nothing_shows(target: Target, new: NewFace, options: PasteOptions) -> SkipKind | None:
     if options.opacity == 0:
-        return "the opacity is 0"
+        return "opacity_zero"
     if new.mask_SS is not None and not bool(new.mask_SS.any()):
-        return "its mask is empty"
+        return "mask_empty"
     area = covered_rectangle(
         paste_matrix(new.aligned.matrix, target.scale_xy, CROP_SIZE), CROP_SIZE, *target.coverage_HW.shape
     )
     clip_HW = target.clip_mask_HW
     if clip_HW is not None and not area.is_empty and not bool(area.of(clip_HW[..., None]).any()):
-        return "the limiting mask is black there"
+        return "clip_mask_black"
     return None
 
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from ..faces.batch import FaceBatch, check_same_images, unlike_images
+from ..faces.events import Event, SkippedFace
 from ..faces.geometry import CROP_SIZE, crop_face
-from ..faces.selection import SkippedFace
 from ..imaging import tensors as imaging
 from ..runtime import memory
-from .align import OUTSIDE, AlignedFace, align_faces
-from .results import describe_skipped, face_count
+from .align import AlignedFace, align_faces
+from .results import counts, skip_events
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,17 +25,13 @@ class CroppedFaces:
     """crops_NHW3: RGB [0, 1], 512x512, aligned to the FFHQ template, image after image.
 
     faces: those of the crops. aligned: the same, with the way from image to crop.
-    remarks: what the user should know.
+    events: of each image how many were cropped, why others were not, and what else is to know.
     """
 
     crops_NHW3: Tensor
     faces: FaceBatch
     aligned: tuple[AlignedFace, ...]
-    remarks: tuple[str, ...]
-
-    def summary(self) -> str:
-        """How many, then the remarks."""
-        return "\n".join((f"{face_count(self.faces.count)} cropped", *self.remarks))
+    events: tuple[Event, ...]
 
 
 @torch.no_grad()
@@ -49,23 +45,27 @@ def crop_faces(images_BHWC: Tensor, faces: FaceBatch) -> CroppedFaces:
     """
     imaging.check_layout(images_BHWC)
     check_same_images(faces, images_BHWC)
-    what = f"cropping {face_count(faces.count)}"
+    what = f"cropping {faces.count} faces"
     memory.require(faces.count * CROP_SIZE * CROP_SIZE * 3 * 4, images_BHWC.device, what)
     rgb_BHW3 = imaging.split_alpha(images_BHWC).rgb_BHW3
-    remarks = unlike_images(faces, rgb_BHW3)
     batch = align_faces(faces.per_image)
     skipped = [list(left_out) for left_out in batch.skipped]
     aligned = []
     for one in batch.aligned:
         if one.lies_outside((rgb_BHW3.shape[1], rgb_BHW3.shape[2])):
-            skipped[one.image].append(SkippedFace(one.face, OUTSIDE))
+            skipped[one.image].append(SkippedFace(one.face, "outside_image"))
         else:
             aligned.append(one)
-    remarks += [f"picture {index + 1}: {line}" for index, lost in enumerate(skipped) for line in describe_skipped(lost)]
     crops_NHW3 = torch.empty(len(aligned), CROP_SIZE, CROP_SIZE, 3, device=rgb_BHW3.device)
     for crop_HW3, one in zip(crops_NHW3, aligned, strict=True):
         crop_HW3.copy_(crop_face(rgb_BHW3[one.image], one.matrix).permute(1, 2, 0))
-    return CroppedFaces(crops_NHW3, faces_of(faces, aligned), tuple(aligned), tuple(remarks))
+    cropped = faces_of(faces, aligned)
+    events = [
+        counts(image, given=len(given), cropped=len(kept))
+        for image, (given, kept) in enumerate(zip(faces.per_image, cropped.per_image, strict=True))
+    ]
+    events += [*skip_events(skipped), *unlike_images(faces, rgb_BHW3)]
+    return CroppedFaces(crops_NHW3, cropped, tuple(aligned), tuple(events))
 
 
 def faces_of(faces: FaceBatch, aligned: Iterable[AlignedFace]) -> FaceBatch:
@@ -76,16 +76,14 @@ def faces_of(faces: FaceBatch, aligned: Iterable[AlignedFace]) -> FaceBatch:
     return faces.with_faces(kept)
 
 
-def resized_remark(height: int, width: int) -> list[str]:
-    """What a report says of aligned crops that did not have the network's size."""
-    if (height, width) == (CROP_SIZE, CROP_SIZE):
-        return []
-    return [f"crops of {width}x{height} pixels were resized to {CROP_SIZE}x{CROP_SIZE} and back"]
-
-
-def blank_remarks(blank: Iterable[int]) -> list[str]:
-    """What a report says of crops, counted from 0, on which there is nothing to see: the placeholder, for one."""
-    return [f"crop {index + 1} is of one colour and shows no face: it stays as it was" for index in blank]
+def crop_events(crops_NHWC: Tensor) -> list[Event]:
+    """What there is to know of aligned crops before they go through a network: which of them are of one colour and show
+    no face, as the placeholder, and whether they have another size than the network."""
+    events = [Event("blank_crop", index) for index, crop_HWC in enumerate(crops_NHWC) if imaging.is_constant(crop_HWC)]
+    height, width = crops_NHWC.shape[1:3]
+    if (height, width) != (CROP_SIZE, CROP_SIZE):
+        events.append(Event("crops_resized", values={"width": width, "height": height, "size": CROP_SIZE}))
+    return events
 
 
 def placeholder_crop() -> Tensor:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from ..faces.batch import FaceBatch
 from ..faces.detection import FaceDetector
+from ..faces.events import Event, SkippedFace
 from ..faces.mesh import faces_of_mesh
 from ..faces.order import reading_order
 from ..faces.selection import (
     Selection,
-    SkippedFace,
     check_min_face_size,
     choose_faces,
     skip_large_faces,
@@ -28,7 +28,7 @@ from ..faces.types import Face
 from ..imaging import tensors as imaging
 from ..runtime.progress import FINDING, OnProgress, no_progress
 from .align import align_faces
-from .results import describe_skipped, face_count
+from .results import counts, skip_events
 
 # Pictures handed to the detector together; between two such handfuls progress is told and cancel works.
 PICTURES_AT_ONCE = 4
@@ -38,20 +38,12 @@ PICTURES_AT_ONCE = 4
 class DetectionResult:
     """faces: what was found, numbered in each picture as one reads. skipped: what is left out, per picture.
 
-    finder: what found them, in words.
+    events: of each picture how many were found, why others are left out, and what found them.
     """
 
     faces: FaceBatch
     skipped: tuple[tuple[SkippedFace, ...], ...]
-    face_source: str
-
-    def summary(self) -> str:
-        """All pictures, a few lines each, and the finder."""
-        lines = []
-        for index, (kept, skipped) in enumerate(zip(self.faces.per_image, self.skipped, strict=True)):
-            lines.append(f"picture {index + 1}: {face_count(len(kept))} found")
-            lines += [f"  {line}" for line in describe_skipped(skipped)]
-        return "\n".join([*lines, self.face_source])
+    events: tuple[Event, ...]
 
 
 @torch.no_grad()
@@ -77,8 +69,7 @@ def find_faces(
     found = detect_in_batches(rgb_BHW3, detector, confidence, on_progress or no_progress)
     size_hw = (rgb_BHW3.shape[1], rgb_BHW3.shape[2])
     chosen = [_choose(faces, size_hw, min_face_size, max_face_size, merge_duplicates) for faces in found]
-    faces = FaceBatch.of(rgb_BHW3, [one.kept for one in chosen])
-    return DetectionResult(faces, tuple(one.skipped for one in chosen), f"looked for by {detector.name}")
+    return _result(rgb_BHW3, chosen, Event("detector", values={"detector": detector.name}))
 
 
 def faces_from_landmarks(images_BHWC: Tensor, landmarks: Any) -> DetectionResult:
@@ -93,8 +84,14 @@ def faces_from_landmarks(images_BHWC: Tensor, landmarks: Any) -> DetectionResult
         _choose(faces, (height, width), min_face_size=0.0, max_face_size=math.inf, merge=False)
         for faces in faces_of_mesh(landmarks, count, (height, width))
     ]
+    return _result(rgb_BHW3, chosen, Event("from_mesh"))
+
+
+def _result(rgb_BHW3: Tensor, chosen: Sequence[Selection], source: Event) -> DetectionResult:
+    skipped = tuple(one.skipped for one in chosen)
+    found = [counts(image, found=len(one.kept) + len(one.skipped)) for image, one in enumerate(chosen)]
     faces = FaceBatch.of(rgb_BHW3, [one.kept for one in chosen])
-    return DetectionResult(faces, tuple(one.skipped for one in chosen), "taken from the landmarks of a face mesh")
+    return DetectionResult(faces, skipped, (*found, *skip_events(skipped), source))
 
 
 def detect_in_batches(

@@ -12,13 +12,15 @@ from torch import Tensor
 
 from ..faces.batch import FaceBatch
 from ..faces.contour import contour_masks
+from ..faces.events import Event, SkippedFace
 from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_coordinates, sample
 from ..faces.types import Face
 from ..faces.visualization import box_fractions
 from ..imaging import tensors as imaging
 from ..runtime import memory
 from .align import AlignedFace, align_faces
-from .results import face_count
+from .results import counts
+from .select import numbered
 
 # Sums of float32 weights: a box wholly inside a white mask may come out this much below 1.
 ROUNDING = 1e-5
@@ -26,14 +28,10 @@ ROUNDING = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class FacesInMask:
-    """faces: those inside the mask. remarks: what became of the others, a line for each."""
+    """faces: those inside the mask. events: of each picture how many these are, and the others."""
 
     faces: FaceBatch
-    remarks: tuple[str, ...]
-
-    def summary(self) -> str:
-        """How many, then the others."""
-        return "\n".join((f"{face_count(self.faces.count)} inside the mask", *self.remarks))
+    events: tuple[Event, ...]
 
 
 @torch.no_grad()
@@ -59,17 +57,18 @@ def faces_in_mask(faces: FaceBatch, masks_BHW: Tensor, share: float = 0.5) -> Fa
     if not 0 <= share <= 1:
         raise ValueError(f"share must be from 0 (the mask touches the face) to 1 (wholly inside), got {share}")
     masks_BHW = imaging.fit_masks(masks_BHW, len(faces.per_image), None)
-    kept, remarks = [], []
+    kept, events = [], []
     for index, found in enumerate(faces.per_image):
         mask_HW = masks_BHW[index]
         inside = [_share_inside(face, mask_HW, faces.image_size_hw) for face in found]
         kept.append([face for face, part in zip(found, inside, strict=True) if part > 0 and part >= share - ROUNDING])
-        remarks += [
-            f"picture {index + 1}, face {number}: {part:.0%} of it inside the mask"
-            for number, part in enumerate(inside, 1)
+        events += [
+            numbered(SkippedFace(face, "outside_mask", {"share": part}), number).as_event(index)
+            for number, (face, part) in enumerate(zip(found, inside, strict=True), 1)
             if part == 0 or part < share - ROUNDING
         ]
-    return FacesInMask(faces.with_faces(kept), tuple(remarks))
+        events.append(counts(index, given=len(found), inside=len(kept[-1])))
+    return FacesInMask(faces.with_faces(kept), tuple(events))
 
 
 def _add_outline(mask_HW: Tensor, one: AlignedFace) -> None:

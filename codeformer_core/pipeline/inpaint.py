@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..faces.batch import FaceBatch
 from ..faces.detection import FaceDetector
+from ..faces.events import Event
 from ..faces.geometry import CROP_SIZE
 from ..imaging import tensors as imaging
 from ..imaging.gray import LUMA_RGB, is_gray
@@ -21,12 +22,12 @@ from ..runtime import memory
 from ..runtime.progress import FILLING, OnProgress, no_progress
 from .align import AlignedFace
 from .batches import through_network
-from .crop import crop_faces, faces_of, resized_remark
+from .crop import crop_events, crop_faces, faces_of
 from .inpaint_masks import covered_face, hole_in_crop, hole_in_network_size, holes_of, nothing_marked, with_soft_edge
 from .options import PasteOptions
 from .paste import paste_aligned
-from .photos import EditedPhotos, faces_and_lines
-from .results import face_count
+from .photos import EditedPhotos, find_or_take
+from .results import notes_of, recounted, unique
 from .sizes import plan_sizes, require_memory
 
 # Of the face's outline: above it there is nothing to tell whose face it was.
@@ -38,15 +39,12 @@ SHARE_WORTH_SAYING = 0.005
 @dataclass(frozen=True, eq=False)
 class InpaintedFaces:
     """images_BHWC: float32 [0, 1], as many as came in and of their size, alpha kept; outside the masks unchanged to
-    the last bit. masks_BHW: float32, 1 where a pixel was filled, else 0. lines: what was done.
+    the last bit. masks_BHW: float32, 1 where a pixel was filled, else 0. events: what was done.
     """
 
     images_BHWC: Tensor
     masks_BHW: Tensor
-    lines: tuple[str, ...]
-
-    def summary(self) -> str:
-        return "\n".join(self.lines)
+    events: tuple[Event, ...]
 
 
 @torch.no_grad()
@@ -73,14 +71,9 @@ def inpaint_aligned(
     marked = _marked(holes_BHW)
     result_BHW3 = source.rgb_BHW3.clone(memory_format=torch.contiguous_format)
     result_BHW3[marked] = _filled(source.rgb_BHW3[marked], holes_BHW[marked], restorer, on_progress or no_progress)
-    if marked:
-        lines = [_done_line(len(marked), restorer), *resized_remark(height, width)]
-        for index, hole_HW in enumerate(holes_BHW):
-            said = f"{_percent(float(hole_HW.float().mean()))} filled" if index in marked else "nothing is marked"
-            lines.append(f"crop {index + 1}: {said}{_gone(hole_in_network_size(hole_HW[None])[0])}")
-    else:
-        lines = [nothing_marked(mask_BHW, white_pixels)]
-    return InpaintedFaces(imaging.merge_alpha(result_BHW3, source.alpha_BHW1), holes_BHW.float(), tuple(lines))
+    events = _filled_events(holes_BHW, marked, restorer) if marked else [nothing_marked(mask_BHW, white_pixels)]
+    events += [event for event in crop_events(source.rgb_BHW3) if marked and event.kind == "crops_resized"]
+    return InpaintedFaces(imaging.merge_alpha(result_BHW3, source.alpha_BHW1), holes_BHW.float(), tuple(events))
 
 
 @torch.no_grad()
@@ -111,9 +104,9 @@ def inpaint_photos(
     memory.require(batch * height * width * 4 * 3, images_BHWC.device, what)
     rgb_BHW3 = imaging.split_alpha(images_BHWC).rgb_BHW3
     holes_BHW = holes_of(rgb_BHW3, mask_BHW, white_pixels)
-    faces, lines = FaceBatch.of(rgb_BHW3, [()] * len(rgb_BHW3)), [nothing_marked(mask_BHW, white_pixels)]
+    faces, events = FaceBatch.of(rgb_BHW3, [()] * len(rgb_BHW3)), [nothing_marked(mask_BHW, white_pixels)]
     if bool(holes_BHW.any()):
-        faces, lines = faces_and_lines(images_BHWC, face_source, confidence, min_face_size, report)
+        faces, events = find_or_take(images_BHWC, face_source, confidence, min_face_size, report)
     cropped = crop_faces(images_BHWC, faces)
     crop_holes_NSS = _crop_holes(holes_BHW, cropped.aligned)
     marked = _marked(crop_holes_NSS)
@@ -134,15 +127,35 @@ def inpaint_photos(
         clip_mask_BHW=_soft_edges(holes_BHW, worked_on),
         on_progress=report,
     )
-    lines += cropped.remarks
     if bool(holes_BHW.any()):
-        lines.append(_done_line(len(marked), restorer))
-    for (index, face), hole_SS in zip(worked_on.in_order(), crop_holes_NSS[marked], strict=True):
-        if gone := _gone(hole_SS):
-            lines.append(f"picture {index + 1}, the face at ({_place(face.center_xy)}){gone}")
-    lines += [*pasted.remarks, *_left_over(holes_BHW, pasted.masks_BHW, worked_on)]
+        events += recounted(pasted.events, "pasted", "filled")
+    events += [
+        Event("face_gone", image, face)
+        for (image, face), hole_SS in zip(worked_on.in_order(), crop_holes_NSS[marked], strict=True)
+        if covered_face(hole_SS) > FACE_GONE
+    ]
+    events += [
+        *notes_of(cropped.events),
+        # Every hole is pasted in a box, which is none of the user's choices.
+        *(event for event in notes_of(pasted.events) if event.kind != "mask_box"),
+        *_left_over(holes_BHW, pasted.masks_BHW, worked_on),
+        *([Event("filled_by", values={"restorer": restorer.name})] if pasted.pasted else ()),
+    ]
     # Cropping and pasting both say it when these are other pictures.
-    return EditedPhotos(pasted.images_BHWC, pasted.masks_BHW, worked_on, tuple(dict.fromkeys(lines)))
+    return EditedPhotos(pasted.images_BHWC, pasted.masks_BHW, worked_on, unique(events))
+
+
+def _filled_events(holes_BHW: Tensor, marked: Sequence[int], restorer: FaceInpainter) -> list[Event]:
+    """How much of each crop is filled."""
+    events = [Event("faces", values={"filled": len(marked)})]
+    for index, hole_HW in enumerate(holes_BHW):
+        if index not in marked:
+            events.append(Event("nothing_marked", index))
+            continue
+        events.append(Event("filled_share", index, values={"share": float(hole_HW.float().mean())}))
+        if covered_face(hole_in_network_size(hole_HW[None])[0]) > FACE_GONE:
+            events.append(Event("face_gone", index))
+    return [*events, Event("filled_by", values={"restorer": restorer.name})]
 
 
 def _filled(crops_NHW3: Tensor, holes_NHW: Tensor, restorer: FaceInpainter, report: OnProgress) -> Tensor:
@@ -181,33 +194,12 @@ def _marked(holes_NHW: Tensor) -> list[int]:
     return [index for index, hole_HW in enumerate(holes_NHW) if bool(hole_HW.any())]
 
 
-def _left_over(holes_BHW: Tensor, pasted_BHW: Tensor, worked_on: FaceBatch) -> list[str]:
-    """A line for each picture whose mask reaches beyond its faces."""
-    lines = []
+def _left_over(holes_BHW: Tensor, pasted_BHW: Tensor, worked_on: FaceBatch) -> list[Event]:
+    """An event for each picture whose mask reaches beyond its faces."""
+    events = []
     for index, faces in enumerate(worked_on.per_image):
         hole_HW = holes_BHW[index]
         share = float((hole_HW & (pasted_BHW[index] < 0.5)).sum()) / max(1, int(hole_HW.sum()))
         if share > SHARE_WORTH_SAYING:
-            hint = "" if faces else ". If a face is there, give the faces that were found before it was marked"
-            lines.append(
-                f"picture {index + 1}: {_percent(share)} of the mask lies on no face and stays as it was{hint}"
-            )
-    return lines
-
-
-def _gone(hole_SS: Tensor) -> str:
-    return "; nothing of the face is left to go by, so it is invented" if covered_face(hole_SS) > FACE_GONE else ""
-
-
-def _done_line(count: int, restorer: FaceInpainter) -> str:
-    return f"{face_count(count)} filled by {restorer.name}"
-
-
-def _percent(share: float) -> str:
-    if 0 < share < 0.005:
-        return "less than 1 %"
-    return "more than 99 %" if 0.995 <= share < 1 else f"{share * 100:.0f} %"
-
-
-def _place(center_xy: tuple[float, float]) -> str:
-    return f"{center_xy[0]:.0f}, {center_xy[1]:.0f}"
+            events.append(Event("mask_beside_faces" if faces else "mask_without_face", index, values={"share": share}))
+    return events

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..faces.contour import contour_masks
+from ..faces.events import Event
 from ..faces.geometry import CROP_SIZE, TEMPLATE_XY, crop_face
 from ..faces.regions import grown
 from ..imaging import tensors as imaging
@@ -37,16 +38,11 @@ def holes_of(rgb_BHW3: Tensor, mask_BHW: Tensor | None, white_pixels: bool) -> T
     return torch.zeros((batch, height, width), dtype=torch.bool, device=rgb_BHW3.device)
 
 
-def nothing_marked(mask_BHW: Tensor | None, white_pixels: bool) -> str:
-    """Why no pixel is to be filled, and the cure."""
+def nothing_marked(mask_BHW: Tensor | None, white_pixels: bool) -> Event:
+    """Why no pixel is to be filled."""
     if mask_BHW is not None:
-        return "nothing was filled: the mask is empty. Cure: draw one, or disconnect it so that white pixels count"
-    if white_pixels:
-        return (
-            "nothing was filled: there is no mask and no white pixel. "
-            "Cure: connect a mask, or paint what is to be filled white"
-        )
-    return "nothing was filled: there is no mask. Cure: connect one, or let white pixels count"
+        return Event("empty_mask")
+    return Event("no_white_pixel" if white_pixels else "no_mask")
 
 
 def hole_in_network_size(holes_NHW: Tensor) -> Tensor:

@@ -13,18 +13,19 @@ import torch
 from torch import Tensor
 
 from ..faces.batch import FaceBatch, image_count, unlike_images
+from ..faces.events import Event, SkipKind, SkippedFace
 from ..faces.geometry import CROP_SIZE, crop_face
 from ..faces.parsing import FaceParser
-from ..faces.selection import SkippedFace
 from ..imaging import tensors as imaging
 from ..runtime import memory
+from ..runtime.errors import InputError
 from ..runtime.progress import PASTING, OnProgress, no_progress
-from .align import NO_FACE_SHAPE, AlignedFace, align_face
+from .align import AlignedFace, align_face
 from .background import Upscaler, reporting
 from .composite import NewFace, Target, composite, resized
 from .options import PASTE_DEFAULTS, PasteOptions
 from .paste_masks import MaskMaker, changed_mask, make_mask_maker
-from .results import describe_skipped, face_count
+from .results import counts, skip_events
 
 # How far the proportions of a background may be from the images', as a part of 1: sizes are rounded.
 SAME_PROPORTIONS = 0.02
@@ -35,18 +36,14 @@ MASKS_AT_ONCE = 4
 class PastedFaces:
     """images_BHWC: float32 [0, 1], of the background's size, alpha kept. masks_BHW: how much of a face shows, 0..1.
 
-    mask: what was pasted of each face, for reports. remarks: what the user should know.
+    pasted: how many faces. events: of each image how many were pasted, why others were not, with what mask, and what
+    else is to know.
     """
 
     images_BHWC: Tensor
     masks_BHW: Tensor
     pasted: int
-    mask: str
-    remarks: tuple[str, ...]
-
-    def summary(self) -> str:
-        """How many, with what mask, then the remarks."""
-        return "\n".join((f"{face_count(self.pasted)} pasted, mask: {self.mask}", *self.remarks))
+    events: tuple[Event, ...]
 
 
 @torch.no_grad()
@@ -112,38 +109,44 @@ def paste_aligned(
     coverage_BHW = memory.sparse_zeros(canvas_BHW3.shape[:3], canvas_BHW3.device)
     clips = [None] * batch if clip_mask_BHW is None else imaging.fit_masks(clip_mask_BHW, batch, (height, width))
     targets = [Target(*each) for each in zip(canvas_BHW3, coverage_BHW, [scale_xy] * batch, clips, strict=True)]
-    crops, remarks = _square_crops(crops_NSSC, faces.count)
-    remarks += unlike_images(faces, source.rgb_BHW3)
+    crops, events = _square_crops(crops_NSSC, faces.count)
+    events += unlike_images(faces, source.rgb_BHW3)
 
     report = on_progress or no_progress
     report(PASTING, 0, max(1, faces.count))
     face_upscaler = reporting(face_upscaler, report)
-    pieces = [
-        NO_FACE_SHAPE if one is None else _piece(one, crop_3SS.to(canvas_BHW3), source_BHW3[one.image], scale_xy)
+    pieces: list[NewFace | SkipKind] = [
+        "no_face_shape" if one is None else _piece(one, crop_3SS.to(canvas_BHW3), source_BHW3[one.image], scale_xy)
         for one, crop_3SS in zip(aligned, crops, strict=True)
     ]
-    left_out = 0
+    skipped: list[list[SkippedFace]] = [[] for _ in range(batch)]
     placed = zip(faces.in_order(), _with_masks(pieces, masks), strict=True)
     for done, ((image, face), piece) in enumerate(placed, 1):
-        reason = piece if isinstance(piece, str) else composite(targets[image], piece, options, face_upscaler)
-        if reason:
-            left_out += 1
-            remarks.append(f"picture {image + 1}: {describe_skipped([SkippedFace(face, reason)])[0]}")
+        problem = piece if isinstance(piece, str) else composite(targets[image], piece, options, face_upscaler)
+        if problem:
+            skipped[image].append(SkippedFace(face, problem))
         report(PASTING, done, faces.count)
     images_BHWC = imaging.merge_alpha(canvas_BHW3, alpha_BHW1)
-    return PastedFaces(images_BHWC, coverage_BHW, faces.count - left_out, masks.description, tuple(remarks))
+    done = [
+        counts(image, given=len(given), pasted=len(given) - len(left_out))
+        for image, (given, left_out) in enumerate(zip(faces.per_image, skipped, strict=True))
+    ]
+    pasted = faces.count - sum(map(len, skipped))
+    return PastedFaces(
+        images_BHWC, coverage_BHW, pasted, (*done, *skip_events(skipped), *events, *([masks.event] if pasted else ()))
+    )
 
 
-def _piece(one: AlignedFace, crop_3SS: Tensor, source_HW3: Tensor, scale_xy: tuple[float, float]) -> NewFace | str:
+def _piece(one: AlignedFace, crop_3SS: Tensor, source_HW3: Tensor, scale_xy: tuple[float, float]) -> NewFace | SkipKind:
     """What is pasted of a crop, or why nothing is."""
     # At another size nothing tells what the crop was like before.
     if scale_xy != (1, 1) or crop_3SS.shape[-1] != CROP_SIZE:
         return NewFace(one, crop_3SS, None)
     changed_SS = changed_mask(crop_3SS, crop_face(source_HW3, one.matrix))
-    return "its crop came back as it went" if changed_SS is None else NewFace(one, crop_3SS, changed_SS)
+    return "crop_unchanged" if changed_SS is None else NewFace(one, crop_3SS, changed_SS)
 
 
-def _with_masks(pieces: Sequence[NewFace | str], masks: MaskMaker) -> list[NewFace | str]:
+def _with_masks(pieces: Sequence[NewFace | SkipKind], masks: MaskMaker) -> list[NewFace | SkipKind]:
     """The pieces with narrower masks, made a few at a time: a parser is brought to its device only once."""
     made = list(pieces)
     wanted = [(place, piece) for place, piece in enumerate(pieces) if isinstance(piece, NewFace)] if masks.make else []
@@ -164,7 +167,7 @@ def _check_background(background_BHWC: Tensor, faces: FaceBatch) -> tuple[float,
     if len(background_BHWC) not in (1, batch):
         raise ValueError(
             f"the faces belong to {image_count(batch)}, but there are {len(background_BHWC)} backgrounds. "
-            "Cure: one background for each picture, or one for all"
+            "Give one background for each picture, or one for all"
         )
     across, down = background_BHWC.shape[2] / width, background_BHWC.shape[1] / height
     # Sizes are whole pixels, which counts in small images.
@@ -173,25 +176,26 @@ def _check_background(background_BHWC: Tensor, faces: FaceBatch) -> tuple[float,
         raise ValueError(
             f"the faces were found in pictures of {width}x{height} pixels; a background of "
             f"{background_BHWC.shape[2]}x{background_BHWC.shape[1]} has other proportions. "
-            "Cure: a background that was resized as a whole, not cropped"
+            "Give a background that was resized as a whole, not cropped"
         )
     return across, down
 
 
-def _square_crops(crops_NHWC: Tensor, count: int) -> tuple[list[Tensor], list[str]]:
+def _square_crops(crops_NHWC: Tensor, count: int) -> tuple[list[Tensor], list[Event]]:
     """crops (3, S, S) in [0, 1], one for each face, and what was done to make them so."""
     if count == 0:
         return [], []
     imaging.check_images(crops_NHWC, "face crops")
     if len(crops_NHWC) != count:
-        raise ValueError(
-            f"{face_count(count)} but {len(crops_NHWC)} crop{'s' * (len(crops_NHWC) != 1)} came. "
-            "Cure: connect the FACES that came with these crops, and keep every crop in between"
+        raise InputError(
+            f"{count} faces but {len(crops_NHWC)} crops came. Give the faces of these crops, and keep every crop "
+            "between cropping and pasting",
+            "crops_of_other_faces",
         )
     height, width = crops_NHWC.shape[1:3]
     rgb_NHW3 = imaging.split_alpha(crops_NHWC, "face crops").rgb_BHW3.clamp(0, 1)
     if height == width:
         return list(rgb_NHW3.permute(0, 3, 1, 2)), []
     squared_NSS3 = imaging.resize(rgb_NHW3, CROP_SIZE, CROP_SIZE)
-    remark = f"crops of {width}x{height} pixels were stretched to {CROP_SIZE}x{CROP_SIZE}"
-    return list(squared_NSS3.permute(0, 3, 1, 2)), [remark]
+    stretched = Event("crops_stretched", values={"width": width, "height": height, "size": CROP_SIZE})
+    return list(squared_NSS3.permute(0, 3, 1, 2)), [stretched]

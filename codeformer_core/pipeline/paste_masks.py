@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..faces.contour import contour_masks
+from ..faces.events import Event
 from ..faces.masks import face_shape_mask
 from ..faces.parsing import FaceParser
 from ..faces.regions import blurred, grown, region_masks
+from ..runtime.errors import InputError
 from .options import PasteOptions
 
 # A step of 8-bit images, and a little: a crop that was saved and read again, rounded or cut off, is still unchanged.
@@ -30,10 +32,10 @@ MakeMasks = Callable[[Tensor, np.ndarray], Tensor]
 
 @dataclass(frozen=True)
 class MaskMaker:
-    """make: None for the soft box alone, which every paste has. description: for reports."""
+    """make: None for the soft box alone, which every paste has. event: what it makes."""
 
     make: MakeMasks | None
-    description: str
+    event: Event
 
 
 def make_mask_maker(options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
@@ -54,34 +56,30 @@ def make_mask_maker(options: PasteOptions, parser: FaceParser | None) -> MaskMak
         padded_NPP = F.pad(grown(masks_NSS, options.grow), (reach,) * 4)
         return blurred(padded_NPP, options.feather / 4)[:, reach : reach + side, reach : reach + side]
 
-    return MaskMaker(make, plain.description)
-
-
-def soft_box_only(reason: str = "") -> MaskMaker:
-    """reason: why there is nothing better, as an appendix to the report."""
-    return MaskMaker(None, f"soft box{reason}")
+    return MaskMaker(make, plain.event)
 
 
 def _plain(options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
     if options.regions:
         names = ", ".join(options.regions)
         if parser is None:
-            raise ValueError(
-                f"the regions {names} can only be told apart by a face parser, and none is at hand. Cure: put "
-                "parsing_parsenet.pth into models/facedetection and, in ComfyUI, connect face_restore_model; or choose "
-                "another mask"
+            raise InputError(
+                f"the regions {names} can only be told apart by a face parser, and there is none. Give one, whose file "
+                "is parsing_parsenet.pth, or choose another mask",
+                "no_parser",
             )
         return MaskMaker(
-            lambda faces_N3SS, _: region_masks(parser.parse(faces_N3SS), options.regions), f"{names} by {parser.name}"
+            lambda faces_N3SS, _: region_masks(parser.parse(faces_N3SS), options.regions),
+            Event("mask_regions", values={"regions": options.regions, "parser": parser.name}),
         )
     if options.mask == "box":
-        return soft_box_only()
+        return MaskMaker(None, Event("mask_box"))
     if options.mask == "face" and parser is not None:
         return MaskMaker(
-            lambda faces_N3SS, _: face_shape_mask(parser.parse(faces_N3SS)), f"face shape by {parser.name}"
+            lambda faces_N3SS, _: face_shape_mask(parser.parse(faces_N3SS)),
+            Event("mask_face", values={"parser": parser.name}),
         )
-    reason = " (no face parser is at hand)" if options.mask == "face" else ""
-    return MaskMaker(_outlines, f"outline from landmarks{reason}")
+    return MaskMaker(_outlines, Event("mask_outline_instead" if options.mask == "face" else "mask_outline"))
 
 
 def _outlines(faces_N3SS: Tensor, landmarks_N52: np.ndarray) -> Tensor:

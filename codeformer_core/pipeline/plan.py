@@ -12,10 +12,11 @@ from torch import Tensor
 
 from ..faces.batch import FaceBatch, unlike_images
 from ..faces.detection import FaceDetector
-from ..faces.selection import Selection, SkippedFace
+from ..faces.events import Event, SkippedFace
+from ..faces.selection import Selection
 from ..faces.types import Face
 from ..runtime.progress import OnProgress
-from .align import OUTSIDE, AlignedFace, align_faces
+from .align import AlignedFace, align_faces
 from .detect import detect_in_batches
 from .options import RestoreOptions
 from .recipe import Recipe
@@ -29,12 +30,12 @@ FaceSource = FaceDetector | FaceBatch | Sequence[AlignedFace]
 class Plan:
     """aligned: the faces to work on, image after image, in pixels of the images as they are worked on.
 
-    skipped: per image, the others with the reason. remarks: what else the user should know.
+    skipped: per image, the others with the reason. events: what else is to know.
     """
 
     aligned: tuple[AlignedFace, ...]
     skipped: tuple[tuple[SkippedFace, ...], ...]
-    remarks: tuple[str, ...]
+    events: tuple[Event, ...]
 
 
 def plan(
@@ -51,11 +52,11 @@ def plan(
     source: looks for the faces; or the faces themselves, in pixels of the images as they came, which are then all
     taken, whatever the options say. Those that are aligned already, as a video's tracker aligns them, stay so.
     """
-    remarks: list[str] = []
+    events: list[Event] = []
     if isinstance(source, Sequence):
-        return _inside([one.scaled(sizes.enlarged) for one in source], [()] * len(rgb_BHW3), sizes, remarks)
+        return _inside([one.scaled(sizes.enlarged) for one in source], [()] * len(rgb_BHW3), sizes, events)
     if isinstance(source, FaceBatch):
-        remarks = unlike_images(source, rgb_BHW3)
+        events = unlike_images(source, rgb_BHW3)
         chosen = [Selection(tuple(scaled(face, sizes.enlarged) for face in given), ()) for given in source.per_image]
     else:
         found = detect_in_batches(rgb_BHW3, source, options.confidence, report)
@@ -63,20 +64,23 @@ def plan(
         chosen = [recipe.choose(faces, sizes.working, options, min_face_size) for faces in found]
     batch = align_faces([selection.kept for selection in chosen])
     skipped = _joined([selection.skipped for selection in chosen], batch.skipped)
-    return _inside(batch.aligned, skipped, sizes, remarks)
+    return _inside(batch.aligned, skipped, sizes, events)
 
 
 def _inside(
     aligned: Sequence[AlignedFace],
     skipped: Sequence[Sequence[SkippedFace]],
     sizes: Sizes,
-    remarks: Sequence[str],
+    events: Sequence[Event],
 ) -> Plan:
     """The plan without the faces outside their images, which no network need see."""
     outside = [one for one in aligned if one.lies_outside(sizes.working)]
-    lost = [[SkippedFace(one.face, OUTSIDE) for one in outside if one.image == index] for index in range(len(skipped))]
+    lost = [
+        [SkippedFace(one.face, "outside_image") for one in outside if one.image == index]
+        for index in range(len(skipped))
+    ]
     kept = tuple(one for one in aligned if one not in outside)
-    return Plan(kept, _joined(skipped, lost), tuple(remarks))
+    return Plan(kept, _joined(skipped, lost), tuple(events))
 
 
 def scaled(face: Face, factor: float) -> Face:

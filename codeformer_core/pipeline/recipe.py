@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from ..faces.events import SkipKind
 from ..faces.geometry import crop_face
 from ..faces.parsing import FaceParser
 from ..faces.selection import Selection, choose_faces
@@ -25,8 +26,7 @@ from .sizes import Sizes, plan_sizes
 class Recipe:
     """Float from end to end; images keep their size unless an upscale was asked for."""
 
-    name = ""
-    """For reports; empty for the usual one."""
+    is_official = False
     resize_background: Resize = staticmethod(resize_background)
     keeps_gray = True
     """Whether upscalers give no colour to images without any."""
@@ -66,7 +66,7 @@ class Recipe:
 
     def composite(
         self, target: Target, new: NewFace, options: PasteOptions, face_upscaler: Upscaler | None, _upscale: float
-    ) -> str | None:
+    ) -> SkipKind | None:
         """Blend one face into its image, in place. The reason where nothing of it shows."""
         return composite(target, new, options, face_upscaler)
 

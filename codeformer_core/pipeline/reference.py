@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..faces.events import Event, SkipKind
 from ..faces.geometry import CROP_SIZE, Rectangle, covered_rectangle, invert, sample, sample_crop
 from ..faces.masks import gaussian_operator, opencv_sigma
 from ..faces.parsing import FaceParser
@@ -22,7 +23,7 @@ from ..faces.selection import (
     SMALLEST_EYE_DISTANCE,
     Selection,
     apply_filters,
-    eye_reason,
+    eyes_judged,
     select_faces,
     skip_faces,
     skip_not_finite,
@@ -31,11 +32,10 @@ from ..faces.selection import (
 from ..faces.types import Face
 from ..imaging import tensors as imaging
 from ..imaging.gray import match_gray
-from .align import OUTSIDE
 from .background import Upscaler
 from .composite import NewFace, Target, enlarged_face, resized
 from .options import PasteOptions, RestoreOptions
-from .paste_masks import MaskMaker, make_mask_maker, soft_box_only
+from .paste_masks import MaskMaker, make_mask_maker
 from .recipe import Recipe
 from .sizes import Sizes
 
@@ -50,7 +50,7 @@ GRID = 32
 class OfficialRecipe(Recipe):
     """See the module."""
 
-    name = "published recipe"
+    is_official = True
     keeps_gray = False
 
     def plan_sizes(self, height: int, width: int, upscale: float) -> Sizes:
@@ -95,16 +95,16 @@ class OfficialRecipe(Recipe):
     def mask_maker(self, options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
         """It knows no shape but the parser's."""
         if options.mask == "face" and parser is None:
-            return soft_box_only(" (no face parser is at hand)")
+            return MaskMaker(None, Event("mask_box_instead"))
         return make_mask_maker(options, parser)
 
     def composite(
         self, target: Target, new: NewFace, options: PasteOptions, face_upscaler: Upscaler | None, upscale: float
-    ) -> str | None:
+    ) -> SkipKind | None:
         if face_upscaler is not None and upscale > 1:
             face_3SS = enlarged_face(new.face_3SS, face_upscaler, int(CROP_SIZE * upscale))
             new = dataclasses.replace(new, face_3SS=face_3SS)
-        return None if paste(target, new, options.opacity, upscale) else OUTSIDE
+        return None if paste(target, new, options.opacity, upscale) else "outside_image"
 
     def finish(self, canvas_BHW3: Tensor) -> None:
         """Truncated to 8 bits; the small number keeps whole levels, which float32 can miss."""
@@ -122,7 +122,7 @@ def skip_near_eyes(faces: Sequence[Face], smallest_distance: float = SMALLEST_EY
         (_, left_y), (right_x, right_y), (nose_x, _) = face.landmarks_xy[:3]
         return math.hypot(left_y - right_y, right_x - nose_x)
 
-    return skip_faces(faces, lambda face: eye_reason(distance(face), smallest_distance))
+    return skip_faces(faces, lambda face: eyes_judged(face, distance(face), smallest_distance))
 
 
 def crop(image_HW3: Tensor, matrix: np.ndarray) -> Tensor:

@@ -6,7 +6,7 @@ Shape legend: B images, H W their height and width, C channels (1 to 4); N faces
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,29 +15,24 @@ from torch import Tensor
 from ..faces.batch import FaceBatch, check_same_images
 from ..faces.choices import FaceSelection
 from ..faces.components import ComponentBoxes
+from ..faces.events import Event, SkippedFace
 from ..faces.landmarks import LandmarkDetector
 from ..faces.parsing import FaceParser
-from ..faces.selection import SkippedFace
 from ..faces.types import Face
 from ..imaging import tensors as imaging
 from ..imaging.gray import is_gray
-from ..models.restorer import (
-    FaceRestorer,
-    at_fidelity,
-    check_task,
-    fidelity_remark,
-)
+from ..models.restorer import FaceRestorer, check_task, restored_by, without_fidelity
 from ..runtime import memory
 from ..runtime.progress import RESTORING, OnProgress, no_progress
 from .align import AlignedFace
 from .background import Upscaler, check_background, make_canvas, reporting
-from .components import component_boxes, component_remarks, placed_by, stacked
+from .components import component_boxes, component_events, placed_by, stacked
 from .composite import NewFace, Target
 from .options import RESTORE_DEFAULTS, MaskKind, PasteOptions, RestoreOptions
 from .plan import FaceSource, plan, scaled
 from .recipe import USUAL, Recipe
 from .reference import OFFICIAL
-from .results import RestoredFace, RestoredImages
+from .results import RestoredFace, RestoredImages, counts, skip_events
 from .sizes import require_memory
 
 
@@ -170,9 +165,9 @@ def restore(
         if restored.components is not None:
             boxes.append(restored.components)
         new = NewFace(one, restored.restored_3HW, restored.mask_HW)
-        reason = recipe.composite(targets[one.image], new, options.paste, face_upscaler, options.upscale)
-        if reason is not None:
-            skipped[one.image].append(SkippedFace(one.face, reason))
+        problem = recipe.composite(targets[one.image], new, options.paste, face_upscaler, options.upscale)
+        if problem is not None:
+            skipped[one.image].append(SkippedFace(one.face, problem))
             continue
         pasted[one.image].append(scaled(one.face, 1 / sizes.enlarged))
         if keep_crops:
@@ -180,28 +175,31 @@ def restore(
     recipe.finish(canvas_BHW3)
 
     unscale = 1 / sizes.enlarged
-    made_with = (
-        f"{models.restorer.name}{at_fidelity(models.restorer, options.fidelity)}",
-        placed_by(boxes),
-        f"mask: {masks.description}",
-        recipe.name,
+    in_source_pixels = tuple(
+        tuple(replace(entry, face=scaled(entry.face, unscale)) for entry in entries) for entries in skipped
     )
-    useless = fidelity_remark(models.restorer) if planned.aligned else None
+    detector = None if isinstance(models.detector, FaceBatch | Sequence) else models.detector.name
+    events = [
+        counts(image, **{"found" if detector else "given": len(done) + len(left_out), "restored": len(done)})
+        for image, (done, left_out) in enumerate(zip(pasted, skipped, strict=True))
+    ]
+    events += [*skip_events(in_source_pixels), *planned.events]
+    if planned.aligned:
+        events += [
+            *without_fidelity(models.restorer),
+            *(component_events(planned.aligned, boxes, unscale) if boxes else ()),
+        ]
+    if any(pasted):
+        events += [*restored_by(models.restorer, options.fidelity), *placed_by(boxes), masks.event]
+        events += [Event("official_recipe")] if recipe.is_official else []
+    events += [Event("detector", values={"detector": detector})] if detector else []
     return RestoredImages(
         images_BHWC=imaging.merge_alpha(canvas_BHW3, source.alpha_BHW1),
         masks_BHW=coverage_BHW,
         faces=tuple(map(tuple, pasted)),
-        skipped=tuple(
-            tuple(SkippedFace(scaled(entry.face, unscale), entry.reason) for entry in entries) for entries in skipped
-        ),
+        skipped=in_source_pixels,
         crops=tuple(crops),
-        face_source=None if isinstance(models.detector, FaceBatch | Sequence) else models.detector.name,
-        restorer=", ".join(filter(None, made_with)),
-        remarks=(
-            *planned.remarks,
-            *filter(None, (useless,)),
-            *(component_remarks(planned.aligned, boxes, unscale) if boxes else ()),
-        ),
+        events=tuple(events),
     )
 
 

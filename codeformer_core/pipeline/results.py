@@ -1,19 +1,20 @@
-"""What a restoration gives back, and how it is told to people.
+"""What a restoration gives back.
 
 Shape legend: B pictures, H W their height and width, C channels (3 or 4).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ..faces.components import ComponentBoxes
-from ..faces.selection import SkippedFace
+from ..faces.events import Event, SkippedFace
 from ..faces.types import Face
 from .align import AlignedFace
+from .report import report
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +42,7 @@ class RestoredImages:
     masks_BHW: how much of a pasted face shows, 0..1, at the result's size.
     faces: the restored faces, and skipped: the others with the reason, in pixels of the pictures that came in.
     crops: every restored face before and after; empty where they were not to be kept.
-    finder, restorer: what looked for the faces (None when they were given) and what restored and pasted them, in words.
-    remarks: what else is to know.
+    events: how many faces of each picture were found and restored, why others were skipped, and what made the result.
     """
 
     images_BHWC: Tensor
@@ -50,39 +50,37 @@ class RestoredImages:
     faces: tuple[tuple[Face, ...], ...]
     skipped: tuple[tuple[SkippedFace, ...], ...]
     crops: tuple[RestoredFace, ...]
-    face_source: str | None
-    restorer: str
-    remarks: tuple[str, ...] = ()
-
-    def describe(self, index: int) -> list[str]:
-        """What became of one picture: a line of numbers, then one for each skipped face."""
-        restored, skipped = self.faces[index], self.skipped[index]
-        came = len(restored) + len(skipped)
-        how = "found" if self.face_source else "given"
-        if came == 0:
-            return [f"no face {how}"]
-        return [f"{face_count(came)} {how}, {len(restored)} restored", *describe_skipped(skipped)]
-
-    def made_with(self) -> str:
-        """Which detector looked and, if there was anything to restore, which model restored."""
-        if any(self.faces):
-            return f"restored by {self.restorer}" + (f", found by {self.face_source}" if self.face_source else "")
-        return f"looked for by {self.face_source}; nothing to restore" if self.face_source else "nothing to restore"
+    events: tuple[Event, ...]
 
     def summary(self) -> str:
-        """All pictures, a few lines each, and what they were made with."""
-        lines = []
-        for index in range(len(self.faces)):
-            first, *rest = self.describe(index)
-            lines += [f"picture {index + 1}: {first}", *(f"  {line}" for line in rest)]
-        return "\n".join([*lines, *self.remarks, self.made_with()])
+        """The report in English."""
+        return report(self)
 
 
-def face_count(count: int) -> str:
-    """ "no face", "1 face", "2 faces" """
-    return {0: "no face", 1: "1 face"}.get(count, f"{count} faces")
+def counts(image: int, **steps: int) -> Event:
+    """How many faces of an image were found, restored and so on."""
+    return Event("faces", image, values=steps)
 
 
-def describe_skipped(skipped: Sequence[SkippedFace]) -> list[str]:
-    """A line for each face that was left out: where, and why."""
-    return [f"skipped at ({x:.0f}, {y:.0f}): {entry.reason}" for entry in skipped for x, y in [entry.face.center_xy]]
+def skip_events(skipped: Sequence[Sequence[SkippedFace]]) -> list[Event]:
+    """skipped: per image."""
+    return [entry.as_event(image) for image, entries in enumerate(skipped) for entry in entries]
+
+
+def unique(events: Iterable[Event]) -> tuple[Event, ...]:
+    """Each once: two steps may say the same of an image."""
+    kept: list[Event] = []
+    for event in events:
+        if event not in kept:
+            kept.append(event)
+    return tuple(kept)
+
+
+def notes_of(events: Iterable[Event]) -> list[Event]:
+    """All but the counts, for a step that counts anew."""
+    return [event for event in events if event.kind != "faces"]
+
+
+def recounted(events: Iterable[Event], step: str, name: str) -> list[Event]:
+    """The counts of one step of each image, under another name."""
+    return [Event("faces", event.image, values={name: event.values[step]}) for event in events if event.kind == "faces"]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..faces.batch import FaceBatch
+from ..faces.events import Event, SkippedFace
 from ..faces.manual_selection import apply_picks
 from ..faces.order import Order, check_order, has_number, order_faces, parse_numbers
-from ..faces.selection import Selection, SkippedFace, skip_small_faces
+from ..faces.selection import Selection, skip_small_faces
 from ..faces.types import Face
 from ..faces.yaw import MAX_YAW, skip_by_yaw
-from .results import face_count
+from .results import counts, notes_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,20 +20,15 @@ class SelectedFaces:
     """faces: the selected ones, in the wanted order and so with new numbers.
 
     kept: per picture, for each face that came in, whether it is selected. picked: whether the picks alone keep it.
-    changed: numbers of the pictures in which none of the picked faces was found again. remarks: a line for each face
-    that is left out, and what else is to know.
+    changed: numbers of the pictures in which none of the picked faces was found again. events: of each picture how
+    many are selected, why the others are left out, and what else is to know.
     """
 
     faces: FaceBatch
     kept: tuple[tuple[bool, ...], ...]
     picked: tuple[tuple[bool, ...], ...]
     changed: tuple[int, ...]
-    remarks: tuple[str, ...]
-
-    def summary(self) -> str:
-        """How many of how many, then the remarks."""
-        came = sum(map(len, self.kept))
-        return "\n".join((f"{face_count(self.faces.count)} selected of {came}", *self.remarks))
+    events: tuple[Event, ...]
 
 
 def select_faces(
@@ -55,7 +51,7 @@ def select_faces(
     """
     check_order(order, keep)
     if not 0 <= confidence <= 1:
-        raise ValueError(f"confidence must be from 0 to 1, got {confidence}. Cure: 0 keeps every face")
+        raise ValueError(f"confidence must be from 0 to 1, got {confidence}. Use 0 to keep every face")
     ranges = parse_numbers(numbers)
     picks = apply_picks(faces, picked)
     filters: tuple[Callable[[Sequence[Face]], Selection], ...] = (
@@ -65,32 +61,42 @@ def select_faces(
     )
     for refuse_wrong_limits in filters:
         refuse_wrong_limits(())
-    selected, kept, remarks = [], [], list(picks.remarks)
-    for picture, (found, is_picked) in enumerate(zip(faces.per_image, picks.kept, strict=True), 1):
-        reasons = _reasons(found, filters)
-        for index in range(len(found)):
+    selected, kept, events = [], [], notes_of(picks.events)
+    for picture, (found, is_picked) in enumerate(zip(faces.per_image, picks.kept, strict=True)):
+        skipped = _skipped(found, filters)
+        for index, face in enumerate(found):
             if not has_number(ranges, index + 1):
-                reasons.setdefault(index, "not one of the numbers")
+                skipped.setdefault(index, SkippedFace(face, "not_numbered"))
             if not is_picked[index]:
-                reasons.setdefault(index, "not picked")
-        in_order = [index for index in order_faces(found, order, faces.image_size_hw) if index not in reasons]
+                skipped.setdefault(index, SkippedFace(face, "not_picked"))
+        in_order = [index for index in order_faces(found, order, faces.image_size_hw) if index not in skipped]
         chosen = in_order[: keep or None]
-        reasons |= {index: f"not among the first {keep} ({order})" for index in in_order if index not in chosen}
+        skipped |= {
+            index: SkippedFace(found[index], "not_first", {"keep": keep, "order": order})
+            for index in in_order
+            if index not in chosen
+        }
         selected.append([found[index] for index in chosen])
         kept.append(tuple(index in chosen for index in range(len(found))))
         if ranges and max(last for _, last in ranges) > len(found):
-            remarks.append(f"picture {picture}: {face_count(len(found))} came, so higher numbers select nothing")
-        remarks += [f"picture {picture}, face {index + 1}: {reasons[index]}" for index in sorted(reasons)]
-    return SelectedFaces(faces.with_faces(selected), tuple(kept), picks.kept, picks.changed, tuple(remarks))
+            events.append(Event("numbers_beyond", picture, values={"count": len(found)}))
+        events += [numbered(skipped[index], index + 1).as_event(picture) for index in sorted(skipped)]
+        events.append(counts(picture, given=len(found), selected=len(chosen)))
+    return SelectedFaces(faces.with_faces(selected), tuple(kept), picks.kept, picks.changed, tuple(events))
 
 
-def _reasons(found: Sequence[Face], filters: Sequence[Callable[[Sequence[Face]], Selection]]) -> dict[int, str]:
+def numbered(skipped: SkippedFace, number: int) -> SkippedFace:
+    """A skipped face that a report calls by its number."""
+    return replace(skipped, values={**skipped.values, "number": number})
+
+
+def _skipped(found: Sequence[Face], filters: Sequence[Callable[[Sequence[Face]], Selection]]) -> dict[int, SkippedFace]:
     """Why faces are left out, by index: the first filter's word. Each is asked about alone, for equals may come."""
-    reasons: dict[int, str] = {}
+    reasons: dict[int, SkippedFace] = {}
     for index, face in enumerate(found):
         skipped = [entry for filter_faces in filters for entry in filter_faces([face]).skipped]
         if skipped:
-            reasons[index] = skipped[0].reason
+            reasons[index] = skipped[0]
     return reasons
 
 
@@ -98,7 +104,7 @@ def _skip_unsure(faces: Sequence[Face], confidence: float) -> Selection:
     return Selection(
         tuple(face for face in faces if face.score >= confidence),
         tuple(
-            SkippedFace(face, f"its score {face.score:.2f} is below {confidence:g}")
+            SkippedFace(face, "low_score", {"score": face.score, "limit": confidence})
             for face in faces
             if face.score < confidence
         ),

@@ -1,4 +1,4 @@
-"""The doors to OpenCV, facexlib, torchvision and spandrel: imported when used, with an error that names the cure.
+"""The doors to OpenCV, facexlib, torchvision and spandrel: imported when used, with an error that names the fix.
 
 These are the packages most often missing or broken on a user's machine (several OpenCV wheels on top of
 each other, a torchvision built for another torch), so nothing here runs before they are needed.
@@ -39,7 +39,7 @@ def import_package(module_name: str, task: str) -> ModuleType:
         missing = (error.name or wanted).partition(".")[0]
         chain = "" if missing == wanted else f", which {wanted} needs"
         raise ImportError(
-            f"{task} needs the package {missing!r}{chain}, and it is not installed. Cure: {_cure(missing, str(error))}",
+            f"{task} needs the package {missing!r}{chain}, and it is not installed. {_fix(missing, str(error))}",
             name=error.name or wanted,
         ) from error
     except Exception as error:
@@ -48,13 +48,13 @@ def import_package(module_name: str, task: str) -> ModuleType:
         broken = _deepest_package(error, wanted)
         raise ImportError(
             f"the package {broken!r} is installed but does not import: {type(error).__name__}: {error}. "
-            f"Cure: {_cure(broken, str(error))}",
+            f"{_fix(broken, str(error))}",
             name=broken,
         ) from error
     if module_name == "cv2" and not hasattr(module, "resize"):
         raise ImportError(
             "the package 'cv2' is an empty shell, which remains when two OpenCV packages were installed over "
-            "each other and one was removed. Cure: pip uninstall -y opencv-python opencv-python-headless "
+            "each other and one was removed. Run pip uninstall -y opencv-python opencv-python-headless "
             "opencv-contrib-python opencv-contrib-python-headless, then pip install opencv-python",
             name="cv2",
         )
@@ -84,7 +84,7 @@ def fill_network(module: nn.Module, state_dict: Mapping[str, Tensor], what: str)
     if complaints:
         raise ValueError(
             f"these weights do not fit {what} ({'; '.join(complaints)}). "
-            f"Cure: give the published file of {what}, complete and unchanged"
+            f"Give the published file of {what}, complete and unchanged"
         )
     module.load_state_dict(given, strict=False)
 
@@ -101,12 +101,12 @@ def place_of(module: nn.Module) -> tuple[torch.device, torch.dtype]:
     return parameter.device, parameter.dtype
 
 
-def _cure(package: str, message: str) -> str:
+def _fix(package: str, message: str) -> str:
     if package == "cv2" and "libGL" in message:
-        return "pip uninstall -y opencv-python, then pip install opencv-python-headless (it needs no display)"
+        return "Run pip uninstall -y opencv-python, then pip install opencv-python-headless (it needs no display)"
     if package in ("torch", "torchvision"):
-        return "install torch and torchvision as a matching pair, see https://pytorch.org/get-started"
-    return f"pip install --upgrade {_PIP_NAMES.get(package, package)}"
+        return "Install torch and torchvision as a matching pair, see https://pytorch.org/get-started"
+    return f"Run pip install --upgrade {_PIP_NAMES.get(package, package)}"
 
 
 def _deepest_package(error: Exception, wanted: str) -> str:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..faces.batch import FaceBatch
-from ..models.restorer import FaceRestorer, check_task, fidelity_remark
+from ..faces.events import Event
+from ..models.restorer import FaceRestorer, check_task, without_fidelity
 from ..pipeline.aligned_faces import restore_aligned
 from ..runtime.progress import OnProgress, no_progress
 from .limits import FEWEST_STEPS, MOST_STEPS
@@ -28,17 +29,14 @@ class ComparedFidelities:
     """grid_HW3: labelled tiles, the input first. faces_NSS3: the restored faces alone. Both RGB [0, 1].
 
     fidelities: of each restored face; boxes: of its tile, as fractions of the grid. Both are empty where there was no
-    face; faces_NSS3 then holds one gray picture. lines: what was compared, and the numbers.
+    face; faces_NSS3 then holds one gray picture. events: what was compared, and the numbers.
     """
 
     grid_HW3: Tensor
     faces_NSS3: Tensor
     fidelities: tuple[float, ...]
     boxes: tuple[Box, ...]
-    lines: tuple[str, ...]
-
-    def summary(self) -> str:
-        return "\n".join(self.lines)
+    events: tuple[Event, ...]
 
 
 @torch.no_grad()
@@ -62,7 +60,7 @@ def compare_fidelities(
     face = one_face(images_BHWC, faces)
     if face.crop_1SS3 is None:
         gray_1SS3 = placeholder()
-        return ComparedFidelities(draw_grid(["no face"], gray_1SS3).image_HW3, gray_1SS3, (), (), face.lines)
+        return ComparedFidelities(draw_grid(["no face"], gray_1SS3).image_HW3, gray_1SS3, (), (), face.events)
     fidelities = tuple(round(step / (steps - 1), DIGITS) for step in range(steps))
     report = on_progress or no_progress
     restored: list[Tensor] = []
@@ -71,8 +69,12 @@ def compare_fidelities(
         restored.append(restore_aligned(face.crop_1SS3, restorer=restorer, fidelity=fidelity))
     report(COMPARING, steps, steps)
     faces_NSS3 = torch.cat(restored)
-    words = [f"w {fidelity:g}" for fidelity in fidelities]
-    grid = draw_grid(["input", *words], torch.cat((face.crop_1SS3.to(faces_NSS3), faces_NSS3)))
-    lines = [*face.lines, f"restored by {restorer.name}", *numbers(words, faces_NSS3, face.crop_1SS3)]
-    lines += filter(None, [fidelity_remark(restorer)])
-    return ComparedFidelities(grid.image_HW3, faces_NSS3, fidelities, grid.boxes[1:], tuple(lines))
+    labels = [f"w {fidelity:g}" for fidelity in fidelities]
+    grid = draw_grid(["input", *labels], torch.cat((face.crop_1SS3.to(faces_NSS3), faces_NSS3)))
+    events = [
+        *face.events,
+        *numbers(labels, faces_NSS3, face.crop_1SS3),
+        *without_fidelity(restorer),
+        Event("restored_by", values={"restorer": restorer.name}),
+    ]
+    return ComparedFidelities(grid.image_HW3, faces_NSS3, fidelities, grid.boxes[1:], tuple(events))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..degradation import LEVELS, PRESETS, Degradation, Drawn, degrade_on_cpu, draw
+from ..faces.events import DegradationKind, Event, Value
 from ..imaging import tensors as imaging
 from ..runtime import memory
 from ..runtime.progress import OnProgress, no_progress
@@ -28,13 +29,10 @@ WORKING_COPIES = 8
 
 @dataclass(frozen=True, eq=False)
 class DegradedPictures:
-    """images_BHWC: float32 [0, 1] in steps of 1/255, alpha kept. lines: what was drawn for each picture."""
+    """images_BHWC: float32 [0, 1] in steps of 1/255, alpha kept. events: what was done to each picture, in order."""
 
     images_BHWC: Tensor
-    lines: tuple[str, ...]
-
-    def summary(self) -> str:
-        return "\n".join(self.lines)
+    events: tuple[Event, ...]
 
 
 @torch.no_grad()
@@ -61,64 +59,68 @@ def degrade_pictures(
     source = imaging.split_alpha(images_BHWC)
     report = on_progress or no_progress
     degraded_BHW3 = torch.empty_like(source.rgb_BHW3, memory_format=torch.contiguous_format)
-    lines: list[str] = []
+    events: list[Event] = []
     for index, clean_HW3 in enumerate(source.rgb_BHW3):
         report(DEGRADING, index, batch)
         drawn = draw(DEGRADATIONS[kind], side, _dice(seed, index))
         levels_HW3 = (clean_HW3.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
         degraded_BHW3[index] = torch.from_numpy(_degraded(levels_HW3, drawn)).to(degraded_BHW3) / 255
-        lines.append(f"picture {index + 1}: {describe(drawn)}")
+        events += [Event(kind, index, values=values) for kind, values in facts_of(drawn)]
     report(DEGRADING, batch, batch)
-    return DegradedPictures(imaging.merge_alpha(degraded_BHW3, source.alpha_BHW1), tuple(lines))
+    return DegradedPictures(imaging.merge_alpha(degraded_BHW3, source.alpha_BHW1), tuple(events))
 
 
-def describe(drawn: Drawn) -> str:
+Fact = tuple[DegradationKind, Mapping[str, Value]]
+
+
+def facts_of(drawn: Drawn) -> list[Fact]:
     """What happens to a picture, in the order in which it happens."""
-    words: list[str] = []
+    facts: list[Fact] = []
     if drawn.strokes:
-        words.append("1 white stroke" if len(drawn.strokes) == 1 else f"{len(drawn.strokes)} white strokes")
+        facts.append(("strokes", {"count": len(drawn.strokes)}))
     if (blur := drawn.blur) is not None:
-        shape = f"{blur.sigma_x:.1f}"
-        if blur.sigma_y != blur.sigma_x:
-            shape += f" x {blur.sigma_y:.1f} px at {math.degrees(blur.angle):.0f} degrees"
+        if blur.sigma_y == blur.sigma_x:
+            facts.append(("blur", {"sigma": blur.sigma_x}))
         else:
-            shape += " px"
-        words.append(f"blur of sigma {shape}")
-    words += _wear(drawn)
+            sigmas = {"sigma_x": blur.sigma_x, "sigma_y": blur.sigma_y, "degrees": math.degrees(blur.angle)}
+            facts.append(("oval_blur", sigmas))
+    facts += _wear(drawn)
     if drawn.low_size is not None:
-        words.append(f"shrunk {drawn.size / drawn.low_size:.1f} times to {drawn.low_size} px")
+        facts.append(("shrunk", {"factor": drawn.size / drawn.low_size, "size": drawn.low_size}))
     if drawn.noise_sigma is not None:
-        words.append(f"noise of sigma {drawn.noise_sigma:.1f} of 255")
+        facts.append(("noise", {"sigma": drawn.noise_sigma}))
     if drawn.jpeg_quality is not None:
-        words.append(f"JPEG quality {drawn.jpeg_quality}")
+        facts.append(("jpeg", {"quality": drawn.jpeg_quality}))
     if (colors := drawn.colors) is not None:
         if colors.shift_rgb is not None:
-            words.append("colours shifted by " + ", ".join(f"{shift:+.0f}" for shift in colors.shift_rgb))
-        words += [f"{name} {value:.2f}" for name, value in colors.adjustments]
-        words += ["gray"] if colors.gray else []
-    return ", ".join(words) or "nothing"
+            facts.append(("color_shift", dict(zip(("red", "green", "blue"), colors.shift_rgb, strict=True))))
+        for name, value in colors.adjustments:
+            facts.append(("adjusted", {"what": name, "factor": value}))
+        if colors.gray:
+            facts.append(("gray", {}))
+    return facts or [("undamaged", {})]
 
 
-def _wear(drawn: Drawn) -> list[str]:
+def _wear(drawn: Drawn) -> list[Fact]:
     """What an old print and its scan suffer."""
-    words: list[str] = []
+    facts: list[Fact] = []
     if drawn.lens_sigma is not None:
-        words.append(f"lens blur of sigma {drawn.lens_sigma:.1f} px")
+        facts.append(("lens_blur", {"sigma": drawn.lens_sigma}))
     if (grain := drawn.grain) is not None:
-        words.append(f"grain of sigma {grain.strength:.1f} of 255, {grain.sigma:.1f} px wide")
+        facts.append(("grain", {"strength": grain.strength, "width": grain.sigma}))
     if (halftone := drawn.halftone) is not None:
         first, second = halftone.screens[0]
-        kind = "lines" if first == second else "dots"
+        shape = "lines" if first == second else "dots"
         period = 1 / math.hypot(first.along_x, first.along_y)
-        words.append(f"a screen of {kind} {period:.1f} px apart, strength {halftone.strength:.2f}")
+        facts.append(("screen", {"shape": shape, "period": period, "strength": halftone.strength}))
     if (fading := drawn.fading) is not None:
-        words.append(f"parts faded by {fading.strength:.2f} toward {fading.toward:.0f}")
+        facts.append(("fading", {"strength": fading.strength, "toward": fading.toward}))
     if drawn.marks:
-        lines = sum(len(mark.points) > 1 for mark in drawn.marks)
-        words.append(f"{lines} scratches and {len(drawn.marks) - lines} specks")
+        scratches = sum(len(mark.points) > 1 for mark in drawn.marks)
+        facts.append(("scratches", {"scratches": scratches, "specks": len(drawn.marks) - scratches}))
     if drawn.scan_sigma is not None:
-        words.append(f"scanner blur of sigma {drawn.scan_sigma:.1f} px")
-    return words
+        facts.append(("scanner_blur", {"sigma": drawn.scan_sigma}))
+    return facts
 
 
 def _degraded(levels_HW3: np.ndarray, drawn: Drawn) -> np.ndarray:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..faces.events import Event
 from ..imaging import tensors as imaging
 from ..metrics.identity import Identity
 from ..metrics.pixels import GradientSimilarity
 from ..metrics.similarity import psnr, ssim
 from ..runtime import memory
+from ..runtime.errors import InputError
 from ..runtime.progress import OnProgress, no_progress
 
 MEASURING = "measuring"
@@ -33,24 +35,24 @@ Measure = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Measured:
-    """rows: a value per name for each picture, in the order of `names`. remarks: what the user should know."""
+    """rows: a value per name for each picture, in the order of `names`. notes: what else is to know."""
 
     names: tuple[str, ...]
     rows: tuple[tuple[float, ...], ...]
-    remarks: tuple[str, ...]
+    notes: tuple[Event, ...]
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        rows = [
+            Event("measured", image, values=dict(zip(self.names, row, strict=True)))
+            for image, row in enumerate(self.rows)
+        ]
+        return (*rows, *self.notes)
 
     def mean(self, name: str) -> float:
         """Over the pictures; infinite where one of them is."""
         place = self.names.index(name)
         return math.fsum(row[place] for row in self.rows) / len(self.rows)
-
-    def summary(self) -> str:
-        """A table, the means last where there are several pictures, then the remarks."""
-        labelled = [(str(index + 1), row) for index, row in enumerate(self.rows)]
-        if len(self.rows) > 1:
-            labelled.append(("mean", tuple(map(self.mean, self.names))))
-        table = [["picture", *self.names], *([label, *map(_shown, row)] for label, row in labelled)]
-        return "\n".join((*_in_columns(table), *self.remarks))
 
 
 @torch.no_grad()
@@ -76,9 +78,10 @@ def measure_pictures(
     measures: dict[str, Measure] = {PSNR: psnr, SSIM: ssim, GRADIENTS: GradientSimilarity().measure, L1: _l1}
     if identity is not None:
         if height != width:
-            raise ValueError(
+            raise InputError(
                 f"identity compares aligned faces, which are square, but the reference has {width}x{height} pixels. "
-                "Cure: connect aligned crops, or set identity to none"
+                "Give aligned crops, or leave identity out",
+                "identity_not_square",
             )
         measures[IDENTITY] = Identity(identity).measure
     report = on_progress or no_progress
@@ -89,14 +92,14 @@ def measure_pictures(
         reference_13HW = _picture(reference.rgb_BHW3, index, height, width)
         rows.append(tuple(float(measure(made_13HW, reference_13HW)) for measure in measures.values()))
     report(MEASURING, count, count)
-    return Measured(tuple(measures), tuple(rows), tuple(_remarks(images_BHWC, reference_BHWC)))
+    return Measured(tuple(measures), tuple(rows), tuple(_notes(images_BHWC, reference_BHWC)))
 
 
 def _pairs(made: int, references: int) -> int:
     if made != references and 1 not in (made, references):
         raise ValueError(
             f"{made} pictures can't be compared with {references} references. "
-            "Cure: one reference for each picture, or one for all"
+            "Give one reference for each picture, or one for all"
         )
     return max(made, references)
 
@@ -110,29 +113,16 @@ def _l1(made_13HW: Tensor, reference_13HW: Tensor) -> Tensor:
     return (made_13HW - reference_13HW).abs().double().mean() * 255
 
 
-def _remarks(images_BHWC: Tensor, reference_BHWC: Tensor) -> list[str]:
-    remarks: list[str] = []
+def _notes(images_BHWC: Tensor, reference_BHWC: Tensor) -> list[Event]:
+    notes: list[Event] = []
     (height, width), (wanted_height, wanted_width) = images_BHWC.shape[1:3], reference_BHWC.shape[1:3]
     if (height, width) != (wanted_height, wanted_width):
-        remarks.append(
-            f"the pictures of {width}x{height} pixels were resized to the reference's {wanted_width}x{wanted_height}"
-        )
+        sizes = {"width": width, "height": height, "to_width": wanted_width, "to_height": wanted_height}
+        notes.append(Event("measured_resized", values=sizes))
         if abs(width * wanted_height / (height * wanted_width) - 1) > SAME_PROPORTIONS:
-            remarks.append("their proportions differ: what is compared does not lie at the same places")
+            notes.append(Event("proportions_differ"))
     if len(images_BHWC) != len(reference_BHWC):
-        one, all_others = ("reference", "pictures") if len(reference_BHWC) == 1 else ("picture", "references")
-        remarks.append(f"the one {one} was compared with all {all_others}")
+        notes.append(Event("one_reference" if len(reference_BHWC) == 1 else "one_image"))
     if images_BHWC.shape[-1] in (2, 4) or reference_BHWC.shape[-1] in (2, 4):
-        remarks.append("transparency was not looked at")
-    return remarks
-
-
-def _shown(value: float) -> str:
-    if math.isnan(value):
-        return "-"
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
-
-
-def _in_columns(table: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+        notes.append(Event("alpha_ignored"))
+    return notes

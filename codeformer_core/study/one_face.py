@@ -13,22 +13,24 @@ import torch
 from torch import Tensor
 
 from ..faces.batch import FaceBatch
+from ..faces.events import Event
 from ..faces.geometry import CROP_SIZE
 from ..imaging import tensors as imaging
 from ..metrics.pixels import Sharpness
 from ..pipeline.align import align_faces
 from ..pipeline.crop import crop_faces, faces_of
+from ..pipeline.results import notes_of
 
 PLACEHOLDER_GRAY = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class OneFace:
-    """crop_1SS3: RGB [0, 1], None where there was no face. lines: which face it is. faces: that face alone, where it
+    """crop_1SS3: RGB [0, 1], None where there was no face. events: which face it is. faces: that face alone, where it
     was cropped."""
 
     crop_1SS3: Tensor | None
-    lines: tuple[str, ...]
+    events: tuple[Event, ...]
     faces: FaceBatch | None = None
 
 
@@ -43,17 +45,18 @@ def placeholder() -> Tensor:
     return torch.full((1, CROP_SIZE, CROP_SIZE, 3), PLACEHOLDER_GRAY)
 
 
-def numbers(words: Sequence[str], faces_NSS3: Tensor, crop_1SS3: Tensor) -> list[str]:
-    """A line for each face, which its word begins: how far the face is from the input, and how sharp beside it."""
+def numbers(labels: Sequence[str], faces_NSS3: Tensor, crop_1SS3: Tensor) -> list[Event]:
+    """Of each face, by its label, how far it is from the input (L1 of 255), and how sharp beside it."""
     made_N3SS = faces_NSS3.permute(0, 3, 1, 2).clamp(0, 1)
     given_N3SS = crop_1SS3.to(made_N3SS).permute(0, 3, 1, 2).clamp(0, 1).expand_as(made_N3SS)
     apart_N = ((made_N3SS - given_N3SS).abs().mean((1, 2, 3)) * 255).cpu().numpy().tolist()
     sharpness_N = Sharpness().measure(made_N3SS, given_N3SS).cpu().numpy().tolist()
     return [
-        f"{word}: L1 to the input {apart:.2f} of 255"
         # An input of one colour has no sharpness.
-        + (f", sharpness {sharpness:.2f} times the input's" if math.isfinite(sharpness) else "")
-        for word, apart, sharpness in zip(words, apart_N, sharpness_N, strict=True)
+        Event("sharpness", values={"label": label, "l1": apart, "sharpness": sharpness})
+        if math.isfinite(sharpness)
+        else Event("distance", values={"label": label, "l1": apart})
+        for label, apart, sharpness in zip(labels, apart_N, sharpness_N, strict=True)
     ]
 
 
@@ -61,13 +64,10 @@ def _first_picture(images_BHWC: Tensor) -> OneFace:
     imaging.check_layout(images_BHWC)
     first = imaging.split_alpha(images_BHWC[:1])
     height, width = first.rgb_BHW3.shape[1:3]
-    lines = [f"compared: the first of {len(images_BHWC)} aligned faces" if len(images_BHWC) > 1 else "compared: 1 face"]
+    events = [Event("compared_first", values={"count": len(images_BHWC)})]
     if height != width:
-        lines.append(
-            f"the picture of {width}x{height} pixels is not square and was taken for an aligned face: connect faces to "
-            "compare a face of a whole picture"
-        )
-    return OneFace(imaging.resize(first.rgb_BHW3, CROP_SIZE, CROP_SIZE), tuple(lines))
+        events.append(Event("not_square", values={"width": width, "height": height}))
+    return OneFace(imaging.resize(first.rgb_BHW3, CROP_SIZE, CROP_SIZE), tuple(events))
 
 
 def _first_crop(images_BHWC: Tensor, faces: FaceBatch) -> OneFace:
@@ -75,6 +75,6 @@ def _first_crop(images_BHWC: Tensor, faces: FaceBatch) -> OneFace:
         cropped = crop_faces(images_BHWC, faces_of(faces, [one]))
         if len(cropped.crops_NHW3):
             number = faces.per_image[one.image].index(one.face) + 1
-            lines = (f"compared: face {number} of picture {one.image + 1}", *cropped.remarks)
-            return OneFace(cropped.crops_NHW3, lines, cropped.faces)
-    return OneFace(None, ("nothing was compared: there is no face; the gray picture stands for it",))
+            compared = Event("compared_face", values={"number": number, "image": one.image + 1})
+            return OneFace(cropped.crops_NHW3, (compared, *notes_of(cropped.events)), cropped.faces)
+    return OneFace(None, (Event("no_face"),))

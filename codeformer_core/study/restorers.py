@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from ..faces.batch import FaceBatch
-from ..models.restorer import FaceRestorer, at_fidelity, check_fidelity, check_task, fidelity_remark
+from ..faces.events import Event
+from ..models.restorer import FaceRestorer, check_fidelity, check_task, without_fidelity
 from ..pipeline.aligned_faces import restore_aligned
-from ..pipeline.components import aligned_crops, component_boxes, component_remarks, stacked
+from ..pipeline.components import aligned_crops, component_boxes, component_events, stacked
 from ..runtime.progress import OnProgress, no_progress
 from .one_face import numbers, one_face, placeholder
 from .tiles import draw_grid
@@ -28,14 +29,11 @@ LONGEST_WORD = 28
 @dataclass(frozen=True, eq=False)
 class ComparedRestorers:
     """grid_HW3: labelled tiles, the input first. faces_NSS3: the restored faces alone, in the order of the restorers,
-    or one gray picture where there was no face. Both RGB [0, 1]. lines: what was compared, and the numbers."""
+    or one gray picture where there was no face. Both RGB [0, 1]. events: what was compared, and the numbers."""
 
     grid_HW3: Tensor
     faces_NSS3: Tensor
-    lines: tuple[str, ...]
-
-    def summary(self) -> str:
-        return "\n".join(self.lines)
+    events: tuple[Event, ...]
 
 
 @torch.no_grad()
@@ -54,13 +52,13 @@ def compare_restorers(
     before each tile and may raise to cancel. Raises ValueError naming the input and the cure.
     """
     if not restorers:
-        raise ValueError("there is no restorer to compare. Cure: give one or more")
+        raise ValueError("there is no restorer to compare. Give one or more")
     for restorer in restorers:
         check_task(restorer, "restoration")
     check_fidelity(fidelity)
     face = one_face(images_BHWC, faces)
     if face.crop_1SS3 is None:
-        return ComparedRestorers(draw_grid(["no face"], placeholder()).image_HW3, placeholder(), face.lines)
+        return ComparedRestorers(draw_grid(["no face"], placeholder()).image_HW3, placeholder(), face.events)
     needs_landmarks = any(restorer.needs_landmarks for restorer in restorers)
     aligned = aligned_crops(face.faces, 1) if face.faces and needs_landmarks else ()
     boxes = component_boxes(aligned)
@@ -76,12 +74,18 @@ def compare_restorers(
         )
     report(COMPARING, len(restorers), len(restorers))
     faces_NSS3 = torch.cat(restored)
-    words = [f"{restorer.name}{at_fidelity(restorer, fidelity)}" for restorer in restorers]
-    labels = ["input", *(_short(restorer.name) for restorer in restorers)]
+    names = [restorer.name for restorer in restorers]
+    labels = ["input", *map(_short, names)]
     grid = draw_grid(labels, torch.cat((face.crop_1SS3.to(faces_NSS3), faces_NSS3)))
-    lines = [*face.lines, *component_remarks(aligned, boxes), *numbers(words, faces_NSS3, face.crop_1SS3)]
-    lines += filter(None, [fidelity_remark(*restorers)])
-    return ComparedRestorers(grid.image_HW3, faces_NSS3, tuple(lines))
+    events = [
+        *face.events,
+        *component_events(aligned, boxes),
+        *numbers(names, faces_NSS3, face.crop_1SS3),
+        *without_fidelity(*restorers),
+    ]
+    if any(restorer.uses_fidelity for restorer in restorers):
+        events.append(Event("fidelity", values={"fidelity": fidelity}))
+    return ComparedRestorers(grid.image_HW3, faces_NSS3, tuple(events))
 
 
 def _short(name: str) -> str:

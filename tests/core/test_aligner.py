@@ -15,6 +15,7 @@ from codeformer_core.faces.geometry import TEMPLATE_XY
 from codeformer_core.faces.landmarks import HourglassLandmarkDetector, build_landmark_detector, peaks
 from codeformer_core.weights.catalog import ALIGNER, find_entry
 
+from .facts import facts
 from .test_restore_parts import (
     LANDMARKS_682,
     GivenDetector,
@@ -136,7 +137,7 @@ def test_faces_without_68_landmarks_get_them_from_the_aligner(images_BHW3):
     result = restored(images_BHW3, [faces], restorer, landmark_detector=landmark_detector)
     own_44, found_44 = boxes_from_68(LANDMARKS_682), boxes_from_68(OTHER_682)
     assert np.abs(np.array(restorer.boxes) - np.stack([own_44, found_44, own_44, own_44])).max() <= 1
-    assert "parts placed by 68 landmarks, mask: " in result.made_with()
+    assert facts(result, "components_68", "components_5") == [("components_68", None, {"count": 4})]
     # Two faces go together; where both brought their own, nobody is asked.
     assert landmark_detector.seen == [2]
 
@@ -145,11 +146,12 @@ def test_the_aligner_helps_a_face_that_lost_its_mouth_and_may_fail_itself(images
     lost = face_with_68(300, 200, landmarks_682=without_mouth(np.nan))
     restorer = RecordingRestorer()
     result = restored(images_BHW3, [[lost]], restorer, landmark_detector=GivenAligner(OTHER_682))
-    assert restorer.boxes == [boxes_from_68(OTHER_682).tolist()] and result.remarks == ()
+    assert restorer.boxes == [boxes_from_68(OTHER_682).tolist()] and not facts(result, "landmarks_lost")
     blind = RecordingRestorer()
     result = restored(images_BHW3, [[lost]], blind, landmark_detector=GivenAligner(np.full((68, 2), np.nan)))
     assert np.abs(np.array(blind.boxes[0]) - boxes_from_five(TEMPLATE_XY)).max() <= 1
-    assert "its 68 landmarks have no left eye and no right eye and no nose and no mouth" in result.remarks[0]
+    lost_all = {"components": ("left eye", "right eye", "nose", "mouth")}
+    assert facts(result, "landmarks_lost") == [("landmarks_lost", 0, lost_all)]
 
 
 def test_only_a_restorer_that_asks_for_parts_costs_the_aligners_time(images_BHW3):
@@ -159,4 +161,4 @@ def test_only_a_restorer_that_asks_for_parts_costs_the_aligners_time(images_BHW3
     result = cf.restore_images(
         images_BHW3, restorer=other, detector=detector, landmark_detector=landmark_detector, mask="outline"
     )
-    assert landmark_detector.seen == [] and other.told == [] and "parts" not in result.made_with()
+    assert landmark_detector.seen == [] and other.told == [] and not facts(result, "components_68", "components_5")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -183,6 +184,59 @@ def test_there_are_no_cycles():
     for name in MODULES:
         walk(name, ())
     assert finished == MODULES.keys()
+
+
+# What only a front end has: nodes and their wires, widgets, options of a command. pip's own options are no command's.
+OF_A_FRONT_END = re.compile(
+    r"\b(connect|connected|disconnect|wire|wires|socket|sockets|slider|sliders|widget|in ComfyUI,)\b"
+    r"|(?<![\w-])--[a-z]|\bCure\b|\bcure:",
+    re.IGNORECASE,
+)
+PIP = re.compile(r"pip (un)?install[^,;.]*")
+ABOVE_THE_CORE = ("commands", "cli", "__main__", "training", "dictionary")
+DISPLAY_NAMES = re.compile(r'display_name="([A-Z][^"]+)"')
+
+
+def spoken(path: Path) -> list[tuple[int, str]]:
+    """The string literals of a file but its docstrings, with their lines."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    # A string that stands alone is a comment.
+    silent = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return [
+        (node.lineno, node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in silent
+    ]
+
+
+def node_names() -> set[str]:
+    """Those of two words or more: a word alone may mean something else."""
+    schemas = [MODULES[name].read_text(encoding="utf-8") for name in in_folder("nodes")]
+    names = {name for schema in schemas for name in DISPLAY_NAMES.findall(schema)}
+    hosts = {"Load Upscale Model", "Detect Face Landmarks"}
+    return {name for name in names if " " in name} | hosts
+
+
+def test_the_core_names_no_node_wire_or_option():
+    names = node_names()
+    assert {"Face Restore", "Load Face Detector", "Crop Faces"} <= names
+    found = []
+    for module in in_folder(CORE):
+        if module == CORE or module.split(".")[1] in ABOVE_THE_CORE:
+            continue
+        for line, text in spoken(MODULES[module]):
+            if OF_A_FRONT_END.search(PIP.sub("", text)) or any(name in text for name in names):
+                found.append(f"{module}:{line}: {text}")
+    assert found == []
+
+
+def test_such_words_would_be_found(tmp_path):
+    """Guards the test above."""
+    path = tmp_path / "one.py"
+    path.write_text('"""connect, as a docstring"""\nraise ValueError(f"{1}: connect it, or --overwrite")\n', "utf-8")
+    (literal,) = [text for _, text in spoken(path)]
+    assert OF_A_FRONT_END.search(literal) and not OF_A_FRONT_END.search(PIP.sub("", "run pip install --upgrade numpy"))
+    assert all(OF_A_FRONT_END.search(word) for word in ("--overwrite replaces it", "Cure: x", "the wire", "a slider"))
 
 
 def run_python(code: str) -> str:

@@ -23,6 +23,7 @@ from codeformer_core.weights.reading import WeightsError, read_metadata
 
 from .conftest import SMALL_CONFIG, GivenDetector, placed_face, seeded_network
 from .dummy_architecture import DUMMY, Gain, GainConfig
+from .facts import facts, line_of
 from .others import KINDS, small_state
 from .test_architecture import MODULES
 
@@ -155,7 +156,10 @@ def test_the_library_restores_images_with_it(gain_file):
         )
         for fidelity in (1.0, 0.0)
     )
-    assert "restored by gain.safetensors at fidelity 1" in same.summary()
+    assert facts(same, "restored_by", "fidelity") == [
+        ("restored_by", None, {"restorer": "gain.safetensors"}),
+        ("fidelity", None, {"fidelity": 1}),
+    ]
     apart = [(result.images_BHWC - images_BHW3)[0, 150, 200].abs().max() for result in (same, changed)]
     assert apart[0] < 0.01 and apart[1] > 0.1
 
@@ -177,7 +181,7 @@ def test_the_command_line_runs_and_converts_it(gain_file, astronaut, tmp_path, c
         "0",
     ]
     assert cli.main(words) == 0
-    assert "restored by gain.safetensors at fidelity 0" in capsys.readouterr().out
+    assert line_of("restored_by", restorer="gain.safetensors") in capsys.readouterr().out
     pixels, restored = (np.asarray(Image.open(path).convert("RGB")).astype(float) for path in (given, out))
     # Red is turned around the middle gray, green and blue move towards it.
     for channel, factor in enumerate((-1, 0.5, 0.25)):

@@ -13,6 +13,7 @@ from codeformer_core.faces.types import Face
 from codeformer_core.pipeline.face_masks import face_masks, faces_in_mask
 
 from .conftest import placed_face
+from .facts import facts
 
 SIZE = (120, 200)
 
@@ -77,11 +78,11 @@ ACROSS = boxed(90, 20, 130, 60)
 def test_faces_inside_and_what_the_others_miss():
     result = faces_in_mask(faces([LEFT, ACROSS, RIGHT]), half_white(*SIZE))
     assert result.faces.per_image == ((LEFT,),)
-    assert result.remarks == (
-        "picture 1, face 2: 25% of it inside the mask",
-        "picture 1, face 3: 0% of it inside the mask",
-    )
-    assert result.summary().startswith("1 face inside the mask\n")
+    assert facts(result) == [
+        ("outside_mask", 0, {"share": pytest.approx(0.25), "number": 2}),
+        ("outside_mask", 0, {"share": 0, "number": 3}),
+        ("faces", 0, {"given": 3, "inside": 1}),
+    ]
 
 
 @pytest.mark.parametrize(("share", "count"), [(0, 2), (0.25, 2), (0.26, 1), (1, 1)])
@@ -123,10 +124,10 @@ def test_a_whole_box_stays_whole_in_float32():
 @pytest.mark.parametrize(
     ("mask", "words"),
     [
-        (torch.zeros(3, 9, 9), r"shape \(1 or 2, height, width\), got \(3, 9, 9\).*Cure: one mask"),
+        (torch.zeros(3, 9, 9), r"shape \(1 or 2, height, width\), got \(3, 9, 9\).*Give one mask"),
         (torch.zeros(9), r"got \(9,\)"),
         (torch.zeros(1, 0, 9), r"got \(1, 0, 9\)"),
-        (torch.full((1, 9, 9), torch.nan), r"NaN or infinite. Cure"),
+        (torch.full((1, 9, 9), torch.nan), r"NaN or infinite. Mend"),
     ],
 )
 def test_other_masks_are_refused(mask, words):

@@ -30,6 +30,8 @@ from codeformer_core.runtime.host import FixedFolders
 from codeformer_core.weights.catalog import find_entry
 from codeformer_core.weights.reading import WeightsError
 
+from .facts import line_of
+
 ROOT = Path(__file__).parents[2]
 real_load_detector = loading.load_detector
 SIZE = 96
@@ -160,7 +162,7 @@ def test_files_folders_and_patterns_are_restored_into_a_folder(fakes, tmp_path, 
     assert np.asarray(Image.open(out / "a.png"))[0, 0].tolist() == list(COLOUR)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
-    assert all("2 faces found, 1 restored, 1 skipped (" in line and "fake.pth" in line for line in lines)
+    assert all("2 faces found, 1 restored, 1 skipped;" in line and "fake.pth" in line for line in lines)
     assert all("fake detector" in line for line in lines)
 
 
@@ -199,7 +201,7 @@ def test_compare_puts_before_and_after_side_by_side(fakes, tmp_path):
 def test_a_picture_without_a_face_comes_out_unchanged_and_is_said(fakes, tmp_path, capsys):
     photo(tmp_path / "black.png", (0, 0, 0))
     assert restore(tmp_path / "black.png", "-o", tmp_path / "out") == 0
-    assert "no face found" in capsys.readouterr().out
+    assert line_of("faces", found=0, restored=0) in capsys.readouterr().out
     assert np.array_equal(Image.open(tmp_path / "out" / "black.png"), Image.open(tmp_path / "black.png"))
 
 
@@ -226,7 +228,7 @@ def test_aligned_faces_are_restored_whole_without_a_detector(fakes, tmp_path, ca
     photo(tmp_path / "a.png")
     assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--aligned") == 0
     assert [call[0] for call in fakes.calls] == ["restorer"]
-    assert "aligned face" in capsys.readouterr().out
+    assert line_of("faces", restored=1) in capsys.readouterr().out
     assert np.asarray(Image.open(tmp_path / "out" / "a.png")).shape == (SIZE, SIZE, 3)
 
 
@@ -251,7 +253,7 @@ def test_the_pipeline_with_a_real_network_and_detector(monkeypatch, tmp_path, ca
     text = capsys.readouterr()
     assert "1 face found, 1 restored" in text.out and "restored by codeformer.safetensors" in text.out
     detector = ModelFiles(FixedFolders(())).auto(DETECTOR)
-    assert f"found by {detector}" in text.out
+    assert f"detector: {detector}" in text.out
     assert f"detector {detector}, because retinaface_resnet50 is not installed" in text.err and "model" not in text.err
     before, after = (np.asarray(Image.open(path).convert("RGB"), float) for path in (source, tmp_path / "out.png"))
     changed = np.abs(before - after).max(axis=2) > 2
@@ -452,7 +454,7 @@ def test_out_of_memory_says_what_helps(fakes, tmp_path, capsys, monkeypatch, err
 
 def test_a_package_that_is_not_there_is_named_with_its_cure():
     error = ModuleNotFoundError("No module named 'PIL.Image'", name="PIL.Image")
-    assert errors.one_line(error) == "the package 'PIL' is not installed. Cure: pip install pillow"
+    assert errors.one_line(error) == "the package 'PIL' is not installed. Run pip install pillow"
 
 
 def test_closed_output_is_no_error(fakes, tmp_path, monkeypatch):
@@ -514,14 +516,17 @@ def test_the_best_installed_model_detector_and_mask_are_chosen_and_said(fakes, t
     models.mkdir(parents=True)
     sources, err, out = chosen()
     assert sources == ["codeformer_starter", ModelFiles(FixedFolders(())).auto(DETECTOR)]
-    assert "model codeformer_starter, because codeformer is not installed; codeformer_starter.safetensors is the" in err
+    assert (
+        "note: model codeformer_starter, because codeformer is not installed\nnote: codeformer_starter.safetensors is"
+        in err
+    )
     assert "best at fidelity 1; codeformer.pth gives better faces (S-Lab License 1.0, non-commercial" in err
     assert f"detector {sources[1]}, because" in err and "--download fetches what is missing" in err
     assert "mask outline from landmarks, because parsenet is not installed" in err
-    assert "mask: outline from landmarks (no face parser is at hand)" in out
+    assert line_of("mask_outline_instead") in out
     # The published recipe has no outline.
     _, err, out = chosen("--parity")
-    assert "mask soft box, because parsenet is not installed" in err and "mask: soft box (no face parser" in out
+    assert "mask soft box, because parsenet is not installed" in err and line_of("mask_box_instead") in out
     # An explicit choice needs no explanation.
     assert "mask" not in chosen("--mask", "outline")[1] and "mask" not in chosen("--mask", "box")[1]
     assert "model" not in chosen("--model", "codeformer_starter")[1]
@@ -570,7 +575,7 @@ def test_a_model_of_the_wrong_kind_is_refused_once(fakes, tmp_path, capsys):
 
 def test_a_broken_package_is_one_line_with_the_way_around(fakes, tmp_path, capsys, monkeypatch):
     def broken(path, device):
-        raise ImportError("facexlib is not installed. Cure: pip install facexlib")
+        raise ImportError("facexlib is not installed. Run pip install facexlib")
 
     monkeypatch.setattr(loading, "load_detector", broken)
     photo(tmp_path / "a.png")

@@ -11,10 +11,12 @@ from torch import Tensor
 
 import codeformer_core as cf
 from codeformer_core.faces.batch import FaceBatch
+from codeformer_core.faces.events import METHOD_KINDS
 from codeformer_core.imaging.gray import LUMA_RGB
 from codeformer_core.pipeline.colorize import colorize_aligned, colorize_photos
 
 from .conftest import GivenDetector, InvertingRestorer, placed_face
+from .facts import facts, kinds, steps
 from .test_parity_networks import assert_equal_enough
 
 HEIGHT, WIDTH = 180, 260
@@ -88,7 +90,12 @@ def test_aligned_crops_are_colorized_as_published(published_state, golden, astro
     colorized = colorize_aligned(astronaut[None], restorer=restorer)
     ours_13HW = colorized.images_BHWC.permute(0, 3, 1, 2) * 2 - 1
     assert_equal_enough(ours_13HW[:, :, ::4, ::4], published.clamp(-1, 1))
-    assert colorized.lines == ("1 face colorized by the given state dict at fidelity 0, redrawn",)
+    assert facts(colorized) == [
+        ("faces", None, {"colorized": 1}),
+        ("colorized_by", None, {"restorer": "the given state dict"}),
+        ("fidelity", None, {"fidelity": 0}),
+        ("redrawn", None, {}),
+    ]
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -107,8 +114,8 @@ def test_crops_keep_their_number_size_and_alpha(astronaut, channels, size):
         assert torch.equal(colorized.images_BHWC[..., 3], given[..., -1])
     assert torch.equal(given, before)
     assert painter.batches == [2, 1] and painter.fidelities == [0, 0]
-    resized = "crops of 120x90 pixels were resized to 512x512 and back"
-    assert (resized in colorized.lines) == (size != (512, 512))
+    resized = ("crops_resized", None, {"width": 120, "height": 90, "size": 512})
+    assert (resized in facts(colorized)) == (size != (512, 512))
 
 
 def test_only_the_colours(astronaut):
@@ -119,7 +126,7 @@ def test_only_the_colours(astronaut):
     assert (luma(whole.images_BHWC) - luma(given)).abs().mean() > 0.1
     assert torch.allclose(luma(chroma.images_BHWC), luma(given), atol=1e-5)
     assert spread(chroma.images_BHWC).mean() > 0.1
-    assert "its own brightness kept" in chroma.summary() and "redrawn" in whole.summary()
+    assert "brightness_kept" in kinds(chroma) and "redrawn" in kinds(whole)
 
 
 def test_a_crop_of_one_colour_is_no_face(astronaut):
@@ -128,8 +135,8 @@ def test_a_crop_of_one_colour_is_no_face(astronaut):
     colorized = colorize_aligned(given, restorer=painter)
     assert painter.batches == [1]
     assert torch.equal(colorized.images_BHWC[0], given[0]) and not torch.equal(colorized.images_BHWC[1], given[1])
-    assert "crop 1 is of one colour and shows no face: it stays as it was" in colorized.lines
-    assert colorize_aligned(given[:1], restorer=painter).lines[0].startswith("no face colorized")
+    assert facts(colorized, "faces", "blank_crop") == [("faces", None, {"colorized": 1}), ("blank_crop", 0, {})]
+    assert steps(colorize_aligned(given[:1], restorer=painter)) == {None: {"colorized": 0}}
 
 
 @pytest.mark.parametrize("task", ["restoration", "inpainting", "autoencoder"])
@@ -167,12 +174,14 @@ def test_faces_of_a_gray_photo_get_colour_and_keep_their_brightness(gray_photo):
     assert spread(images_BHW3)[masks_BHW > 0.99].mean() > 0.1
     assert torch.allclose(luma(images_BHW3), luma(gray_photo), atol=1e-4)
     assert colorized.faces.per_image == ((FACE, OTHER),)
-    assert colorized.lines == (
-        "picture 1: 2 faces found",
-        "looked for by given",
-        "2 faces colorized by painter.pth at fidelity 0, its own brightness kept",
-        "2 faces pasted, mask: outline from landmarks (no face parser is at hand)",
-    )
+    assert steps(colorized) == {0: {"found": 2, "colorized": 2}}
+    assert sorted(facts(colorized, *METHOD_KINDS)) == [
+        ("brightness_kept", None, {}),
+        ("colorized_by", None, {"restorer": "painter.pth"}),
+        ("detector", None, {"detector": "given"}),
+        ("fidelity", None, {"fidelity": 0}),
+        ("mask_outline_instead", None, {}),
+    ]
 
 
 def test_the_whole_face(gray_photo):
@@ -182,7 +191,7 @@ def test_the_whole_face(gray_photo):
     inside_BHW = colorized.masks_BHW > 0.99
     expected_BHW3 = gray_photo * torch.tensor((0.9, 0.5, 0.1))
     assert (colorized.images_BHWC - expected_BHW3)[inside_BHW].abs().mean() < 0.01
-    assert "2 faces pasted, mask: soft box" in colorized.lines
+    assert steps(colorized) == {0: {"found": 2, "colorized": 2}} and "mask_box" in kinds(colorized)
 
 
 def test_a_photo_in_colour_gets_new_colours(photo):
@@ -203,7 +212,7 @@ def test_as_many_pictures_as_came_with_and_without_faces(gray_photo):
         True,
         False,
     ]
-    assert "picture 2: no face found" in colorized.lines
+    assert steps(colorized)[1] == {"found": 0, "colorized": 0}
 
 
 def test_without_a_face_nothing_changes_and_no_network_runs(photo):
@@ -211,7 +220,7 @@ def test_without_a_face_nothing_changes_and_no_network_runs(photo):
     colorized = colorize_photos(photo, restorer=painter, face_source=GivenDetector(((),)))
     assert torch.equal(colorized.images_BHWC, photo) and not colorized.masks_BHW.any()
     assert painter.batches == [] and colorized.faces.count == 0
-    assert "no face colorized by painter.pth" in colorized.summary()
+    assert steps(colorized) == {0: {"found": 0, "colorized": 0}} and "colorized_by" not in kinds(colorized)
 
 
 def test_faces_that_are_given_replace_the_detection(photo):
@@ -219,14 +228,14 @@ def test_faces_that_are_given_replace_the_detection(photo):
     colorized = colorize_photos(photo, restorer=Painter(), face_source=given)
     expected = colorize_photos(photo, restorer=Painter(), face_source=GivenDetector(((FACE,),)))
     assert torch.equal(colorized.images_BHWC, expected.images_BHWC)
-    assert colorized.lines[0] == "picture 1: 1 face given"
+    assert steps(colorized) == {0: {"given": 1, "colorized": 1}}
     with pytest.raises(ValueError, match="the faces belong to 1 picture, but 2 pictures came"):
         colorize_photos(photo.expand(2, -1, -1, -1), restorer=Painter(), face_source=given)
 
 
 def test_faces_of_other_pictures_are_noticed_and_told_once(photo):
     colorized = colorize_photos(1 - photo, restorer=Painter(), face_source=FaceBatch.of(photo, [[FACE]]))
-    assert colorized.summary().count("picture 1 looks like another picture") == 1
+    assert facts(colorized, "other_image") == [("other_image", 0, {})]
 
 
 def test_a_wrong_model_is_refused_before_any_face_is_looked_for(photo):

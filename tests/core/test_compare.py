@@ -16,6 +16,7 @@ from codeformer_core.study.compare import COMPARING, compare_fidelities
 from codeformer_core.study.tiles import GAP, HEADER, draw_grid, square_columns
 
 from .conftest import InvertingRestorer, placed_face
+from .facts import facts, kinds
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def test_aligned_faces_are_restored_once_for_each_fidelity(crops):
     last = compared.grid_HW3[round(bottom * height) - 512 : round(bottom * height)]
     last = last[:, round(left * width) : round(right * width)]
     assert torch.allclose(last, compared.faces_NSS3[-1], atol=0.51 / 255)
-    assert "the first of 2 aligned faces" in compared.summary()
+    assert ("compared_first", None, {"count": 2}) in facts(compared)
 
 
 def test_fidelities_are_those_that_a_widget_can_show(crops):
@@ -102,7 +103,7 @@ def test_the_first_face_of_pictures_is_cropped():
     compared = compare_fidelities(images, restorer=FadingRestorer(), faces=faces, steps=2)
     expected = crop_faces(images, faces.with_faces([[], [second], []])).crops_NHW3
     assert torch.allclose(compared.faces_NSS3[1:], expected, atol=1e-6)
-    assert "compared: face 2 of picture 2" in compared.summary()
+    assert ("compared_face", None, {"number": 2, "image": 2}) in facts(compared)
 
 
 def test_pictures_without_a_face_give_a_placeholder():
@@ -111,30 +112,31 @@ def test_pictures_without_a_face_give_a_placeholder():
     compared = compare_fidelities(images, restorer=restorer, faces=FaceBatch.of(images, [[], []]))
     assert restorer.calls == [] and compared.fidelities == compared.boxes == ()
     assert compared.faces_NSS3.shape == (1, 512, 512, 3) and compared.faces_NSS3.unique().tolist() == [0.5]
-    assert "there is no face" in compared.summary()
+    assert facts(compared) == [("no_face", None, {})]
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_small_faces_with_other_channels(channels):
     compared = compare_fidelities(torch.rand(1, 96, 96, channels), restorer=FadingRestorer(), steps=2)
     assert compared.faces_NSS3.shape == (2, 512, 512, 3)
-    assert "not square" not in compared.summary()
+    assert "not_square" not in kinds(compared)
 
 
 def test_a_picture_that_is_not_square_is_doubted():
     compared = compare_fidelities(torch.rand(1, 96, 128, 3), restorer=FadingRestorer(), steps=2)
-    assert "128x96 pixels is not square" in compared.summary() and "connect faces" in compared.summary()
+    assert ("not_square", None, {"width": 128, "height": 96}) in facts(compared)
 
 
 # --- numbers, progress, what is refused ------------------------------------------------------------------------------
 
 
 def test_numbers_of_each_fidelity(crops):
-    lines = compare_fidelities(crops[:1], restorer=FadingRestorer(), steps=3).lines
-    assert lines[1] == "restored by fading"
-    assert lines[-1] == "w 1: L1 to the input 0.00 of 255, sharpness 1.00 times the input's"
-    apart = (crops[0] - 0.5).abs().mean() * 255
-    assert lines[-3] == f"w 0: L1 to the input {apart:.2f} of 255, sharpness 0.00 times the input's"
+    compared = compare_fidelities(crops[:1], restorer=FadingRestorer(), steps=3)
+    assert ("restored_by", None, {"restorer": "fading"}) in facts(compared)
+    none, _, same = (values for _, _, values in facts(compared, "sharpness"))
+    assert same == {"label": "w 1", "l1": pytest.approx(0, abs=1e-3), "sharpness": pytest.approx(1, abs=1e-3)}
+    apart = float((crops[0] - 0.5).abs().mean() * 255)
+    assert none == {"label": "w 0", "l1": pytest.approx(apart, abs=1e-3), "sharpness": pytest.approx(0, abs=1e-3)}
 
 
 def test_cancel_between_tiles(crops):

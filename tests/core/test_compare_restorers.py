@@ -14,6 +14,7 @@ from codeformer_core.study.restorers import COMPARING, LONGEST_WORD, compare_res
 from codeformer_core.study.tiles import draw_grid
 
 from .conftest import InvertingRestorer, placed_face
+from .facts import facts, kinds
 
 
 @dataclass(frozen=True)
@@ -57,21 +58,23 @@ def test_the_input_and_each_restorers_face_stand_under_their_names(crops):
     assert told == [(COMPARING, done, 3) for done in range(4)]
 
 
-def test_the_numbers_name_the_fidelity_only_where_it_counts(crops):
+def test_the_fidelity_is_told_only_where_it_counts(crops):
     restorers = [Scaling("one.pth", 1.0), Scaling("none.pth", 0.0, uses_fidelity=False)]
-    lines = compare_restorers(crops[:1], restorers=restorers, fidelity=0.25).lines
-    apart = (crops[0] - 0.5).abs().mean() * 255
-    assert lines == (
-        "compared: 1 face",
-        "one.pth at fidelity 0.25: L1 to the input 0.00 of 255, sharpness 1.00 times the input's",
-        f"none.pth: L1 to the input {apart:.2f} of 255, sharpness 0.00 times the input's",
-        "fidelity does nothing with none.pth",
-    )
+    apart = pytest.approx(float((crops[0] - 0.5).abs().mean() * 255), abs=1e-3)
+    nothing, all_of_it = pytest.approx(0, abs=1e-3), pytest.approx(1, abs=1e-3)
+    assert facts(compare_restorers(crops[:1], restorers=restorers, fidelity=0.25)) == [
+        ("compared_first", None, {"count": 1}),
+        ("sharpness", None, {"label": "one.pth", "l1": nothing, "sharpness": all_of_it}),
+        ("sharpness", None, {"label": "none.pth", "l1": apart, "sharpness": nothing}),
+        ("no_fidelity", None, {"restorers": ("none.pth",)}),
+        ("fidelity", None, {"fidelity": 0.25}),
+    ]
+    assert "fidelity" not in kinds(compare_restorers(crops[:1], restorers=restorers[1:]))
 
 
 def test_one_restorer_is_enough(crops):
     compared = compare_restorers(crops[:1], restorers=[Scaling("one.pth", 1.0)])
-    assert compared.faces_NSS3.shape == (1, 512, 512, 3) and "fidelity does nothing" not in compared.summary()
+    assert compared.faces_NSS3.shape == (1, 512, 512, 3) and "no_fidelity" not in kinds(compared)
     assert compared.grid_HW3.shape[1] > 2 * 512, "two tiles beside each other"
 
 
@@ -80,7 +83,7 @@ def test_long_names_are_cut(crops):
     compared = compare_restorers(crops[:1], restorers=[Scaling(long, 1.0)])
     drawn = draw_grid(["input", "a" * (LONGEST_WORD - 1) + "…"], torch.cat((crops[:1], compared.faces_NSS3)))
     assert torch.equal(compared.grid_HW3, drawn.image_HW3)
-    assert long in compared.summary(), "the report has the whole name"
+    assert facts(compared, "sharpness")[0][2]["label"] == long, "the report has the whole name"
 
 
 def test_the_first_face_of_pictures_is_cropped():
@@ -89,7 +92,7 @@ def test_the_first_face_of_pictures_is_cropped():
     compared = compare_restorers(images, restorers=[Scaling("one.pth", 1.0)], faces=faces)
     expected = crop_faces(images, faces).crops_NHW3[:1]
     assert torch.allclose(compared.faces_NSS3, expected, atol=1e-6)
-    assert compared.lines[0] == "compared: face 1 of picture 2"
+    assert facts(compared)[0] == ("compared_face", None, {"number": 1, "image": 2})
 
 
 def test_pictures_without_a_face_give_a_placeholder():
@@ -98,7 +101,7 @@ def test_pictures_without_a_face_give_a_placeholder():
     compared = compare_restorers(images, restorers=restorers, faces=FaceBatch.of(images, [[], []]))
     assert all(restorer.calls == [] for restorer in restorers)
     assert compared.faces_NSS3.shape == (1, 512, 512, 3) and compared.faces_NSS3.unique().tolist() == [0.5]
-    assert "there is no face" in compared.summary()
+    assert facts(compared) == [("no_face", None, {})]
 
 
 def test_cancel_between_restorers(crops):

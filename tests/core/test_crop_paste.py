@@ -13,6 +13,8 @@ from codeformer_core.faces.regions import grown, parse_regions, region_masks
 from codeformer_core.pipeline.color_match import match_color, with_luma_of
 from tests.core.conftest import InvertingRestorer, placed_face
 
+from .facts import facts, kinds, steps
+
 HEIGHT, WIDTH = 220, 260
 FACES = (placed_face(80, 90, 30, 12), placed_face(190, 120, 36, -8))
 
@@ -51,19 +53,20 @@ def test_a_crop_for_each_face_in_the_pictures_order(photo):
     assert cropped.crops_NHW3.shape == (3, 512, 512, 3)
     assert [index for index, _ in cropped.faces.in_order()] == [0, 0, 1]
     assert torch.equal(cropped.crops_NHW3[2], cf.crop_faces(two, faces_of(two, (), FACES[:1])).crops_NHW3[0])
-    assert cropped.summary() == "3 faces cropped"
+    assert steps(cropped) == {0: {"given": 2, "cropped": 2}, 1: {"given": 1, "cropped": 1}}
 
 
 def test_no_face_gives_no_crop(photo):
     cropped = cf.crop_faces(photo, faces_of(photo, ()))
-    assert cropped.crops_NHW3.shape == (0, 512, 512, 3) and cropped.summary() == "no face cropped"
+    assert cropped.crops_NHW3.shape == (0, 512, 512, 3) and steps(cropped) == {0: {"given": 0, "cropped": 0}}
 
 
 def test_a_face_without_a_shape_is_left_out_and_it_is_said(photo):
     flat = cf.Face((10, 10, 20, 20), ((15, 15),) * 5, 0.9)
     cropped = cf.crop_faces(photo, faces_of(photo, (flat, FACES[0])))
     assert cropped.faces.per_image == ((FACES[0],),) and len(cropped.crops_NHW3) == 1
-    assert cropped.remarks == ("picture 1: skipped at (15, 15): its landmarks do not form a face",)
+    assert facts(cropped) == [("faces", 0, {"given": 2, "cropped": 1}), ("no_face_shape", 0, {})]
+    assert cropped.events[1].face == flat
 
 
 def test_faces_of_other_pictures(photo):
@@ -72,7 +75,7 @@ def test_faces_of_other_pictures(photo):
         cf.crop_faces(torch.cat((photo, photo)), faces)
     with pytest.raises(ValueError, match=f"{WIDTH}x{HEIGHT} pixels, but these have {WIDTH}x{HEIGHT - 1}"):
         cf.crop_faces(photo[:, 1:], faces)
-    assert "picture 1 looks like another picture" in cf.crop_faces(photo.flip(1), faces).summary()
+    assert ("other_image", 0, {}) in facts(cf.crop_faces(photo.flip(1), faces))
 
 
 @pytest.mark.parametrize("change", [lambda p: p * 0.9, lambda p: p.mean(-1, keepdim=True).expand(-1, -1, -1, 3)])
@@ -92,7 +95,7 @@ def test_untouched_crops_give_the_picture_back(photo):
     faces = faces_of(photo)
     pasted = cf.paste_faces(photo, cf.crop_faces(photo, faces).crops_NHW3, faces)
     assert torch.equal(pasted.images_BHWC, photo) and not pasted.masks_BHW.any()
-    assert pasted.pasted == 0 and "came back as it went" in pasted.summary()
+    assert pasted.pasted == 0 and kinds(pasted) == {"faces", "crop_unchanged"}
 
 
 @pytest.mark.parametrize("as_8_bit", [torch.round, torch.floor])
@@ -105,13 +108,13 @@ def test_crops_that_were_saved_and_read_again_are_untouched(photo, as_8_bit):
 def test_where_nothing_shows_it_says_why(photo):
     faces = faces_of(photo)
     crops_NHW3 = inverted_crops(photo, faces)
-    for options, reason in (
-        ({"options": cf.PasteOptions(opacity=0.0)}, "the opacity is 0"),
-        ({"clip_mask_BHW": torch.zeros(1, 9, 9)}, "the limiting mask is black there"),
-        ({"options": cf.PasteOptions(mask="outline", grow=-256)}, "its mask is empty"),
+    for options, kind in (
+        ({"options": cf.PasteOptions(opacity=0.0)}, "opacity_zero"),
+        ({"clip_mask_BHW": torch.zeros(1, 9, 9)}, "clip_mask_black"),
+        ({"options": cf.PasteOptions(mask="outline", grow=-256)}, "mask_empty"),
     ):
         pasted = cf.paste_faces(photo, crops_NHW3, faces, **options)
-        assert pasted.pasted == 0 and pasted.summary().count(reason) == 2
+        assert pasted.pasted == 0 and facts(pasted, kind) == [(kind, 0, {})] * 2
 
 
 def test_values_stay_between_0_and_1(photo):
@@ -133,8 +136,9 @@ def test_backgrounds_of_other_pictures_are_told(photo):
     two = torch.cat((photo, photo.flip(1)))
     faces = faces_of(two)
     crops_NHW3 = inverted_crops(two, faces)
-    assert "looks like another" not in cf.paste_faces(two, crops_NHW3, faces).summary()
-    assert cf.paste_faces(two.flip(0), crops_NHW3, faces).summary().count("looks like another picture") == 2
+    assert "other_image" not in kinds(cf.paste_faces(two, crops_NHW3, faces))
+    others = cf.paste_faces(two.flip(0), crops_NHW3, faces)
+    assert facts(others, "other_image") == [("other_image", 0, {}), ("other_image", 1, {})]
 
 
 def test_what_a_crop_did_not_change_stays_the_pictures_own(photo):
@@ -225,7 +229,8 @@ def test_opacity_and_regions(photo):
     skin = cf.paste_faces(photo, crops_NHW3, faces, options=cf.PasteOptions(regions=("skin",)), parser=TopParser())
     rows = torch.arange(HEIGHT)[:, None]
     centre = [float((p.masks_BHW[0] * rows).sum() / p.masks_BHW.sum()) for p in (skin, mouth)]
-    assert centre[1] > centre[0] + 30 and "mouth by top" in mouth.summary()
+    assert centre[1] > centre[0] + 30
+    assert ("mask_regions", None, {"regions": ("mouth",), "parser": "top"}) in facts(mouth)
 
 
 def test_the_edge_grows_and_shrinks(photo):
@@ -259,15 +264,16 @@ def test_crops_of_other_sizes(photo):
     larger = torch.nn.functional.interpolate(crops_NHW3.permute(0, 3, 1, 2), 1024).permute(0, 2, 3, 1)
     usual = cf.paste_faces(photo, crops_NHW3, faces)
     pasted = cf.paste_faces(photo, larger, faces)
-    assert (pasted.images_BHWC - usual.images_BHWC).abs().mean() < 0.01 and not pasted.remarks
+    assert (pasted.images_BHWC - usual.images_BHWC).abs().mean() < 0.01 and facts(pasted) == facts(usual)
     stretched = cf.paste_faces(photo, larger[:, ::2], faces)
-    assert stretched.remarks == ("crops of 1024x512 pixels were stretched to 512x512",)
+    sizes = {"width": 1024, "height": 512, "size": 512}
+    assert facts(stretched, "crops_stretched") == [("crops_stretched", None, sizes)]
 
 
 def test_nothing_to_paste_takes_any_crops(photo):
     faces = faces_of(photo, ())
     pasted = cf.paste_faces(photo, torch.zeros(1, 512, 512, 3), faces)
-    assert torch.equal(pasted.images_BHWC, photo) and pasted.summary().startswith("no face pasted")
+    assert torch.equal(pasted.images_BHWC, photo) and facts(pasted) == [("faces", 0, {"given": 0, "pasted": 0})]
 
 
 @pytest.mark.parametrize(
@@ -311,7 +317,7 @@ def test_shapes_out_of_range():
 def test_region_names():
     assert parse_regions(" Eyes, mouth;eyes ") == parse_regions("eyes\uff0cmouth") == ("eyes", "mouth")
     for text in ("", " , ", "eyes, chin"):
-        with pytest.raises(ValueError, match="Cure: some of skin, eyes"):
+        with pytest.raises(ValueError, match="Give some of skin, eyes"):
             parse_regions(text)
 
 

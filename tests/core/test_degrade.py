@@ -10,6 +10,8 @@ from codeformer_core.degradation import LEVELS, PRESETS, degrade_on_cpu, draw
 from codeformer_core.study.degrade import DEGRADATIONS, DEGRADING, degrade_pictures
 from codeformer_core.study.limits import KINDS, LARGEST_SEED
 
+from .facts import facts, kinds
+
 
 def smooth(batch: int, height: int, width: int, channels: int = 3) -> Tensor:
     coarse = torch.rand((batch, channels, 6, 6), generator=torch.Generator().manual_seed(2))
@@ -32,7 +34,7 @@ def test_faces_are_made_worse_as_in_training(kind):
     assert (degraded.images_BHWC - images).abs().mean() > 1e-3
     levels = degraded.images_BHWC * 255
     assert torch.allclose(levels, levels.round(), atol=1e-4)
-    assert degraded.summary().startswith("picture 1: ")
+    assert {event.image for event in degraded.events} == {0}
 
 
 def test_what_is_reported_is_what_was_done(monkeypatch):
@@ -40,21 +42,23 @@ def test_what_is_reported_is_what_was_done(monkeypatch):
     monkeypatch.setattr("codeformer_core.study.degrade.draw", lambda *given: drawn.append(draw(*given)) or drawn[-1])
     images = smooth(2, 64, 64)
     degraded = degrade_pictures(images, kind="colorization", seed=5)
-    assert len(drawn) == len(degraded.lines) == 2
+    assert len(drawn) == 2
     for index, each in enumerate(drawn):
         levels = (images[index] * 255).round().to(torch.uint8).numpy()
         expected = torch.from_numpy(degrade_on_cpu(levels, each)).float() / 255
         assert torch.equal(degraded.images_BHWC[index], expected)
-        line = degraded.lines[index]
-        assert f"blur of sigma {each.blur.sigma_x:.1f}" in line and f"to {each.low_size} px" in line
-        assert f"noise of sigma {each.noise_sigma:.1f} of 255, JPEG quality {each.jpeg_quality}" in line
-        assert all(f"{name} {value:.2f}" in line for name, value in each.colors.adjustments)
+        told = {event.kind: event.values for event in degraded.events if event.image == index}
+        blur = told["blur"]["sigma"] if "blur" in told else told["oval_blur"]["sigma_x"]
+        assert blur == each.blur.sigma_x and told["shrunk"]["size"] == each.low_size
+        assert told["noise"] == {"sigma": each.noise_sigma} and told["jpeg"] == {"quality": each.jpeg_quality}
+        adjusted = [event.values for event in degraded.events if event.image == index and event.kind == "adjusted"]
+        assert [(values["what"], values["factor"]) for values in adjusted] == list(each.colors.adjustments)
 
 
 def test_wear_is_reported():
-    words = degrade_pictures(smooth(40, 64, 64), kind="photo", seed=1).summary()
-    for word in ("lens blur", "grain", "screen of dots", "faded by", "specks", "scanner blur", "nothing"):
-        assert word in words, word
+    degraded = degrade_pictures(smooth(40, 64, 64), kind="photo", seed=1)
+    assert {"lens_blur", "grain", "screen", "fading", "scratches", "scanner_blur", "undamaged"} <= kinds(degraded)
+    assert "dots" in {values["shape"] for _, _, values in facts(degraded, "screen")}
 
 
 def test_a_seed_gives_the_same_however_many_pictures_come():
@@ -62,10 +66,15 @@ def test_a_seed_gives_the_same_however_many_pictures_come():
     together = degrade_pictures(images, kind="paper", seed=11)
     again, shorter = (degrade_pictures(part, kind="paper", seed=11) for part in (images, images[:2]))
     assert torch.equal(together.images_BHWC, again.images_BHWC)
-    assert torch.equal(together.images_BHWC[:2], shorter.images_BHWC) and together.lines[:2] == shorter.lines
+    assert torch.equal(together.images_BHWC[:2], shorter.images_BHWC)
+    assert [event for event in together.events if event.image != 2] == list(shorter.events)
     # Every place and every seed have numbers of their own.
     other = degrade_pictures(images, kind="paper", seed=12)
-    drawn = {line.partition(": ")[2] for line in (*together.lines, *other.lines)}
+    drawn = {
+        str([(event.kind, event.values) for event in result.events if event.image == image])
+        for result in (together, other)
+        for image in range(3)
+    }
     assert len(drawn) == 6
 
 
@@ -98,7 +107,7 @@ def test_strokes_are_white_and_nothing_else_changes():
     painted = (degraded.images_BHWC == 1).all(-1)
     assert 0.01 < painted.float().mean() < 0.9
     assert torch.allclose(degraded.images_BHWC[~painted], images[~painted], atol=0.51 / 255)
-    assert "white stroke" in degraded.summary()
+    assert kinds(degraded) == {"strokes"}
 
 
 def test_transparency_is_kept_and_gray_has_three_channels():
@@ -115,7 +124,7 @@ def test_progress_and_cancel():
 
 
 def test_largest_seed():
-    assert degrade_pictures(smooth(1, 32, 32), kind="small", seed=LARGEST_SEED).lines
+    assert degrade_pictures(smooth(1, 32, 32), kind="small", seed=LARGEST_SEED).events
 
 
 @pytest.mark.parametrize(

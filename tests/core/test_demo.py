@@ -36,7 +36,7 @@ def test_restores_the_example(tmp_path, tiny_state, capsys):
     assert compare.size == (2 * before.shape[1], before.shape[0])
     said = capsys.readouterr().out
     assert "1 face found, 1 restored" in said and "restored by tiny.safetensors" in said
-    assert f"found by {BUNDLED_DETECTOR}" in said
+    assert f"detector: {BUNDLED_DETECTOR}" in said
     # Random weights do harm, and the demo says so.
     assert "put to the test on 1 face" in said and "WORSE than leaving it alone" in said
     assert "make demo MODEL=codeformer" not in said
@@ -98,4 +98,4 @@ def test_yunet_stands_in_where_facexlib_is_broken(tmp_path, monkeypatch, tiny_st
     save_file(tiny_state, tmp_path / "tiny.safetensors")
     assert cli.main(["demo", "-o", str(tmp_path / "out"), "--model", str(tmp_path / "tiny.safetensors")]) == 0
     said = capsys.readouterr()
-    assert "facexlib" in said.err and "found by yunet" in said.out
+    assert "facexlib" in said.err and "detector: yunet" in said.out

@@ -14,6 +14,7 @@ import codeformer_core as cf
 from codeformer_core.models.architectures import detect_architecture
 from codeformer_core.models.codeformer.convert import to_published
 from codeformer_core.networks.codeformer import PUBLISHED_CODEFORMER, CodeFormer
+from codeformer_core.runtime.errors import problem_of
 from codeformer_core.weights.reading import WeightsError, read_state_dict
 
 from .conftest import GOLDEN, SMALL_CONFIG, TINY_CONFIG
@@ -83,10 +84,10 @@ def test_nothing_is_taken_from_the_name():
 @pytest.mark.parametrize(
     ("keys", "kind"),
     [
-        (["BboxHead.0.conv1x1.weight", "fpn.output1.0.weight"], "RetinaFace detector; use it in Load Face Detector"),
+        (["BboxHead.0.conv1x1.weight", "fpn.output1.0.weight"], "RetinaFace detector"),
         (["module.BboxHead.0.conv1x1.weight"], "RetinaFace detector"),
         (["stylegan_decoder.style_mlp.1.weight", "conv_body_first.weight"], "GFPGAN checkpoint"),
-        (["conv_first.weight", "body.0.rdb1.conv1.weight"], "upscaler; use it in Load Upscale Model"),
+        (["conv_first.weight", "body.0.rdb1.conv1.weight"], "an upscaler"),
         (["res_0.0.conv1.conv2d.weight"], "ParseNet"),
         (["model.diffusion_model.input_blocks.0.0.weight"], "Stable Diffusion checkpoint"),
     ],
@@ -94,6 +95,15 @@ def test_nothing_is_taken_from_the_name():
 def test_another_kind_of_file_is_called_by_its_name(keys, kind):
     text = complaint({key: torch.empty(1) for key in keys})
     assert kind in text and "not a CodeFormer checkpoint" in text
+
+
+@pytest.mark.parametrize(
+    ("key", "problem"), [("BboxHead.0.conv1x1.weight", "detector_weights"), ("conv_first.weight", "upscaler_weights")]
+)
+def test_a_front_end_learns_what_kind_of_file_it_is(key, problem):
+    with pytest.raises(WeightsError) as caught:
+        detect_architecture({key: torch.empty(1)}, "file")
+    assert problem_of(caught.value) == problem
 
 
 def test_a_real_detector_file_is_recognised():

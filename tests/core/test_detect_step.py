@@ -11,6 +11,7 @@ from codeformer_core.faces.types import Face
 from codeformer_core.pipeline.detect import PICTURES_AT_ONCE, find_faces
 
 from .conftest import GivenDetector, placed_face
+from .facts import facts, steps, why
 
 # Boxes of 96, 48 and 192 pixels.
 RIGHT, SMALL, LARGE = placed_face(400, 100, 40, score=0.99), placed_face(250, 200, 20), placed_face(120, 150, 80)
@@ -32,21 +33,21 @@ def test_faces_are_numbered_as_one_reads():
     result = found(RIGHT, SMALL, LARGE)
     assert result.faces.per_image == ((LARGE, RIGHT, SMALL),)
     assert result.faces.image_size_hw == (300, 512)
-    assert result.summary() == "picture 1: 3 faces found\nlooked for by given"
+    assert facts(result) == [("faces", 0, {"found": 3}), ("detector", None, {"detector": "given"})]
 
 
 @pytest.mark.parametrize(
     ("options", "kept", "reason"),
     [
-        ({"min_face_size": 50}, (LARGE, RIGHT), "smaller than 50 px (it is 48 px)"),
-        ({"max_face_size": 100}, (RIGHT, SMALL), "larger than 100 px (it is 192 px)"),
+        ({"min_face_size": 50}, (LARGE, RIGHT), ("too_small", {"size": pytest.approx(48), "limit": 50})),
+        ({"max_face_size": 100}, (RIGHT, SMALL), ("too_large", {"size": pytest.approx(192), "limit": 100})),
     ],
 )
 def test_limits_of_size(options, kept, reason):
     result = found(RIGHT, SMALL, LARGE, **options)
     assert result.faces.per_image == (kept,)
-    assert [entry.reason for entry in result.skipped[0]] == [reason]
-    assert f"\n  skipped at ({result.skipped[0][0].face.center_xy[0]:.0f}, " in result.summary()
+    assert why(result.skipped[0]) == [reason] and steps(result) == {0: {"found": 3}}
+    assert result.skipped[0][0].as_event(0) in result.events
 
 
 def test_duplicates_are_merged_unless_told_not_to():
@@ -66,7 +67,7 @@ def test_pictures_keep_their_faces():
     detector = GivenDetector(((RIGHT, LARGE), (), (SMALL,)))
     result = find_faces(pictures(3), detector=detector)
     assert result.faces.per_image == ((LARGE, RIGHT), (), (SMALL,))
-    assert "picture 2: no face found\npicture 3: 1 face found" in result.summary()
+    assert steps(result) == {0: {"found": 2}, 1: {"found": 0}, 2: {"found": 1}}
 
 
 @pytest.mark.parametrize("channels", [1, 4])

@@ -190,7 +190,7 @@ def test_gradients_reach_features_transfers_and_decoder(network, faces_B3HW):
 def test_impossible_boxes_are_named_with_the_cure(network, faces_B3HW, box):
     parts_B44 = SMALL_PARTS.clone()
     parts_B44[2, 3] = torch.tensor(box)
-    with pytest.raises(ValueError, match=r"the mouth box .* of face 2 must lie within 0..128 and be 31 .* Cure: clamp"):
+    with pytest.raises(ValueError, match=r"the mouth box .* of face 2 must lie within 0..128 and be 31 .* Clamp"):
         network.restore(faces_B3HW, parts_B44)
 
 
@@ -262,9 +262,9 @@ NOSE = "dictionary.128.nose"
         (
             NOSE,
             lambda atoms: atoms.to(torch.int32),
-            r"1 tensors of another kind of number, the first: dictionary\.128\.nose torch\.int32\. Cure: join",
+            r"1 tensors of another kind of number, the first: dictionary\.128\.nose torch\.int32\. Join",
         ),
-        (NOSE, None, r"can't be used: 1 missing keys, the first: dictionary\.128\.nose\. Cure: join"),
+        (NOSE, None, r"can't be used: 1 missing keys, the first: dictionary\.128\.nose\. Join"),
         (
             "dictionary.128.ear",
             lambda _: torch.zeros(4, 4),
@@ -296,7 +296,7 @@ def test_broken_pieces_are_named(pieces, key, change, message):
 
 
 def test_half_a_file_is_named(pieces, network):
-    with pytest.raises(WeightsError, match=r"16 missing keys, the first: dictionary\..*join the published network"):
+    with pytest.raises(WeightsError, match=r"16 missing keys, the first: dictionary\..*Join the published network"):
         read_config(pieces[0])
     ours = network.state_dict()
     half = {key: ours[key] for key in sorted(ours)[::2]}

@@ -32,6 +32,7 @@ from codeformer_core.runtime.progress import no_progress
 from codeformer_core.weights.reading import WeightsError
 
 from ..face_pictures import small_faces
+from .facts import line_of
 from .test_dfdnet import shapes_of
 
 # The published proportions, so narrow that a face takes a tenth of a second.
@@ -221,7 +222,7 @@ def test_an_interrupted_build_goes_on_to_the_same_bytes(model_file, face_folder,
     finished = [path for path in work.iterdir() if path.suffix == ".safetensors"]
     assert len(finished) == (0 if moment[0] == "measuring faces" else 4)
     if finished:
-        with pytest.raises(ValueError, match=r"other faces or options \(atoms 5 there and 6 now\)\. Cure: repeat"):
+        with pytest.raises(ValueError, match=r"other faces or options \(atoms 5 there and 6 now\)\. Repeat"):
             build_dictionary(faces, extractor, Options(6, 1, 4), work, no_progress)
     else:
         # Options play no part as long as faces are measured.
@@ -245,7 +246,7 @@ def test_a_changed_face_set_is_refused(model_file, face_folder, tmp_path):
         build_dictionary(FolderFaces.listed(faces), extractor, Options(2, 0, 1), tmp_path / "work", no_progress)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"other is there already, and no build was begun in it\. Cure: name another"):
+    with pytest.raises(ValueError, match=r"other is there already, and no build was begun in it\. Name another"):
         build_dictionary(FolderFaces.listed(faces), extractor, Options(2, 0, 1), tmp_path / "other", no_progress)
     assert (tmp_path / "other" / "letter.txt").read_text() == "mine"
 
@@ -256,8 +257,8 @@ def test_what_is_no_face_is_told_and_the_picture_shows_the_others(model_file, fa
     out, err = capsys.readouterr()
     assert "warning: left out: broken.png: " in err and "truncated" in err
     assert "left out: wide.png: is no square (300x200)" in err and "left out: red.png: is of one colour" in err
-    assert "\n15 faces\n3 pictures were left out, the first: broken.png" in out
-    assert "enlarged to 512 pixels: 1 faces" in out
+    assert "\n15 faces\n3 images were left out, the first: broken.png" in out
+    assert line_of("faces_enlarged", count=1, size=512) in out
     sheet = np.asarray(Image.open(output.with_suffix(".png")).convert("RGB"))
     tiles = [sheet[y : y + 64, x : x + 64] for y, x in tile_places(sheet.shape[0])]
     assert len(tiles) == 4 and all(tile.std() > 5 for tile in tiles)
@@ -291,7 +292,7 @@ def test_the_picture_shows_the_part_of_the_nearest_face(model_file, face_folder)
         (("-k", "0"), r"the number of atoms \(k\) must be 1 or more, got 0"),
         (
             ("-k", "19"),
-            r"19 atoms need 19 faces or more, and there are 18\. Cure: .* \(k 18 at most\)",
+            r"19 atoms need 19 faces or more, and there are 18\. Ask for fewer atoms \(k 18 at most\)",
         ),
         (("--passes", "0"), "passes must be 1 or more, got 0"),
         (("--seed", "-1"), "seed must be from 0 to 4294967295, got -1"),
@@ -305,7 +306,7 @@ def test_impossible_options_begin_nothing(model_file, face_folder, tmp_path, cap
 
 def test_faces_that_are_none_do_not_count(model_file, face_folder, tmp_path, capsys):
     assert build(face_folder, model_file, tmp_path / "mine.safetensors", "-k", "16") == 1
-    assert "there are 15 (3 more were left out, the log says why). Cure: ask for fewer" in capsys.readouterr().err
+    assert "there are 15 (3 more were left out, the log says why). Ask for fewer" in capsys.readouterr().err
 
 
 def test_places_that_are_no_use_are_named(model_file, face_folder, tiny_state, tmp_path, capsys):
@@ -317,7 +318,7 @@ def test_places_that_are_no_use_are_named(model_file, face_folder, tiny_state, t
     state = load_file(model_file)
     save_file({key: value for key, value in state.items() if "features.2.19" not in key}, half)
     for faces, model, to, code, message in (
-        (tmp_path / "empty", model_file, output, 2, "empty holds no pictures. Cure: put aligned faces there"),
+        (tmp_path / "empty", model_file, output, 2, "empty holds no pictures. Put aligned faces there"),
         (tmp_path / "gone", model_file, output, 2, "gone does not exist: name a folder of aligned faces"),
         (face_folder, tmp_path / "gone.pth", output, 1, "gone.pth: there is no such file"),
         (face_folder, other, output, 1, "codeformer.safetensors is no DFDNet, and only DFDNet has dictionaries"),
@@ -335,7 +336,7 @@ def test_a_missing_scikit_learn_is_told_before_anything_is_measured(
 ):
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
     assert build(face_folder, model_file, tmp_path / "mine.safetensors", "-k", "2") == 1
-    assert re.search(r"needs scikit-learn, .*Cure: pip install scikit-learn", capsys.readouterr().err)
+    assert re.search(r"needs scikit-learn, .*Run pip install scikit-learn", capsys.readouterr().err)
     assert not list(tmp_path.iterdir())
 
 
@@ -348,7 +349,7 @@ def test_a_vgg_of_other_shapes_is_named(fill, change):
     key = next(key for key in state if key.startswith("VggExtract.") and state[key].dim() == 4)
     with pytest.raises(
         WeightsError,
-        match=r"latest\.pth: its VGG19 can't be used: \d+ tensors of another .*first: blocks\..*Cure: give DFDNet's",
+        match=r"latest\.pth: its VGG19 can't be used: \d+ tensors of another .*first: blocks\..*Give DFDNet's",
     ):
         from_state({**state, key: change(state[key])}, "latest.pth")
 
@@ -357,11 +358,11 @@ def test_a_full_disk_and_features_without_numbers_are_told(model_file, face_fold
     faces, state = FolderFaces.listed(face_folder), load_file(model_file)
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
-        with pytest.raises(OSError, match=r"full needs .* GB for features and atoms, .*Cure: name an output on a larg"):
+        with pytest.raises(OSError, match=r"full needs .* GB for features and atoms, .*Name an output on a larg"):
             build_dictionary(faces, from_state(state, "model"), Options(2), tmp_path / "full", no_progress)
     key = "VggExtract.features.0.0.weight"
     loud = from_state({**state, key: state[key] * 1e6}, "model")
-    with pytest.raises(ValueError, match=r"features of face00\.png .* beyond 65504 .*Cure: give a DFDNet with its own"):
+    with pytest.raises(ValueError, match=r"features of face00\.png .* beyond 65504 .*Give a DFDNet with its own"):
         build_dictionary(faces, loud, Options(2), tmp_path / "loud", no_progress)
 
 
@@ -416,7 +417,7 @@ def begun(model_file, tmp_path) -> tuple[Path, Callable[[], None]]:
 def test_damaged_work_is_named(begun, name, damage, message):
     work, go_on = begun
     damage(work / name)
-    with pytest.raises(ValueError, match=message + r".*Cure: delete the folder .*four\.part and build anew"):
+    with pytest.raises(ValueError, match=message + r".*Delete the folder .*four\.part and build anew"):
         go_on()
 
 
@@ -438,7 +439,7 @@ def test_one_build_at_a_time_and_never_over_its_own_input(model_file, face_folde
     output = tmp_path / "mine.safetensors"
     with locked(tmp_path / "mine.safetensors.lock", lambda: None):
         assert build(faces, model, output, "-k", "2") == 1
-    assert "mine.safetensors is being built by another command. Cure: wait" in capsys.readouterr().err
+    assert "mine.safetensors is being built by another command. Wait" in capsys.readouterr().err
     before = {path: path.read_bytes() for path in (model, faces / "face00.png")}
     assert build(faces, model, faces / "face00.safetensors", "-k", "2", "--overwrite") == 2
     assert re.search(r"face00\.safetensors lies among the faces in .*name a file outside", capsys.readouterr().err)
@@ -451,7 +452,7 @@ def test_one_build_at_a_time_and_never_over_its_own_input(model_file, face_folde
     assert build(faces, model, output, "-k", "2") == 1
     assert "mine.safetensors.part is there already, and no build was begun in it" in capsys.readouterr().err
     assert build(faces, model, model / "mine.safetensors", "-k", "2") == 1
-    assert re.search(r"model\.safetensors: can't be written to .*Cure: name a file in", capsys.readouterr().err)
+    assert re.search(r"model\.safetensors: can't be written to .*Name a file in", capsys.readouterr().err)
     assert all(path.read_bytes() == data for path, data in before.items())
 
 
@@ -474,7 +475,7 @@ def use(dictionary: dict[str, Tensor], model: Path, folder: Path) -> int:
 @pytest.mark.parametrize(
     ("key", "change", "message"),
     [
-        ("dictionary.128.nose", None, r"lacks 1 of the 16 dictionaries, the first: dictionary\.128\.nose\. Cure: give"),
+        ("dictionary.128.nose", None, r"lacks 1 of the 16 dictionaries, the first: dictionary\.128\.nose\. Give"),
         (
             "dictionary.128.nose",
             lambda atoms: atoms[:4],

@@ -15,6 +15,7 @@ from codeformer_core import cli
 from codeformer_core.models import loading
 
 from .conftest import GivenDetector, placed_face
+from .facts import line_of
 
 SIZE = 160
 FACE = placed_face(80, 80, 26)
@@ -92,7 +93,7 @@ def test_colorize_gives_colour_and_keeps_the_brightness(loaded, tmp_path, capsys
     assert pixel(tmp_path / "out" / "a.png", 5, 5) == [90, 90, 90]
     assert Image.open(tmp_path / "out" / "a_compare.png").size == (2 * SIZE, SIZE)
     assert loaded == ["codeformer_colorization"]
-    assert "1 face colorized by painter.pth at fidelity 0" in capsys.readouterr().out
+    assert line_of("colorized_by", restorer="painter.pth") in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [("--paste", "face", "--mask", "box"), ("--aligned",)])

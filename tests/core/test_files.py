@@ -20,6 +20,7 @@ from PIL import Image, ImageCms, ImageOps
 from codeformer_core.imaging.codecs import encode as pictures_encode
 from codeformer_core.imaging.files import Picture, read_image, write_image
 from codeformer_core.runtime import memory
+from codeformer_core.runtime.errors import ExistingFileError
 
 # Pillow's own remarks about the damaged files that are made here.
 pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
@@ -468,7 +469,7 @@ def test_an_existing_file_is_kept_unless_overwriting_is_asked_for(tmp_path):
     path = tmp_path / "a.png"
     write_image(path, picture_of(noise(3)))
     before = path.read_bytes()
-    with pytest.raises(FileExistsError, match="--overwrite") as caught:
+    with pytest.raises(ExistingFileError, match="exists already") as caught:
         write_image(path, picture_of(noise(4)))
     assert caught.value.filename == str(path) and path.read_bytes() == before
     write_image(path, picture_of(noise(4)), overwrite=True)

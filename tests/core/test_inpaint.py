@@ -11,11 +11,13 @@ from torch import Tensor
 
 import codeformer_core as cf
 from codeformer_core.faces.batch import FaceBatch
+from codeformer_core.faces.events import Event
 from codeformer_core.faces.geometry import crop_face, estimate_alignment
 from codeformer_core.pipeline.inpaint import inpaint_aligned, inpaint_photos
 from codeformer_core.pipeline.inpaint_masks import covered_face, hole_in_crop, with_soft_edge
 
 from .conftest import GivenDetector, placed_face
+from .facts import facts, kinds, steps
 from .test_colorize import NoDetector
 
 HEIGHT, WIDTH = 180, 260
@@ -110,7 +112,7 @@ def test_what_is_not_marked_keeps_every_bit(channels, size):
     assert torch.allclose(filled, FILL.expand_as(filled), atol=1e-4)
     if channels in (2, 4):
         assert torch.equal(inpainted.images_BHWC[..., 3], given[..., -1])
-    assert ("and back" in inpainted.summary()) == (size != (512, 512))
+    assert ("crops_resized" in kinds(inpainted)) == (size != (512, 512))
     assert [len(faces) for faces, _ in filler.seen] == [2, 1]
 
 
@@ -130,31 +132,32 @@ def test_only_marked_crops_go_through_the_network(photo):
     inpainted = inpaint_aligned(three, restorer=filler)
     assert [len(faces) for faces, _ in filler.seen] == [1]
     assert torch.equal(inpainted.images_BHWC[[0, 2]], three[[0, 2]])
-    assert inpainted.lines == (
-        "1 face filled by filler.pth",
-        "crops of 260x180 pixels were resized to 512x512 and back",
-        "crop 1: nothing is marked",
-        "crop 2: 1 % filled",
-        "crop 3: nothing is marked",
-    )
+    assert facts(inpainted) == [
+        ("faces", None, {"filled": 1}),
+        ("nothing_marked", 0, {}),
+        ("filled_share", 1, {"share": pytest.approx(float(HOLE.mean()))}),
+        ("nothing_marked", 2, {}),
+        ("filled_by", None, {"restorer": "filler.pth"}),
+        ("crops_resized", None, {"width": 260, "height": 180, "size": 512}),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "kind"),
     [
-        ({}, "there is no mask and no white pixel. Cure: connect a mask"),
-        ({"white_pixels": False}, "there is no mask. Cure: connect one"),
-        ({"mask_BHW": torch.zeros(1, 64, 64)}, "the mask is empty. Cure: draw one"),
+        ({}, "no_white_pixel"),
+        ({"white_pixels": False}, "no_mask"),
+        ({"mask_BHW": torch.zeros(1, 64, 64)}, "empty_mask"),
     ],
 )
-def test_nothing_marked_changes_nothing_and_it_is_said(photo, options, words):
+def test_nothing_marked_changes_nothing_and_it_is_said(photo, options, kind):
     filler = Filler()
     inpainted = inpaint_aligned(photo, restorer=filler, **options)
     assert torch.equal(inpainted.images_BHWC, photo) and not inpainted.masks_BHW.any()
-    assert filler.seen == [] and words in inpainted.summary()
+    assert filler.seen == [] and facts(inpainted) == [(kind, None, {})]
     whole = inpaint_photo(photo, restorer=filler, face_source=NoDetector(), **options)
     assert torch.equal(whole.images_BHWC, photo) and not whole.masks_BHW.any() and whole.faces.count == 0
-    assert filler.seen == [] and whole.lines == inpainted.lines
+    assert filler.seen == [] and whole.events == inpainted.events
 
 
 def test_a_mask_of_another_size_is_stretched_and_one_serves_all(photo):
@@ -171,7 +174,7 @@ def test_a_mask_of_another_size_is_stretched_and_one_serves_all(photo):
 @pytest.mark.parametrize(
     ("mask", "words"),
     [
-        (torch.zeros(3, 9, 9), r"\(1 or 2, height, width\), got \(3, 9, 9\).*Cure: one mask for each picture"),
+        (torch.zeros(3, 9, 9), r"\(1 or 2, height, width\), got \(3, 9, 9\).*Give one mask for each picture"),
         (torch.zeros(1, 1, 9, 9), r"the mask must have the shape"),
         (torch.full((1, 9, 9), torch.nan), "the mask holds values that are NaN"),
     ],
@@ -185,12 +188,11 @@ def test_masks_that_do_not_fit_are_refused(photo, mask, words):
 
 
 def test_a_face_of_which_nothing_is_left_is_invented_and_it_is_said(photo):
-    words = "nothing of the face is left to go by, so it is invented"
     whole = inpaint_aligned(photo, restorer=Filler(), mask_BHW=torch.ones(1, 8, 8))
-    assert f"crop 1: 100 % filled; {words}" in whole.lines
-    assert words not in inpaint_aligned(photo, restorer=Filler(), mask_BHW=HOLE).summary()
+    assert facts(whole, "filled_share", "face_gone") == [("filled_share", 0, {"share": 1}), ("face_gone", 0, {})]
+    assert "face_gone" not in kinds(inpaint_aligned(photo, restorer=Filler(), mask_BHW=HOLE))
     covered = inpaint_photo(photo, mask_BHW=rectangle(20, 20, 130, 130))
-    assert f"picture 1, the face at (80, 80); {words}" in covered.lines
+    assert Event("face_gone", 0, FACE) in covered.events
     half_SS = torch.zeros(512, 512, dtype=torch.bool)
     half_SS[:, :256] = True
     assert covered_face(half_SS) == pytest.approx(0.5, abs=0.03)
@@ -268,7 +270,12 @@ def test_a_hole_in_a_face_is_filled_and_nothing_else_changes(photo, marked_by):
     edge_BHW = ~far_BHW & ~hole_BHW
     assert (inpainted.images_BHWC - photo)[edge_BHW].abs().mean() < 0.1
     assert inpainted.faces.per_image == ((FACE,),)
-    assert inpainted.lines == ("picture 1: 1 face found", "looked for by given", "1 face filled by filler.pth")
+    assert facts(inpainted) == [
+        ("faces", 0, {"found": 1}),
+        ("detector", None, {"detector": "given"}),
+        ("faces", 0, {"filled": 1}),
+        ("filled_by", None, {"restorer": "filler.pth"}),
+    ]
 
 
 def test_a_thin_line_across_a_large_face_is_filled_and_the_face_stays_sharp():
@@ -294,19 +301,18 @@ def test_what_lies_on_no_face_stays_and_it_is_said(photo):
     marks = torch.maximum(HOLE, rectangle(70, 200, 20, 26))
     inpainted = inpaint_photo(with_white(photo, marks))
     assert (inpainted.images_BHWC[:, 70:90, 200:226] == 1).all() and inpainted.masks_BHW[0, 80, 210] == 0
-    assert inpainted.lines[-1] == "picture 1: 50 % of the mask lies on no face and stays as it was"
+    (beside,) = facts(inpainted, "mask_beside_faces", "mask_without_face")
+    assert beside == ("mask_beside_faces", 0, {"share": pytest.approx(0.5, abs=0.05)})
 
 
 def test_a_face_that_is_not_found_can_be_given(photo):
     given = with_white(photo, HOLE)
     missed = inpaint_photo(given, face_source=GivenDetector(((),)))
     assert torch.equal(missed.images_BHWC, given)
-    assert (
-        "100 % of the mask lies on no face" in missed.lines[-1] and "give the faces that were found" in missed.lines[-1]
-    )
+    assert facts(missed, "mask_without_face") == [("mask_without_face", 0, {"share": 1})]
     inpainted = inpaint_photo(given, face_source=FaceBatch.of(photo, [[FACE]]))
     assert torch.equal(inpainted.images_BHWC, inpaint_photo(given).images_BHWC)
-    assert inpainted.lines[0] == "picture 1: 1 face given"
+    assert steps(inpainted) == {0: {"given": 1, "filled": 1}}
 
 
 def test_only_faces_with_a_mark_are_worked_on(photo):

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from codeformer_core.models import files, loading
 from codeformer_core.models.codeformer.convert import to_published
 from codeformer_core.models.files import AUTO, DOWNLOAD, ModelFiles, as_choice
-from codeformer_core.models.kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER, entry_of, starter_remark
+from codeformer_core.models.kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER, entry_of, starter_event
 from codeformer_core.models.library import ModelChoices, ModelLibrary
 from codeformer_core.runtime.host import FixedFolders
 from codeformer_core.runtime.plain_host import PlainHost
@@ -241,7 +241,7 @@ def test_a_download_is_announced_with_its_licence_and_may_fail(models, monkeypat
 @pytest.mark.parametrize(
     ("choice", "parts"),
     [
-        ("codeformer.pth", ("Cure: choose 'codeformer.pth (download)'", "https://", "S-Lab", "mine")),
+        ("codeformer.pth", ("is not on this machine: choose 'codeformer.pth (download)'", "https://", "S-Lab", "mine")),
         ("gone.pth", ("'gone.pth' is not on this machine, nor in the catalog", "mine")),
         ("codefromer", ("Did you mean codeformer?",)),
         ("dfdnet.safetensors", ("nothing can be downloaded for it", "dictionary join", "CC BY-NC-SA", "mine")),
@@ -262,10 +262,11 @@ def test_the_core_names_its_own_command_where_a_program_has_no_way(models):
     assert "python -m codeformer_core weights download codeformer`;" in problem
 
 
-def test_the_starter_and_only_it_has_a_remark():
-    assert starter_remark("codeformer_starter.safetensors") == starter_remark("codeformer_starter")
-    assert "codeformer.pth gives better faces (S-Lab License 1.0" in starter_remark("codeformer_starter")
-    assert [starter_remark(name) for name in ("codeformer.pth", "mine.pth", "starter_detector", AUTO)] == [None] * 4
+def test_of_the_starter_and_of_it_alone_there_is_something_to_know():
+    event = starter_event("codeformer_starter.safetensors")
+    assert event is not None and event == starter_event("codeformer_starter")
+    assert event.values["best"] == "codeformer.pth" and "S-Lab License 1.0" in str(event.values["licence"])
+    assert [starter_event(name) for name in ("codeformer.pth", "mine.pth", "starter_detector", AUTO)] == [None] * 4
 
 
 # --- fingerprints ----------------------------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ def test_a_hosts_layers_cast_by_themselves(state):
 def test_a_missing_file_says_from_where_and_where_to_put_it(roots, load, name, folder):
     entry = find_entry(name)
     text = complaint(load, name, roots=roots)
-    assert text.startswith(f"{entry.filename} is not on this machine.")
+    assert text.startswith(f"{entry.filename} is not on this machine: ")
     assert entry.url in text and entry.sha256 in text and entry.licence in text
     assert f"python -m codeformer_core weights download {entry.name}" in text
     assert text.endswith(str(roots[0] / folder))
@@ -177,7 +177,7 @@ def test_a_download_happens_only_when_asked_for(roots, state, monkeypatch):
 
 def test_a_detector_is_no_restorer(retinaface):
     text = complaint(cf.load_restorer, retinaface)
-    assert text.startswith("retinaface_mobilenet0.25_mit.pth: this is a RetinaFace detector; use it in Load Face")
+    assert text.startswith("retinaface_mobilenet0.25_mit.pth: this is a RetinaFace detector, not a")
 
 
 def test_yunets_file_is_no_restorer():

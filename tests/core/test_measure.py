@@ -15,6 +15,8 @@ from codeformer_core.metrics.similarity import psnr, ssim
 from codeformer_core.study.measure import GRADIENTS, IDENTITY, L1, MEASURING, PSNR, SSIM, measure_pictures
 from codeformer_core.weights.reading import WeightsError
 
+from .facts import facts, kinds
+
 
 @pytest.fixture
 def recognition_file(tmp_path) -> Path:
@@ -63,18 +65,16 @@ def test_a_table_of_all_pictures_and_the_means():
     for row, expected in zip(measured.rows, values, strict=True):
         assert row == pytest.approx([float(value) for value in expected], rel=1e-5)
     assert measured.mean(PSNR) == pytest.approx(sum(row[0] for row in measured.rows) / 2)
-    header, first, second, mean = measured.summary().splitlines()
-    assert header.split() == ["picture", "PSNR", "dB", "SSIM", "gradients", "L1", "of", "255"]
-    assert (first.split()[0], second.split()[0], mean.split()[0]) == ("1", "2", "mean")
-    assert f"{measured.mean(PSNR):.2f}" in mean and f"{measured.mean(SSIM):.4f}" in mean
-    assert len({len(line) for line in (header, first, second, mean)}) == 1
+    assert facts(measured) == [
+        ("measured", image, dict(zip((PSNR, SSIM, GRADIENTS, L1), row, strict=True)))
+        for image, row in enumerate(measured.rows)
+    ]
 
 
 def test_equal_pictures():
     measured = measure_pictures(pictures(), pictures())
     assert measured.mean(PSNR) == math.inf
     assert measured.mean(SSIM) == measured.mean(GRADIENTS) == pytest.approx(1) and measured.mean(L1) == 0
-    assert "inf" in measured.summary()
 
 
 def test_one_for_all():
@@ -82,26 +82,26 @@ def test_one_for_all():
     to_one, from_one = measure_pictures(images, one), measure_pictures(one, images)
     assert len(to_one.rows) == len(from_one.rows) == 3
     assert [row[0] for row in to_one.rows] == pytest.approx([row[0] for row in from_one.rows])
-    assert "the one reference was compared with all pictures" in to_one.summary()
-    assert "the one picture was compared with all references" in from_one.summary()
+    assert "one_reference" in kinds(to_one) and "one_image" in kinds(from_one)
 
 
 def test_other_sizes_are_brought_to_the_references():
     images, reference = pictures(1, 96, 128), pictures(1, 48, 64, seed=3)
     measured = measure_pictures(images, reference)
     assert measured.rows == measure_pictures(resize(images, 48, 64), reference).rows
-    assert measured.remarks == ("the pictures of 128x96 pixels were resized to the reference's 64x48",)
+    sizes = {"width": 128, "height": 96, "to_width": 64, "to_height": 48}
+    assert facts(measured.notes) == [("measured_resized", None, sizes)]
     other = measure_pictures(pictures(1, 64, 64), reference)
-    assert "their proportions differ" in other.summary()
+    assert "proportions_differ" in kinds(other)
 
 
 def test_alpha_and_gray():
     reference = pictures(1)
     with_alpha = torch.cat((reference, torch.zeros(1, 48, 64, 1)), dim=-1)
     measured = measure_pictures(with_alpha, reference)
-    assert measured.mean(PSNR) == math.inf and "transparency was not looked at" in measured.summary()
+    assert measured.mean(PSNR) == math.inf and kinds(measured.notes) == {"alpha_ignored"}
     gray = measure_pictures(reference[..., :1], reference[..., :1].expand(-1, -1, -1, 3))
-    assert gray.mean(PSNR) == math.inf and gray.remarks == ()
+    assert gray.mean(PSNR) == math.inf and gray.notes == ()
 
 
 def test_values_outside_are_clipped_as_a_saved_picture_is():
@@ -124,7 +124,7 @@ def test_identity(recognition_file):
 
 
 def test_identity_is_refused_where_it_means_nothing(tmp_path):
-    with pytest.raises(ValueError, match=r"square, but the reference has 64x48 pixels.*set identity to none"):
+    with pytest.raises(ValueError, match=r"square, but the reference has 64x48 pixels.*leave identity out"):
         measure_pictures(pictures(), pictures(), identity=tmp_path / "arc.onnx")
     faces = pictures(1, 64, 64)
     with pytest.raises(WeightsError, match=r"arc\.onnx is not there"):

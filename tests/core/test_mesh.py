@@ -10,6 +10,9 @@ from codeformer_core.faces.components import boxes_from_68
 from codeformer_core.faces.geometry import CROP_SIZE, TEMPLATE_XY, estimate_alignment
 from codeformer_core.faces.mesh import faces_of_mesh
 from codeformer_core.pipeline.detect import faces_from_landmarks
+from codeformer_core.runtime.errors import InputError, problem_of
+
+from .facts import kinds, steps
 
 SIZE = (300, 400)
 # Centimetres, x and y (up) of MediaPipe's canonical face model (Apache-2.0): contours of one half, from the model's
@@ -143,8 +146,9 @@ def test_step_numbers_them_from_left_to_right_and_leaves_out_what_is_no_face():
     found = faces_from_landmarks(images_BHW3, payload([mesh(300), flat, mesh(100)], []))
     assert [[round(face.landmarks_xy[2][0]) for face in faces] for faces in found.faces.per_image] == [[100, 300], []]
     assert [len(entries) for entries in found.skipped] == [1, 0]
-    assert "picture 1: 2 faces found\n  skipped at (20, 20)" in found.summary()
-    assert "picture 2: no face found" in found.summary()
+    assert steps(found) == {0: {"found": 3}, 1: {"found": 0}} and "from_mesh" in kinds(found)
+    (flat_face,) = found.skipped[0]
+    assert flat_face.face.center_xy == (20, 20) and flat_face.as_event(0) in found.events
 
 
 def broken(**changes):
@@ -175,5 +179,6 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_other_payloads_are_refused_with_a_cure(name):
     given, words = REFUSED[name]
-    with pytest.raises(ValueError, match=f"{words}.*Cure: connect the landmarks"):
+    with pytest.raises(InputError, match=f"{words}.*Give the landmarks") as caught:
         faces_of_mesh(given, 1, SIZE)
+    assert problem_of(caught.value) == "no_face_mesh"

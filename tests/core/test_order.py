@@ -66,7 +66,7 @@ def test_numbers_are_read(text, ranges):
 
 @pytest.mark.parametrize("text", ["0", "5-3", "-2", "1-", "two", "1.5", "1--3", "9" * 5000, "1, x"])
 def test_other_text_is_refused(text):
-    with pytest.raises(ValueError, match=r"face numbers: can't read .* Cure: numbers from 1 on"):
+    with pytest.raises(ValueError, match=r"face numbers: can't read .* Give numbers from 1 on"):
         parse_numbers(text)
 
 

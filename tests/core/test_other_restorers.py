@@ -16,11 +16,12 @@ import codeformer_core as cf
 from codeformer_core import cli
 from codeformer_core.faces.batch import FaceBatch
 from codeformer_core.models import files, loading
-from codeformer_core.models.restorer import fidelity_remark
+from codeformer_core.models.restorer import without_fidelity
 from codeformer_core.models.saving import save_restorer
 from codeformer_core.models.vqfr.architecture import VQFR
 from codeformer_core.weights.catalog import find_entry
 
+from .facts import facts, line_of
 from .others import KINDS, small_state
 from .test_vqfr import SMALL as SMALL_VQFR
 
@@ -88,23 +89,24 @@ def test_what_nobody_can_download_says_how_to_come_by_it(tmp_path, monkeypatch, 
     assert words in text and str(tmp_path / "facerestore_models") in text and find_entry(name).licence in text
 
 
-def test_the_remark_names_those_without_fidelity(roots):
+def test_those_without_fidelity_are_named(roots):
     v1, v2, dfdnet = (cf.load_restorer(name, roots=roots) for name in ("vqfr_v1", "vqfr_v2", "dfdnet"))
-    assert fidelity_remark(v2) is None
-    assert fidelity_remark(v1, v2, dfdnet, v1) == f"fidelity does nothing with {v1.name}, dfdnet.safetensors"
+    assert without_fidelity(v2) == []
+    names = {"restorers": (v1.name, "dfdnet.safetensors")}
+    assert facts(without_fidelity(v1, v2, dfdnet, v1)) == [("no_fidelity", None, names)]
 
 
-def test_a_report_says_once_that_fidelity_does_nothing(roots, astronaut, astronaut_face):
+def test_a_result_says_once_that_fidelity_does_nothing(roots, astronaut, astronaut_face):
     pictures_BHWC = astronaut[None].repeat(2, 1, 1, 1)
     restorer = cf.load_restorer("dfdnet", roots=roots)
     faces = FaceBatch.of(pictures_BHWC, [[astronaut_face], [astronaut_face]])
     restored = cf.restore_images(pictures_BHWC, restorer=restorer, detector=faces, mask="box")
-    assert restored.summary().count("fidelity does nothing with dfdnet.safetensors") == 1
-    assert "at fidelity" not in restored.summary()
+    nothing = ("no_fidelity", None, {"restorers": ("dfdnet.safetensors",)})
+    assert facts(restored, "no_fidelity", "fidelity") == [nothing]
     none = cf.restore_images(
         pictures_BHWC, restorer=restorer, detector=FaceBatch.of(pictures_BHWC, [[], []]), mask="box"
     )
-    assert "fidelity" not in none.summary()
+    assert facts(none, "no_fidelity", "fidelity") == []
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
@@ -117,9 +119,9 @@ def run(verb: str, picture: Path, out: Path, *words: object) -> int:
 def test_the_command_restores_with_any_of_them_and_says_which(at_hand, picture, tmp_path, capsys, roots):
     out = tmp_path / "out.png"
     assert run("restore", picture, out, "--model", "restoreformer", "-w", 0.8) == 0
-    said = capsys.readouterr()
-    assert "aligned face, restored by RestoreFormer." in said.out and "at fidelity" not in said.out
-    assert "note: fidelity does nothing with RestoreFormer." in said.err
+    shown = capsys.readouterr()
+    assert line_of("restored_by", restorer="RestoreFormer.") in shown.out and "fidelity" not in shown.out
+    assert line_of("no_fidelity", restorers=("RestoreFormer.",)) in shown.err
     assert not np.array_equal(Image.open(out), Image.open(picture))
     file = roots[0] / "facerestore_models" / "dfdnet.safetensors"
     assert run("restore", picture, tmp_path / "other.png", "--model", file) == 0

@@ -120,5 +120,5 @@ def test_weights_are_checked_and_loaded(weights):
     assert not parser.module.training
     for key, value in parser.module.state_dict().items():
         assert torch.equal(value, weights[key]), key
-    with pytest.raises(ValueError, match=r"parsenet .*missing: .*unexpected: conv1.weight.*Cure"):
+    with pytest.raises(ValueError, match=r"parsenet .*missing: .*unexpected: conv1.weight.*Give the published file"):
         build_parsenet({"conv1.weight": torch.zeros(1)})

@@ -8,6 +8,8 @@ import pytest
 from codeformer_core.faces.components import SMALLEST, boxes_from_68, boxes_from_five, find_components
 from codeformer_core.faces.geometry import TEMPLATE_XY
 
+from .facts import facts
+
 # The widespread mean of 68 annotated points, laid on the template by its eyes, nose and mouth corners: the five points
 # (eyes as the means of six), and what the published rule makes of all 68.
 MEAN_FIVE = np.array([(194.1, 240.6), (318.4, 240.0), (256.6, 310.6), (201.5, 373.1), (312.3, 372.5)])
@@ -103,23 +105,23 @@ def test_a_badly_placed_point_gives_way_to_the_template():
 def test_lost_parts_are_named_with_the_cure(landmarks_682):
     lost_682 = landmarks_682.copy()
     lost_682[50] = np.nan
-    with pytest.raises(ValueError, match=r"no mouth within the crop of 512 pixels.*Cure: take the boxes from the five"):
+    with pytest.raises(ValueError, match=r"no mouth within the crop of 512 pixels.*Take the boxes from the five"):
         boxes_from_68(lost_682)
     landmarks_682[29:36] += 300
     with pytest.raises(ValueError, match="no nose within the crop"):
         boxes_from_68(landmarks_682)
-    with pytest.raises(ValueError, match=r"five landmarks hold NaN.*Cure: detect the face again"):
+    with pytest.raises(ValueError, match=r"five landmarks hold NaN.*Detect the face again"):
         boxes_from_five(np.full((5, 2), np.nan))
 
 
 def test_68_landmarks_go_before_five(landmarks_682):
     found = find_components(TEMPLATE_XY, landmarks_682)
-    assert (found.source, found.remark) == ("68 landmarks", None)
+    assert (found.source, found.events) == ("68 landmarks", ())
     assert np.array_equal(found.boxes_44, boxes_from_68(landmarks_682))
     # Five points that lie badly don't matter then.
-    assert find_components(TEMPLATE_XY + 900, landmarks_682).remark is None
+    assert find_components(TEMPLATE_XY + 900, landmarks_682).events == ()
     found = find_components(TEMPLATE_XY, None)
-    assert (found.source, found.remark) == ("five landmarks", None)
+    assert (found.source, found.events) == ("five landmarks", ())
     assert np.array_equal(found.boxes_44, boxes_from_five(TEMPLATE_XY))
 
 
@@ -128,10 +130,10 @@ def test_where_68_lose_a_part_the_five_stand_in_and_it_is_told(landmarks_682, lo
     landmarks_682[48:] = lost
     found = find_components(TEMPLATE_XY, landmarks_682)
     assert found.source == "five landmarks" and np.array_equal(found.boxes_44, boxes_from_five(TEMPLATE_XY))
-    assert found.remark == "its 68 landmarks have no mouth within the crop: the five place its parts"
+    assert facts(found) == [("landmarks_lost", None, {"components": ("mouth",)})]
     landmarks_682[30] = np.nan
-    remark = find_components(TEMPLATE_XY, landmarks_682).remark
-    assert remark is not None and "have no nose and no mouth within" in remark
+    found = find_components(TEMPLATE_XY, landmarks_682)
+    assert facts(found) == [("landmarks_lost", None, {"components": ("nose", "mouth")})]
 
 
 def test_of_the_jaw_nothing_is_asked(landmarks_682):
@@ -144,12 +146,10 @@ def test_five_points_that_miss_the_mouth_are_told():
     missed_52[3:] = [(201, 700), (313, 700)]
     found = find_components(missed_52, None)
     assert np.array_equal(found.boxes_44, boxes_from_five(TEMPLATE_XY))
-    assert found.remark == (
-        "its left mouth corner and right mouth corner lie outside the crop: a mean face's take over"
-    )
+    assert facts(found) == [("points_outside", None, {"points": ("left mouth corner", "right mouth corner")})]
     missed_52[3] = TEMPLATE_XY[3]
-    remark = find_components(missed_52, None).remark
-    assert remark == "its right mouth corner lies outside the crop: a mean face's takes over"
+    found = find_components(missed_52, None)
+    assert facts(found) == [("points_outside", None, {"points": ("right mouth corner",)})]
 
 
 @pytest.mark.parametrize("boxes", [boxes_from_68, boxes_from_five])

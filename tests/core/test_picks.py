@@ -11,6 +11,9 @@ from codeformer_core.faces.batch import FaceBatch
 from codeformer_core.faces.manual_selection import apply_picks
 from codeformer_core.faces.types import Face
 from codeformer_core.faces.visualization import box_fractions
+from codeformer_core.runtime.errors import problem_of
+
+from .facts import facts, kinds, steps
 
 SIZE = (200, 400)
 
@@ -36,14 +39,14 @@ def test_nothing_picked_keeps_all():
     for text in ("", "  \n", "{}"):
         result = apply_picks(given, text)
         assert result.faces.per_image == given.per_image
-        assert (result.kept, result.changed, result.summary()) == (((True, True), ()), (), "")
+        assert (result.kept, result.changed, result.events) == (((True, True), ()), (), ())
 
 
 def test_picked_faces_stay_in_their_order_and_other_pictures_keep_all():
     result = apply_picks(faces([LEFT, MIDDLE, RIGHT], [LEFT, RIGHT]), picked(p1=[RIGHT, LEFT]))
     assert result.faces.per_image == ((LEFT, RIGHT), (LEFT, RIGHT))
     assert result.kept == ((True, False, True), (True, True))
-    assert result.remarks == () and result.summary() == "picture 1: 2 of 3 faces picked"
+    assert facts(result) == [("faces", 0, {"picked": 2}), ("faces", 1, {"picked": 2})]
 
 
 def test_what_comes_in_is_not_changed_and_the_pictures_stay_known():
@@ -55,10 +58,10 @@ def test_what_comes_in_is_not_changed_and_the_pictures_stay_known():
 
 def test_a_face_that_moved_a_little_is_found_again_and_one_that_moved_far_is_not():
     result = apply_picks(faces([face(14, 24), RIGHT]), picked(p1=[LEFT, RIGHT]))
-    assert result.kept == ((True, True),) and result.remarks == ()
+    assert result.kept == ((True, True),) and kinds(result) == {"faces"}
     result = apply_picks(faces([face(40, 50), RIGHT]), picked(p1=[LEFT, RIGHT]))
     assert result.kept == ((False, True),)
-    assert result.remarks == ("picture 1: 1 of 2 picked faces are gone",)
+    assert facts(result, "picks_gone") == [("picks_gone", 0, {"gone": 1, "picked": 2})]
 
 
 def test_the_best_overlap_decides_between_neighbours():
@@ -71,18 +74,19 @@ def test_a_picture_that_changed_keeps_all_and_says_so():
     result = apply_picks(faces([LEFT], [LEFT, MIDDLE], []), picked(p1=[LEFT], p2=[RIGHT], p3=[RIGHT]))
     assert result.faces.per_image == ((LEFT,), (LEFT, MIDDLE), ())
     assert result.changed == (2, 3)
-    assert result.remarks[0] == "picture 2 has changed since its faces were picked; all are kept"
+    assert facts(result, "images_changed") == [("images_changed", 1, {}), ("images_changed", 2, {})]
 
 
 def test_an_empty_list_keeps_none_and_says_so():
     result = apply_picks(faces([LEFT], [RIGHT]), picked(p1=[]))
     assert result.faces.per_image == ((), (RIGHT,))
-    assert result.changed == () and result.summary() == "picture 1: 0 of 1 faces picked"
+    assert result.changed == () and steps(result) == {0: {"picked": 0}, 1: {"picked": 1}}
 
 
 def test_picks_of_pictures_that_did_not_come_are_told():
     result = apply_picks(faces([LEFT]), picked(p1=[LEFT], p4=[LEFT], p3=[]))
-    assert result.remarks == ("faces were picked in picture 3, 4, but only 1 picture came",)
+    values = {"numbers": ("3", "4"), "count": 1}
+    assert facts(result, "picks_without_image") == [("picks_without_image", None, values)]
 
 
 def test_a_face_that_reaches_outside_its_picture_is_found_again():
@@ -93,8 +97,8 @@ def test_a_face_that_reaches_outside_its_picture_is_found_again():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "no JSON"),
-        ("picked", "no JSON"),
+        ("{", "not JSON"),
+        ("picked", "not JSON"),
         ("[1]", "got a list"),
         ('{"0": []}', "'0' is no picture number"),
         ('{"first": []}', "'first' is no picture number"),
@@ -108,11 +112,12 @@ def test_a_face_that_reaches_outside_its_picture_is_found_again():
     ],
 )
 def test_other_text_is_refused_with_a_cure(text, words):
-    with pytest.raises(ValueError, match=rf"picked faces: .*{words}.*Cure: clear the picker"):
+    with pytest.raises(ValueError, match=rf"picked faces: .*{words}.*Leave it empty") as caught:
         apply_picks(faces([LEFT]), text)
+    assert problem_of(caught.value) == "unreadable_picks"
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"1": [[' + "9" * 400 + ", 0, 1, 1]]}"])
 def test_text_that_would_break_a_reader(text):
-    with pytest.raises(ValueError, match="Cure: clear the picker"):
+    with pytest.raises(ValueError, match="Leave it empty to keep every face"):
         apply_picks(faces([]), text)

@@ -16,12 +16,14 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import codeformer_core as cf
+from codeformer_core.faces.events import METHOD_KINDS
 from codeformer_core.faces.types import Face
 from codeformer_core.pipeline.align import align_face
 from codeformer_core.runtime import memory
 from codeformer_core.runtime.memory import GIB, NotEnoughMemory
 
 from .conftest import GivenDetector, placed_face
+from .facts import facts, kinds, steps, why
 from .test_geometry import waves_picture
 
 HEIGHT, WIDTH = 140, 200
@@ -192,7 +194,8 @@ def test_without_a_face_the_pictures_come_back_as_they_were_and_it_is_said(chann
     expected = given if channels >= 3 else torch.cat((given[..., :1].expand(-1, -1, -1, 3), given[..., 1:]), -1)
     assert torch.equal(result.images_BHWC, expected)
     assert not result.masks_BHW.any() and result.crops == () and restorer.batches == []
-    assert result.summary().splitlines()[:2] == ["picture 1: no face found", "picture 2: no face found"]
+    nobody = {"found": 0, "restored": 0}
+    assert steps(result) == {0: nobody, 1: nobody} and kinds(result) == {"faces", "detector"}
 
 
 def test_some_pictures_with_faces_and_some_without():
@@ -201,7 +204,7 @@ def test_some_pictures_with_faces_and_some_without():
     for index, faces in enumerate(((), (FACE,), (), BOTH)):
         assert result.faces[index] == faces
         assert torch.equal(result.images_BHWC[index], given[index]) == (not faces)
-    assert "picture 1: no face found\npicture 2: 1 face found, 1 restored\n" in result.summary()
+    assert [entry["restored"] for entry in steps(result).values()] == [0, 1, 0, 2]
 
 
 @pytest.mark.parametrize(
@@ -219,21 +222,22 @@ def test_the_smallest_face():
     result = restore(pictures(), (FACE, SMALL), min_face_size=30)
     assert result.faces[0] == (FACE,)
     assert result.skipped[0][0].face == SMALL
-    assert "picture 1: 2 faces found, 1 restored\n  skipped at (30, 110): smaller than 30 px" in result.summary()
+    assert steps(result) == {0: {"found": 2, "restored": 1}}
+    assert [event.face for event in result.events if event.kind == "too_small"] == [SMALL]
 
 
 def test_identical_boxes_are_one_face():
     result = restore(pictures(), (FACE, FACE))
     assert result.faces[0] == (FACE,) and len(result.crops) == 1
     assert torch.equal(result.images_BHWC, restore(pictures(), (FACE,)).images_BHWC)
-    assert "same face" in result.summary()
+    assert why(result.skipped[0]) == [("duplicate", {})]
 
 
 def test_landmarks_that_form_no_face_are_skipped_and_it_is_said():
     unplaced = Face((10, 10, 60, 60), ((math.nan, math.nan),) * 5, 0.9)
     result = restore(pictures(), (unplaced, FACE))
     assert result.faces[0] == (FACE,)
-    assert "2 faces found, 1 restored\n  skipped at (35, 35): the detector's numbers are NaN" in result.summary()
+    assert why(result.skipped[0]) == [("not_finite", {})]
 
 
 @pytest.mark.parametrize(("x", "y"), [(0, 60), (WIDTH - 1, 60), (70, 0), (70, HEIGHT - 1), (0, 0)])
@@ -250,24 +254,24 @@ def test_a_face_outside_the_picture_is_not_called_restored():
     given = pictures()
     result = restore(given, (placed_face(-400, 60, 20), FACE))
     assert result.faces == ((FACE,),) and len(result.crops) == 1
-    assert [entry.reason for entry in result.skipped[0]] == ["it lies outside the picture"]
+    assert why(result.skipped[0]) == [("outside_image", {})]
 
 
-def test_summary_says_with_what():
-    last = restore(pictures(), fidelity=0.25).summary().splitlines()[-1]
-    assert last == (
-        "restored by watched.pth at fidelity 0.25, mask: outline from landmarks (no face parser is at hand), "
-        "found by given"
-    )
-    last = restore(pictures(), parser=UpperHalfParser(), parity=True).summary().splitlines()[-1]
-    assert last.endswith("mask: face shape by upper half, published recipe, found by given")
-    assert (
-        restore(pictures(), mask="box", parser=UpperHalfParser()).summary().endswith("mask: soft box, found by given")
-    )
-    last = restore(pictures(), mask="outline", parser=UpperHalfParser()).made_with()
-    assert "mask: outline from landmarks, found by given" in last
-    last = restore(pictures(), parity=True).made_with()
-    assert "mask: soft box (no face parser is at hand), published recipe" in last
+def test_the_result_says_with_what():
+    assert facts(restore(pictures(), fidelity=0.25), *METHOD_KINDS) == [
+        ("restored_by", None, {"restorer": "watched.pth"}),
+        ("fidelity", None, {"fidelity": 0.25}),
+        ("mask_outline_instead", None, {}),
+        ("detector", None, {"detector": "given"}),
+    ]
+    official = restore(pictures(), parser=UpperHalfParser(), parity=True)
+    assert facts(official, "mask_face", "official_recipe") == [
+        ("mask_face", None, {"parser": "upper half"}),
+        ("official_recipe", None, {}),
+    ]
+    assert "mask_box" in kinds(restore(pictures(), mask="box", parser=UpperHalfParser()))
+    assert "mask_outline" in kinds(restore(pictures(), mask="outline", parser=UpperHalfParser()))
+    assert {"mask_box_instead", "official_recipe"} <= kinds(restore(pictures(), parity=True))
 
 
 # --- colour and alpha ------------------------------------------------------------------------------------------------
@@ -782,11 +786,9 @@ def test_given_faces_are_all_restored_and_nothing_is_detected():
     given = pictures(2)
     one = cf.FaceBatch.of(given, [BOTH[:1], ()])
     result = cf.restore_images(given, restorer=WatchedRestorer(), detector=one, min_face_size=1000, faces="largest")
-    assert result.faces == (BOTH[:1], ()) and result.face_source is None
+    assert result.faces == (BOTH[:1], ()) and "detector" not in kinds(result)
     assert torch.equal(result.images_BHWC[1], given[1])
-    summary = result.summary()
-    assert summary.startswith("picture 1: 1 face given, 1 restored\npicture 2: no face given\n")
-    assert "found" not in summary
+    assert steps(result) == {0: {"given": 1, "restored": 1}, 1: {"given": 0, "restored": 0}}
     assert torch.equal(result.images_BHWC[0], restore(given, BOTH[:1], ()).images_BHWC[0])
 
 
@@ -872,7 +874,7 @@ def test_faces_that_are_aligned_already_stay_so():
     result = cf.restore_images(given, restorer=WatchedRestorer(), detector=[moved], mask="box")
     (crop,) = result.crops
     assert crop.aligned.track == 3 and np.array_equal(crop.aligned.matrix, moved.matrix)
-    assert result.faces[0] == (FACE,) and result.describe(0)[0] == "1 face given, 1 restored"
+    assert result.faces[0] == (FACE,) and steps(result) == {0: {"given": 1, "restored": 1}}
     usual = cf.restore_images(given, restorer=WatchedRestorer(), detector=cf.FaceBatch.of(given, [[FACE]]), mask="box")
     assert not torch.equal(result.images_BHWC, usual.images_BHWC)
 
@@ -881,10 +883,10 @@ def test_faces_that_are_aligned_already_stay_so():
 def test_a_face_outside_the_image_is_skipped_before_any_network(parity):
     restorer = WatchedRestorer()
     result = restore(pictures(), (placed_face(5000, 5000, 20),), parity=parity, restorer=restorer)
-    assert result.faces == ((),) and [entry.reason for entry in result.skipped[0]] == ["it lies outside the picture"]
+    assert result.faces == ((),) and why(result.skipped[0]) == [("outside_image", {})]
     assert restorer.batches == []
 
 
 def test_a_face_of_which_nothing_shows_is_skipped_with_the_reason():
     result = restore(pictures(), (FACE,), opacity=0.0)
-    assert result.faces == ((),) and [entry.reason for entry in result.skipped[0]] == ["the opacity is 0"]
+    assert result.faces == ((),) and why(result.skipped[0]) == [("opacity_zero", {})]

@@ -164,7 +164,7 @@ def test_one_file_for_background_and_faces_is_loaded_once(models, restored, monk
     [
         ("gone.pth", "'gone.pth' is not on this machine"),
         ("folder/gone.pth", "there is no such file"),
-        ("realesrgan_x2plus", "RealESRGAN_x2plus.pth is not on this machine. Cure: add --download"),
+        ("realesrgan_x2plus", "RealESRGAN_x2plus.pth is not on this machine: add --download"),
         ("photo.png", "photo.png is a PNG picture"),
     ],
 )

@@ -20,15 +20,19 @@ from codeformer_core.pipeline.aligned_faces import restore_aligned
 from codeformer_core.pipeline.components import (
     aligned_crops,
     component_boxes,
-    component_remarks,
+    component_events,
     placed_by,
     stacked,
 )
 from codeformer_core.pipeline.crop import crop_faces
+from codeformer_core.runtime.errors import problem_of
 from codeformer_core.study.restorers import compare_restorers
 
 from .conftest import GivenDetector, InvertingRestorer, placed_face
+from .facts import facts
 
+PLACED = ("components_68", "components_5")
+PROBLEMS = ("landmarks_lost", "points_outside")
 # Any 68 points in the crop whose parts lie elsewhere than the template's.
 LANDMARKS_682 = np.random.default_rng(3).uniform(60, 440, (68, 2))
 
@@ -85,18 +89,18 @@ def test_68_landmarks_of_the_picture_place_the_parts_in_the_crop(images_BHW3):
     expected_44, plain_44 = boxes_from_68(LANDMARKS_682), boxes_from_five(TEMPLATE_XY)
     assert np.abs(np.array(restorer.boxes) - np.stack([expected_44, plain_44, expected_44])).max() <= 1
     assert np.abs(expected_44 - plain_44).max() > 20
-    assert "parts placed by 68 landmarks (2 faces) and five landmarks (1 face), mask: outline" in result.summary()
-    assert result.remarks == () and [len(faces) for faces in result.faces] == [2, 1]
+    assert facts(result, *PLACED) == [("components_68", None, {"count": 2}), ("components_5", None, {"count": 1})]
+    assert not facts(result, *PROBLEMS) and [len(faces) for faces in result.faces] == [2, 1]
 
 
-def test_one_kind_of_landmarks_is_told_without_numbers(images_BHW3):
+def test_one_kind_of_landmarks(images_BHW3):
     result = restored(images_BHW3, [[], [face_with_68(300, 200)]], RecordingRestorer())
-    assert result.made_with().startswith("restored by recording at fidelity 0.5, parts placed by 68 landmarks, mask: ")
+    assert facts(result, *PLACED) == [("components_68", None, {"count": 1})]
     detector = GivenDetector(((placed_face(300, 200, 50),),))
     plain = cf.restore_images(images_BHW3, restorer=RecordingRestorer(), detector=detector, mask="outline")
-    assert "recording at fidelity 0.5, parts placed by five landmarks, mask: " in plain.made_with()
+    assert facts(plain, *PLACED) == [("components_5", None, {"count": 2})]
     other = restored(images_BHW3, [[], [face_with_68(300, 200)]], InvertingRestorer())
-    assert "parts" not in other.summary()
+    assert not facts(other, *PLACED)
 
 
 def test_landmarks_grow_with_an_enlarged_picture():
@@ -121,10 +125,8 @@ def test_a_lost_mouth_is_told_and_the_face_restored(images_BHW3, value):
     result = restored(images_BHW3, [[], [face_with_68(300, 200, landmarks_682=without_mouth(value))]], restorer)
     assert np.abs(np.array(restorer.boxes[0]) - boxes_from_five(TEMPLATE_XY)).max() <= 1
     assert [len(faces) for faces in result.faces] == [0, 1] and not any(result.skipped)
-    assert result.remarks == (
-        "picture 2, face at (300, 200): its 68 landmarks have no mouth within the crop: the five place its parts",
-    )
-    assert result.remarks[0] in result.summary()
+    assert facts(result, *PROBLEMS) == [("landmarks_lost", 1, {"components": ("mouth",)})]
+    assert [event.face for event in result.events if event.kind == "landmarks_lost"] == [result.faces[1][0]]
 
 
 def test_a_mouth_that_the_detector_put_outside_the_crop_is_told(images_BHW3):
@@ -134,9 +136,7 @@ def test_a_mouth_that_the_detector_put_outside_the_crop_is_told(images_BHW3):
     restorer = RecordingRestorer()
     result = restored(images_BHW3, [[missed], []], restorer)
     assert np.abs(np.array(restorer.boxes[0]) - boxes_from_five(TEMPLATE_XY)).max() <= 1
-    assert result.remarks == (
-        "picture 1, face at (300, 200): its right mouth corner lies outside the crop: a mean face's takes over",
-    )
+    assert facts(result, *PROBLEMS) == [("points_outside", 0, {"points": ("right mouth corner",)})]
 
 
 def test_a_face_needs_68_of_them():
@@ -152,8 +152,8 @@ def test_crops_take_the_parts_of_their_faces(images_BHW3):
     cropped = crop_faces(images_BHW3, faces)
     aligned = aligned_crops(cropped.faces, 2)
     boxes = component_boxes(aligned)
-    assert placed_by(boxes) == "parts placed by 68 landmarks (1 face) and five landmarks (1 face)"
-    assert component_remarks(aligned, boxes) == []
+    assert facts(placed_by(boxes)) == [("components_68", None, {"count": 1}), ("components_5", None, {"count": 1})]
+    assert component_events(aligned, boxes) == []
     crops_NHW3 = torch.cat((cropped.crops_NHW3, torch.zeros(1, 512, 512, 3)))[[2, 0, 1]]
     restorer = RecordingRestorer()
     component_boxes_N44 = torch.cat((torch.zeros(1, 4, 4, dtype=torch.int64), stacked(boxes)))
@@ -166,9 +166,10 @@ def test_crops_take_the_parts_of_their_faces(images_BHW3):
 
 def test_crops_of_other_faces_are_refused_and_the_placeholder_is_not(images_BHW3):
     faces = FaceBatch.of(images_BHW3, [[placed_face(300, 200, 40)], []])
-    with pytest.raises(ValueError, match=r"^3 crops came with 1 face\. Cure: connect the FACES of the Crop Faces node"):
+    with pytest.raises(ValueError, match=r"^3 crops came with 1 faces\. Give the faces of these crops") as caught:
         aligned_crops(faces, 3)
-    assert aligned_crops(faces.with_faces([[], []]), 1) == () and placed_by([]) == ""
+    assert problem_of(caught.value) == "crops_of_other_faces"
+    assert aligned_crops(faces.with_faces([[], []]), 1) == () and placed_by([]) == []
 
 
 def test_compared_restorers_are_told_too(images_BHW3):
@@ -176,7 +177,7 @@ def test_compared_restorers_are_told_too(images_BHW3):
     faces = FaceBatch.of(images_BHW3, [[], [face_with_68(300, 200, landmarks_682=without_mouth(np.nan))]])
     compared = compare_restorers(images_BHW3, restorers=[InvertingRestorer(), restorer], faces=faces)
     assert np.abs(np.array(restorer.boxes) - boxes_from_five(TEMPLATE_XY)).max() <= 1
-    assert "its 68 landmarks have no mouth within the crop" in compared.summary()
+    assert facts(compared, *PROBLEMS) == [("landmarks_lost", 1, {"components": ("mouth",)})]
 
 
 # --- the network itself ----------------------------------------------------------------------------------------------

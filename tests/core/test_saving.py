@@ -18,6 +18,7 @@ from codeformer_core.models.restorer import Restorer
 from codeformer_core.models.saving import save_restorer
 
 from .conftest import SMALL_CONFIG, seeded_network
+from .facts import facts
 
 FACES = torch.rand((1, 3, 64, 64), generator=torch.Generator().manual_seed(1)) * 2 - 1
 
@@ -36,10 +37,10 @@ def test_it_loads_again_with_equal_outputs(tmp_path):
         assert torch.equal(again.restore(FACES, fidelity), restorer.restore(FACES, fidelity))
     data = saved.path.read_bytes()
     assert saved.size == len(data) and saved.sha256 == hashlib.sha256(data).hexdigest()
-    assert saved.summary().splitlines() == [
-        f"saved: {saved.path}",
-        f"{len(data):,} bytes",
-        f"sha256 {saved.sha256}",
+    assert facts(saved) == [
+        ("saved", None, {"path": str(saved.path)}),
+        ("bytes", None, {"count": len(data)}),
+        ("sha256", None, {"digest": saved.sha256}),
     ]
 
 
@@ -48,7 +49,7 @@ def test_half_precision_halves_the_file(tmp_path, dtype):
     whole = save_restorer(load(), tmp_path, "whole", dtype=torch.float32)
     half = save_restorer(load(), tmp_path, "half", dtype=dtype)
     assert {tensor.dtype for tensor in load_file(half.path).values()} == {dtype}
-    assert half.size < 0.6 * whole.size and half.remarks == ()
+    assert half.size < 0.6 * whole.size and half.notes == ()
     difference = cf.load_restorer(half.path).restore(FACES, 1.0) - load().restore(FACES, 1.0)
     assert difference.abs().mean() < 0.2
 
@@ -76,8 +77,9 @@ def test_an_autoencoder_is_saved_too(tmp_path):
 
 def test_numbers_that_were_rounded_before_are_told(tmp_path):
     saved = save_restorer(load(torch.bfloat16), tmp_path, "mine", dtype=torch.float32)
-    assert "was loaded in bfloat16" in saved.summary()
-    assert "choose dtype float32 in Load Face Restore Model" in saved.summary()
+    (_, _, values) = facts(saved.notes)[0]
+    assert (values["loaded"], values["stored"]) == ("bfloat16", "float32")
+    assert facts(saved, "rounded") == facts(saved.notes)
 
 
 def test_an_older_file_stays_unless_it_may_go(tmp_path):

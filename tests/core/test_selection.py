@@ -14,6 +14,8 @@ from codeformer_core.faces.types import Face
 from codeformer_core.pipeline import reference
 from codeformer_core.pipeline.options import RestoreOptions
 
+from .facts import why
+
 PICTURE = (100, 200)
 
 
@@ -30,7 +32,7 @@ def iou(first: Face, second: Face) -> float:
 
 
 def reasons(selection):
-    return [skipped.reason for skipped in selection.skipped]
+    return why(selection.skipped)
 
 
 def test_all_faces_in_their_order():
@@ -44,14 +46,14 @@ def test_largest_counts_only_what_lies_inside_the_picture():
     selection = select_faces([half_outside, inside], "largest", PICTURE)
     assert selection.kept == (inside,)
     assert selection.skipped[0].face is half_outside
-    assert reasons(selection) == ["not the largest face"]
+    assert reasons(selection) == [("not_largest", {})]
 
 
 def test_center_is_nearest_to_the_pictures_centre():
     corner, middle = face(0, 0, 60, score=0.99), face(90, 45, 10)
     selection = select_faces([corner, middle], "center", PICTURE)
     assert selection.kept == (middle,)
-    assert reasons(selection) == ["not the face nearest to the picture's centre"]
+    assert reasons(selection) == [("not_center", {})]
 
 
 @pytest.mark.parametrize("which", ["largest", "center"])
@@ -66,7 +68,7 @@ def test_smallest_face_goes_by_the_shorter_side():
     wide = face(0, 0, 21)
     selection = skip_small_faces([narrow, wide], 20.5)
     assert selection.kept == (wide,)
-    assert reasons(selection) == ["smaller than 20.5 px (it is 20 px)"]
+    assert reasons(selection) == [("too_small", {"size": 20, "limit": 20.5})]
     assert skip_small_faces([narrow], 20).kept == skip_small_faces([narrow], 0).kept == (narrow,)
 
 
@@ -81,7 +83,7 @@ def test_eyes_less_than_five_pixels_apart():
     far_enough = face(0, 0, 50, eye_left=(10, 20), eye_right=(13, 24))  # exactly 5
     selection = skip_near_eyes([near, far_enough])
     assert selection.kept == (far_enough,)
-    assert reasons(selection) == ["eyes 4.9 px apart, less than 5 px"]
+    assert reasons(selection) == [("eyes_close", {"distance": pytest.approx(4.92, abs=0.01), "limit": 5})]
 
 
 def test_the_official_eye_distance_is_another_one():
@@ -89,7 +91,9 @@ def test_the_official_eye_distance_is_another_one():
     7-9."""
     profile = face(0, 0, 100, eye_left=(10, 50), eye_right=(40, 52), nose=(38, 60))
     assert skip_near_eyes([profile]).kept == (profile,)
-    assert reasons(reference.skip_near_eyes([profile])) == ["eyes 2.8 px apart, less than 5 px"]
+    assert reasons(reference.skip_near_eyes([profile])) == [
+        ("eyes_close", {"distance": pytest.approx(8**0.5), "limit": 5})
+    ]
     near = face(0, 0, 100, eye_left=(40, 50), eye_right=(42, 50), nose=(30, 60))
     assert skip_near_eyes([near]).kept == ()
     assert reference.skip_near_eyes([near]).kept == (near,)
@@ -107,7 +111,7 @@ def test_duplicates_keep_the_better_score_and_the_order():
     assert iou(worse, better) > 0.6
     assert selection.kept == (other, better)
     assert selection.skipped[0].face is worse
-    assert "same face" in reasons(selection)[0]
+    assert reasons(selection) == [("duplicate", {})]
 
 
 def test_identical_boxes_leave_one():

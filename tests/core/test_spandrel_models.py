@@ -12,8 +12,10 @@ from spandrel.architectures.RestoreFormer import RestoreFormer
 from torch import Tensor, nn
 
 import codeformer_core as cf
-from codeformer_core.models.restorer import Restorer, at_fidelity
+from codeformer_core.models.restorer import Restorer, restored_by
 from codeformer_core.weights.reading import WeightsError
+
+from .facts import kinds
 
 # Narrow where the architecture lets it; spandrel reads RestoreFormer's sizes from its shapes.
 SMALL_RESTOREFORMER = {"ch": 32, "z_channels": 256}
@@ -52,7 +54,7 @@ def opened_directly(state: dict[str, Tensor]) -> ImageModelDescriptor:
 
 def check_is_a_restorer(restorer: Restorer, architecture: str, faces_B3HW: Tensor, restored_B3HW: Tensor) -> None:
     assert (restorer.architecture, restorer.task, restorer.face_size) == (architecture, "restoration", 512)
-    assert not restorer.uses_fidelity and at_fidelity(restorer, 0.5) == ""
+    assert not restorer.uses_fidelity and kinds(restored_by(restorer, 0.5)) == {"restored_by"}
     # Whatever the fidelity and whoever comes along.
     assert (restorer.restore(faces_B3HW[-1:], 0.0) - restored_B3HW[-1:]).abs().max() < 1e-4
     assert not restorer.module.training and not any(each.requires_grad for each in restorer.module.parameters())

@@ -76,11 +76,12 @@ def test_faces_turned_too_far_are_skipped_with_the_angle():
     selection = skip_by_yaw([profile, front, half], 30)
     assert selection.kept == (front,)
     assert [entry.face for entry in selection.skipped] == [profile, half]
-    assert selection.skipped[1].reason.startswith("turned by about 4")
+    assert selection.skipped[1].kind == "turned" and selection.skipped[1].values["limit"] == 30
+    assert selection.skipped[1].values["yaw"] == pytest.approx(40, abs=10)
     assert skip_by_yaw([photographed(105)], 90).skipped == ()
 
 
 @pytest.mark.parametrize("wrong", [-1, 91, float("nan")])
 def test_largest_turn_must_be_an_angle(wrong):
-    with pytest.raises(ValueError, match=r"largest turn must be from 0 to 90 degrees.*Cure"):
+    with pytest.raises(ValueError, match=r"largest turn must be from 0 to 90 degrees.*Use 90"):
         skip_by_yaw([], wrong)

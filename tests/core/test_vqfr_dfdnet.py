@@ -142,7 +142,7 @@ NOSE = "dictionary.64.nose"
 
 def test_a_missing_dictionary_is_named(tmp_path, published):
     state = {key: tensor for key, tensor in published["dfdnet"].items() if key != NOSE}
-    with pytest.raises(WeightsError, match=rf"faces\.safetensors: .* 1 missing keys, the first: {NOSE}\. Cure: join"):
+    with pytest.raises(WeightsError, match=rf"faces\.safetensors: .* 1 missing keys, the first: {NOSE}\. Join"):
         cf.load_restorer(saved(tmp_path, "faces.safetensors", state))
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from string import Formatter
 from typing import Any
+
+import codeformer_core as cf
+from codeformer_core.pipeline.report_texts import LANGUAGES
 
 from .server import Done, Prompt
 
@@ -57,3 +62,19 @@ def result_nodes(restore: str, before: list[Any]) -> Prompt:
 
 def report(done: Done) -> str:
     return done.outputs["report"]["text"][0]
+
+
+def tells(done: Done, kind: str, **values: Any) -> bool:
+    """Whether the report has an event of this kind, with these values where they are given."""
+    pattern = ""
+    for text, field, _, _ in Formatter().parse(LANGUAGES["en"].events[kind]):
+        pattern += re.escape(text)
+        if field is not None:
+            pattern += re.escape(str(values[field])) if field in values else ".+?"
+    return re.search(pattern, report(done)) is not None
+
+
+def counts(done: Done, image: int | None = None, **steps: int) -> bool:
+    """Whether the report says that so many faces were found, restored and so on; image: index, None for all."""
+    line = cf.report([cf.Event("faces", values=steps)])
+    return (line if image is None else f"image {image + 1}: {line}") in report(done).splitlines()

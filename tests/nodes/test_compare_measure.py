@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .prompts import node, report, restore_prompt
+from .prompts import node, report, restore_prompt, tells
 from .server import Done, Prompt, Server, ServerFailed
 
 LOADER = node("CodeFormerLoadModel", model="codeformer.pth", detector="auto", parser="auto", dtype="float32")
@@ -54,7 +53,7 @@ def test_fidelities_beside_each_other(server: Server):
         column, row = round(left * grid.shape[1]), round(bottom * grid.shape[0]) - 512
         there = grid[row : row + 512, column : column + 512]
         assert np.abs(there.astype(int) - face).max() <= 1, "a level is lost on the way to 8 bits"
-    assert re.search(r"w 0\.5: L1 to the input \d+\.\d+ of 255", report(done))
+    assert tells(done, "sharpness", label="w 0.5")
 
 
 def test_the_first_face_of_a_photo_is_compared(server: Server):
@@ -68,12 +67,12 @@ def test_the_first_face_of_a_photo_is_compared(server: Server):
     )
     prompt["report"] = node("PreviewAny", source=["study", 2])
     done = server.run(prompt)
-    assert "compared: face 1 of picture 1" in report(done)
+    assert tells(done, "compared_face", number=1, image=1)
     assert len(shown_grid(server, done)[0]["tiles"]) == 2
 
     prompt["photo"]["inputs"]["image"] = "no_face.png"
     none = server.run(prompt)
-    assert "there is no face" in report(none) and shown_grid(server, none)[0]["tiles"] == []
+    assert tells(none, "no_face") and shown_grid(server, none)[0]["tiles"] == []
 
 
 def test_degraded_faces_are_measured(server: Server):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .prompts import node, report
+from .prompts import counts, node, tells
 from .server import Done, Prompt, Server
 
 FACE_RESTORE = {
@@ -77,7 +77,7 @@ def test_untouched_crops_give_the_picture_back(server: Server):
     done = server.run(found("group.png") | pasted(["crop", 0], ["photo", 0]))
     before, after = before_after(server, done)
     assert np.array_equal(before, after) and len(server.pictures(done, "crops")) == 2
-    assert "came back as it went" in report(done)
+    assert tells(done, "crop_unchanged")
 
 
 def test_the_steps_give_what_face_restore_gives(server: Server):
@@ -105,7 +105,7 @@ def test_pasting_into_the_picture_enlarged_by_the_hosts_upscaler(server: Server)
     prompt |= pasted(["crops_restored", 0], ["large", 0], upscale_model=["upscaler", 0])
     done = server.run(prompt)
     assert server.pictures(done, "after")[0].shape == (1024, 1024, 3)
-    assert "1 face pasted" in report(done)
+    assert counts(done, given=1, pasted=1)
 
 
 def test_crops_enlarged_by_the_host_before_the_paste(server: Server):
@@ -126,11 +126,11 @@ def test_no_face_gives_a_gray_crop_and_the_picture_back(server: Server):
     before, after = before_after(server, done)
     (crop,) = server.pictures(done, "crops")
     assert np.array_equal(before, after) and crop.std() == 0
-    assert report(done).startswith("no face pasted")
+    assert counts(done, given=0, pasted=0)
 
 
 def test_what_does_not_belong_together_is_said(server: Server):
     prompt = found("group.png") | pasted(["photo", 0], ["photo", 0])
-    assert "2 faces but 1 crop came" in server.run(prompt).error
+    assert "2 faces but 1 crops came. Give the faces of these crops" in server.run(prompt).error
     prompt = found("group.png") | pasted(["crop", 0], ["photo", 0], mask="regions")
     assert "can only be told apart by a face parser" in server.run(prompt).error

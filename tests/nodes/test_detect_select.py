@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .prompts import node, report
+from .prompts import counts, node, tells
 from .server import Done, Prompt, Server
 
 NODES = (
@@ -103,7 +103,7 @@ def test_detect_finds_boxes_masks_and_pictures(server: Server):
     assert 0.02 < (mask > 0).mean() < 0.5
     (preview,) = server.pictures(done, "preview")
     assert preview.shape == (512, 1024, 3)
-    assert "picture 1: 2 faces found" in report(done) and "looked for by yunet" in report(done)
+    assert counts(done, found=2) and tells(done, "detector", detector="yunet")
 
 
 def test_the_picker_sees_the_pictures_and_all_faces(server: Server):
@@ -132,10 +132,10 @@ def test_picked_faces_are_kept_and_a_changed_picture_keeps_all(server: Server):
 
     changed = server.run(detect_prompt(picked='{"1": [[0, 0, 0.01, 0.01]]}'))
     assert len(boxes(changed)[0]) == 2 and view(changed, "detect")["changed"] == [1]
-    assert "picture 1 has changed since its faces were picked; all are kept" in report(changed)
+    assert tells(changed, "images_changed")
 
     broken = server.run(detect_prompt(picked="{"))
-    assert broken.status == "error" and "Cure: clear the picker" in broken.error
+    assert broken.status == "error" and "Clear the face picker" in broken.error
 
 
 def test_a_picture_without_a_face_gives_empty_results(server: Server):
@@ -143,13 +143,13 @@ def test_a_picture_without_a_face_gives_empty_results(server: Server):
     assert boxes(done) == [[]]
     assert server.pictures(done, "mask")[0].max() == 0
     assert view(done, "detect")["pictures"][0]["faces"] == []
-    assert "picture 1: no face found" in report(done)
+    assert counts(done, found=0)
 
 
 def test_a_connected_detector_wins(server: Server):
     prompt = detect_prompt(face_detector=["face_source", 0])
     prompt["face_source"] = node("CodeFormerLoadDetector", detector="starter_detector")
-    assert "looked for by starter_detector" in report(server.run(prompt))
+    assert tells(server.run(prompt), "detector", detector="starter_detector")
 
 
 def test_select_keeps_numbers_order_and_size(server: Server):
@@ -159,7 +159,7 @@ def test_select_keeps_numbers_order_and_size(server: Server):
     shown = view(done, "select")["pictures"][0]["faces"]
     assert [face["kept"] for face in shown] == [True, True], "nobody dropped one with the picker"
     assert [face["left_out"] for face in shown] == [True, False]
-    assert "1 face selected of 2\npicture 1, face 1: not one of the numbers" in report(done)
+    assert counts(done, given=2, selected=1, skipped=1) and tells(done, "not_numbered")
 
     first = server.run(select_prompt(order="largest first", keep=1))
     (both,) = boxes(server.run(detect_prompt()))
@@ -167,7 +167,7 @@ def test_select_keeps_numbers_order_and_size(server: Server):
     assert boxes(first) == [[largest]]
 
     none = server.run(select_prompt(smallest_face=4000.0))
-    assert boxes(none) == [[]] and "no face selected of 2" in report(none)
+    assert boxes(none) == [[]] and counts(none, given=2, selected=0, skipped=2)
 
 
 def test_select_without_pictures_and_with_others(server: Server):
@@ -181,7 +181,7 @@ def test_select_without_pictures_and_with_others(server: Server):
     prompt = select_prompt(image=["portrait", 0])
     prompt["portrait"] = node("LoadImage", image="portrait.png")
     refused = server.run(prompt)
-    assert refused.status == "error" and "Cure: connect the same pictures" in refused.error
+    assert refused.status == "error" and "Connect the same images" in refused.error
 
 
 def test_faces_inside_a_mask(server: Server):
@@ -193,7 +193,7 @@ def test_faces_inside_a_mask(server: Server):
     done = server.run(prompt | shown("inside", 3))
     (found,) = boxes(done)
     assert len(found) == 1 and found[0]["x"] < 512
-    assert "1 face inside the mask\npicture 1, face 2: 0% of it inside the mask" in report(done)
+    assert counts(done, given=2, inside=1, skipped=1) and tells(done, "outside_mask", share="0%")
 
 
 def test_selected_faces_are_cropped_and_boxes_fit_the_hosts_own_nodes(server: Server):

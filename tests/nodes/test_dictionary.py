@@ -88,7 +88,7 @@ def test_a_dictionary_of_the_graphs_faces_restores_in_it_and_from_its_file(
     assert done.status == "success", done.error
     lines = report(done).splitlines()
     assert lines[:2] == ["3 atoms of each part and scale, seed 0", "4 faces"]
-    assert "1 pictures were left out, the first: face 5: is of one colour" in lines[2]
+    assert "1 image was left out, the first: face 5: is of one colour" in lines[2]
     path = restorers / "my_dfdnet.safetensors"
     assert lines[3] == f"saved: {path}" and done.outputs["build"]["images"][0]["type"] == "temp"
     (new,), (old,) = server.pictures(done, "new"), server.pictures(done, "old")
@@ -110,7 +110,7 @@ def test_a_dictionary_of_the_graphs_faces_restores_in_it_and_from_its_file(
 def test_what_can_not_be_built_is_told(server: Server, restorers: Path, prompt: Prompt):
     for message, wrong in (
         ("5 atoms need 5 faces or more, and there are 4 (1 more were left out", changed(prompt, atoms=5)),
-        ("6 atoms need 6 faces or more, and there are 5. Cure: ask for fewer", changed(prompt, atoms=6)),
+        ("6 atoms need 6 faces or more, and there are 5. Ask for fewer", changed(prompt, atoms=6)),
         ("1 atoms need 1 faces or more, and there are 0", changed(prompt, atoms=1, image=["crop4", 0])),
         ("small_dfdnet.safetensors is there already", changed(prompt, filename="small_dfdnet")),
     ):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from .prompts import node, report, result_nodes
+from .prompts import counts, node, result_nodes, tells
 from .server import Prompt, Server
 from .test_restore import seen
 from .weights import COLORIZATION_SIZES, small_config, small_state
@@ -61,8 +61,7 @@ def test_the_faces_of_a_photo_get_colour_and_keep_their_brightness(edits: Server
     assert result.after.shape == result.before.shape and result.same_outside and not result.same
     luma_before, luma_after = (picture @ (0.299, 0.587, 0.114) for picture in (result.before, result.after))
     assert np.abs(luma_after - luma_before).max() < 2
-    words = report(done)
-    assert "picture 1: 2 faces found" in words and "2 faces colorized by painter" in words
+    assert counts(done, found=2, colorized=2) and tells(done, "colorized_by", restorer="painter")
 
 
 def test_the_whole_face_is_another_paste(edits: Server):
@@ -83,8 +82,8 @@ def test_crops_are_colorized_at_their_size(edits: Server):
     done = edits.run(prompt)
 
     assert edits.pictures(done, "after")[0].shape == (200, 300, 3)
-    assert "1 face colorized by painter" in report(done)
-    assert "crops of 300x200 pixels were resized to 512x512 and back" in report(done)
+    assert counts(done, colorized=1) and tells(done, "colorized_by", restorer="painter")
+    assert tells(done, "crops_resized", width=300, height=200)
 
 
 @pytest.mark.parametrize("marked_by", ["mask", "white"])
@@ -99,8 +98,8 @@ def test_what_is_marked_in_the_face_of_a_photo_is_filled(edits: Server, marked_b
     assert result.after.shape == result.before.shape and result.same_outside
     assert result.mask[200:240, 200:260].min() > 245 and (result.touched > 0).mean() < 0.03
     assert not np.array_equal(result.after[200:240, 200:260], result.before[200:240, 200:260])
-    words = report(done)
-    assert "1 face filled by filler" in words and "of the mask lies on no face and stays as it was" in words
+    assert counts(done, found=1, filled=1) and tells(done, "filled_by", restorer="filler")
+    assert tells(done, "mask_beside_faces")
 
 
 def test_faces_that_were_found_before_replace_the_detection(edits: Server):
@@ -113,9 +112,9 @@ def test_faces_that_were_found_before_replace_the_detection(edits: Server):
     )
     prompt["painter"] = prompt["loader"] | {"inputs": prompt["loader"]["inputs"] | {"model": "painter.pth"}}
 
-    words = report(edits.run(prompt))
+    done = edits.run(prompt)
 
-    assert "picture 1: 1 face given" in words and "1 face filled by filler" in words
+    assert counts(done, given=1, filled=1) and tells(done, "filled_by", restorer="filler")
 
 
 def test_white_pixels_of_crops_are_filled_and_the_others_kept(edits: Server):
@@ -126,7 +125,7 @@ def test_white_pixels_of_crops_are_filled_and_the_others_kept(edits: Server):
     assert np.array_equal(hole, (result.before == 255).all(-1)) and hole.sum() == 40 * 60 + 12 * 12
     assert np.array_equal(result.after[~hole], result.before[~hole])
     assert not np.array_equal(result.after[hole], result.before[hole])
-    assert "crop 1: 1 % filled" in report(done)
+    assert tells(done, "filled_share", share="1%")
 
 
 @pytest.mark.parametrize(

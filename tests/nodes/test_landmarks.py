@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from .landmarker import save_landmarker
-from .prompts import node, report
+from .prompts import counts, node, tells
 from .server import Prompt, Server
 from .test_crops import found
 from .test_interplay import has_nodes, saved
@@ -57,8 +57,7 @@ def test_the_boxes_are_the_hosts_own(server: Server, landmarks: Prompt):
     for (their_box,), (our_box,) in zip(theirs, ours, strict=True):
         assert all(abs(their_box[side] - our_box[side]) <= 1 for side in ("x", "y", "width", "height"))
         assert our_box["score"] == pytest.approx(their_box["score"])
-    words = "picture 1: 1 face found\npicture 2: 1 face found\ntaken from the landmarks of a face mesh"
-    assert report(done) == words
+    assert counts(done, 0, found=1) and counts(done, 1, found=1) and tells(done, "from_mesh")
 
 
 def test_the_outline_is_where_the_host_draws_the_face(server: Server, landmarks: Prompt):

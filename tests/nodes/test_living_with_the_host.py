@@ -10,8 +10,10 @@ import numpy as np
 import psutil
 import pytest
 
+import codeformer_core as cf
+
 from ..host_behaviours import BEHAVIOURS
-from .prompts import node, report, restore_prompt
+from .prompts import counts, node, restore_prompt
 from .server import PACK, Server
 from .weights import RELATIVES
 
@@ -57,15 +59,14 @@ def test_weights_left_behind_give_the_same_faces(measured_inside: dict[str, Any]
 
 
 def test_crops_with_their_faces_tell_what_placed_the_parts(measured_inside: dict[str, Any]):
-    assert measured_inside["crops"].splitlines()[:2] == [
-        "2 restored by dfdnet.safetensors",
-        "parts placed by five landmarks (1 face) and 68 landmarks (1 face)",
-    ]
+    placed = [cf.Event(kind, values={"count": 1}) for kind in ("components_68", "components_5")]
+    assert cf.report(placed) in measured_inside["crops"]
 
 
 def test_a_third_partys_architecture_runs_in_a_node(measured_inside: dict[str, Any]):
     """One folder and one registration; see docs/architecture.md."""
-    assert measured_inside["dummy"]["report"].startswith("2 restored by dummy.safetensors at fidelity 0")
+    by_dummy = cf.Event("restored_by", values={"restorer": "dummy.safetensors"})
+    assert cf.report([by_dummy, cf.Event("fidelity", values={"fidelity": 0})]) in measured_inside["dummy"]["report"]
     assert measured_inside["dummy"]["difference"] < 1e-5
 
 
@@ -133,13 +134,13 @@ def test_cancel_in_the_middle_leaves_the_server_working(server: Server):
     done = server.wait(running)
 
     assert done.status == "interrupted"
-    assert "1 restored" in report(server.run(restore_prompt(fidelity=0.4)))
+    assert counts(server.run(restore_prompt(fidelity=0.4)), found=1, restored=1)
 
 
 def test_faces_of_another_pack_are_refused_with_the_cure(measured_inside: dict[str, Any]):
     """Other packs may call their sockets FACES, too."""
     said = measured_inside["faces_of_another_pack"]
-    assert "these FACES (list) come from another node pack" in said and "Cure: connect Detect Faces" in said
+    assert "these FACES (list) come from another node pack" in said and "Connect Detect Faces" in said
 
 
 def test_faces_survive_the_hosts_cache(server: Server):
@@ -157,11 +158,11 @@ def test_faces_survive_the_hosts_cache(server: Server):
     assert "detect" in cached[0]
     one, other = (server.pictures(done, "after")[0] for done in (first, third))
     assert np.array_equal(one, other)
-    assert report(third).startswith("picture 1: 2 faces given, 2 restored")
+    assert counts(third, given=2, restored=2)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_precision_that_the_device_lacks_is_replaced(server: Server, dtype: str):
     prompt = restore_prompt()
     prompt["loader"]["inputs"]["dtype"] = dtype
-    assert "1 restored" in report(server.run(prompt))
+    assert counts(server.run(prompt), found=1, restored=1)

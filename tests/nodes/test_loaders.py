@@ -12,7 +12,7 @@ import pytest
 from codeformer_core.weights.catalog import DETECTORS, find_entry
 from codeformer_core.weights.folders import find_weights
 
-from .prompts import report, restore_prompt
+from .prompts import counts, report, restore_prompt, tells
 from .server import REPOSITORY, Server, ServerFailed
 from .workflow import load_workflow
 
@@ -83,30 +83,30 @@ def test_dropdowns_show_what_is_here_and_what_can_be_fetched(server: Server):
 
 def test_auto_takes_the_published_model_and_without_it_the_one_that_comes_with_the_pack(server: Server):
     prompt = restore_prompt(model="auto")
-    assert "restored by codeformer." in (said := report(server.run(prompt))) and "starter" not in said
+    assert tells(done := server.run(prompt), "restored_by", restorer="codeformer.") and not tells(done, "starter")
     with without_codeformer(server):
         models = options(server, "CodeFormerLoadModel", "model")
         published = [f"{name} (download)" for name in (PUBLISHED[0], *OTHERS, *PUBLISHED[1:])]
         assert models[0] == "auto" and models[-len(published) - 1 :] == ["codeformer_starter.safetensors", *published]
         begun = len(server.log)
-        said = report(server.run(prompt))
-        assert "1 face found, 1 restored\nrestored by codeformer_starter.safetensors" in said
-        assert "codeformer.pth gives better faces (S-Lab License 1.0" in said
+        done = server.run(prompt)
+        assert counts(done, found=1, restored=1) and tells(done, "restored_by", restorer="codeformer_starter.")
+        assert tells(done, "starter", best="codeformer.pth") and "Choose it in Load Face Restore Model" in report(done)
         log = server.log[begun:]
         assert "Load Face Restore Model: codeformer_starter.safetensors is the small starter" in log
-        assert "Face Restore: restored by codeformer_starter.safetensors at fidelity 0.5, mask: outline from " in log
+        assert "restored by codeformer_starter.safetensors, fidelity 0.5, mask: outline from " in log
         # A workflow that was saved when the file was there says what to do.
         with pytest.raises(ServerFailed, match=re.escape("choose 'codeformer.pth (download)'")):
             server.queue(restore_prompt())
-    assert "restored by codeformer." in report(server.run(prompt))
+    assert tells(server.run(prompt), "restored_by", restorer="codeformer.")
 
 
 def test_a_workflow_saved_before_the_download_stays_valid(server: Server):
-    assert "restored by codeformer." in report(server.run(restore_prompt(model="codeformer.pth (download)")))
+    assert tells(server.run(restore_prompt(model="codeformer.pth (download)")), "restored_by", restorer="codeformer.")
 
 
 def test_model_from_the_users_own_folder(server: Server):
-    assert "restored by my_faces" in report(server.run(restore_prompt(model="my_faces.pth")))
+    assert tells(server.run(restore_prompt(model="my_faces.pth")), "restored_by", restorer="my_faces")
 
 
 def test_kept_copy_of_a_pickle_is_not_offered_twice(server: Server):
@@ -121,7 +121,7 @@ def test_the_copy_that_the_first_load_leaves_makes_nobody_load_again(server: Ser
     copy.unlink(missing_ok=True)
     prompt = restore_prompt(fidelity=0.171)
     prompt["loader"]["inputs"] |= {"detector": "retinaface_mobile0.25", "dtype": "bfloat16"}
-    assert "found by retinaface_mobile0.25" in report(server.run(prompt)) and copy.is_file()
+    assert tells(server.run(prompt), "detector", detector="retinaface_mobile0.25") and copy.is_file()
     prompt["restore"]["inputs"]["fidelity"] = 0.172
     again = server.run(prompt)
     assert "loader" in [name for kind, data in again.messages if kind == "execution_cached" for name in data["nodes"]]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from .prompts import node, report, restore_prompt
+from .prompts import counts, node, report, restore_prompt, tells
 from .server import Prompt, Server, ServerFailed
 from .test_loaders import options, without_codeformer
 from .test_restore import seen
@@ -66,16 +65,16 @@ def test_each_restores_a_photo_and_says_what_fidelity_does(equipped: Server, nam
     done = equipped.run(restore_prompt(model=name, mask="box", fidelity=0.4))
     outcome, stem = seen(equipped, done), name.split(".")[0]
     assert outcome.same_outside and not outcome.same
-    assert f"restored by {stem}." in report(done)
-    assert report(done).count("fidelity does nothing with") == (name != "VQFR_v2.pth")
-    assert ("at fidelity 0.4" in report(done)) == (name == "VQFR_v2.pth")
+    assert tells(done, "restored_by", restorer=f"{stem}.")
+    assert tells(done, "no_fidelity", restorers=f"{stem}.") == (name != "VQFR_v2.pth")
+    assert tells(done, "fidelity", fidelity=0.4) == (name == "VQFR_v2.pth")
 
 
 def test_auto_prefers_codeformer_and_takes_another_without_it(equipped: Server):
     prompt = restore_prompt(model="auto", fidelity=0.03)
-    assert "restored by codeformer." in report(equipped.run(prompt))
+    assert tells(equipped.run(prompt), "restored_by", restorer="codeformer.")
     with without_codeformer(equipped):
-        assert "restored by VQFR_v2." in report(equipped.run(prompt))
+        assert tells(equipped.run(prompt), "restored_by", restorer="VQFR_v2.")
 
 
 def test_several_restorers_beside_each_other(equipped: Server):
@@ -90,11 +89,10 @@ def test_several_restorers_beside_each_other(equipped: Server):
     assert grid.shape[1] > 3 * 512 > grid.shape[0] - 512
     for face in faces:
         assert _is_in(grid, face)
-    lines = report(done).splitlines()
-    assert re.match(r"codeformer\.\w+ at fidelity 0\.4: L1 to the input \d+\.\d+ of 255, sharpness", lines[1])
-    assert lines[2].startswith("VQFR_v2.") and "at fidelity 0.4" in lines[2]
-    assert lines[3].startswith("dfdnet.safetensors: L1") and lines[4].startswith("RestoreFormer.")
-    assert re.fullmatch(r"fidelity does nothing with dfdnet\.safetensors, RestoreFormer\.\w+", lines[5])
+    names = [line.partition(":")[0].partition(".")[0] for line in report(done).splitlines()[1:5]]
+    assert names == ["codeformer", "VQFR_v2", "dfdnet", "RestoreFormer"] and tells(done, "sharpness")
+    assert tells(done, "no_fidelity", restorers="dfdnet.safetensors, RestoreFormer.")
+    assert tells(done, "fidelity", fidelity=0.4)
     assert len(done.outputs["study"]["images"]) == 1, "the grid is shown in the node"
 
 
@@ -126,10 +124,10 @@ def test_one_restorer_and_a_photo_without_a_face(equipped: Server):
     )
     done = equipped.run(prompt)
     assert done.status == "success", done.error
-    assert "there is no face" in report(done) and len(equipped.pictures(done, "faces")) == 1
+    assert tells(done, "no_face") and len(equipped.pictures(done, "faces")) == 1
     prompt["photo"]["inputs"]["image"] = "group.png"
     done = equipped.run(prompt)
-    assert "compared: face 1 of picture 1" in report(done) and len(equipped.pictures(done, "faces")) == 1
+    assert tells(done, "compared_face", number=1, image=1) and len(equipped.pictures(done, "faces")) == 1
 
 
 def test_models_for_something_else_are_refused(equipped: Server):
@@ -162,5 +160,5 @@ def test_crops_too_say_that_fidelity_does_nothing(equipped: Server):
         "crops": node("CodeFormerRestoreFaceCrops", image=["photo", 0], face_restore_model=["loader", 0], fidelity=0.5),
         "report": node("PreviewAny", source=["crops", 1]),
     }
-    lines = report(equipped.run(prompt)).splitlines()
-    assert lines[:2] == ["1 restored by dfdnet.safetensors", "fidelity does nothing with dfdnet.safetensors"]
+    done = equipped.run(prompt)
+    assert counts(done, restored=1) and tells(done, "no_fidelity", restorers="dfdnet.safetensors")

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .prompts import node, report, restore_prompt, result_nodes
+import codeformer_core as cf
+
+from .prompts import counts, node, report, restore_prompt, result_nodes, tells
 from .server import REPOSITORY, Done, Server
 from .workflow import load_workflow, node_of, to_prompt
 
@@ -50,8 +52,7 @@ def test_example_workflow_restores_the_faces_and_nothing_else(server: Server):
     assert result.same_outside
     inside = result.mask == 255
     assert np.abs(result.after[inside].astype(int) - result.before[inside]).mean() > 10
-    assert "picture 1: 2 faces found, 2 restored" in report(done)
-    assert "mask: outline from landmarks (no face parser is at hand)" in report(done)
+    assert counts(done, found=2, restored=2) and tells(done, "mask_outline_instead")
     saved = server.pictures(done, node_of({k: v for k, v in prompt.items() if k.isdigit()}, "SaveImage"))
     assert np.array_equal(saved[0], result.after)
 
@@ -62,7 +63,19 @@ def test_picture_without_a_face_comes_back_unchanged(server: Server):
     result = seen(server, done)
     assert result.same
     assert result.touched.max() == 0
-    assert "picture 1: no face found" in report(done)
+    assert counts(done, found=0, restored=0)
+
+
+def test_the_report_speaks_the_language_that_the_user_has_set(server: Server):
+    server.post("/settings", {"Comfy.Locale": "zh"})
+    try:
+        # Another input, or the host would hand out what it kept.
+        chinese = report(server.run(restore_prompt("no_face.png", fidelity=0.19)))
+    finally:
+        server.post("/settings", {"Comfy.Locale": "en"})
+    nobody = [cf.Event("faces", values={"found": 0, "restored": 0}), cf.Event("detector", values={"detector": "x"})]
+    assert chinese.splitlines()[0] == cf.report(nobody, "zh").splitlines()[0]
+    assert counts(server.run(restore_prompt("no_face.png", fidelity=0.21)), found=0, restored=0)
 
 
 def test_batch_keeps_its_pictures_apart(server: Server):
@@ -76,7 +89,7 @@ def test_batch_keeps_its_pictures_apart(server: Server):
     assert len(before) == len(after) == len(mask) == 2
     assert not np.array_equal(after[0], before[0]) and mask[0].max() == 255
     assert np.array_equal(after[1], before[1]) and mask[1].max() == 0
-    assert "picture 1: 1 face found, 1 restored\npicture 2: no face found" in report(done)
+    assert counts(done, 0, found=1, restored=1) and counts(done, 1, found=0, restored=0)
 
 
 def test_transparency_is_kept(server: Server):
@@ -130,16 +143,16 @@ def test_another_detector_takes_effect(server: Server):
     prompt["face_source"] = node("CodeFormerLoadDetector", detector="yunet")
     other = server.run(prompt)
 
-    assert "found by retinaface_mobile0.25" in report(own)
-    assert "found by yunet" in report(other)
+    assert tells(own, "detector", detector="retinaface_mobile0.25")
+    assert tells(other, "detector", detector="yunet")
 
 
 def test_which_faces_and_how_small(server: Server):
     largest = server.run(restore_prompt("group.png", faces="largest"))
     none = server.run(restore_prompt("group.png", smallest_face=4000.0))
 
-    assert "2 faces found, 1 restored" in report(largest) and "not the largest face" in report(largest)
-    assert "2 faces found, 0 restored" in report(none) and "smaller than 4000 px" in report(none)
+    assert counts(largest, found=2, restored=1, skipped=1) and tells(largest, "not_largest")
+    assert counts(none, found=2, restored=0, skipped=2) and tells(none, "too_small", limit=4000)
     assert seen(server, none).same
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .prompts import node, report, result_nodes
+from .prompts import counts, node, result_nodes
 from .server import REPOSITORY, Done, Prompt, Server
 from .test_restore import seen
 from .weights import save_small_inpainter, save_small_other
@@ -273,7 +273,7 @@ def test_compare_fidelity(equipped: Server):
     outcome = seen(equipped, done)
     assert np.array_equal(result(equipped, prompt, done), outcome.after)
     assert outcome.same_outside and not outcome.same
-    assert "picture 1: 2 faces given, 2 restored" in report(done) and "w 0.25: L1 to the input" in texts(done)
+    assert counts(done, given=2, restored=2) and "w 0.25: L1 to the input" in texts(done)
 
 
 @pytest.mark.slow
@@ -291,7 +291,7 @@ def test_compare_restorers(equipped: Server):
     outcome = seen(equipped, done)
     assert np.array_equal(result(equipped, prompt, done), outcome.after)
     assert outcome.same_outside and not outcome.same
-    assert "picture 1: 2 faces given, 2 restored" in report(done)
+    assert counts(done, given=2, restored=2)
     assert "VQFR_v2." in texts(done) and "fidelity does nothing with dfdnet.safetensors, RestoreFormer." in texts(done)
 
 
@@ -342,7 +342,7 @@ def test_after_diffusion(equipped: Server):
     outcome = seen(equipped, done)
     assert np.array_equal(result(equipped, prompt, done), outcome.after)
     assert outcome.same_outside and not outcome.same
-    assert "picture 1: 2 faces found, 2 restored" in report(done)
+    assert counts(done, found=2, restored=2)
 
 
 def test_crop_and_paste(equipped: Server):

@@ -73,7 +73,7 @@ class RetinaFaceDetector:
         image_size_hw = (images_BHWC.shape[1], images_BHWC.shape[2])
         confidence = require_confidence(confidence, self.default_confidence)
         if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}. Cure: None chooses one")
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}. Leave it out to have one chosen")
         if min(image_size_hw) < SMALLEST_PICTURE_SIDE:
             return [[] for _ in images_BHWC]
         size = view_size(*image_size_hw, SHORTER_SIDE)
@@ -94,7 +94,7 @@ class RetinaFaceDetector:
         if not all(bool(part.isfinite().all()) for part in (offsets_BA4, scores_BA2, points_BA10)):
             raise RuntimeError(
                 f"face detector {self.name} answered with non-finite numbers ({dtype} on {device}). "
-                "Cure: run it in float32; where it does, the weights file is damaged, so download it again"
+                "Run it in float32; where it does, the weights file is damaged, so download it again"
             )
         anchors_A4 = anchors(size.height, size.width).to(device)
         image_size_hw = (images_BHWC.shape[1], images_BHWC.shape[2])
@@ -118,7 +118,7 @@ def build_retinaface(state_dict: Mapping[str, Tensor], device: str | torch.devic
         raise ValueError(
             "these weights are no RetinaFace detector: neither 'body.layer4.0.conv1.weight' (resnet50) nor "
             f"'body.stage1.0.0.weight' (mobile0.25) is in them; the first key is {next(iter(keys), None)!r}. "
-            "Cure: give detection_Resnet50_Final.pth or detection_mobilenet0.25_Final.pth"
+            "Give detection_Resnet50_Final.pth or detection_mobilenet0.25_Final.pth"
         )
     facexlib_retinaface = import_for_faces("facexlib.detection.retinaface")
     name = f"retinaface_{network}"

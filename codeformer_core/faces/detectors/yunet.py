@@ -108,7 +108,7 @@ def _opencv_detector(weights_path: Path, size: ViewSize, confidence: float) -> A
         oldest = ".".join(map(str, OLDEST_OPENCV))
         raise RuntimeError(
             f"the face detector yunet needs OpenCV {oldest} or newer, and this is OpenCV {cv2.__version__}. "
-            "Cure: pip install --upgrade opencv-python, or choose a retinaface detector"
+            "Run pip install --upgrade opencv-python, or choose a retinaface detector"
         )
     numbers = ((size.width, size.height), confidence, NMS_IOU, CANDIDATE_LIMIT)
     with _quiet(cv2):
@@ -121,7 +121,7 @@ def _opencv_detector(weights_path: Path, size: ViewSize, confidence: float) -> A
         except OSError as error:
             reason = error.strerror or error
             raise RuntimeError(
-                f"the face detector {weights_path} cannot be read: {reason}. Cure: {_cure(weights_path)}"
+                f"the face detector {weights_path} cannot be read: {reason}. {_fix(weights_path)}"
             ) from error
         return create(str(weights_path), "", *numbers)
 
@@ -137,14 +137,14 @@ def _explained_errors(weights_path: Path) -> Generator[None]:
             raise MemoryError(error.err) from error
         raise RuntimeError(
             f"OpenCV {cv2.__version__} cannot use the face detector {weights_path}: {error.err.strip()}. "
-            f"Cure: {_cure(weights_path)}"
+            f"{_fix(weights_path)}"
         ) from error
 
 
-def _cure(weights_path: Path) -> str:
+def _fix(weights_path: Path) -> str:
     if weights_path == WEIGHTS_PATH:
-        return "reinstall this package, its copy of the file may be damaged"
-    return f"give {WEIGHTS_PATH.name}, whole and unchanged; the detector yunet comes with this package"
+        return "Reinstall this package, its copy of the file may be damaged"
+    return f"Give {WEIGHTS_PATH.name}, whole and unchanged; the detector yunet comes with this package"
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def decode_16_bit(data: bytes, image: Image.Image) -> np.ndarray:
     except ImportError as error:
         raise ImportError(
             "16 bits per channel need OpenCV, which can't be imported "
-            f"({error}); cure: pip install opencv-python, or save the picture with 8 bits"
+            f"({error}); run pip install opencv-python, or save the picture with 8 bits"
         ) from error
     try:
         pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)

@@ -125,7 +125,7 @@ def _encode_png16(pixels_HWC: np.ndarray, picture: Picture, profile: bytes | Non
     except ImportError as error:
         raise ImportError(
             f"{name}: writing 16 bits per channel needs OpenCV, which can't be imported ({error}); "
-            "cure: pip install opencv-python"
+            "run pip install opencv-python"
         ) from error
     order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[pixels_HWC.shape[2]]
     written, encoded = cv2.imencode(".png", np.ascontiguousarray(pixels_HWC[..., order]))

@@ -14,7 +14,7 @@ from ...networks.operations import Device, DType, Operations
 from ...weights.metadata import CheckpointMetadata
 from ...weights.reading import WeightsError
 from ..architecture import Architecture, Layout, RestoreRequest
-from .weights import CURE, from_published, is_published, read_config
+from .weights import FIX, from_published, is_published, read_config
 
 # Estimate for one face, in numbers per pixel and channel of VGG's first block.
 _FLOATS = 16
@@ -25,7 +25,7 @@ class DFDNetArchitecture(Architecture):
     title = "DFDNet"
     config_types = (DFDNetConfig,)
     needs_landmarks = True
-    cure = CURE
+    cure = FIX
 
     def detect(self, state: Mapping[str, object]) -> bool:
         return any(key.startswith(("MSDilate.", "dictionary.", "transfers.")) for key in state)

@@ -53,32 +53,32 @@ def _read_one_file(path: Path) -> dict[str, Tensor]:
     names = [piece.published for piece in DICTIONARIES]
     if missing := [name for name in names if name not in state]:
         raise WeightsError(
-            f"{path} lacks {len(missing)} of the {len(names)} dictionaries, the first: {', '.join(missing[:3])}. Cure: "
-            "give a file that `python -m codeformer_core dictionary build` has written, or the published folder"
+            f"{path} lacks {len(missing)} of the {len(names)} dictionaries, the first: {', '.join(missing[:3])}. "
+            "Give a file that `python -m codeformer_core dictionary build` has written, or the published folder"
         )
     for name in names:
         atoms = state[name]
         if not atoms.is_floating_point() or atoms.dim() < 2 or 0 in atoms.shape:
             raise WeightsError(
                 f"{path}: {name} holds {atoms.dtype} of the shape {tuple(atoms.shape)}, where atoms are floats, K of "
-                "them. Cure: build it again"
+                "them. Build it again"
             )
         if not torch.isfinite(atoms).all():
-            raise WeightsError(f"{path}: {name} holds numbers that are NaN or infinite. Cure: build it again")
+            raise WeightsError(f"{path}: {name} holds numbers that are NaN or infinite. Build it again")
     return {name: state[name] for name in names}
 
 
 def _read_folder(folder: Path) -> dict[str, Tensor]:
     if not folder.is_dir():
         raise WeightsError(
-            f"{folder} is not there. Cure: name a file that `python -m codeformer_core dictionary build` has written, "
+            f"{folder} is not there. Name a file that `python -m codeformer_core dictionary build` has written, "
             "or the published folder"
         )
     missing = [piece.filename for piece in DICTIONARIES if not (folder / piece.filename).is_file()]
     if missing:
         raise WeightsError(
             f"{folder} lacks {len(missing)} of the {len(DICTIONARIES)} dictionaries, the first: "
-            f"{', '.join(missing[:3])}. Cure: give the folder DictionaryCenter512, downloaded whole"
+            f"{', '.join(missing[:3])}. Give the folder DictionaryCenter512, downloaded whole"
         )
     return {piece.published: read_atoms(folder / piece.filename) for piece in DICTIONARIES}
 

@@ -33,8 +33,8 @@ from .names import (
 
 # torchvision's mean and deviation of ImageNet, for networks saved without them.
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-CURE = (
-    "Cure: join the published network, vgg19.pth and all 16 dictionaries again (`python -m codeformer_core dictionary "
+FIX = (
+    "Join the published network, vgg19.pth and all 16 dictionaries again (`python -m codeformer_core dictionary "
     "join`), from files downloaded whole; or take the joined file again from where it came"
 )
 
@@ -74,11 +74,11 @@ def join(
             joined[key] = pieces[found]
     given = {*network, *dictionary}
     if unknown := sorted(key for key in given - joined.keys() if not UNUSED.fullmatch(key)):
-        raise WeightsError(f"no DFDNet has these {len(unknown)} keys, the first: {', '.join(unknown[:3])}. {CURE}")
+        raise WeightsError(f"no DFDNet has these {len(unknown)} keys, the first: {', '.join(unknown[:3])}. {FIX}")
     read_config(joined)
     for piece in DICTIONARIES:
         if not torch.isfinite(joined[piece.published]).all():
-            raise WeightsError(f"{piece.published} holds numbers that are NaN or infinite. {CURE}")
+            raise WeightsError(f"{piece.published} holds numbers that are NaN or infinite. {FIX}")
     return joined
 
 
@@ -123,7 +123,7 @@ def features_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 found[link.ours] = given[name]
     if missing := sorted(key for key in our_keys() if key.startswith(prefix) and key not in found):
         raise WeightsError(
-            f"there is no whole VGG19 in it: {len(missing)} tensors are missing, the first: {missing[0]}. {CURE}"
+            f"there is no whole VGG19 in it: {len(missing)} tensors are missing, the first: {missing[0]}. {FIX}"
         )
     return {key.removeprefix(prefix): tensor for key, tensor in found.items()}
 
@@ -164,7 +164,7 @@ def _without_norm(state: Mapping[str, Tensor], name: str) -> Tensor:
     weight, left, right = (state[f"{name}_{piece}"] for piece in ("orig", "u", "v"))
     sigma = left.float() @ (weight.float().flatten(1) @ right.float())
     if not (torch.isfinite(sigma) and sigma > 0):
-        raise WeightsError(f"{name}_u and {name}_v give the norm {float(sigma)}; it must be above 0. {CURE}")
+        raise WeightsError(f"{name}_u and {name}_v give the norm {float(sigma)}; it must be above 0. {FIX}")
     return (weight.float() / sigma).to(weight.dtype)
 
 
@@ -176,7 +176,7 @@ def _in_no_style(atoms_KCnn: Tensor) -> Tensor:
 
 def _refuse(problem: str) -> None:
     if problem:
-        raise WeightsError(f"looks like a DFDNet, but can't be used: {problem}. {CURE}")
+        raise WeightsError(f"looks like a DFDNet, but can't be used: {problem}. {FIX}")
 
 
 def _published_dictionaries() -> dict[Dictionary, str]:
@@ -191,7 +191,7 @@ def _read_sizes(
     for convolution in convolutions:
         key = f"{convolution}.weight"
         if state[key].dim() != 4:
-            raise WeightsError(f"this DFDNet's {key} has the shape {tuple(state[key].shape)}, not 4 axes. {CURE}")
+            raise WeightsError(f"this DFDNet's {key} has the shape {tuple(state[key].shape)}, not 4 axes. {FIX}")
         widths.append(len(state[key]))
     found = {piece: _count_and_side(state, key, widths[1 + piece.scale]) for piece, key in keys.items()}
     first = DICTIONARIES[0]
@@ -199,18 +199,18 @@ def _read_sizes(
     for piece, (count, _) in found.items():
         if count != atoms:
             raise WeightsError(
-                f"{keys[first]} has {atoms} atoms and {keys[piece]} has {count}; all dictionaries need as many. {CURE}"
+                f"{keys[first]} has {atoms} atoms and {keys[piece]} has {count}; all dictionaries need as many. {FIX}"
             )
     part_sizes = tuple(STRIDES[0] * side for piece, (_, side) in found.items() if piece.scale == 0)
     try:
         config = DFDNetConfig(ASSUMED_IMAGE_SIZE, tuple(widths), atoms, part_sizes)
     except ValueError as error:
-        raise WeightsError(f"this DFDNet's sizes can't be: {error}. {CURE}") from error
+        raise WeightsError(f"this DFDNet's sizes can't be: {error}. {FIX}") from error
     for piece, (_, side) in found.items():
         if side != (wanted := config.atom_side(piece.part, piece.scale)):
             raise WeightsError(
                 f"{keys[piece]} has atoms of {side}x{side} pixels instead of {wanted}x{wanted}, as the finest scale of "
-                f"this part asks for. {CURE}"
+                f"this part asks for. {FIX}"
             )
     return config
 
@@ -221,7 +221,7 @@ def _count_and_side(state: Mapping[str, Tensor], key: str, channels: int) -> tup
     numbers = math.prod(shape[1:])
     side = math.isqrt(numbers // channels) if channels else 0
     if side == 0 or shape[1:] not in ((channels * side * side,), (channels, side, side)):
-        raise WeightsError(f"{key} has the shape {shape}; its atoms must be squares in {channels} channels. {CURE}")
+        raise WeightsError(f"{key} has the shape {shape}; its atoms must be squares in {channels} channels. {FIX}")
     return shape[0], side
 
 

@@ -31,6 +31,12 @@ logger = logging.getLogger(__name__)
 
 OnPhoto = Callable[[int, int, str], None]
 
+# What the list of rejected faces says of those that are left out before they are aligned.
+_TOO_SMALL = {
+    "too_small": "smaller than {limit:g} px (it is {size:.0f} px)",
+    "eyes_close": "eyes {distance:.1f} px apart, less than {limit:g} px",
+}
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -160,7 +166,7 @@ class _Work:
         """The reason for which a face is not kept, or an empty text; and the aligned face where it was made."""
         options = self.options
         for skipped in (*skip_small_faces([face], options.smallest_face).skipped, *skip_near_eyes([face]).skipped):
-            return f"too small: {skipped.reason}", None
+            return f"too small: {_TOO_SMALL[skipped.kind].format(**skipped.values)}", None
         aligned = align_face(image_HWC, look_again(image_HWC, face, self.detector), options.size)
         if aligned is None:
             return "no alignment: its landmarks allow none", None

@@ -433,7 +433,7 @@ def test_the_command_refuses_many_processes_and_says_what_one_photo_lacks(photos
     monkeypatch.setattr(align, "_load_detector", lambda args, console: (Given(), "given"))
     words = (str(photos / "0.png"), "-o", str(tmp_path / "out"), "--size", "64", "--smallest-face", "20")
     assert align.run(parsed(*words)) == 0
-    assert "all faces are of one photo and so all train; training will ask for val. Cure" in capsys.readouterr().out
+    assert "all faces are of one photo and so all train; training will ask for val. Align" in capsys.readouterr().out
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match=r"WORLD_SIZE is 2: .* without torchrun"):
         align.run(parsed(*words))

@@ -138,7 +138,7 @@ class StarterDetector:
         if not bool(rows_BA15.isfinite().all()):
             raise RuntimeError(
                 f"face detector {self.name} answered with non-finite numbers ({dtype} on {device}). "
-                "Cure: run it in float32; where it does, the weights file is damaged, so get it again"
+                "Run it in float32; where it does, the weights file is damaged, so get it again"
             )
         return [_candidates(rows_A15, confidence) for rows_A15 in rows_BA15]
 
