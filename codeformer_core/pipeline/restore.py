@@ -72,6 +72,7 @@ def restore_images(
     faces: FaceSelection = "all",
     mask: MaskKind = "face",
     opacity: float = 1.0,
+    detail: float | None = None,
     paste: PasteOptions | None = None,
     clip_mask_BHW: Tensor | None = None,
     parity: bool = False,
@@ -92,6 +93,7 @@ def restore_images(
             confidence=confidence,
             min_face_size=min_face_size,
             faces=faces,
+            detail=detail,
             parity=parity,
             batch_size=batch_size,
             paste=paste or PasteOptions(mask=mask, opacity=opacity),
@@ -158,6 +160,7 @@ def restore(
         Target(canvas_HW3, coverage_HW, sizes.upscale_xy, clip_mask_HW)
         for canvas_HW3, coverage_HW, clip_mask_HW in zip(canvas_BHW3, coverage_BHW, clip_masks, strict=True)
     ]
+    detail = detail_of(options, models.restorer)
     masks = recipe.mask_maker(options.paste, models.parser)
     face_upscaler = reporting(face_upscaler, report)
     gray = {index for index in {one.image for one in planned.aligned} if is_gray(source.rgb_BHW3[index])}
@@ -169,7 +172,8 @@ def restore(
         one = restored.aligned
         if restored.components is not None:
             boxes.append(restored.components)
-        new = NewFace(one, restored.restored_3HW, restored.mask_HW)
+        face_3SS = recipe.keep_detail(restored.restored_3HW, rgb_BHW3[one.image], one.matrix, *detail)
+        new = NewFace(one, face_3SS, restored.mask_HW)
         reason = recipe.composite(targets[one.image], new, options.paste, face_upscaler, options.upscale)
         if reason is not None:
             skipped[one.image].append(SkippedFace(one.face, reason))
@@ -252,6 +256,14 @@ def restore_faces(
     for part, faces in memory.in_batches(total, options.batch_size or restorer.faces_at_once(), run):
         yield from faces
         report(RESTORING, part.stop, total)
+
+
+def detail_of(options: RestoreOptions, restorer: FaceRestorer) -> tuple[float, float]:
+    """How much of the photo's detail comes back: of what the restorer saw, and of what is too fine for it."""
+    if options.detail is not None:
+        return options.detail, options.detail
+    # Fidelity says how far the restorer may go from what it saw. What it can't see it can't better either.
+    return (options.fidelity if restorer.uses_fidelity else 1.0), 1.0
 
 
 def recipe_of(options: RestoreOptions) -> Recipe:
