@@ -1,6 +1,6 @@
 """Make codeformer_core/assets/detail_gates.safetensors: what tells a photo's detail from its noise.
 
-python -m tools.train_detail_gates FACES OUTPUT [--steps 800]. Clean faces are degraded, and each band of a degraded
+python -m tools.train_detail_gates FACES OUTPUT [--steps 1500]. Clean faces are degraded, and each band of a degraded
 face is compared with the clean face's: what both have in common is detail. Half of the steps see faces of half the
 size, so that the sharpness of one size isn't taken for a law.
 """
@@ -8,6 +8,7 @@ size, so that the sharpness of one size isn't taken for a law.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,13 +18,25 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from codeformer_core.degradation import LEVELS, PRESETS, degrade_on_cpu, draw
+from codeformer_core.degradation import LEVELS, PRESETS, Grain, Halftone, RoundBlur, degrade_on_cpu, draw
 from codeformer_core.networks.detail_gates import SIGMAS, DetailGates
 from codeformer_core.training.losses.gates import gate_loss, gates_wanted
 
+# One kind of damage alone, at the photo's own size, as cameras and savers make it.
+_NONE = PRESETS["clean"]
+ALONE = {
+    "noise": dataclasses.replace(_NONE, noise=(1, 25)),
+    "jpeg": dataclasses.replace(_NONE, jpeg_quality=(20, 95)),
+    "noise, jpeg": dataclasses.replace(_NONE, noise=(1, 15), jpeg_quality=(40, 98)),
+    "grain": dataclasses.replace(_NONE, grain=Grain(share=1, strength=(2, 20), sigma=(0.4, 2.5), chroma=(0, 1))),
+    "halftone": dataclasses.replace(
+        _NONE, halftone=Halftone(share=1, period=(3, 8), strength=(0.1, 0.5), lines=0.25, rosette=0.4)
+    ),
+    "lens": dataclasses.replace(_NONE, lens=RoundBlur(share=1, sigma=(0.3, 4)), noise=(0, 8)),
+}
 # How often each degradation is drawn.
-SHARES = {"photo": 5, "clean": 1, "small": 3, "large": 1, "x2": 1, "x4": 1}
-DEGRADATIONS = {**PRESETS, **LEVELS}
+SHARES = {"photo": 6, "clean": 2, "small": 3, "large": 1, "x2": 1, "x4": 1, **dict.fromkeys(ALONE, 1)}
+DEGRADATIONS = {**PRESETS, **LEVELS, **ALONE}
 SIDES = (512, 256)
 _LUMA = torch.tensor((0.299, 0.587, 0.114)).view(3, 1, 1)
 
@@ -82,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("faces", type=Path, help="a folder of aligned faces")
     parser.add_argument("output", type=Path, help=".safetensors")
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=1500)
     args = parser.parse_args()
     save_file(train(args.faces, args.steps).state_dict(), args.output)
 
