@@ -12,10 +12,11 @@ import codeformer_core as cf
 from codeformer_core.degradation import PRESETS, degrade_on_cpu, draw
 from codeformer_core.faces.geometry import TEMPLATE_XY, crop_face
 from codeformer_core.faces.types import Face
+from codeformer_core.models.detail_gates import open_gates
 from codeformer_core.networks.detail_gates import SIGMAS, DetailGates
 from codeformer_core.networks.pixel_path import gaussian_blur
 from codeformer_core.pipeline.align import align_face
-from codeformer_core.pipeline.detail import keep_detail, open_gates, with_photos_detail
+from codeformer_core.pipeline.detail import keep_detail, with_photos_detail
 from tests.face_pictures import large_faces
 
 from .conftest import InvertingRestorer
