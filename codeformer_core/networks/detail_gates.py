@@ -56,11 +56,11 @@ def _coherence(luma_B1HW: Tensor) -> list[Tensor]:
     across = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
     down = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
     products = F.avg_pool2d(torch.cat((across * across, down * down, across * down), dim=1), SHRINK)
-    found = []
+    found: list[Tensor] = []
     for window in _WINDOWS:
         cells = window // SHRINK + 1
-        xx, yy, xy = F.avg_pool2d(products, cells, 1, cells // 2, count_include_pad=False)[
-            ..., : products.shape[2], : products.shape[3]
-        ].split(1, dim=1)
+        around = F.avg_pool2d(products, cells, 1, cells // 2, count_include_pad=False)
+        around = around[..., : products.shape[2], : products.shape[3]]
+        xx, yy, xy = around[:, 0:1], around[:, 1:2], around[:, 2:3]
         found.append(((xx - yy).square() + 4 * xy.square()).sqrt() / (xx + yy + EMPTY))
     return found
