@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from ..codeformer_core.faces.detection import FaceDetector
     from ..codeformer_core.pipeline.options import ColorMatch
 
+AUTOMATIC = "automatic"
+# Choice -> `RestoreOptions.detail`.
+DETAILS: dict[str, float | None] = {AUTOMATIC: None, "keep": 1.0, "off": 0.0}
+
 logger = logging.getLogger(__name__)
 
 ALIASES = ("codeformer", "face restore", "face fix", "gfpgan", "restore faces", "face enhance", "fix faces")
@@ -81,6 +85,7 @@ class FaceRestore(io.ComfyNode):
         color_match: ColorMatch = "off",
         chroma_only: bool = False,
         clip_mask: Tensor | None = None,
+        detail: str = AUTOMATIC,
     ) -> io.NodeOutput:
         paste = paste_options(
             mask,
@@ -106,6 +111,7 @@ class FaceRestore(io.ComfyNode):
             faces=faces,
             paste=paste,
             clip_mask_BHW=clip_mask,
+            detail=DETAILS[detail],
             parity=parity,
             keep_crops=False,
             on_progress=host.Progress(),
@@ -176,5 +182,14 @@ def _paste_inputs() -> list[io.Input]:
             optional=True,
             tooltip="Faces are pasted only where this mask is white. Stretched to the result's size; one for each "
             "picture, or one for all.",
+        ),
+        io.Combo.Input(
+            "detail",
+            options=list(DETAILS),
+            default=AUTOMATIC,
+            optional=True,
+            tooltip="The photo's own lines, hair and texture, where the restorer lost them and the photo shows them above "
+            "its noise. automatic: as much as fidelity says, and all that is too fine for the restorer, in faces larger "
+            "than 512 pixels. keep: all. off: none.",
         ),
     ]

@@ -28,6 +28,7 @@ _FACE_OPTIONS = {
     "background_upscaler": None,
     "face_upscaler": None,
     "tile": 0,
+    "detail": None,
     **DEFAULTS,
 }
 
@@ -44,6 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="0: prettiest, 1: closest to the input (default: what the model recommends, or 0.5); for CodeFormer and "
         "VQFR v2",
+    )
+    add_option(
+        parser,
+        RestoreOptions,
+        "detail",
+        "--detail",
+        help="how much of the photo's own lines and texture comes back where they were lost, 0..1 (default: as much as "
+        "the fidelity, and all that is too fine for the network)",
     )
     add_option(parser, RestoreOptions, "upscale", "--upscale", help="enlarge by (default 1)")
     add_model(
@@ -140,6 +149,7 @@ def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stag
         faces="center" if args.only_center_face else "all",
         paste=paste_options(args, tools.mask),
         parity=args.parity,
+        detail=args.detail,
         keep_crops=False,
         on_progress=on_stage,
     )

@@ -43,6 +43,7 @@ NoteKind = Literal[
     "numbers_beyond",
     "landmarks_lost",
     "points_outside",
+    "face_enlarged",
     "from_mesh",
     # crops
     "crops_resized",

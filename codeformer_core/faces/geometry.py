@@ -136,12 +136,21 @@ def sample(image_CHW: Tensor, x_HW: Tensor, y_HW: Tensor, *, continued: bool = F
     return F.grid_sample(image_CHW[None], grid_HW2[None], mode="bilinear", padding_mode=padding, align_corners=False)[0]
 
 
-def crop_face(image_HW3: Tensor, matrix: np.ndarray) -> Tensor:
-    """The aligned face as (3, 512, 512) in [0, 1]; outside the image its outermost pixels go on.
+def crop_face(image_HW3: Tensor, matrix: np.ndarray, side: int = CROP_SIZE) -> Tensor:
+    """The aligned face as (3, side, side) in [0, 1]; outside the image its outermost pixels go on.
 
-    A face larger than about 1000 pixels is averaged down in blocks first, so that it does not alias.
+    matrix: image -> 512 crop. A face larger than about twice the crop is averaged down in blocks first, so that it does
+    not alias.
     """
-    return sample_crop(image_HW3, matrix, int(1 / scale_of(matrix)), crop_coordinates)
+    matrix = enlarged_alignment(matrix, side / CROP_SIZE)
+    return sample_crop(image_HW3, matrix, int(1 / scale_of(matrix)), crop_coordinates, side=side)
+
+
+def enlarged_alignment(matrix: np.ndarray, factor: float) -> np.ndarray:
+    """Image -> the crop resized by `factor`. Pixels are areas: (x + 0.5) scales, not x."""
+    enlarged = matrix * factor
+    enlarged[:, 2] += (factor - 1) / 2
+    return enlarged
 
 
 def sample_crop(
@@ -150,19 +159,21 @@ def sample_crop(
     block: int,
     coordinates: Coordinates,
     border_rgb: tuple[int, int, int] | None = None,
+    side: int = CROP_SIZE,
 ) -> Tensor:
     """`crop_face` with every choice made by the caller.
 
     block: side in pixels of the squares that are averaged before one sample per pixel is taken; below 2 none.
+    matrix: image -> crop of this side.
     border_rgb: 0..255, the colour outside the image; None continues the image's outermost pixels.
     A crop that touches no pixel of the image is gray.
     """
     height, width = image_HW3.shape[:2]
     border = torch.tensor(border_rgb or (127.5, 127.5, 127.5), dtype=torch.float32, device=image_HW3.device)
     border_311 = border.view(3, 1, 1) / 255
-    area = covered_rectangle(matrix, CROP_SIZE, height, width)
+    area = covered_rectangle(matrix, side, height, width)
     if area.is_empty:
-        return border_311.expand(3, CROP_SIZE, CROP_SIZE).clone()
+        return border_311.expand(3, side, side).clone()
     # Zeros outside, as they are sampled, become the border's colour.
     source_3HW = area.of(image_HW3).permute(2, 0, 1).float() - border_311
     to_area = invert(matrix)
@@ -171,6 +182,6 @@ def sample_crop(
         source_3HW = F.avg_pool2d(source_3HW, block, ceil_mode=True, count_include_pad=False)
         to_area = to_area / block
         to_area[:, 2] -= 0.5 - 0.5 / block
-    whole_crop = Rectangle(0, 0, CROP_SIZE, CROP_SIZE)
+    whole_crop = Rectangle(0, 0, side, side)
     x_HW, y_HW = coordinates(to_area, whole_crop, image_HW3.device)
     return sample(source_3HW, x_HW, y_HW, continued=border_rgb is None) + border_311

@@ -188,6 +188,17 @@ class RestoreOptions:
         "Which faces of a picture are restored: all, the largest, or the one nearest to the middle.",
         choices=get_args(FaceSelection),
     )
+    detail: float | None = _option(
+        None,
+        "detail",
+        "How much of the photo's own detail comes back where the restorer lost it: lines, hair and texture above the "
+        "photo's noise. 0 none, 1 all. Automatic: as much as the fidelity, and all that is too fine for the restorer, "
+        "in faces larger than 512 pixels.",
+        minimum=0.0,
+        maximum=1.0,
+        step=0.01,
+        optional=True,
+    )
     parity: bool = _option(
         False,
         "parity",
@@ -214,6 +225,8 @@ class RestoreOptions:
         ]
         if self.paste.regions:
             unknown.append("regions")
+        if self.detail:
+            unknown.append("detail")
         if self.parity and unknown:
             raise ValueError(
                 f"parity does what the official program does, which knows no {', '.join(unknown)}: leave one out"

@@ -18,6 +18,7 @@ from ..faces.types import Face
 from ..imaging.gray import match_gray
 from .background import Resize, Upscaler, resize_background
 from .composite import NewFace, Target, composite
+from .detail import with_photos_detail
 from .options import PasteOptions, RestoreOptions
 from .paste_masks import MaskMaker, make_mask_maker
 from .sizes import Sizes, plan_sizes
@@ -63,6 +64,12 @@ class Recipe:
 
     def mask_maker(self, options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
         return make_mask_maker(options, parser)
+
+    def keep_detail(
+        self, face_3SS: Tensor, image_HW3: Tensor, matrix: np.ndarray, seen: float, unseen: float
+    ) -> Tensor:
+        """The restored face, RGB [0, 1], with the image's own detail; see `detail.with_photos_detail`."""
+        return with_photos_detail(face_3SS, image_HW3, matrix, seen, unseen)
 
     def composite(
         self, target: Target, new: NewFace, options: PasteOptions, face_upscaler: Upscaler | None, _upscale: float

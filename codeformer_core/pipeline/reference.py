@@ -98,6 +98,11 @@ class OfficialRecipe(Recipe):
             return MaskMaker(None, Event("mask_box_instead"))
         return make_mask_maker(options, parser)
 
+    def keep_detail(
+        self, face_3SS: Tensor, _image_HW3: Tensor, _matrix: np.ndarray, _seen: float, _unseen: float
+    ) -> Tensor:
+        return face_3SS
+
     def composite(
         self, target: Target, new: NewFace, options: PasteOptions, face_upscaler: Upscaler | None, upscale: float
     ) -> SkipKind | None:

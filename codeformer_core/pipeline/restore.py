@@ -16,6 +16,7 @@ from ..faces.batch import FaceBatch, check_same_images
 from ..faces.choices import FaceSelection
 from ..faces.components import ComponentBoxes
 from ..faces.events import Event, SkippedFace
+from ..faces.geometry import scale_of
 from ..faces.landmarks import LandmarkDetector
 from ..faces.parsing import FaceParser
 from ..faces.types import Face
@@ -34,6 +35,9 @@ from .recipe import USUAL, Recipe
 from .reference import OFFICIAL
 from .results import RestoredFace, RestoredImages, counts, skip_events
 from .sizes import require_memory
+
+# From which enlargement on a report tells of it.
+WORTH_SAYING = 1.5
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ def restore_images(
     faces: FaceSelection = "all",
     mask: MaskKind = "face",
     opacity: float = 1.0,
+    detail: float | None = None,
     paste: PasteOptions | None = None,
     clip_mask_BHW: Tensor | None = None,
     parity: bool = False,
@@ -87,6 +92,7 @@ def restore_images(
             confidence=confidence,
             min_face_size=min_face_size,
             faces=faces,
+            detail=detail,
             parity=parity,
             batch_size=batch_size,
             paste=paste or PasteOptions(mask=mask, opacity=opacity),
@@ -153,10 +159,12 @@ def restore(
         Target(canvas_HW3, coverage_HW, sizes.upscale_xy, clip_mask_HW)
         for canvas_HW3, coverage_HW, clip_mask_HW in zip(canvas_BHW3, coverage_BHW, clip_masks, strict=True)
     ]
+    detail = detail_of(options, models.restorer)
     masks = recipe.mask_maker(options.paste, models.parser)
     face_upscaler = reporting(face_upscaler, report)
     gray = {index for index in {one.image for one in planned.aligned} if is_gray(source.rgb_BHW3[index])}
     boxes: list[ComponentBoxes] = []
+    enlarged: list[Event] = []
     crops: list[RestoredFace] = []
     pasted: list[list[Face]] = [[] for _ in range(batch)]
     skipped = [list(left_out) for left_out in planned.skipped]
@@ -164,12 +172,14 @@ def restore(
         one = restored.aligned
         if restored.components is not None:
             boxes.append(restored.components)
-        new = NewFace(one, restored.restored_3HW, restored.mask_HW)
+        face_3SS = recipe.keep_detail(restored.restored_3HW, rgb_BHW3[one.image], one.matrix, *detail)
+        new = NewFace(one, face_3SS, restored.mask_HW)
         problem = recipe.composite(targets[one.image], new, options.paste, face_upscaler, options.upscale)
         if problem is not None:
             skipped[one.image].append(SkippedFace(one.face, problem))
             continue
         pasted[one.image].append(scaled(one.face, 1 / sizes.enlarged))
+        enlarged += enlarged_event(one, 1 / sizes.enlarged)
         if keep_crops:
             crops.append(restored)
     recipe.finish(canvas_BHW3)
@@ -183,7 +193,7 @@ def restore(
         counts(image, **{"found" if detector else "given": len(done) + len(left_out), "restored": len(done)})
         for image, (done, left_out) in enumerate(zip(pasted, skipped, strict=True))
     ]
-    events += [*skip_events(in_source_pixels), *planned.events]
+    events += [*skip_events(in_source_pixels), *enlarged, *planned.events]
     if planned.aligned:
         events += [
             *without_fidelity(models.restorer),
@@ -250,6 +260,23 @@ def restore_faces(
     for part, faces in memory.in_batches(total, options.batch_size or restorer.faces_at_once(), run):
         yield from faces
         report(RESTORING, part.stop, total)
+
+
+def enlarged_event(one: AlignedFace, unscale: float) -> list[Event]:
+    """What to know of a face that is much larger than a restorer's crop. unscale: to pixels of the image that came."""
+    factor = 1 / scale_of(one.matrix)
+    if factor < WORTH_SAYING:
+        return []
+    face = scaled(one.face, unscale)
+    return [Event("face_enlarged", one.image, face, {"width": face.width, "factor": factor})]
+
+
+def detail_of(options: RestoreOptions, restorer: FaceRestorer) -> tuple[float, float]:
+    """How much of the photo's detail comes back: of what the restorer saw, and of what is too fine for it."""
+    if options.detail is not None:
+        return options.detail, options.detail
+    # Fidelity says how far the restorer may go from what it saw. What it can't see it can't better either.
+    return (options.fidelity if restorer.uses_fidelity else 1.0), 1.0
 
 
 def recipe_of(options: RestoreOptions) -> Recipe:

@@ -17,6 +17,7 @@ Task = Literal[
     "identity",
     "upscaling",
     "evaluation",
+    "detail",
 ]
 
 

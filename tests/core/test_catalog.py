@@ -33,6 +33,7 @@ def test_catalog_has_what_the_pack_needs():
         "identity",
         "upscaling",
         "evaluation",
+        "detail",
     }
     names = [entry.name for entry in CATALOG]
     files = [file for entry in CATALOG for file in (entry.filename, *entry.aliases)]
@@ -99,6 +100,7 @@ def test_what_comes_with_the_package():
         "face_recognition": "MIT",
         "yunet": "Apache-2.0",
         "niqe": "Apache-2.0",
+        "detail_gates": "Apache-2.0",
     }
     weights = {path.name for path in ASSETS_FOLDER.iterdir() if path.suffix != ".md"}
     assert weights <= {entry.filename for entry in CATALOG if entry.bundled}

@@ -61,6 +61,7 @@ ENGLISH = Texts(
         "picks_without_image": "faces were picked in image {numbers}, but there are only {count:image|images}",
         "numbers_beyond": "{count:face|faces}, so higher numbers select nothing",
         "landmarks_lost": "its 68 landmarks have no {components} within the crop; the five points place its components",
+        "face_enlarged": "{width:.0f} px wide, so what was restored is enlarged {factor:.1f} times",
         "points_outside": "its {points} outside the crop; replaced by a mean face's",
         "from_mesh": "taken from the landmarks of a face mesh",
         "crops_resized": "crops of {width}x{height} pixels were resized to {size}x{size} and back",

@@ -86,6 +86,7 @@ CHINESE = Texts(
         "picks_without_image": "在图片 {numbers} 中点选了人脸，但只有 {count} 张图片",
         "numbers_beyond": "共 {count} 张人脸，更大的编号不起作用",
         "landmarks_lost": "其 68 个关键点在裁剪图内缺少{components}；由五个关键点确定各部位的位置",
+        "face_enlarged": "宽 {width:.0f} 像素，修复结果放大了 {factor:.1f} 倍",
         "points_outside": "其{points}位于裁剪图之外；以平均脸的位置代替",
         "from_mesh": "取自人脸网格的关键点",
         "crops_resized": "{width}x{height} 像素的裁剪图被缩放到 {size}x{size}，之后再缩放回来",

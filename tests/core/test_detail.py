@@ -1,0 +1,155 @@
+"""A photo's own detail comes back, its noise doesn't, and what the restorer painted stays."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import codeformer_core as cf
+from codeformer_core.degradation import PRESETS, degrade_on_cpu, draw
+from codeformer_core.faces.geometry import TEMPLATE_XY, crop_face
+from codeformer_core.faces.types import Face
+from codeformer_core.models.detail_gates import open_gates
+from codeformer_core.networks.detail_gates import SIGMAS, DetailGates
+from codeformer_core.networks.pixel_path import gaussian_blur
+from codeformer_core.pipeline.align import align_face
+from codeformer_core.pipeline.detail import keep_detail, with_photos_detail
+from tests.face_pictures import large_faces
+
+from .conftest import InvertingRestorer
+
+BLUR = 2.5
+
+
+@pytest.fixture(scope="module")
+def faces() -> list[np.ndarray]:
+    return [np.array(Image.open(path).convert("RGB")) for path in large_faces()[:4]]
+
+
+def as_tensor(levels_HW3: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(levels_HW3)).permute(2, 0, 1).float() / 255
+
+
+def damaged(levels_HW3: np.ndarray, name: str, seed: int) -> Tensor:
+    drawn = draw(PRESETS[name], 512, torch.Generator().manual_seed(seed))
+    return as_tensor(degrade_on_cpu(levels_HW3, drawn))
+
+
+def blurred(face_3SS: Tensor) -> Tensor:
+    """What a restorer makes that knows the truth, but paints no detail."""
+    return gaussian_blur(face_3SS[None], BLUR)[0]
+
+
+def psnr(first: Tensor, second: Tensor) -> float:
+    return -10 * math.log10(float((first - second).square().mean()))
+
+
+def gains(faces: list[np.ndarray], name: str) -> list[float]:
+    """dB that the photo's detail brings to a blurred face."""
+    found = []
+    for seed, levels_HW3 in enumerate(faces):
+        clean_3SS = as_tensor(levels_HW3)
+        made_3SS = blurred(clean_3SS)
+        kept_3SS = keep_detail(made_3SS, damaged(levels_HW3, name, seed), 1.0)
+        found.append(psnr(kept_3SS, clean_3SS) - psnr(made_3SS, clean_3SS))
+    return found
+
+
+@pytest.mark.parametrize(("name", "least"), [("clean", 4.0), ("photo", 0.5), ("small", -0.1), ("large", -0.1)])
+def test_detail_comes_back_as_far_as_the_photo_has_it(faces, name, least):
+    found = gains(faces, name)
+    assert np.mean(found) > least and min(found) > -0.3
+
+
+@pytest.mark.parametrize(("noise", "most"), [(6, 0.35), (15, 0.2)])
+def test_noise_stays_away(faces, noise, most):
+    """White noise over a face: the share of it that is found in what comes back. Lines bring what lies on them."""
+    clean_3SS = as_tensor(faces[0])
+    made_3SS = blurred(clean_3SS)
+    noise_3SS = torch.randn((1, 512, 512), generator=torch.Generator().manual_seed(0)) * noise / 255
+    kept_3SS = keep_detail(made_3SS, (clean_3SS + noise_3SS).clamp(0, 1), 1.0)
+    came_back = float(((kept_3SS - made_3SS) * noise_3SS).mean() / noise_3SS.square().mean())
+    assert came_back < most
+    assert psnr(kept_3SS, clean_3SS) > psnr(made_3SS, clean_3SS) - 0.2
+
+
+def test_what_the_restorer_painted_stays(faces):
+    clean_3SS = as_tensor(faces[0])
+    kept_3SS = keep_detail(clean_3SS, blurred(clean_3SS), 1.0)
+    assert psnr(kept_3SS, clean_3SS) > 45
+
+
+def test_nothing_comes_back_at_0_and_half_at_one_half(faces):
+    photo_3SS = as_tensor(faces[0])
+    made_3SS = blurred(photo_3SS) * 0.9 + 0.05
+    assert keep_detail(made_3SS, photo_3SS, 0.0) is made_3SS
+    half, whole = (keep_detail(made_3SS, photo_3SS, amount) - made_3SS for amount in (0.5, 1.0))
+    assert (half - whole / 2).abs().max() < 1e-5
+
+
+def test_gates_have_a_value_for_every_band_and_pixel(faces):
+    gates_NSS = open_gates(as_tensor(faces[0])[:1])
+    assert gates_NSS.shape == (len(SIGMAS), 512, 512)
+    assert gates_NSS.min() >= 0 and gates_NSS.max() <= 1
+    assert isinstance(DetailGates()(torch.zeros(1, 1, 64, 64)), Tensor)
+
+
+def large_photo(levels_HW3: np.ndarray, side: int) -> Tensor:
+    """(side, side, 3): a face with lines as fine as the photo's pixels."""
+    enlarged = Image.fromarray(levels_HW3).resize((side, side), Image.Resampling.LANCZOS)
+    photo_HW3 = torch.from_numpy(np.array(enlarged)).float() / 255
+    lines_W = torch.sin(torch.arange(side) * math.pi / 1.5) * 0.1
+    photo_HW3[side // 2 : side // 2 + side // 8] += lines_W[:, None]
+    return photo_HW3.clamp(0, 1)
+
+
+def test_a_face_larger_than_the_restorers_keeps_what_it_could_not_see(faces):
+    photo_HW3 = large_photo(faces[0], 1500)
+    points = ((TEMPLATE_XY + 0.5) * (1500 / 512) - 0.5).tolist()
+    aligned = align_face(0, Face((0.0, 0.0, 1500.0, 1500.0), tuple(map(tuple, points)), 1.0))
+    made_3SS = crop_face(photo_HW3, aligned.matrix)
+    face_3SS = with_photos_detail(made_3SS, photo_HW3, aligned.matrix, 1.0, 1.0)
+    assert face_3SS.shape == (3, 2048, 2048)
+    truth_3SS = crop_face(photo_HW3, aligned.matrix, 2048)
+    seen_3SS = torch.nn.functional.interpolate(made_3SS[None], (2048, 2048), mode="bicubic")[0]
+    assert psnr(face_3SS, truth_3SS) > psnr(seen_3SS, truth_3SS) + 3
+    assert with_photos_detail(made_3SS, photo_HW3, aligned.matrix, 0.0, 0.0) is made_3SS
+
+
+class Blurring(InvertingRestorer):
+    name: str = "blurring"
+
+    def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, component_boxes_B44: Tensor | None = None) -> Tensor:
+        return gaussian_blur(faces_B3HW, BLUR)
+
+
+def test_the_official_recipe_knows_no_detail():
+    with pytest.raises(ValueError, match="knows no detail"):
+        cf.RestoreOptions(parity=True, detail=0.5)
+    assert cf.RestoreOptions(parity=True, detail=0.0).detail == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "least", "most"),
+    [
+        ({"fidelity": 1.0}, 4, 99),
+        ({"fidelity": 0.0}, -0.01, 0.01),
+        ({"fidelity": 0.0, "detail": 1.0}, 4, 99),
+        ({"fidelity": 1.0, "detail": 0.0}, -0.01, 0.01),
+        ({"fidelity": 1.0, "parity": True}, -2, 0.5),
+    ],
+)
+def test_in_the_pipeline(faces, options, least, most):
+    """A restorer that blurs, on a sharp photo: dB against the same without detail."""
+    photo_1HW3 = as_tensor(faces[1]).permute(1, 2, 0)[None]
+    face = Face((0.0, 0.0, 512.0, 512.0), tuple(map(tuple, TEMPLATE_XY.tolist())), 1.0)
+    aligned = align_face(0, face)
+
+    def restored(**more) -> Tensor:
+        return cf.restore_images(photo_1HW3, restorer=Blurring(), detector=[aligned], mask="box", **more).images_BHWC
+
+    without = psnr(restored(detail=0.0), photo_1HW3)
+    assert least <= psnr(restored(**options), photo_1HW3) - without <= most
