@@ -188,8 +188,8 @@ def _paste_inputs() -> list[io.Input]:
             options=list(DETAILS),
             default=AUTOMATIC,
             optional=True,
-            tooltip="The photo's own lines, hair and texture, where the restorer lost them and the photo shows them above "
-            "its noise. automatic: as much as fidelity says, and all that is too fine for the restorer, in faces larger "
-            "than 512 pixels. keep: all. off: none.",
+            tooltip="The photo's own lines, hair and texture, where the restorer lost them and the photo shows them "
+            "above its noise. automatic: as much as fidelity says, and all that is too fine for the restorer, in faces "
+            "larger than 512 pixels. keep: all. off: none.",
         ),
     ]
