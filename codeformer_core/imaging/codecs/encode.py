@@ -50,13 +50,14 @@ def encode(picture: Picture, file_format: str, name: str) -> bytes:
         raise ValueError(f"{name}: {error}") from error
     bit_depth = picture.bit_depth if file_format in _WITH_16_BIT else 8
     image_HWC = picture.image_HWC
+    shown = file_format.replace("WEBP", "WebP")
     _check_values(image_HWC, name)
     if picture.has_alpha and file_format not in _WITH_ALPHA:
         if image_HWC[..., 3].min() < _OPAQUE:
-            logger.warning("%s: %s holds no transparency; it is dropped. Write PNG, WebP or TIFF", name, file_format)
+            logger.warning("%s: %s holds no transparency; it is dropped. Write PNG, WebP or TIFF", name, shown)
         image_HWC = image_HWC[..., :3]
     if picture.bit_depth > bit_depth:
-        logger.warning("%s: %s holds 8 bits per channel; the source's 16 are rounded", name, file_format)
+        logger.warning("%s: %s holds 8 bits per channel; the source's 16 are rounded", name, shown)
     # WebP has no gray at all; 16-bit gray with alpha is more than OpenCV and Pillow can read back.
     can_be_gray = file_format != "WEBP" and (bit_depth == 8 or image_HWC.shape[2] == 3)
     gray = picture.gray and can_be_gray and _is_gray(image_HWC)
@@ -67,7 +68,7 @@ def encode(picture: Picture, file_format: str, name: str) -> bytes:
     data = _encode(pixels_HWC, picture, file_format, attached, name)
     lost = [*attached.lost, *unplaced(attached, file_format)]
     if lost:
-        logger.warning("%s: not carried over into %s: %s", name, file_format, "; ".join(dict.fromkeys(lost)))
+        logger.warning("%s: not carried over into %s: %s", name, shown, "; ".join(dict.fromkeys(lost)))
     return data
 
 

@@ -240,16 +240,17 @@ def _take_profile(chunk: PngText, found: _Found, warn: Warn) -> bool:
 
 
 def _unpacked(packed: bytes, name: str, found: _Found, warn: Warn) -> bytes | None:
-    unpacker = zlib.decompressobj()
+    unpacker, reason = zlib.decompressobj(), "unpacks to more than 16 MiB"
     try:
         content = unpacker.decompress(packed, max(1, min(MAX_PART, found.unpackable)))
+        if unpacker.eof:
+            found.unpackable -= len(content)
+            return content
+        if not unpacker.unconsumed_tail:
+            reason = "is cut short"
     except zlib.error:
-        content = b""
-    if unpacker.eof:
-        found.unpackable -= len(content)
-        return content
-    too_large = bool(unpacker.unconsumed_tail)
-    warn(f"its {name} " + ("unpacks to more than 16 MiB" if too_large else "is damaged") + " and is left out")
+        reason = "is damaged"
+    warn(f"its {name} {reason} and is left out")
     return None
 
 
