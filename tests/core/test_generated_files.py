@@ -81,7 +81,7 @@ NAMES = {
     "comment": "comment",
     "segment": "APP12",
     "alpha": "transparency",
-    "depth": "16",
+    "depth": "the source's 16",
 }
 DAMAGES = ("none", "none", "none", "cut", "no end", "broken part", "huge part", "behind", "other name")
 
@@ -189,11 +189,10 @@ def make_case(index: int, chance: np.random.Generator) -> Case:
     warned: tuple[str, ...] = ()
     refused, suffix = False, kind
     if damage == "cut":
+        pixels_at = data.rfind(b"\xff\xda")  # of a JPEG: the header of its only scan
         data = data[: len(data) - max(20, len(data) // 5 if kind not in ("png", "webp") else 30)]
-        refused = kind != "jpg"
+        refused = kind != "jpg" or pixels_at + 16 > len(data)
         warned = () if refused else ("its end is missing",)
-        if kind == "jpg" and b"\xff\xda" not in data[: len(data) - 14]:
-            refused = True
     elif damage == "no end" and kind in ("jpg", "png"):
         data = data[:-2] if kind == "jpg" else data[:-12]
         warned = ("its end is missing" if kind == "jpg" else "its end marker is missing",)

@@ -633,6 +633,37 @@ def test_avif_is_read_and_written(tmp_path, mode):
         assert difference.mean() < 2
 
 
+@avif
+@pytest.mark.parametrize("inside", [None, 1, 6])
+def test_exif_of_an_avif_is_that_of_the_file_whatever_turns_its_pixels(tmp_path, inside):
+    """The container's orientation and the one in EXIF may differ; Pillow makes a new EXIF block then."""
+    image = noise(size=(24, 16))
+    # An orientation in EXIF becomes the container's when Pillow writes; EXIF gets another one behind its back.
+    turned = tiff_block("<", [*texts("<"), Tag(0x0112, 3, 1, values(6))], {})
+    data = picture(image, "AVIF", exif=turned, quality=100, subsampling="4:4:4")
+    block = tiff_block("<", texts("<") + ([] if inside is None else [Tag(0x0112, 3, 1, values(inside))]), {})
+    with Image.open(io.BytesIO(data)) as opened:
+        assert opened.getexif()[0x0112] == 6
+    (tmp_path / "a.avif").write_bytes(replaced_exif(data, block))
+    found = read_image(tmp_path / "a.avif")
+    assert found.image_HWC.shape[:2] == (24, 16)
+    write_image(tmp_path / "b.jpg", found)
+    made = exif_in((tmp_path / "b.jpg").read_bytes())
+    assert made["main", 0x010E][2] == DESCRIPTION + b"\0" and made["main", 0x013B][2] == ARTIST + b"\0"
+    assert made.get(("main", 0x0112), (3, 1, b"\1\0"))[2] == b"\1\0"
+
+
+def replaced_exif(data: bytes, block: bytes) -> bytes:
+    """The file with other EXIF at its end: the item's place and length are looked for in the container's boxes."""
+    begin = next(at for at in (data.find(b"II*\0"), data.find(b"MM\0*")) if at > 0)
+    for at in range(data.index(b"iloc"), data.index(b"mdat")):
+        start, size = struct.unpack_from(">II", data, at)
+        if start <= begin < start + size < len(data) and start > data.index(b"mdat"):
+            moved = struct.pack(">II", len(data), len(block) + 4)
+            return data[:at] + moved + data[at + 8 :] + bytes(4) + block
+    raise AssertionError("no EXIF item")
+
+
 def test_avif_without_a_pillow_for_it_names_the_cure(tmp_path, monkeypatch):
     (tmp_path / "a.avif").write_bytes(b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miafMA1B" + bytes(60))
     monkeypatch.setattr(Image, "SAVE", {key: value for key, value in Image.SAVE.items() if key != "AVIF"})

@@ -11,7 +11,7 @@ from ..metadata.attachments import Attachments, text_names
 from ..metadata.content import Extra, Metadata, Parts, Warn
 from ..metadata.exif import PREFIX, clean_exif, ratio, resolution
 from ..metadata.ifd import Structure
-from .png import comments_of
+from .png_texts import comments_of
 
 SOI, EOI, SOS, COM, APP0 = 0xD8, 0xD9, 0xDA, 0xFE, 0xE0
 _XMP, _XMP_MORE = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"

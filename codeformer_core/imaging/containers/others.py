@@ -11,6 +11,7 @@ from ..metadata import xmp
 from ..metadata.content import MAX_PART, Metadata, Parts, Warn
 from ..metadata.exif import clean_exif, resolution
 from ..metadata.ifd import Structure
+from .avif import exif_item
 
 
 def read_parts(data: bytes, image: Image.Image, warn: Warn) -> Parts:
@@ -20,8 +21,11 @@ def read_parts(data: bytes, image: Image.Image, warn: Warn) -> Parts:
     if image.format == "GIF":
         comment = image.info.get("comment")
         return Parts(data, Metadata(comments=(comment,) if comment else ()))
-    raw, packet = image.info.get("exif"), image.info.get("xmp")
-    exif, orientation = clean_exif(raw, warn) if raw else (None, 1)
+    told, packet = image.info.get("exif"), image.info.get("xmp")
+    exif, orientation = clean_exif(told, warn) if told else (None, 1)
+    # The orientation is the one that Pillow found in the container; the bytes are those of the file.
+    if exif is not None and (item := exif_item(data)) is not None:
+        exif = clean_exif(item, lambda _text: None)[0] or exif
     dpi = aspect = None
     if exif is not None:
         structure = Structure.of(exif)

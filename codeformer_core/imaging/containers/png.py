@@ -10,19 +10,18 @@ from dataclasses import dataclass, field, replace
 from ..codecs.header import PNG_SIGNATURE
 from ..metadata import photoshop, xmp
 from ..metadata.attachments import Attachments
-from ..metadata.content import MAX_PART, MAX_UNPACKED_TOGETHER, NOTHING, Extra, Metadata, Parts, PngText, Warn
+from ..metadata.content import NOTHING, Extra, Metadata, Parts, PngText, Warn
 from ..metadata.exif import PREFIX, clean_exif, ratio
+from .png_texts import KINDS, MAX_UNPACKED, Unpacker, read_text, readable, text_of_comment
 from .raw_profile import read_raw_profile, write_raw_profile
 
 XMP_KEYWORD = "XML:com.adobe.xmp"
 IPTC_KEYWORD = "Raw profile type iptc"
-_COMMENT = "Comment"
 _COLOUR = (b"cICP", b"gAMA", b"cHRM", b"sRGB", b"mDCV", b"cLLI")
-_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 # They describe the old samples, the old palette, the time of the old file, or frames that are not taken.
 _STALE = (b"sBIT", b"hIST", b"sPLT", b"iDOT", b"tIME", b"acTL", b"fcTL", b"fdAT")
-# Many programs read no PNG (Pillow) in which a compressed part unpacks to more, or texts have more together.
-_MAX_UNPACKED, _MAX_TEXTS = 1 << 20, 60 << 20
+# Pillow reads no PNG whose texts have 64 MiB together.
+_MAX_TEXTS = 60 << 20
 _METERS_PER_INCH = 0.0254
 _GRAY_TYPES, _PALETTE = (0, 4), 3
 
@@ -31,6 +30,7 @@ _GRAY_TYPES, _PALETTE = (0, 4), 3
 class _Found:
     """What the chunks told so far."""
 
+    unpacker: Unpacker
     depth: int = 8
     colour_type: int = 2
     palette: bytes = b""
@@ -43,13 +43,12 @@ class _Found:
     texts: list[PngText] = field(default_factory=list)
     colour: list[tuple[bytes, bytes]] = field(default_factory=list)
     extras: list[Extra] = field(default_factory=list)
-    unpackable: int = MAX_UNPACKED_TOGETHER
 
 
 def take_apart(data: bytes, warn: Warn, strict: bool) -> Parts:
     """Raises ValueError where a necessary part is missing or damaged; with `strict` also where nothing but the end
     marker is missing."""
-    found = _Found()
+    found = _Found(Unpacker(warn))
     necessary, ended = [], False
     for kind, content, whole, right in _chunks(data):
         if kind[:1].isupper():
@@ -147,11 +146,13 @@ def _check_complete(data: bytes, necessary: list[bytes], strict: bool, warn: War
 
 def _take(kind: bytes, content: bytes, found: _Found, warn: Warn) -> None:
     """One chunk that decoding the pixels does not need."""
-    if kind in _TEXTS:
-        _take_text(kind, content, found, warn)
+    if kind in KINDS:
+        text = read_text(kind, content, found.unpacker)
+        if text is not None and not _take_profile(text, found, warn):
+            found.texts.append(text)
     elif kind == b"iCCP":
         packed = content.partition(b"\0")[2][1:]
-        found.icc_profile = _unpacked(packed, "colour profile", found, warn)
+        found.icc_profile = found.unpacker.unpack(packed, "colour profile")
     elif kind == b"eXIf":
         found.exif = content
     elif kind == b"pHYs" and len(content) == 9:
@@ -186,29 +187,6 @@ def _background(content: bytes, found: _Found) -> bytes | None:
     return content
 
 
-def _take_text(kind: bytes, content: bytes, found: _Found, warn: Warn) -> None:
-    keyword, separator, rest = content.partition(b"\0")
-    name = f"text {keyword[:79].decode('latin-1')!r}"
-    if not separator or not 1 <= len(keyword) <= 79:
-        warn("one of its texts is damaged and left out")
-        return
-    if kind == b"zTXt":
-        text = _unpacked(rest[1:], name, found, warn)
-    elif kind == b"iTXt":
-        flags, body = rest[:2], rest[2:].split(b"\0", 2)
-        if len(flags) < 2 or len(body) < 3:
-            warn(f"its {name} is damaged and left out")
-            return
-        text = _unpacked(body[2], name, found, warn) if flags[0] else body[2]
-    else:
-        text = rest
-    if text is None:
-        return
-    chunk = PngText(kind, content, text)
-    if not _take_profile(chunk, found, warn):
-        found.texts.append(chunk)
-
-
 def _take_profile(chunk: PngText, found: _Found, warn: Warn) -> bool:
     """Whether the text was another kind of metadata in disguise."""
     if chunk.keyword == XMP_KEYWORD:
@@ -239,21 +217,6 @@ def _take_profile(chunk: PngText, found: _Found, warn: Warn) -> bool:
     return True
 
 
-def _unpacked(packed: bytes, name: str, found: _Found, warn: Warn) -> bytes | None:
-    unpacker, reason = zlib.decompressobj(), "unpacks to more than 16 MiB"
-    try:
-        content = unpacker.decompress(packed, max(1, min(MAX_PART, found.unpackable)))
-        if unpacker.eof:
-            found.unpackable -= len(content)
-            return content
-        if not unpacker.unconsumed_tail:
-            reason = "is cut short"
-    except zlib.error:
-        reason = "is damaged"
-    warn(f"its {name} {reason} and is left out")
-    return None
-
-
 def put_together(encoded: bytes, attached: Attachments) -> bytes:
     """The file with its metadata. encoded: a PNG without any."""
     after_header = len(PNG_SIGNATURE) + 25  # IHDR always takes 25 bytes
@@ -266,7 +229,7 @@ def _written(attached: Attachments, gray: bool) -> Iterator[tuple[bytes, bytes]]
     metadata, lost = attached.metadata, attached.lost
     colour = [entry for entry in metadata.colour if entry[0] in _COLOUR]
     if attached.icc_profile is not None:
-        if len(attached.icc_profile) > _MAX_UNPACKED:
+        if len(attached.icc_profile) > MAX_UNPACKED:
             lost.append("its colour profile of more than 1 MiB, with which many programs could not open the PNG")
         else:
             yield b"iCCP", b"ICC profile\0\0" + zlib.compress(attached.icc_profile)
@@ -286,14 +249,14 @@ def _written(attached: Attachments, gray: bool) -> Iterator[tuple[bytes, bytes]]
         yield b"zTXt", IPTC_KEYWORD.encode() + b"\0\0" + zlib.compress(text)
     if metadata.xmp_extension:
         lost.append("the second part of its long XMP")
-    texts = [*filter(None, (_comment(comment, lost) for comment in metadata.comments)), *metadata.texts]
+    texts = [*filter(None, (text_of_comment(comment, lost) for comment in metadata.comments)), *metadata.texts]
     free = _MAX_TEXTS
     for text in texts:
         free -= len(text.text)
         if free < 0:
             lost.append(f"text {text.keyword!r}, as its texts have more than 60 MiB together")
         else:
-            yield _readable(text)
+            yield readable(text)
     for extra in metadata.extras:
         if extra.format != "PNG":
             lost.append(extra.title)
@@ -303,39 +266,6 @@ def _written(attached: Attachments, gray: bool) -> Iterator[tuple[bytes, bytes]]
             yield extra.kind, extra.content * 3
         else:
             lost.append("background colour")
-
-
-def _readable(text: PngText) -> tuple[bytes, bytes]:
-    """As it stands; unpacked where many programs would refuse the file for it."""
-    if text.kind == b"tEXt" or len(text.text) <= _MAX_UNPACKED:
-        return text.kind, text.content
-    keyword, _, rest = text.content.partition(b"\0")
-    if text.kind == b"zTXt":
-        return b"tEXt", keyword + b"\0" + text.text
-    language, translated, _ = rest[2:].split(b"\0", 2)
-    return b"iTXt", keyword + bytes(3) + language + b"\0" + translated + b"\0" + text.text
-
-
-def _comment(comment: bytes, lost: list[str]) -> PngText | None:
-    """A JPEG's or GIF's comment: UTF-8 where it is that, else Latin-1."""
-    comment = comment.rstrip(b"\0")
-    if b"\0" in comment:
-        lost.append("comment with zero bytes in it")
-        return None
-    try:
-        international = not comment.isascii() and bool(comment.decode("utf-8"))
-    except UnicodeDecodeError:
-        international = False
-    keyword = _COMMENT.encode() + b"\0"
-    if international:
-        return PngText(b"iTXt", keyword + bytes(4) + comment, comment)
-    return PngText(b"tEXt", keyword + comment, comment)
-
-
-def comments_of(texts: tuple[PngText, ...]) -> tuple[list[bytes], tuple[PngText, ...]]:
-    """-> (texts that are plain comments, the others)."""
-    plain = [text.text for text in texts if text.keyword.lower() == _COMMENT.lower()]
-    return plain, tuple(text for text in texts if text.keyword.lower() != _COMMENT.lower())
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
