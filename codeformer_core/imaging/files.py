@@ -81,8 +81,9 @@ def read_image(path: str | os.PathLike[str], *, strict: bool = False) -> Picture
         file_format, header = inspect(path, stream)
         if header.width is not None and header.height is not None:
             _check_size(path, header.width, header.height, header.bit_depth or 8)
-        with _named_errors(path):
-            return _decode(path, stream.read(), file_format, header, strict)
+        data = stream.read()
+    with _named_errors(path):
+        return _decode(path, data, file_format, header, strict)
 
 
 def inspect(path: Path, stream: BinaryIO) -> tuple[str, Header]:
@@ -163,8 +164,11 @@ def _decode(path: Path, data: bytes, file_format: str, header: Header, strict: b
         logger.warning("%s: %s", path, text)
 
     parts = _TAKE_APART[file_format](data, warn, strict) if file_format in _TAKE_APART else Parts(data)
-    with _without_pillow_limit():
-        image = Image.open(io.BytesIO(parts.pixels), formats=(file_format,))
+    try:
+        with _without_pillow_limit():
+            image = Image.open(io.BytesIO(parts.pixels), formats=(file_format,))
+    except RuntimeError as error:  # what Pillow raises about bad AVIF
+        raise ValueError(str(error)) from error
     with image:
         if file_format not in _TAKE_APART:
             parts = read_parts(data, image, warn)
@@ -229,7 +233,7 @@ def _without_pillow_limit() -> Iterator[None]:
 
 @contextmanager
 def _named_errors(path: Path) -> Iterator[None]:
-    """Whatever a decoder says about bad data becomes a ValueError with the file's name."""
+    """Whatever a decoder says about bad data, all of which is in memory, becomes a ValueError with the file's name."""
     try:
         yield
     except UnidentifiedImageError as error:
@@ -237,8 +241,6 @@ def _named_errors(path: Path) -> Iterator[None]:
             f"{path}: not a picture this program can read ({FORMATS_IN_WORDS}), or its start is damaged"
         ) from error
     except OSError as error:
-        if error.errno is not None:  # the disk, not the data
-            raise
         raise ValueError(f"{path}: the picture is truncated or damaged ({error})") from error
     except ImportError as error:
         raise ImportError(f"{path}: {error}") from error

@@ -634,6 +634,20 @@ def test_avif_is_read_and_written(tmp_path, mode):
 
 
 @avif
+@pytest.mark.parametrize("damage", ["cut", "mdat", "iloc"])
+def test_a_damaged_avif_is_refused_by_name(tmp_path, damage):
+    data = picture(noise(), "AVIF")
+    if damage == "cut":
+        data = data[:-50]
+    else:
+        at = data.index(damage.encode()) + 4
+        data = data[:at] + b"\xff" * 40 + data[at + 40 :]
+    (tmp_path / "a.avif").write_bytes(data)
+    with pytest.raises(ValueError, match=r"a\.avif: .*(damaged|decode)"):
+        read_image(tmp_path / "a.avif")
+
+
+@avif
 @pytest.mark.parametrize("inside", [None, 1, 6])
 def test_exif_of_an_avif_is_that_of_the_file_whatever_turns_its_pixels(tmp_path, inside):
     """The container's orientation and the one in EXIF may differ; Pillow makes a new EXIF block then."""

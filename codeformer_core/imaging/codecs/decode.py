@@ -46,7 +46,10 @@ def decode_8_bit(
 
     transparent: the colour that stands for transparency, in steps of `depth` bits.
     """
-    image.load()
+    try:
+        image.load()
+    except RuntimeError as error:  # what Pillow raises about bad AVIF
+        raise ValueError(str(error)) from error
     if image.mode == "CMYK":
         return np.array(_cmyk_to_rgb(image, profile, warn))
     if transparent is not None:
