@@ -17,8 +17,6 @@ ResultSize = Callable[[int, int], tuple[int, int]]
 
 _TRIAL_SIZE = 2**16  # bytes; more than a full disk has left
 _LONGEST_NAME = 255  # bytes, on all common file systems
-# Half-written files have longer names than short results; the longest is made of numbers.
-_LEAST_NAME = 64
 _MIB = 1 << 20
 
 
@@ -83,7 +81,7 @@ def make_folder(folder: Path) -> None:
 
 def _try_to_write(folder: Path) -> None:
     try:
-        with tempfile.TemporaryFile(dir=folder, prefix="." + "x" * _LEAST_NAME) as stream:
+        with tempfile.TemporaryFile(dir=folder) as stream:
             stream.write(bytes(_TRIAL_SIZE))
     except OSError as error:
         reason = error.strerror or str(error)
