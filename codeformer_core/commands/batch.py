@@ -13,14 +13,14 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ..pipeline.options import RestoreOptions
 from .console import Console
 from .errors import FAILED, OK, UsageError, one_line
-from .inputs import Job, plan_jobs
+from .inputs import FORMATS, Job, plan_jobs
+from .preflight import ResultSize, check_disk, check_folders, check_job, make_folder
 from .reports import add_language
 from .values import add_option, device
 
@@ -41,11 +41,15 @@ _FACE_OPTIONS = {"detector": "auto", "confidence": None, "smallest_face": 0.0, "
 @dataclass(frozen=True)
 class Verb:
     """task: what the model must be for. stages: their names, with the share of a picture's time at which each begins.
-    work: (job, picture, tools, on_stage) -> the new picture, and what was done in words."""
+    work: (job, picture, tools, on_stage) -> the new picture, and what was done in words.
+    result_size: of a picture of this width and height; the same if not given.
+    check: what else can be known about a job before the work; raises as `check_job`."""
 
     task: str
     stages: dict[str, float]
     work: Callable[[Job, Tensor, Tools, OnStage], tuple[Tensor, str]]
+    result_size: ResultSize = lambda width, height: (width, height)
+    check: Callable[[Job], None] = lambda job: None
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +57,9 @@ def add_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", required=True, metavar="OUT", help="folder for the results (or a picture, for one picture)"
     )
+    parser.add_argument("--recursive", action="store_true", help="the folders inside folders too, kept as they are")
+    parser.add_argument("--format", choices=FORMATS, help="write all results so (default: as the inputs, GIF as PNG)")
+    parser.add_argument("--strict", action="store_true", help="refuse pictures that are cut short")
 
 
 def add_model(parser: argparse.ArgumentParser, doing: str, default: str, about: str) -> None:
@@ -110,6 +117,7 @@ def add_faces(parser: argparse.ArgumentParser, masks: tuple[str, ...] = ()) -> N
 def add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compare", action="store_true", help="write NAME_compare.png too: before | after")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    parser.add_argument("--skip-existing", action="store_true", help="continue: leave out what has its result already")
     parser.add_argument("--download", action="store_true", help="fetch models that are missing")
     parser.add_argument("--device", type=device, default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default %(default)s")
@@ -130,37 +138,76 @@ def refuse_useless_options(args: argparse.Namespace, more: Mapping[str, object] 
 def run_batch(args: argparse.Namespace, verb: Verb) -> int:
     """Returns the exit code."""
     console = Console(sys.stdout, sys.stderr)
-    jobs = plan_jobs(args.inputs, args.output, compare=args.compare, overwrite=args.overwrite)
+    plan = plan_jobs(
+        args.inputs,
+        args.output,
+        compare=args.compare,
+        overwrite=args.overwrite,
+        recursive=args.recursive,
+        skip_existing=args.skip_existing,
+        file_format=args.format,
+    )
+    for note in plan.notes:
+        console.complain(f"note: {note}")
+    if plan.done:
+        console.line(f"{plan.done} of {plan.done + len(plan.jobs)} pictures have their results already")
+    if not plan.jobs:
+        return OK
     with console.showing_logs(logging.getLogger(_PACKAGE)), warnings.catch_warnings():
         # Pillow's remarks about odd metadata; what matters is raised or logged by us, with the file's name.
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-        # Here and not above: torch takes a second or more, which --help and typing errors need not wait for.
-        from .tools import load_tools
-
-        tools = load_tools(args, verb.task, console)
-        for note in tools.notes:
-            console.complain(f"note: {note}")
-        _make_folder(jobs[0].output.parent)
-        failed = [
-            job for index, job in enumerate(jobs) if not _attempt(job, index, len(jobs), args, verb, tools, console)
-        ]
-    if failed and len(jobs) > 1:
-        console.complain(f"{len(failed)} of {len(jobs)} pictures failed; the lines above say why")
+        jobs = [job for job in plan.jobs if _passes(job, args, verb, console)]
+        failed = len(plan.jobs) - len(jobs)
+        if jobs:
+            failed += _work_on(jobs, args, verb, console)
+    if failed and len(plan.jobs) > 1:
+        console.complain(f"{failed} of {len(plan.jobs)} pictures failed; the lines above say why")
     return FAILED if failed else OK
 
 
-def _make_folder(folder: Path) -> None:
+def _passes(job: Job, args: argparse.Namespace, verb: Verb, console: Console) -> bool:
+    """Whether nothing that can be known before the work speaks against a picture; if something does, stderr says it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OSError(f"{folder}: this folder can't be made ({reason}); name another one with -o") from error
+        check_job(job, verb.result_size)
+        verb.check(job)
+    except Exception as error:  # noqa: BLE001 - reported here, counted by the caller; the other pictures go on
+        _complain(job, error, args, console)
+        return False
+    return True
+
+
+def _work_on(jobs: list[Job], args: argparse.Namespace, verb: Verb, console: Console) -> int:
+    """Returns how many pictures failed."""
+    check_folders(jobs)
+    if note := check_disk(jobs, verb.result_size):
+        console.complain(f"note: {note}")
+    # Here and not above: torch takes a second or more, which --help and typing errors need not wait for.
+    from ..imaging.files import remove_leftovers
+    from .tools import load_tools
+
+    tools = load_tools(args, verb.task, console)
+    for note in tools.notes:
+        console.complain(f"note: {note}")
+    for folder in dict.fromkeys(job.output.parent for job in jobs):
+        make_folder(folder)
+        remove_leftovers(folder)
+    return sum(not _attempt(job, index, len(jobs), args, verb, tools, console) for index, job in enumerate(jobs))
+
+
+def _complain(job: Job, error: Exception, args: argparse.Namespace, console: Console) -> None:
+    console.clear()
+    if args.debug:
+        traceback.print_exception(error)
+    text = one_line(error)
+    console.complain(f"error: {text if str(job.source) in text else f'{job.source}: {text}'}")
 
 
 def _attempt(
     job: Job, index: int, count: int, args: argparse.Namespace, verb: Verb, tools: Tools, console: Console
 ) -> bool:
     """Whether the picture was worked on and written; if not, stderr says why."""
+    if args.skip_existing and job.is_done():  # by another process in the meantime
+        return True
     begins = {_READING: 0.0, **verb.stages, _WRITING: 0.95, "": 1.0}
     stages = list(begins)
     reached = 0.0
@@ -178,11 +225,7 @@ def _attempt(
     try:
         words = _through_files(job, args, verb, tools, on_stage)
     except Exception as error:  # noqa: BLE001 - reported here, counted by the caller; the other pictures go on
-        console.clear()
-        if args.debug:
-            traceback.print_exc()
-        text = one_line(error)
-        console.complain(f"error: {text if str(job.source) in text else f'{job.source}: {text}'}")
+        _complain(job, error, args, console)
         return False
     console.line(f"{job.source} -> {job.output}: {words} ({time.monotonic() - started:.1f} s)")
     return True
@@ -191,15 +234,19 @@ def _attempt(
 def _through_files(job: Job, args: argparse.Namespace, verb: Verb, tools: Tools, on_stage: OnStage) -> str:
     """Read, work, write. Returns what was done, in words."""
     from ..imaging.files import read_image, write_image
+    from ..imaging.metadata.content import Metadata
 
+    overwrite = args.overwrite or args.skip_existing  # which finds half of a pair where the process was killed between
     on_stage(_READING, 0, 1)
-    picture = read_image(job.source)
+    picture = read_image(job.source, strict=args.strict)
     made_HWC, words = verb.work(job, picture.image_HWC, tools, on_stage)
     on_stage(_WRITING, 0, 1)
-    write_image(job.output, replace(picture, image_HWC=made_HWC), overwrite=args.overwrite)
     if job.compare is not None:
+        # First, so that what has its result is done. Of the metadata it has what its colours need.
+        colours = replace(picture, exif=None, metadata=Metadata(colour=picture.metadata.colour))
         pair_HWC = side_by_side(picture.image_HWC, made_HWC)
-        write_image(job.compare, replace(picture, image_HWC=pair_HWC), overwrite=args.overwrite)
+        write_image(job.compare, replace(colours, image_HWC=pair_HWC), overwrite=overwrite)
+    write_image(job.output, replace(picture, image_HWC=made_HWC), overwrite=overwrite)
     return words
 
 

@@ -60,7 +60,12 @@ def run(args: argparse.Namespace) -> int:
             )
         return result.images_BHWC[0], in_one_line(result, args)
 
-    return run_batch(args, Verb("inpainting", {FINDING: 0.05, FILLING: 0.15, PASTING: 0.85}, work))
+    def check(job: Job) -> None:
+        if args.holes is not None:
+            _holes_file(args.holes, job.source)
+
+    verb = Verb("inpainting", {FINDING: 0.05, FILLING: 0.15, PASTING: 0.85}, work, check=check)
+    return run_batch(args, verb)
 
 
 def _holes(place: Path, source: Path) -> Tensor:
@@ -69,13 +74,15 @@ def _holes(place: Path, source: Path) -> Tensor:
     from ..imaging.files import read_image
     from ..imaging.gray import LUMA_RGB
 
-    path = place
-    if place.is_dir():
-        found = [
-            path for path in sorted(place.iterdir()) if path.stem == source.stem and path.suffix.lower() in READABLE
-        ]
-        if not found:
-            raise ValueError(f"--holes {place}: holds no picture called {source.stem}; add one, black to fill nothing")
-        path = found[0]
-    rgb_BHW3 = imaging.split_alpha(read_image(path).image_HWC[None]).rgb_BHW3
+    rgb_BHW3 = imaging.split_alpha(read_image(_holes_file(place, source)).image_HWC[None]).rgb_BHW3
     return rgb_BHW3 @ rgb_BHW3.new_tensor(LUMA_RGB)
+
+
+def _holes_file(place: Path, source: Path) -> Path:
+    """Raises ValueError, with the cure, where the folder has none for this picture."""
+    if not place.is_dir():
+        return place
+    found = [path for path in sorted(place.iterdir()) if path.stem == source.stem and path.suffix.lower() in READABLE]
+    if not found:
+        raise ValueError(f"--holes {place}: holds no picture called {source.stem}; add one, black to fill nothing")
+    return found[0]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import glob
-import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..imaging.codecs.suffixes import READ_ONLY, READABLE, WRITABLE
+from ..imaging.codecs.suffixes import READ_ONLY, WRITABLE
 from .errors import UsageError
+from .sources import Source, find_sources, identity
 
 _COMPARE_ENDING = "_compare.png"
+# What --format offers, and the endings that count as it.
+FORMATS = ("png", "jpg", "webp", "tif", "avif")
 
 
 @dataclass(frozen=True)
@@ -24,107 +26,145 @@ class Job:
 
     @property
     def written(self) -> tuple[Path, ...]:
-        return (self.output,) if self.compare is None else (self.output, self.compare)
+        """In the order in which they are written: where the last one is there, all are."""
+        return (self.output,) if self.compare is None else (self.compare, self.output)
+
+    def is_done(self) -> bool:
+        return all(path.exists() for path in self.written)
 
 
-def plan_jobs(inputs: Sequence[str], out: str, *, compare: bool, overwrite: bool) -> list[Job]:
-    """The work in order. `out` is a folder, or a picture file when the only input is a file.
+@dataclass(frozen=True)
+class Plan:
+    """jobs: what is to be done, in order. done: how many results are there already. notes: what was left out."""
 
-    Raises UsageError for inputs that aren't there, outputs that exist (without `overwrite`), two pictures
-    that would get the same name, and outputs that would replace a source.
+    jobs: list[Job]
+    done: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def plan_jobs(
+    inputs: Sequence[str],
+    out: str,
+    *,
+    compare: bool,
+    overwrite: bool,
+    recursive: bool = False,
+    skip_existing: bool = False,
+    file_format: str | None = None,
+) -> Plan:
+    """The work in order.
+
+    out: a folder, or a picture file when the only input is a file.
+    recursive: folders inside folders too; results lie in the output folder as their sources in the input's.
+    skip_existing: leave out what has its results already.
+    file_format: one of FORMATS, for all results.
+
+    Raises UsageError for inputs that aren't there, outputs that exist (without `overwrite` and `skip_existing`), two
+    pictures that would get the same name, and outputs that would replace a source.
     """
-    sources = expand_inputs(inputs)
+    if overwrite and skip_existing:
+        raise UsageError("--overwrite and --skip-existing contradict each other: name one of them")
     if not out:
         raise UsageError("-o is given an empty name: name a folder, or a new picture")
     target = Path(out)
     names_a_file = target.suffix.lower() in WRITABLE and not target.is_dir()
+    found = find_sources(inputs, recursive=recursive, output=None if names_a_file else target)
+    sources = found.sources
     if names_a_file and (len(inputs) > 1 or Path(inputs[0]).is_dir() or len(sources) > 1):
         raise UsageError(f"{out} names one picture, but the input is {len(sources)} pictures: name a folder")
+    if names_a_file and file_format is not None and not _is_of(target, file_format):
+        raise UsageError(f"{out} and --format {file_format} contradict each other: leave one of them out")
     if target.exists() and not target.is_dir() and not names_a_file:
         known = " ".join(WRITABLE)
         raise UsageError(f"{out} is a file: name a folder, or a new picture that ends in one of {known}")
     if target.suffix.lower() in READ_ONLY and not target.is_dir():
         raise UsageError(f"{out}: can't be written as {target.suffix}; use one of {' '.join(WRITABLE)}")
-    jobs = []
-    for source in sources:
-        output = target if names_a_file else target / _output_name(source)
-        compared = output.with_name(output.stem + _COMPARE_ENDING) if compare else None
-        jobs.append(Job(source, output, compared))
+    if names_a_file:
+        jobs = [_job(sources[0].path, target, target.stem, compare)]
+    else:
+        jobs = _in_a_folder(sources, target, compare, file_format)
     _refuse_collisions(jobs)
+    if skip_existing:
+        left = [job for job in jobs if not job.is_done()]
+        return Plan(left, len(jobs) - len(left), tuple(found.notes))
     if not overwrite:
         _refuse_existing(jobs)
-    return jobs
+    return Plan(jobs, 0, tuple(found.notes))
 
 
 def expand_inputs(inputs: Iterable[str]) -> list[Path]:
-    """Files, the pictures of folders (not of folders inside them), and patterns with * ? [ ] for shells that
-    leave these alone. A file that is named is taken whatever its ending; each file once."""
-    found: dict[str, Path] = {}
-    for text in inputs:
-        for path in _expand(text):
-            found.setdefault(_identity(path), path)
-    return list(found.values())
+    """The files that are meant, see `find_sources`."""
+    return [source.path for source in find_sources(inputs).sources]
 
 
-def _expand(text: str) -> list[Path]:
-    if not text:
-        raise UsageError("one of the inputs is an empty name: name a picture, a folder or a pattern")
-    path = Path(text)
-    if path.is_dir():
-        pictures = _pictures(path.iterdir())
-        if not pictures:
-            raise UsageError(f"{text}: the folder holds no pictures ({' '.join(READABLE)})")
-        return pictures
-    if path.is_file():
-        return [path]
-    if path.exists():  # reading from a pipe could wait for ever
-        raise UsageError(f"{text}: a pipe or device, not a picture file; save the picture first")
-    if not glob.has_magic(text):
-        raise UsageError(f"{text}: there is no such file or folder")
-    pictures = _pictures(Path(match) for match in glob.glob(text, recursive=True))
-    if not pictures:
-        raise UsageError(f"{text}: no picture matches this pattern ({' '.join(READABLE)})")
-    return pictures
+def _in_a_folder(sources: Sequence[Source], target: Path, compare: bool, file_format: str | None) -> list[Job]:
+    """Results have their sources' names. Where two would get one name, those with a new ending keep the old one too
+    (a.jpg.png), and so do before/after pictures."""
+    places = [_renamed(source.place, file_format) for source in sources]
+    twice = _twice(target / place for place in places)
+    places = [
+        place.with_name(source.place.name + place.suffix)
+        if identity(target / place) in twice and place.suffix != source.place.suffix
+        else place
+        for source, place in zip(sources, places, strict=True)
+    ]
+    jobs = [
+        _job(source.path, target / place, place.stem, compare) for source, place in zip(sources, places, strict=True)
+    ]
+    if compare:
+        twice = _twice(job.compare for job in jobs if job.compare is not None)
+        jobs = [
+            replace(job, compare=job.output.with_name(job.output.name + _COMPARE_ENDING))
+            if job.compare is not None and identity(job.compare) in twice
+            else job
+            for job in jobs
+        ]
+    return jobs
 
 
-def _pictures(paths: Iterable[Path]) -> list[Path]:
-    """Hidden files are left out: systems keep things that end in .jpg but are none under such names."""
-    return sorted(
-        path for path in paths if path.suffix.lower() in READABLE and not path.name.startswith(".") and path.is_file()
-    )
+def _job(source: Path, output: Path, stem: str, compare: bool) -> Job:
+    return Job(source, output, output.with_name(stem + _COMPARE_ENDING) if compare else None)
 
 
-def _output_name(source: Path) -> str:
-    return source.name if source.suffix.lower() in WRITABLE else source.stem + ".png"
+def _renamed(place: Path, file_format: str | None) -> Path:
+    suffix = place.suffix.lower()
+    if file_format is not None:
+        return place if _is_of(place, file_format) else place.with_name(f"{place.stem}.{file_format}")
+    return place if suffix in WRITABLE else place.with_name(f"{place.stem}.png")
+
+
+def _is_of(path: Path, file_format: str) -> bool:
+    """jpeg is jpg, and tiff is tif."""
+    return WRITABLE.get(path.suffix.lower()) == WRITABLE[f".{file_format}"]
+
+
+def _twice(paths: Iterable[Path]) -> set[str]:
+    return {name for name, count in Counter(map(identity, paths)).items() if count > 1}
 
 
 def _refuse_collisions(jobs: Sequence[Job]) -> None:
-    sources = {_identity(job.source): job.source for job in jobs}
+    sources = {identity(job.source): job.source for job in jobs}
     owners: dict[str, Path] = {}
     for job in jobs:
         for written in job.written:
-            identity = _identity(written)
-            if identity in sources:
+            name = identity(written)
+            if name in sources:
                 raise UsageError(
-                    f"{job.source}: its result would replace the source {sources[identity]}; "
-                    "name another folder with -o"
+                    f"{job.source}: its result would replace the source {sources[name]}; name another folder with -o"
                 )
-            if identity in owners:
+            if name in owners:
                 raise UsageError(
-                    f"{owners[identity]} and {job.source} would both be written to {written}; "
+                    f"{owners[name]} and {job.source} would both be written to {written}; "
                     "rename one of them, or restore them into different folders"
                 )
-            owners[identity] = job.source
+            owners[name] = job.source
 
 
 def _refuse_existing(jobs: Sequence[Job]) -> None:
     existing = [path for job in jobs for path in job.written if path.exists()]
     if existing:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise UsageError(f"{existing[0]}{more}: exists already; --overwrite replaces it, or name another folder")
-
-
-def _identity(path: Path) -> str:
-    """The same for two spellings of one file; upper and lower case are one where the system takes them as
-    one."""
-    return os.path.normcase(os.path.realpath(path))
+        raise UsageError(
+            f"{existing[0]}{more}: exists already; --overwrite replaces it, --skip-existing keeps it and does the "
+            "rest, or name another folder"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..pipeline.options import RestoreOptions
@@ -120,7 +121,18 @@ def run(args: argparse.Namespace) -> int:
 
     # A background takes far longer than its faces.
     stages = {FINDING: 0.05, UPSCALING: 0.15, RESTORING: 0.85 if args.background_upscaler else 0.15}
-    return run_batch(args, Verb("restoration", stages, work))
+    return run_batch(args, Verb("restoration", stages, work, partial(_result_size, args)))
+
+
+def _result_size(args: argparse.Namespace, width: int, height: int) -> tuple[int, int]:
+    if args.aligned:
+        return width, height
+    from ..pipeline.recipe import Recipe
+    from ..pipeline.reference import OFFICIAL
+
+    recipe = OFFICIAL if args.parity else Recipe()
+    made_height, made_width = recipe.plan_sizes(height, width, args.upscale).canvas
+    return made_width, made_height
 
 
 def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stage: OnStage) -> tuple[Tensor, str]:

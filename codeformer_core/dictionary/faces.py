@@ -64,7 +64,7 @@ class FolderFaces:
     def read(self, index: int) -> Tensor:
         file = self.files[index]
         try:
-            picture = read_image(file.path)
+            picture = read_image(file.path, strict=True)
         except (ValueError, OSError) as error:
             raise BrokenFace(f"{file.name}: {str(error).removeprefix(f'{file.path}: ')}") from error
         return _face(picture.image_HWC[..., :3], file.name)

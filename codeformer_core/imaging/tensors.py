@@ -6,6 +6,7 @@ B3HW are RGB floats in [-1, 1].
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 ResizeMode = Literal["bilinear", "bicubic"]
+
+# Values beyond this, on either side, are no image in [0, 1] that somebody sharpened or lit: most often 8-bit values.
+FAR_OUTSIDE = 16.0
 
 
 @dataclass(frozen=True)
@@ -50,15 +54,24 @@ def check_images(images_BHWC: Tensor, what: str = "pictures") -> None:
     """Raise ValueError, see `split_alpha`; reads every value once and allocates nothing of a picture's size."""
     check_layout(images_BHWC, what)
     for index, image_HWC in enumerate(images_BHWC):
-        # Where the sum is finite all values are; it needs no mask of the picture's size, and no copy of a view.
-        if torch.isfinite(image_HWC.sum(dtype=torch.float32)):
-            continue
-        bad = int((~torch.isfinite(image_HWC.float())).sum())
-        if bad:
+        # The smallest and the largest value are finite where all are; they need no mask of the picture's size.
+        least, most = (float(value) for value in torch.aminmax(image_HWC))
+        if not (math.isfinite(least) and math.isfinite(most)):
+            bad = int((~torch.isfinite(image_HWC.float())).sum())
             raise ValueError(
                 f"{what}: number {index + 1} holds {bad} values that are NaN or infinite; "
                 "the step before it failed (often a VAE in half precision): decode in float32"
             )
+        if max(-least, most) > FAR_OUTSIDE:
+            raise ValueError(f"{what}: number {index + 1}: {outside_words(least, most)}")
+
+
+def outside_words(least: float, most: float) -> str:
+    """What is wrong with values from `least` to `most`, and the cure."""
+    return (
+        f"its values reach from {least:g} to {most:g}, and images have [0, 1]; divide 8-bit values by 255 and 16-bit "
+        "values by 65535, and tone-map an HDR image first"
+    )
 
 
 def check_layout(images_BHWC: Tensor, what: str = "pictures") -> None:

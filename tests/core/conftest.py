@@ -17,10 +17,14 @@ from torch import Tensor
 
 from codeformer_core.faces.geometry import TEMPLATE_XY
 from codeformer_core.faces.types import Face
+from codeformer_core.models import architectures
 from codeformer_core.models.architectures import detect_architecture
 from codeformer_core.models.codeformer.convert import to_published
+from codeformer_core.models.saving import save_network
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig, VQAutoencoder
+
+from .dummy_architecture import DUMMY, Gain, GainConfig
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -128,6 +132,22 @@ def tiny_restorer(tiny_state):
 @pytest.fixture(scope="session")
 def tiny_network(tiny_state):
     return detect_architecture(tiny_state, "tiny").build(tiny_state)
+
+
+@pytest.fixture
+def registered(monkeypatch) -> None:
+    """The dummy, and after the test nobody knows it again."""
+    monkeypatch.setattr(architectures, "ARCHITECTURES", architectures.ARCHITECTURES)
+    architectures.register(DUMMY)
+
+
+@pytest.fixture
+def gain_file(registered, tmp_path) -> Path:
+    """A network for faces of 512 pixels, as its training would write it."""
+    network = Gain(GainConfig(512))
+    network.load_state_dict({"gain.weight": torch.tensor([-1.0, 0.5, 0.25]).view(3, 1, 1, 1)})
+    save_network(tmp_path / "gain.safetensors", network, network.config, "restoration", fidelity=0.25)
+    return tmp_path / "gain.safetensors"
 
 
 def read_rgb(path: Path) -> Tensor:

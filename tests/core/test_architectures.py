@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,22 +27,6 @@ from .others import KINDS, small_state
 from .test_architecture import MODULES
 
 FACE_13HW = torch.rand((1, 3, 64, 64), generator=torch.Generator().manual_seed(3)) * 2 - 1
-
-
-@pytest.fixture
-def registered(monkeypatch) -> None:
-    """The dummy, and after the test nobody knows it again."""
-    monkeypatch.setattr(architectures, "ARCHITECTURES", architectures.ARCHITECTURES)
-    register(DUMMY)
-
-
-@pytest.fixture
-def gain_file(registered, tmp_path) -> Path:
-    """A network for faces of 512 pixels, as its training would write it."""
-    network = Gain(GainConfig(512))
-    network.load_state_dict({"gain.weight": torch.tensor([-1.0, 0.5, 0.25]).view(3, 1, 1, 1)})
-    save_network(tmp_path / "gain.safetensors", network, network.config, "restoration", fidelity=0.25)
-    return tmp_path / "gain.safetensors"
 
 
 # --- detection -------------------------------------------------------------------------------------------------------

@@ -87,9 +87,13 @@ def test_values_that_are_no_numbers(value, dtype):
         check_images(pictures)
 
 
-def test_large_numbers_are_numbers():
-    """Values whose sum overflows are no fault of the step before."""
-    check_images(torch.full((1, 2, 2, 3), 3e38))
+def test_values_far_outside_are_named_with_the_fix():
+    check_images(torch.full((1, 2, 2, 3), 12.0))  # a light in an HDR image
+    with pytest.raises(ValueError, match=r"number 2: its values reach from 0 to 255, .*divide 8-bit values by 255"):
+        check_images(torch.stack((torch.zeros(2, 2, 3), torch.tensor([0.0, 255.0, 9.0]).expand(2, 2, 3))))
+    # Values whose sum overflows are numbers.
+    with pytest.raises(ValueError, match="its values reach from"):
+        check_images(torch.full((1, 2, 2, 3), 3e38))
 
 
 def test_infinities_that_cancel_are_found():

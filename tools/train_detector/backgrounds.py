@@ -60,7 +60,7 @@ def read_backgrounds(folder: Path | None) -> list[np.ndarray]:
         raise ValueError(f"--backgrounds {folder}: no photo in it; {', '.join(PHOTO_ENDINGS)} are read")
     photos = []
     for path in paths:
-        photo = (read_image(path).image_HWC[..., :3].numpy() * 255 + 0.5).astype(np.uint8)[..., ::-1]
+        photo = (read_image(path, strict=True).image_HWC[..., :3].numpy() * 255 + 0.5).astype(np.uint8)[..., ::-1]
         factor = min(1.0, _LONGEST_SIDE / max(photo.shape[:2]))
         size = (max(1, round(photo.shape[1] * factor)), max(1, round(photo.shape[0] * factor)))
         photos.append(cv2.resize(np.ascontiguousarray(photo), size, interpolation=cv2.INTER_AREA))

@@ -82,7 +82,7 @@ def refined_label(path: Path, teachers: Sequence[FaceDetector]) -> np.ndarray:
     template = tuple((float(x), float(y)) for x, y in TEMPLATE_XY)
     assert len(template) == 5
     aligned = Face(FACE_BOX, template, 1.0)
-    image_HWC = read_image(path).image_HWC[..., :3]
+    image_HWC = read_image(path, strict=True).image_HWC[..., :3]
     if image_HWC.shape[:2] != (CROP_SIZE, CROP_SIZE):
         raise ValueError(
             f"{path}: aligned faces are {CROP_SIZE}x{CROP_SIZE}, this is {image_HWC.shape[1]}x"

@@ -68,7 +68,7 @@ def read_portraits(paths: Sequence[Path], labels: Labels) -> list[Portrait]:
     """Raises ValueError and OSError naming the file."""
     portraits = []
     for path, landmarks_52, box_4 in zip(paths, labels.landmarks_N52, labels.boxes_N4, strict=True):
-        levels_SSC = (read_image(path).image_HWC[..., :3].numpy() * 255 + 0.5).astype(np.uint8)
+        levels_SSC = (read_image(path, strict=True).image_HWC[..., :3].numpy() * 255 + 0.5).astype(np.uint8)
         portraits.append(portrait_of(levels_SSC[..., ::-1], landmarks_52, box_4))
     return portraits
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..metadata.content import NOTHING, Metadata
+
 
 @dataclass(frozen=True, eq=False)
 class Picture:
@@ -18,10 +20,12 @@ class Picture:
     bit_depth: 8 or 16 bits per channel in the file.
     gray: the file held one colour channel; image_HWC repeats it three times.
     icc_profile: raw ICC profile, not applied to the pixels.
-    exif: raw EXIF without orientation, size and thumbnail, which would be wrong in a new file.
+    exif: raw EXIF, with or without "Exif\\0\\0" before it, upright and without thumbnail; its sizes are set when it is
+        written.
     dpi: horizontal and vertical pixels per inch.
-    format: "PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF" or "MPO" (a JPEG that holds several pictures).
-    lossless: the file's compression loses nothing; decides how WebP is written.
+    format: "PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF" or "MPO" (a JPEG that holds several pictures).
+    lossless: the file's compression loses nothing; decides how WebP and AVIF are written.
+    metadata: XMP, IPTC, comments, texts and more, as bytes.
     """
 
     image_HWC: torch.Tensor
@@ -32,6 +36,7 @@ class Picture:
     dpi: tuple[float, float] | None = None
     format: str = "PNG"
     lossless: bool = True
+    metadata: Metadata = NOTHING
 
     def __post_init__(self) -> None:
         shape = tuple(self.image_HWC.shape)

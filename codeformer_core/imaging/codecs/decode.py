@@ -6,16 +6,11 @@ Shape legend: H W picture height and width, C channels (3 RGB, 4 RGBA).
 from __future__ import annotations
 
 import io
-import logging
-import struct
-import zlib
 
 import numpy as np
 from PIL import Image
 
-from .header import PNG_SIGNATURE
-
-logger = logging.getLogger(__name__)
+from ..metadata.content import Warn
 
 _EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 GRAY_MODES = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
@@ -43,21 +38,40 @@ def bits_per_channel(image: Image.Image, declared: int | None) -> int:
     return 8
 
 
-def decode_8_bit(image: Image.Image, name: str) -> np.ndarray:
+def decode_8_bit(
+    image: Image.Image, profile: bytes | None, transparent: tuple[int, ...] | None, depth: int, warn: Warn
+) -> np.ndarray:
     """uint8 HWC. Palettes, gray and transparent colours become RGB or RGBA; CMYK goes through its profile to
-    sRGB."""
-    image.load()
+    sRGB.
+
+    transparent: the colour that stands for transparency, in steps of `depth` bits.
+    """
+    try:
+        image.load()
+    except RuntimeError as error:  # what Pillow raises about bad AVIF
+        raise ValueError(str(error)) from error
     if image.mode == "CMYK":
-        return np.array(_cmyk_to_rgb(image, name))
-    transparent = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
-    mode = "RGBA" if transparent else "RGB"
+        return np.array(_cmyk_to_rgb(image, profile, warn))
+    if transparent is not None:
+        # Of gray with fewer bits Pillow makes all 256 steps.
+        steps = tuple(value * 255 // ((1 << depth) - 1) for value in transparent)
+        return _with_alpha(np.array(image.convert("RGB")), steps)
+    has_alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+    mode = "RGBA" if has_alpha else "RGB"
     if image.mode in ("La", "RGBa"):
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
     return np.array(image.convert(mode))
 
 
-def _cmyk_to_rgb(image: Image.Image, name: str) -> Image.Image:
-    profile = image.info.get("icc_profile")
+def _with_alpha(pixels_HW3: np.ndarray, colour: tuple[int, ...]) -> np.ndarray:
+    """RGBA: transparent where a pixel has this colour."""
+    top = np.iinfo(pixels_HW3.dtype).max
+    clear_HW = (pixels_HW3 == np.asarray(colour, pixels_HW3.dtype)).all(axis=2)
+    alpha_HW1 = np.where(clear_HW, 0, top).astype(pixels_HW3.dtype)[..., None]
+    return np.concatenate([pixels_HW3, alpha_HW1], axis=2)
+
+
+def _cmyk_to_rgb(image: Image.Image, profile: bytes | None, warn: Warn) -> Image.Image:
     if profile:
         from PIL import ImageCms
 
@@ -68,17 +82,19 @@ def _cmyk_to_rgb(image: Image.Image, name: str) -> Image.Image:
             assert converted is not None  # only inPlace=True gives None
             return converted
         except (ImageCms.PyCMSError, OSError) as error:
-            logger.warning("%s: its CMYK colour profile is unusable (%s); colours may be off", name, error)
+            warn(f"its CMYK colour profile is unusable ({error}); colours may be off")
     return image.convert("RGB")
 
 
-def decode_16_bit(data: bytes, image: Image.Image) -> np.ndarray:
+def decode_16_bit(data: bytes, image: Image.Image, transparent: tuple[int, ...] | None) -> np.ndarray:
     """uint16 HWC RGB or RGBA of a PNG's or TIFF's bytes; `image` is the same file opened by Pillow.
+
+    transparent: the colour that stands for transparency.
 
     Raises ValueError for damaged data, ImportError with the cure when there is no OpenCV.
     """
     if image.format == "TIFF":
-        data = _check_tiff(data, image)
+        _check_tiff(data, image)
     try:
         import cv2
     except ImportError as error:
@@ -101,8 +117,10 @@ def decode_16_bit(data: bytes, image: Image.Image) -> np.ndarray:
         tags = getattr(image, "tag_v2", {})
         # OpenCV hands gray TIFF values out as they stand; photometric 0 means that 0 is white.
         pixels = 65535 - pixels if tags.get(_PHOTOMETRIC) == 0 else pixels
-        return np.stack([pixels] * 3, axis=-1)
-    return _sort_channels(pixels, image)
+        pixels = np.stack([pixels] * 3, axis=-1)
+    else:
+        pixels = _sort_channels(pixels, image)
+    return pixels if transparent is None else _with_alpha(pixels, transparent)
 
 
 def _sort_channels(pixels_bgr: np.ndarray, image: Image.Image) -> np.ndarray:
@@ -121,40 +139,12 @@ def _sort_channels(pixels_bgr: np.ndarray, image: Image.Image) -> np.ndarray:
     return pixels
 
 
-def check_png(data: bytes) -> None:
-    """Every part is there and the necessary ones have their right checksum. Pillow reads a file without its
-    last bytes as if nothing were missing, and OpenCV reports damage to stderr, not to us."""
-    position = len(PNG_SIGNATURE)
-    while position + 12 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, position)
-        end = position + 12 + size
-        if end > len(data):
-            break
-        (checksum,) = struct.unpack_from(">I", data, end - 4)
-        necessary = kind[:1].isupper()
-        if necessary and zlib.crc32(memoryview(data)[position + 4 : end - 4]) != checksum:
-            raise ValueError(f"is damaged: wrong checksum in its {kind.decode('latin-1')} part")
-        if kind == b"IEND":
-            return
-        position = end
-    raise ValueError(f"is truncated: it ends after {len(data)} bytes, in the middle of the pixels")
-
-
-def _check_tiff(data: bytes, image: Image.Image) -> bytes:
-    """All pixel data lies inside the file. Returns the bytes with the orientation set to upright, because
-    versions of OpenCV differ in whether they apply it, and the caller does."""
+def _check_tiff(data: bytes, image: Image.Image) -> None:
+    """Raise ValueError unless all pixel data lies inside the file."""
     tags = getattr(image, "tag_v2", {})
     for offsets, counts in _STRIPS_AND_TILES:
         ends = [start + size for start, size in zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)]
         if max(ends, default=0) > len(data):
             raise ValueError(f"is truncated: its pixels need {max(ends)} bytes, the file has {len(data)}")
-    order = "<" if data[:2] == b"II" else ">"
-    (version, directory) = struct.unpack_from(order + "HI", data, 2)
-    if version != 42:  # BigTIFF
+    if data[2:4] not in (b"*\0", b"\0*"):
         raise ValueError("is a BigTIFF with 16 bits per channel; save it as plain TIFF or PNG")
-    (entries,) = struct.unpack_from(order + "H", data, directory)
-    upright = bytearray(data)
-    for position in range(directory + 2, directory + 2 + 12 * entries, 12):
-        if struct.unpack_from(order + "H", data, position) == (0x0112,):
-            struct.pack_into(order + "H", upright, position + 8, 1)
-    return bytes(upright)

@@ -129,7 +129,7 @@ class _Work:
         kept: list[KeptRow] = []
         rejected: list[RejectedRow] = []
         try:
-            image_HWC = read_image(photo.path).image_HWC[..., :3].contiguous()
+            image_HWC = read_image(photo.path, strict=True).image_HWC[..., :3].contiguous()
         except (ValueError, OSError, ImportError) as error:
             reason = str(error).replace(f"{photo.path}: ", "")
             logger.warning("%s", error)

@@ -171,7 +171,9 @@ def _stacked(batch: Sequence[tuple[Pair, Tensor, Tensor]]) -> tuple[list[Pair], 
 
 def read_rgb(path: Path) -> Tensor:
     """(3, H, W) float32 RGB in [0, 1]; alpha is not looked at."""
-    return split_alpha(read_image(path).image_HWC[None], str(path)).rgb_BHW3[0].permute(2, 0, 1).contiguous()
+    return (
+        split_alpha(read_image(path, strict=True).image_HWC[None], str(path)).rgb_BHW3[0].permute(2, 0, 1).contiguous()
+    )
 
 
 def to_levels(face_3HW: Tensor) -> np.ndarray:

@@ -1,0 +1,157 @@
+"""Which picture files are meant by files, folders and patterns, and what was left out of these."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..imaging.codecs.suffixes import READABLE
+from .errors import UsageError
+
+# Entries of sub-folders that are counted for a note, before it says "more than".
+_MAX_COUNTED = 10_000
+_KINDS_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Source:
+    """place: where the result goes below the output folder, as the picture lies below the folder that was named."""
+
+    path: Path
+    place: Path
+
+
+@dataclass
+class Found:
+    """notes: what was left out, one sentence for each input."""
+
+    sources: list[Source] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def find_sources(inputs: Iterable[str], *, recursive: bool = False, output: Path | None = None) -> Found:
+    """Files, the pictures of folders, and patterns with * ? [ ] for shells that leave these alone.
+
+    A file that is named is taken whatever its ending; each file once.
+    recursive: folders inside folders too, but for `output` and what is hidden.
+    Raises UsageError for inputs that aren't there or hold no picture.
+    """
+    target = None if output is None else os.path.realpath(output)
+    sources: dict[str, Source] = {}
+    found = Found()
+    for text in inputs:
+        for source in _expand(text, recursive, target, found.notes):
+            sources.setdefault(identity(source.path), source)
+    found.sources = list(sources.values())
+    return found
+
+
+def identity(path: Path) -> str:
+    """The same for two spellings of one file; upper and lower case are one where the system takes them as
+    one."""
+    return os.path.normcase(os.path.realpath(path))
+
+
+def _expand(text: str, recursive: bool, target: str | None, notes: list[str]) -> list[Source]:
+    if not text:
+        raise UsageError("one of the inputs is an empty name: name a picture, a folder or a pattern")
+    path = Path(text)
+    if path.is_dir():
+        return _in_folder(path, text, recursive, target, notes)
+    if path.is_file():
+        return [Source(path, Path(path.name))]
+    if path.exists():  # reading from a pipe could wait for ever
+        raise UsageError(f"{text}: a pipe or device, not a picture file; save the picture first")
+    if not glob.has_magic(text):
+        raise UsageError(f"{text}: there is no such file or folder")
+    files = [Path(match) for match in glob.glob(text, recursive=True) if os.path.isfile(match)]
+    pictures = sorted(file for file in files if _is_picture(file.name))
+    left_out = _in_words([file.name for file in files if not _is_picture(file.name)])
+    if not pictures:
+        raise UsageError(f"{text}: no picture matches this pattern ({' '.join(READABLE)})" + _holds(left_out))
+    notes += [f"{text}: {left_out}"] if left_out else []
+    return [Source(file, Path(file.name)) for file in pictures]
+
+
+def _in_folder(folder: Path, text: str, recursive: bool, target: str | None, notes: list[str]) -> list[Source]:
+    pictures: list[Path] = []
+    others: list[str] = []
+    remarks: list[str] = []
+
+    def unreadable(error: OSError) -> None:
+        remarks.append(f"{error.filename} can't be opened ({error.strerror})")
+
+    for parent, below, files in os.walk(folder, onerror=unreadable):
+        linked = [name for name in below if os.path.islink(os.path.join(parent, name))]
+        below[:] = sorted(
+            name
+            for name in below
+            if not name.startswith(".") and name not in linked and not _is(os.path.join(parent, name), target)
+        )
+        for name in files:
+            if name.startswith("."):  # systems keep things that end in .jpg but are none under such names
+                continue
+            path = Path(parent, name)
+            if _is_picture(name) and path.is_file():
+                pictures.append(path)
+            else:
+                others.append(name)
+        if recursive:
+            remarks += [f"the linked folder {os.path.join(parent, name)} is not followed" for name in linked]
+        else:
+            remarks += _below(Path(parent), below)
+            break
+    left_out = _in_words(others)
+    said = "; ".join(filter(None, (left_out, *remarks)))
+    if not pictures:
+        raise UsageError(f"{text}: the folder holds no pictures ({' '.join(READABLE)})" + _holds(said))
+    notes += [f"{text}: {said}"] if said else []
+    return [Source(path, path.relative_to(folder)) for path in sorted(pictures)]
+
+
+def _is_picture(name: str) -> bool:
+    """Hidden files are none."""
+    return Path(name).suffix.lower() in READABLE and not name.startswith(".")
+
+
+def _is(path: str, target: str | None) -> bool:
+    return target is not None and os.path.realpath(path) == target
+
+
+def _below(folder: Path, names: Sequence[str]) -> list[str]:
+    """How many folders lie inside, with how many pictures."""
+    if not names:
+        return []
+    pictures = counted = 0
+    for name in names:
+        for _, below, files in os.walk(folder / name):
+            below[:] = [entry for entry in below if not entry.startswith(".")]
+            pictures += sum(map(_is_picture, files))
+            counted += len(files) + len(below)
+            if counted > _MAX_COUNTED:
+                break
+    if not pictures:
+        return []
+    most = "more than " if counted > _MAX_COUNTED else ""
+    folders = "1 folder inside" if len(names) == 1 else f"{len(names)} folders inside"
+    return [f"{folders} with {most}{pictures} picture{'' if pictures == 1 else 's'} left out (--recursive takes them)"]
+
+
+def _in_words(names: Sequence[str]) -> str:
+    """3 files left out: 1 .avif, 1 .heic, 1 .jp2"""
+    if not names:
+        return ""
+    kinds = Counter(Path(name).suffix.lower() or "without ending" for name in names)
+    shown = sorted(kinds.items(), key=lambda entry: (-entry[1], entry[0]))
+    listed = ", ".join(f"{count} {kind}" for kind, count in shown[:_KINDS_SHOWN])
+    rest = sum(count for _, count in shown[_KINDS_SHOWN:])
+    files = "1 file" if len(names) == 1 else f"{len(names)} files"
+    return f"{files} left out: {listed}" + (f", {rest} of other kinds" if rest else "")
+
+
+def _holds(words: str) -> str:
+    return f"; {words}" if words else ""
