@@ -88,6 +88,7 @@ def test_the_steps_give_what_face_restore_gives(server: Server):
         face_restore_model=["loader", 0],
         selected_faces=["detect", 0],
         **FACE_RESTORE,
+        detail="off",  # which the single steps don't know
     )
     prompt["whole_saved"] = node("SaveImage", images=["whole", 0], filename_prefix="whole")
     done = server.run(prompt)
