@@ -9,7 +9,7 @@ import errno
 import re
 from pathlib import Path
 from string import Formatter
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -239,7 +239,7 @@ def test_a_result_is_reported_as_its_events():
     assert cf.report is report and report([]) == ""
 
 
-def literals(path: Path) -> dict[str, object]:
+def literals(path: Path) -> dict[str, Any]:
     """The tables of a module that can't be imported without its host."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return {
