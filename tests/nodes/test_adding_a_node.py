@@ -64,7 +64,7 @@ def test_the_recipes_node_is_known_works_and_gets_its_texts(its_server: Server, 
     largest = {"largest": node(KIND, faces=["detect", 0], keep=1), "report": node("PreviewAny", source=["largest", 1])}
     done = its_server.run(detect_prompt("group.jpg") | largest)
     assert done.status == "success", done.error
-    assert re.match("1 face selected of [2-9]", report(done))
+    assert re.search(r"[2-9] faces given, 1 ", report(done)), report(done)
 
     (pack / DEFINITIONS).write_text(json.dumps({kind: essence(info) for kind, info in known.items()}))
     assert main([], pack) == 0 and main(["--check"], pack) == 0
