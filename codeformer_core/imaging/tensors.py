@@ -51,11 +51,11 @@ def split_alpha(images_BHWC: Tensor, what: str = "pictures") -> Pictures:
 
 
 def check_images(images_BHWC: Tensor, what: str = "pictures") -> None:
-    """Raise ValueError, see `split_alpha`; reads every value once and allocates nothing of a picture's size."""
+    """Raise ValueError, see `split_alpha`; reads every value and allocates nothing of a picture's size."""
     check_layout(images_BHWC, what)
     for index, image_HWC in enumerate(images_BHWC):
         # The smallest and the largest value are finite where all are; they need no mask of the picture's size.
-        least, most = (float(value) for value in torch.aminmax(image_HWC))
+        least, most = float(image_HWC.amin()), float(image_HWC.amax())
         if not (math.isfinite(least) and math.isfinite(most)):
             bad = int((~torch.isfinite(image_HWC.float())).sum())
             raise ValueError(
