@@ -1,6 +1,6 @@
-"""Faces in colour: aligned crops as the published recipe does it, and the faces of whole pictures.
+"""Faces in colour: aligned crops as the published recipe does it, and the faces of whole images.
 
-Shape legend: B pictures, H W their height and width, C channels (1 to 4); N faces.
+Shape legend: B images, H W their height and width, C channels (1 to 4); N faces.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..faces.batch import FaceBatch
+from ..faces.batch import FaceBatch, check_same_images
 from ..faces.detection import FaceDetector
 from ..faces.events import Event
 from ..faces.parsing import FaceParser
@@ -19,11 +19,12 @@ from ..models.restorer import FaceRestorer, check_fidelity, check_task
 from ..runtime.progress import COLORIZING, OnProgress, no_progress
 from .batches import through_network
 from .color_match import with_luma_of
-from .crop import crop_events, crop_faces
-from .options import MaskKind, PasteOptions
+from .crop import crop_events, cut_crops
+from .options import MaskKind, PasteOptions, RestoreOptions
 from .paste import paste_aligned
-from .photos import EditedPhotos, find_or_take
-from .results import notes_of, recounted, unique
+from .photos import EditedPhotos
+from .plan import faces_of, plan
+from .results import notes_of, skip_events
 from .sizes import plan_sizes, require_memory
 
 
@@ -44,11 +45,15 @@ def colorize_aligned(
     chroma_only: bool = False,
     on_progress: OnProgress | None = None,
 ) -> ColorizedFaces:
-    """Colorize pictures that are aligned faces (FFHQ template, any size), gray or not.
+    """Colorize images that are aligned faces (FFHQ template, any size), gray or not.
 
-    images_BHWC: floats in [0, 1], gray, RGB or RGBA. fidelity: 0, the published choice, .. 1 closest to the input.
+    A crop of one single colour shows no face and stays.
+
+    images_BHWC: floats in [0, 1], gray, RGB or RGBA.
+    fidelity: 0, the published choice, .. 1 closest to the input.
     chroma_only: the crops keep their brightness; without it the result is the network's, which redraws the face.
-    A crop of one single colour shows no face and stays. Raises ValueError naming the input and the cure.
+    on_progress: called with (stage, done, total) between batches; may raise to cancel.
+    Raises ValueError naming the input and the fix.
     """
     check_task(restorer, "colorization")
     check_fidelity(fidelity)
@@ -81,33 +86,43 @@ def colorize_photos(
     min_face_size: float = 0.0,
     on_progress: OnProgress | None = None,
 ) -> EditedPhotos:
-    """Colorize the faces of pictures; what is not a face stays as it is.
+    """Colorize the faces of images; what is not a face stays as it is.
 
-    images_BHWC: floats in [0, 1], gray, RGB or RGBA. finder: what looks for the faces, or the faces themselves; then
-    confidence and min_face_size (see `find_faces`) mean nothing. chroma_only: the pictures keep their brightness, and
-    with it every detail; without it the network's face is pasted whole. mask, parser, opacity: see `PasteOptions`.
-    Raises ValueError naming the input and the cure. Nothing that was passed in is changed.
+    images_BHWC: floats in [0, 1], gray, RGB or RGBA.
+    face_source: looks for the faces; or the faces themselves, whatever confidence and min_face_size say.
+    parser: for the mask "face".
+    fidelity: 0, the published choice, .. 1 closest to the input.
+    chroma_only: the images keep their brightness, and with it every detail; without it the network's face is pasted
+    whole.
+    mask, opacity: see `PasteOptions`.
+    confidence, min_face_size: see `RestoreOptions`.
+    on_progress: called with (stage, done, total) between batches; may raise to cancel.
+    Raises ValueError naming the input and the fix. Nothing that was passed in is changed.
     """
     check_task(restorer, "colorization")
     check_fidelity(fidelity)
-    options = PasteOptions(mask=mask, opacity=opacity, chroma_only=chroma_only)
+    imaging.check_layout(images_BHWC)
+    if isinstance(face_source, FaceBatch):
+        check_same_images(face_source, images_BHWC)
+    options = RestoreOptions(confidence=confidence, min_face_size=min_face_size)
+    paste = PasteOptions(mask=mask, opacity=opacity, chroma_only=chroma_only)
     report = on_progress or no_progress
-    faces, events = find_or_take(images_BHWC, face_source, confidence, min_face_size, report)
-    cropped = crop_faces(images_BHWC, faces)
+    rgb_BHW3 = imaging.split_alpha(images_BHWC).rgb_BHW3
+    planned = plan(rgb_BHW3, face_source, options, report=report)
+    faces = faces_of(face_source, rgb_BHW3, planned.aligned)
     pasted = paste_aligned(
         images_BHWC,
-        _coloured(cropped.crops_NHW3, restorer, fidelity, report),
-        cropped.faces,
-        cropped.aligned,
-        options=options,
+        _coloured(cut_crops(rgb_BHW3, planned.aligned), restorer, fidelity, report),
+        faces,
+        planned.aligned,
+        options=paste,
         parser=parser,
         on_progress=report,
     )
-    events += recounted(pasted.events, "pasted", "colorized")
+    events = planned.counts("colorized", pasted.pasted_per_image)
+    events += [*skip_events(planned.skipped), *planned.found_by]
     events += _method(restorer, fidelity, chroma_only) if pasted.pasted else []
-    events += [*notes_of(cropped.events), *notes_of(pasted.events)]
-    # Cropping and pasting both say it when these are other pictures.
-    return EditedPhotos(pasted.images_BHWC, pasted.masks_BHW, cropped.faces, unique(events))
+    return EditedPhotos(pasted.images_BHWC, pasted.masks_BHW, faces, (*events, *notes_of(pasted.events)))
 
 
 def _coloured(crops_NHW3: Tensor, restorer: FaceRestorer, fidelity: float, report: OnProgress) -> Tensor:

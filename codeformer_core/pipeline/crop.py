@@ -5,19 +5,20 @@ Shape legend: B images, H W their height and width, C channels (1 to 4); N faces
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..faces.batch import FaceBatch, check_same_images, unlike_images
-from ..faces.events import Event, SkippedFace
+from ..faces.batch import FaceBatch, check_same_images
+from ..faces.events import Event
 from ..faces.geometry import CROP_SIZE, crop_face
 from ..imaging import tensors as imaging
 from ..runtime import memory
-from .align import AlignedFace, align_faces
-from .results import counts, skip_events
+from .align import AlignedFace
+from .plan import faces_of, plan
+from .results import skip_events
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,35 +46,22 @@ def crop_faces(images_BHWC: Tensor, faces: FaceBatch) -> CroppedFaces:
     """
     imaging.check_layout(images_BHWC)
     check_same_images(faces, images_BHWC)
-    what = f"cropping {faces.count} faces"
-    memory.require(faces.count * CROP_SIZE * CROP_SIZE * 3 * 4, images_BHWC.device, what)
     rgb_BHW3 = imaging.split_alpha(images_BHWC).rgb_BHW3
-    batch = align_faces(faces.per_image)
-    skipped = [list(left_out) for left_out in batch.skipped]
-    aligned = []
-    for one in batch.aligned:
-        if one.lies_outside((rgb_BHW3.shape[1], rgb_BHW3.shape[2])):
-            skipped[one.image].append(SkippedFace(one.face, "outside_image"))
-        else:
-            aligned.append(one)
+    planned = plan(rgb_BHW3, faces)
+    cropped = faces_of(faces, rgb_BHW3, planned.aligned)
+    events = planned.counts("cropped", [len(kept) for kept in cropped.per_image])
+    events += [*skip_events(planned.skipped), *planned.events]
+    return CroppedFaces(cut_crops(rgb_BHW3, planned.aligned), cropped, planned.aligned, tuple(events))
+
+
+def cut_crops(rgb_BHW3: Tensor, aligned: Sequence[AlignedFace]) -> Tensor:
+    """crops_NHW3, RGB [0, 1], of these faces of the images. Raises NotEnoughMemory."""
+    what = f"cropping {len(aligned)} faces"
+    memory.require(len(aligned) * CROP_SIZE * CROP_SIZE * 3 * 4, rgb_BHW3.device, what)
     crops_NHW3 = torch.empty(len(aligned), CROP_SIZE, CROP_SIZE, 3, device=rgb_BHW3.device)
     for crop_HW3, one in zip(crops_NHW3, aligned, strict=True):
         crop_HW3.copy_(crop_face(rgb_BHW3[one.image], one.matrix).permute(1, 2, 0))
-    cropped = faces_of(faces, aligned)
-    events = [
-        counts(image, given=len(given), cropped=len(kept))
-        for image, (given, kept) in enumerate(zip(faces.per_image, cropped.per_image, strict=True))
-    ]
-    events += [*skip_events(skipped), *unlike_images(faces, rgb_BHW3)]
-    return CroppedFaces(crops_NHW3, cropped, tuple(aligned), tuple(events))
-
-
-def faces_of(faces: FaceBatch, aligned: Iterable[AlignedFace]) -> FaceBatch:
-    """The batch of `faces` with these alone."""
-    kept = [[] for _ in faces.per_image]
-    for one in aligned:
-        kept[one.image].append(one.face)
-    return faces.with_faces(kept)
+    return crops_NHW3
 
 
 def crop_events(crops_NHWC: Tensor) -> list[Event]:

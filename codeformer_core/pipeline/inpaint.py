@@ -1,6 +1,6 @@
-"""Holes in faces made new: in aligned crops as the published recipe does it, and in the faces of whole pictures.
+"""Holes in faces made new: in aligned crops as the published recipe does it, and in the faces of whole images.
 
-Shape legend: B pictures, H W their height and width, C channels (1 to 4); N faces, S side of an aligned crop.
+Shape legend: B images, H W their height and width, C channels (1 to 4); N faces, S side of an aligned crop.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..faces.batch import FaceBatch
+from ..faces.batch import FaceBatch, check_same_images
 from ..faces.detection import FaceDetector
 from ..faces.events import Event
 from ..faces.geometry import CROP_SIZE
@@ -22,12 +22,13 @@ from ..runtime import memory
 from ..runtime.progress import FILLING, OnProgress, no_progress
 from .align import AlignedFace
 from .batches import through_network
-from .crop import crop_events, crop_faces, faces_of
+from .crop import crop_events, cut_crops
 from .inpaint_masks import covered_face, hole_in_crop, hole_in_network_size, holes_of, nothing_marked, with_soft_edge
-from .options import PasteOptions
+from .options import PasteOptions, RestoreOptions
 from .paste import paste_aligned
-from .photos import EditedPhotos, find_or_take
-from .results import notes_of, recounted, unique
+from .photos import EditedPhotos
+from .plan import faces_of, plan
+from .results import notes_of, skip_events
 from .sizes import plan_sizes, require_memory
 
 # Of the face's outline: above it there is nothing to tell whose face it was.
@@ -39,7 +40,9 @@ SHARE_WORTH_SAYING = 0.005
 @dataclass(frozen=True, eq=False)
 class InpaintedFaces:
     """images_BHWC: float32 [0, 1], as many as came in and of their size, alpha kept; outside the masks unchanged to
-    the last bit. masks_BHW: float32, 1 where a pixel was filled, else 0. events: what was done.
+    the last bit.
+    masks_BHW: float32, 1 where a pixel was filled, else 0.
+    events: what was done.
     """
 
     images_BHWC: Tensor
@@ -56,11 +59,14 @@ def inpaint_aligned(
     white_pixels: bool = True,
     on_progress: OnProgress | None = None,
 ) -> InpaintedFaces:
-    """Fill holes in pictures that are aligned faces (FFHQ template, any size).
+    """Fill holes in images that are aligned faces (FFHQ template, any size).
 
-    images_BHWC: floats in [0, 1], gray, RGB or RGBA. mask_BHW, white_pixels: what is to be filled, see `holes_of`.
-    Colours are the network's, as published, also in a gray crop; `inpaint_photos` keeps gray photos gray.
-    Raises ValueError naming the input and the cure.
+    Colours are the network's, as published, also in a gray crop; `inpaint_photos` keeps gray images gray.
+
+    images_BHWC: floats in [0, 1], gray, RGB or RGBA.
+    mask_BHW, white_pixels: what is to be filled, see `holes_of`.
+    on_progress: called with (stage, done, total) between batches; may raise to cancel.
+    Raises ValueError naming the input and the fix.
     """
     check_task(restorer, "inpainting")
     imaging.check_layout(images_BHWC, "face crops")
@@ -88,61 +94,68 @@ def inpaint_photos(
     min_face_size: float = 0.0,
     on_progress: OnProgress | None = None,
 ) -> EditedPhotos:
-    """Fill holes in the faces of pictures. Pixels that are not marked stay, but for a soft edge of a few pixels.
+    """Fill holes in the faces of images. Pixels that are not marked stay, but for a soft edge of a few pixels.
 
-    images_BHWC: floats in [0, 1], gray, RGB or RGBA; what is filled in a gray one is gray. finder: what looks for the
-    faces, or the faces themselves, as a detector may not see a face with a hole in it; then confidence and
-    min_face_size (see `find_faces`) mean nothing. mask_BHW, white_pixels: see `holes_of`. What lies on no face stays.
-    Raises ValueError naming the input and the cure. Nothing that was passed in is changed.
+    What lies on no face stays.
+
+    images_BHWC: floats in [0, 1], gray, RGB or RGBA; what is filled in a gray one is gray.
+    face_source: looks for the faces; or the faces themselves, whatever confidence and min_face_size say, as a detector
+    may not see a face with a hole in it.
+    mask_BHW, white_pixels: see `holes_of`.
+    confidence, min_face_size: see `RestoreOptions`.
+    on_progress: called with (stage, done, total) between batches; may raise to cancel.
+    Raises ValueError naming the input and the fix. Nothing that was passed in is changed.
     """
     check_task(restorer, "inpainting")
     report = on_progress or no_progress
     imaging.check_layout(images_BHWC)
+    if isinstance(face_source, FaceBatch):
+        check_same_images(face_source, images_BHWC)
     batch, height, width = images_BHWC.shape[:3]
     # Holes, soft edges and their making, beside what pasting asks for itself.
     what = f"filling holes in {batch} x {width}x{height} pixels"
     memory.require(batch * height * width * 4 * 3, images_BHWC.device, what)
-    rgb_BHW3 = imaging.split_alpha(images_BHWC).rgb_BHW3
+    source = imaging.split_alpha(images_BHWC)
+    rgb_BHW3 = source.rgb_BHW3
     holes_BHW = holes_of(rgb_BHW3, mask_BHW, white_pixels)
-    faces, events = FaceBatch.of(rgb_BHW3, [()] * len(rgb_BHW3)), [nothing_marked(mask_BHW, white_pixels)]
-    if bool(holes_BHW.any()):
-        faces, events = find_or_take(images_BHWC, face_source, confidence, min_face_size, report)
-    cropped = crop_faces(images_BHWC, faces)
-    crop_holes_NSS = _crop_holes(holes_BHW, cropped.aligned)
-    marked = _marked(crop_holes_NSS)
-    worked_on = faces_of(cropped.faces, [cropped.aligned[number] for number in marked])
-    filled_NSS3 = _filled(cropped.crops_NHW3[marked], crop_holes_NSS[marked], restorer, report)
-    gray = [
-        bool(found) and _is_gray(rgb_BHW3[index], holes_BHW[index]) for index, found in enumerate(worked_on.per_image)
-    ]
-    for (index, _), face_SS3 in zip(worked_on.in_order(), filled_NSS3, strict=True):
-        if gray[index]:
+    if not bool(holes_BHW.any()):
+        same_BHWC = imaging.merge_alpha(rgb_BHW3.clone(), source.alpha_BHW1)
+        nobody = FaceBatch.of(rgb_BHW3, [()] * batch)
+        return EditedPhotos(same_BHWC, holes_BHW.float(), nobody, (nothing_marked(mask_BHW, white_pixels),))
+    options = RestoreOptions(confidence=confidence, min_face_size=min_face_size)
+    planned = plan(rgb_BHW3, face_source, options, report=report)
+    holes_NSS = _crop_holes(holes_BHW, planned.aligned)
+    marked = _marked(holes_NSS)
+    aligned = [planned.aligned[number] for number in marked]
+    faces = faces_of(face_source, rgb_BHW3, aligned)
+    filled_NSS3 = _filled(cut_crops(rgb_BHW3, aligned), holes_NSS[marked], restorer, report)
+    gray = {image for image in {one.image for one in aligned} if _is_gray(rgb_BHW3[image], holes_BHW[image])}
+    for one, face_SS3 in zip(aligned, filled_NSS3, strict=True):
+        if one.image in gray:
             face_SS3.copy_((face_SS3 @ face_SS3.new_tensor(LUMA_RGB))[..., None].expand_as(face_SS3))
     pasted = paste_aligned(
         images_BHWC,
         filled_NSS3,
-        worked_on,
-        [cropped.aligned[number] for number in marked],
+        faces,
+        aligned,
         options=PasteOptions(mask="box"),
-        clip_mask_BHW=_soft_edges(holes_BHW, worked_on),
+        clip_mask_BHW=_soft_edges(holes_BHW, faces),
         on_progress=report,
     )
-    if bool(holes_BHW.any()):
-        events += recounted(pasted.events, "pasted", "filled")
+    events = planned.counts("filled", pasted.pasted_per_image)
+    events += [*skip_events(planned.skipped), *planned.found_by]
     events += [
-        Event("face_gone", image, face)
-        for (image, face), hole_SS in zip(worked_on.in_order(), crop_holes_NSS[marked], strict=True)
+        Event("face_gone", one.image, one.face)
+        for one, hole_SS in zip(aligned, holes_NSS[marked], strict=True)
         if covered_face(hole_SS) > FACE_GONE
     ]
     events += [
-        *notes_of(cropped.events),
         # Every hole is pasted in a box, which is none of the user's choices.
         *(event for event in notes_of(pasted.events) if event.kind != "mask_box"),
-        *_left_over(holes_BHW, pasted.masks_BHW, worked_on),
+        *_left_over(holes_BHW, pasted.masks_BHW, faces),
         *([Event("filled_by", values={"restorer": restorer.name})] if pasted.pasted else ()),
     ]
-    # Cropping and pasting both say it when these are other pictures.
-    return EditedPhotos(pasted.images_BHWC, pasted.masks_BHW, worked_on, unique(events))
+    return EditedPhotos(pasted.images_BHWC, pasted.masks_BHW, faces, tuple(events))
 
 
 def _filled_events(holes_BHW: Tensor, marked: Sequence[int], restorer: FaceInpainter) -> list[Event]:

@@ -34,16 +34,23 @@ MASKS_AT_ONCE = 4
 
 @dataclass(frozen=True, eq=False)
 class PastedFaces:
-    """images_BHWC: float32 [0, 1], of the background's size, alpha kept. masks_BHW: how much of a face shows, 0..1.
+    """One entry per image.
 
-    pasted: how many faces. events: of each image how many were pasted, why others were not, with what mask, and what
-    else is to know.
+    images_BHWC: float32 [0, 1], of the background's size, alpha kept.
+    masks_BHW: how much of a face shows, 0..1.
+    pasted_per_image: how many faces.
+    events: of each image how many were pasted, why others were not, with what mask, and what else is to know.
     """
 
     images_BHWC: Tensor
     masks_BHW: Tensor
-    pasted: int
+    pasted_per_image: tuple[int, ...]
     events: tuple[Event, ...]
+
+    @property
+    def pasted(self) -> int:
+        """How many faces in all."""
+        return sum(self.pasted_per_image)
 
 
 @torch.no_grad()
@@ -127,14 +134,13 @@ def paste_aligned(
             skipped[image].append(SkippedFace(face, problem))
         report(PASTING, done, faces.count)
     images_BHWC = imaging.merge_alpha(canvas_BHW3, alpha_BHW1)
+    given = [len(found) for found in faces.per_image]
+    pasted = tuple(count - len(left_out) for count, left_out in zip(given, skipped, strict=True))
     done = [
-        counts(image, given=len(given), pasted=len(given) - len(left_out))
-        for image, (given, left_out) in enumerate(zip(faces.per_image, skipped, strict=True))
+        counts(image, given=count, pasted=shown) for image, (count, shown) in enumerate(zip(given, pasted, strict=True))
     ]
-    pasted = faces.count - sum(map(len, skipped))
-    return PastedFaces(
-        images_BHWC, coverage_BHW, pasted, (*done, *skip_events(skipped), *events, *([masks.event] if pasted else ()))
-    )
+    masked = [masks.event] if any(pasted) else []
+    return PastedFaces(images_BHWC, coverage_BHW, pasted, (*done, *skip_events(skipped), *events, *masked))
 
 
 def _piece(one: AlignedFace, crop_3SS: Tensor, source_HW3: Tensor, scale_xy: tuple[float, float]) -> NewFace | SkipKind:

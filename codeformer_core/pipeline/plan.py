@@ -6,7 +6,7 @@ Shape legend: B images, H W their height and width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -15,12 +15,13 @@ from ..faces.detection import FaceDetector
 from ..faces.events import Event, SkippedFace
 from ..faces.selection import Selection
 from ..faces.types import Face
-from ..runtime.progress import OnProgress
+from ..runtime.progress import OnProgress, no_progress
 from .align import AlignedFace, align_faces
 from .detect import detect_in_batches
-from .options import RestoreOptions
-from .recipe import Recipe
-from .sizes import Sizes
+from .options import RESTORE_DEFAULTS, RestoreOptions
+from .recipe import USUAL, Recipe
+from .results import counts
+from .sizes import Sizes, plan_sizes
 
 # What says which faces are worked on: a detector, faces, or faces with their alignments.
 FaceSource = FaceDetector | FaceBatch | Sequence[AlignedFace]
@@ -30,57 +31,83 @@ FaceSource = FaceDetector | FaceBatch | Sequence[AlignedFace]
 class Plan:
     """aligned: the faces to work on, image after image, in pixels of the images as they are worked on.
 
-    skipped: per image, the others with the reason. events: what else is to know.
+    skipped: per image, the others with the reason.
+    events: what else is to know of the images.
+    detector: the name of what found the faces; None for faces that were given.
     """
 
     aligned: tuple[AlignedFace, ...]
     skipped: tuple[tuple[SkippedFace, ...], ...]
     events: tuple[Event, ...]
+    detector: str | None = None
+
+    def counts(self, step: str, done: Sequence[int]) -> list[Event]:
+        """Of each image how many faces there were, and with how many of them something was done.
+
+        step: what was done, as "restored".
+        done: faces per image.
+        """
+        came = [len(left_out) for left_out in self.skipped]
+        for one in self.aligned:
+            came[one.image] += 1
+        word = "found" if self.detector else "given"
+        return [counts(image, **{word: came[image], step: number}) for image, number in enumerate(done)]
+
+    @property
+    def found_by(self) -> list[Event]:
+        return [Event("detector", values={"detector": self.detector})] if self.detector else []
 
 
 def plan(
     rgb_BHW3: Tensor,
     source: FaceSource,
-    options: RestoreOptions,
-    recipe: Recipe,
-    sizes: Sizes,
-    report: OnProgress,
+    options: RestoreOptions = RESTORE_DEFAULTS,
+    recipe: Recipe = USUAL,
+    sizes: Sizes | None = None,
+    report: OnProgress = no_progress,
 ) -> Plan:
     """The faces of images that are worked on.
 
     rgb_BHW3: the images as they are worked on, RGB [0, 1].
     source: looks for the faces; or the faces themselves, in pixels of the images as they came, which are then all
     taken, whatever the options say. Those that are aligned already, as a video's tracker aligns them, stay so.
+    sizes: of the images as they came and as they are worked on; None where these are the same.
     """
-    events: list[Event] = []
+    sizes = sizes or plan_sizes(rgb_BHW3.shape[1], rgb_BHW3.shape[2])
     if isinstance(source, Sequence):
-        return _inside([one.scaled(sizes.enlarged) for one in source], [()] * len(rgb_BHW3), sizes, events)
+        return _inside(Plan(tuple(one.scaled(sizes.enlarged) for one in source), ((),) * len(rgb_BHW3), ()), sizes)
     if isinstance(source, FaceBatch):
-        events = unlike_images(source, rgb_BHW3)
+        events, detector = unlike_images(source, rgb_BHW3), None
         chosen = [Selection(tuple(scaled(face, sizes.enlarged) for face in given), ()) for given in source.per_image]
     else:
+        events, detector = [], source.name
         found = detect_in_batches(rgb_BHW3, source, options.confidence, report)
         min_face_size = options.min_face_size * sizes.enlarged
         chosen = [recipe.choose(faces, sizes.working, options, min_face_size) for faces in found]
     batch = align_faces([selection.kept for selection in chosen])
     skipped = _joined([selection.skipped for selection in chosen], batch.skipped)
-    return _inside(batch.aligned, skipped, sizes, events)
+    return _inside(Plan(batch.aligned, skipped, tuple(events), detector), sizes)
 
 
-def _inside(
-    aligned: Sequence[AlignedFace],
-    skipped: Sequence[Sequence[SkippedFace]],
-    sizes: Sizes,
-    events: Sequence[Event],
-) -> Plan:
+def faces_of(source: FaceSource, rgb_BHW3: Tensor, aligned: Sequence[AlignedFace]) -> FaceBatch:
+    """Aligned faces as the faces of their images.
+
+    source: where they came from; if it was faces, the result remembers the images in which those were found.
+    rgb_BHW3: the images, RGB [0, 1].
+    """
+    per_image = [[one.face for one in aligned if one.image == image] for image in range(len(rgb_BHW3))]
+    return source.with_faces(per_image) if isinstance(source, FaceBatch) else FaceBatch.of(rgb_BHW3, per_image)
+
+
+def _inside(planned: Plan, sizes: Sizes) -> Plan:
     """The plan without the faces outside their images, which no network need see."""
-    outside = [one for one in aligned if one.lies_outside(sizes.working)]
+    outside = [one for one in planned.aligned if one.lies_outside(sizes.working)]
     lost = [
         [SkippedFace(one.face, "outside_image") for one in outside if one.image == index]
-        for index in range(len(skipped))
+        for index in range(len(planned.skipped))
     ]
-    kept = tuple(one for one in aligned if one not in outside)
-    return Plan(kept, _joined(skipped, lost), tuple(events))
+    kept = tuple(one for one in planned.aligned if one not in outside)
+    return replace(planned, aligned=kept, skipped=_joined(planned.skipped, lost))
 
 
 def scaled(face: Face, factor: float) -> Face:

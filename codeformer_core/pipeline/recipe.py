@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..faces.events import SkipKind
 from ..faces.geometry import crop_face
+from ..faces.order import reading_order
 from ..faces.parsing import FaceParser
 from ..faces.selection import Selection, choose_faces
 from ..faces.types import Face
@@ -42,8 +43,12 @@ class Recipe:
     def choose(
         self, faces: Sequence[Face], image_size_hw: tuple[int, int], options: RestoreOptions, min_face_size: float
     ) -> Selection:
-        """Which of an image's detections are restored. min_face_size: in pixels of the image as it is worked on."""
-        return choose_faces(faces, image_size_hw, which=options.faces, min_face_size=min_face_size)
+        """Which of an image's detections are restored, as one reads.
+
+        min_face_size: in pixels of the image as it is worked on.
+        """
+        chosen = choose_faces(faces, image_size_hw, which=options.faces, min_face_size=min_face_size)
+        return Selection(tuple(reading_order(chosen.kept)), chosen.skipped)
 
     def crop(self, image_HW3: Tensor, matrix: np.ndarray) -> Tensor:
         """crop_3SS, RGB [0, 1]."""

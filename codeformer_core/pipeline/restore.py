@@ -33,7 +33,7 @@ from .options import RESTORE_DEFAULTS, MaskKind, PasteOptions, RestoreOptions
 from .plan import FaceSource, plan, scaled
 from .recipe import USUAL, Recipe
 from .reference import OFFICIAL
-from .results import RestoredFace, RestoredImages, counts, skip_events
+from .results import RestoredFace, RestoredImages, skip_events
 from .sizes import require_memory
 
 # From which enlargement on a report tells of it.
@@ -188,11 +188,7 @@ def restore(
     in_source_pixels = tuple(
         tuple(replace(entry, face=scaled(entry.face, unscale)) for entry in entries) for entries in skipped
     )
-    detector = None if isinstance(models.detector, FaceBatch | Sequence) else models.detector.name
-    events = [
-        counts(image, **{"found" if detector else "given": len(done) + len(left_out), "restored": len(done)})
-        for image, (done, left_out) in enumerate(zip(pasted, skipped, strict=True))
-    ]
+    events = planned.counts("restored", [len(done) for done in pasted])
     events += [*skip_events(in_source_pixels), *enlarged, *planned.events]
     if planned.aligned:
         events += [
@@ -202,7 +198,7 @@ def restore(
     if any(pasted):
         events += [*restored_by(models.restorer, options.fidelity), *placed_by(boxes), masks.event]
         events += [Event("official_recipe")] if recipe.is_official else []
-    events += [Event("detector", values={"detector": detector})] if detector else []
+    events += planned.found_by
     return RestoredImages(
         images_BHWC=imaging.merge_alpha(canvas_BHW3, source.alpha_BHW1),
         masks_BHW=coverage_BHW,

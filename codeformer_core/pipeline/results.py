@@ -67,20 +67,6 @@ def skip_events(skipped: Sequence[Sequence[SkippedFace]]) -> list[Event]:
     return [entry.as_event(image) for image, entries in enumerate(skipped) for entry in entries]
 
 
-def unique(events: Iterable[Event]) -> tuple[Event, ...]:
-    """Each once: two steps may say the same of an image."""
-    kept: list[Event] = []
-    for event in events:
-        if event not in kept:
-            kept.append(event)
-    return tuple(kept)
-
-
 def notes_of(events: Iterable[Event]) -> list[Event]:
     """All but the counts, for a step that counts anew."""
     return [event for event in events if event.kind != "faces"]
-
-
-def recounted(events: Iterable[Event], step: str, name: str) -> list[Event]:
-    """The counts of one step of each image, under another name."""
-    return [Event("faces", event.image, values={name: event.values[step]}) for event in events if event.kind == "faces"]

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..faces.batch import FaceBatch
+from ..faces.batch import FaceBatch, check_same_images
 from ..faces.events import Event
 from ..faces.geometry import CROP_SIZE
 from ..imaging import tensors as imaging
 from ..metrics.pixels import Sharpness
-from ..pipeline.align import align_faces
-from ..pipeline.crop import crop_faces, faces_of
-from ..pipeline.results import notes_of
+from ..pipeline.crop import cut_crops
+from ..pipeline.plan import faces_of, plan
 
 PLACEHOLDER_GRAY = 0.5
 
@@ -71,10 +70,13 @@ def _first_picture(images_BHWC: Tensor) -> OneFace:
 
 
 def _first_crop(images_BHWC: Tensor, faces: FaceBatch) -> OneFace:
-    for one in align_faces(faces.per_image).aligned:
-        cropped = crop_faces(images_BHWC, faces_of(faces, [one]))
-        if len(cropped.crops_NHW3):
-            number = faces.per_image[one.image].index(one.face) + 1
-            compared = Event("compared_face", values={"number": number, "image": one.image + 1})
-            return OneFace(cropped.crops_NHW3, (compared, *notes_of(cropped.events)), cropped.faces)
+    imaging.check_layout(images_BHWC)
+    check_same_images(faces, images_BHWC)
+    rgb_BHW3 = imaging.split_alpha(images_BHWC).rgb_BHW3
+    planned = plan(rgb_BHW3, faces)
+    for one in planned.aligned[:1]:
+        number = faces.per_image[one.image].index(one.face) + 1
+        compared = Event("compared_face", values={"number": number, "image": one.image + 1})
+        notes = [event for event in planned.events if event.image == one.image]
+        return OneFace(cut_crops(rgb_BHW3, [one]), (compared, *notes), faces_of(faces, rgb_BHW3, [one]))
     return OneFace(None, (Event("no_face"),))

@@ -208,7 +208,7 @@ def test_some_pictures_with_faces_and_some_without():
 
 
 @pytest.mark.parametrize(
-    ("which", "restored"), [("all", (SMALL, FACE, OTHER)), ("largest", (FACE,)), ("center", (OTHER,))]
+    ("which", "restored"), [("all", (FACE, OTHER, SMALL)), ("largest", (FACE,)), ("center", (OTHER,))]
 )
 def test_which_faces(which, restored):
     middle = placed_face(105, 70, 14)
