@@ -11,7 +11,7 @@ from torch import Tensor
 from ..codeformer_core.models.kinds import starter_event
 from ..codeformer_core.study.limits import FEWEST_STEPS, MOST_STEPS
 from . import host
-from .inputs import fidelity_input
+from .inputs import chosen_fidelity, fidelity_input
 from .reports import report
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
 
@@ -117,7 +117,7 @@ class CompareRestorers(io.ComfyNode):
         compared = compare_restorers(
             image,
             restorers=[model.restorer for model in models],
-            fidelity=fidelity,
+            fidelity=chosen_fidelity(fidelity),
             faces=None if faces is None else own_faces(faces),
             on_progress=host.Progress(),
         )

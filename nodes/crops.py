@@ -12,7 +12,17 @@ from .. import codeformer_core as core
 from ..codeformer_core.models.kinds import starter_event
 from ..codeformer_core.pipeline.options import PasteOptions
 from . import host
-from .inputs import MASKS, fidelity_input, option_input, paste_options, regions_input
+from .inputs import (
+    AUTOMATIC,
+    DETAILS,
+    MASKS,
+    chosen_fidelity,
+    detail_input,
+    fidelity_input,
+    option_input,
+    paste_options,
+    regions_input,
+)
 from .reports import report
 from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
 
@@ -77,6 +87,7 @@ class RestoreFaceCrops(io.ComfyNode):
                     "(DFDNet) where eyes, nose and mouth lie. Others don't need it.",
                 ),
                 fidelity_input(),
+                host.advanced(detail_input()),
             ],
             outputs=[
                 io.Image.Output(display_name="IMAGE", tooltip="The restored crops, of the size they came in."),
@@ -87,26 +98,25 @@ class RestoreFaceCrops(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, image: Tensor, face_restore_model: FaceRestoreModel, fidelity: float, faces: FaceBatch | None = None
+        cls,
+        image: Tensor,
+        face_restore_model: FaceRestoreModel,
+        fidelity: float,
+        faces: FaceBatch | None = None,
+        detail: str = AUTOMATIC,
     ) -> io.NodeOutput:
-        # Here and not above: the host's start is not to wait for it.
-        from ..codeformer_core.pipeline.aligned_faces import aligned_events
-        from ..codeformer_core.pipeline.components import aligned_crops, component_boxes, stacked
-
-        restorer = face_restore_model.restorer
-        asks = faces is not None and restorer.needs_landmarks
-        aligned = aligned_crops(own_faces(faces), len(image)) if asks else ()
-        boxes = component_boxes(aligned)
-        restored_NHWC = core.restore_aligned(
+        restored = core.restore_aligned(
             image,
-            restorer=restorer,
-            fidelity=fidelity,
-            component_boxes_N44=stacked(boxes) if boxes else None,
+            restorer=face_restore_model.restorer,
+            faces=None if faces is None else own_faces(faces),
+            landmark_detector=face_restore_model.landmark_detector,
+            fidelity=chosen_fidelity(fidelity),
+            detail=DETAILS[detail],
             on_progress=host.Progress(),
         )
-        said = report(aligned_events(image, restorer, fidelity, aligned, boxes), starter_event(restorer.name))
+        said = report(restored, starter_event(face_restore_model.restorer.name))
         logger.info("Restore Face Crops: %s", said)
-        (placed_NHWC,) = host.placed([restored_NHWC])
+        (placed_NHWC,) = host.placed([restored.images_BHWC])
         return io.NodeOutput(placed_NHWC, said)
 
 

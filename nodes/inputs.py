@@ -23,6 +23,9 @@ CONFIDENCE = (
 LEFT_ALONE = "Faces whose box is narrower or lower than this many pixels of the picture are left alone."
 USUAL_REGIONS = "eyes, mouth"
 MASKS = (*options_of(PasteOptions)["mask"].choices, "regions")
+AUTOMATIC = "automatic"
+# Choice -> `RestoreOptions.detail`.
+DETAILS: dict[str, float | None] = {AUTOMATIC: None, "keep": 1.0, "off": 0.0}
 LEFT_OUT = "Faces whose box is narrower or lower than this many pixels of the picture are left out. 0: none."
 
 
@@ -75,8 +78,27 @@ def pixels_input(name: str, tooltip: str, maximum: float | None = None) -> io.In
 
 
 def fidelity_input() -> io.Input:
-    """The paper's w."""
-    return option_input(RestoreOptions, "fidelity")
+    """The paper's w; below 0 it is the model's own."""
+    tooltip = f"-1: automatic. {options_of(RestoreOptions)['fidelity'].help}"
+    return io.Float.Input("fidelity", default=-1.0, min=-1.0, max=1.0, step=0.01, tooltip=tooltip)
+
+
+def chosen_fidelity(value: float) -> float | None:
+    """`RestoreOptions.fidelity` from the input's number."""
+    return None if value < 0 else value
+
+
+def detail_input() -> io.Input:
+    """Optional: it came later."""
+    return io.Combo.Input(
+        "detail",
+        options=list(DETAILS),
+        default=AUTOMATIC,
+        optional=True,
+        tooltip="The photo's own lines, hair and texture, where the restorer lost them and the photo shows them above "
+        "its noise. automatic: as much as fidelity says, and all that is too fine for the restorer, in faces larger "
+        "than 512 pixels. keep: all. off: none.",
+    )
 
 
 def confidence_input() -> io.Input:

@@ -13,9 +13,13 @@ from ..codeformer_core.models.kinds import starter_event
 from ..codeformer_core.pipeline.options import PasteOptions, RestoreOptions
 from . import host
 from .inputs import (
+    AUTOMATIC,
+    DETAILS,
     LEFT_ALONE,
     USUAL_REGIONS,
+    chosen_fidelity,
     confidence_input,
+    detail_input,
     detector_input,
     face_source,
     fidelity_input,
@@ -34,10 +38,6 @@ if TYPE_CHECKING:
     from ..codeformer_core.faces.choices import FaceSelection
     from ..codeformer_core.faces.detection import FaceDetector
     from ..codeformer_core.pipeline.options import ColorMatch
-
-AUTOMATIC = "automatic"
-# Choice -> `RestoreOptions.detail`.
-DETAILS: dict[str, float | None] = {AUTOMATIC: None, "keep": 1.0, "off": 0.0}
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class FaceRestore(io.ComfyNode):
             detector=face_source(face_restore_model, detector, selected_faces, "selected_faces"),
             parser=parser,
             landmark_detector=face_restore_model.landmark_detector,
-            fidelity=fidelity,
+            fidelity=chosen_fidelity(fidelity),
             upscale=upscale,
             background=host.upscaler(upscale_model) if upscale_model is not None else None,
             confidence=confidence or None,
@@ -183,13 +183,5 @@ def _paste_inputs() -> list[io.Input]:
             tooltip="Faces are pasted only where this mask is white. Stretched to the result's size; one for each "
             "picture, or one for all.",
         ),
-        io.Combo.Input(
-            "detail",
-            options=list(DETAILS),
-            default=AUTOMATIC,
-            optional=True,
-            tooltip="The photo's own lines, hair and texture, where the restorer lost them and the photo shows them "
-            "above its noise. automatic: as much as fidelity says, and all that is too fine for the restorer, in faces "
-            "larger than 512 pixels. keep: all. off: none.",
-        ),
+        detail_input(),
     ]

@@ -91,7 +91,6 @@ def _restore(
         restorer=restorer,
         detector=detector,
         parser=parser,
-        fidelity=restorer.recommended_fidelity,
         keep_crops=False,
         on_progress=lambda stage, done, total: console.progress(done / max(total, 1), f"{stage} {done}/{total}"),
     )

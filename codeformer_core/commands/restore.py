@@ -29,7 +29,6 @@ _FACE_OPTIONS = {
     "background_upscaler": None,
     "face_upscaler": None,
     "tile": 0,
-    "detail": None,
     **DEFAULTS,
 }
 
@@ -136,16 +135,20 @@ def _result_size(args: argparse.Namespace, width: int, height: int) -> tuple[int
 
 
 def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stage: OnStage) -> tuple[Tensor, str]:
-    from ..pipeline.aligned_faces import aligned_events, restore_aligned
+    from ..pipeline.aligned_faces import restore_aligned
     from ..pipeline.restore import restore_images
 
     models = tools.models
-    fidelity = models.restorer.recommended_fidelity if args.fidelity is None else args.fidelity
     if args.aligned:
-        restored_BHWC = restore_aligned(
-            image_HWC[None], restorer=models.restorer, fidelity=fidelity, on_progress=on_stage
+        restored = restore_aligned(
+            image_HWC[None],
+            restorer=models.restorer,
+            landmark_detector=models.landmark_detector,
+            fidelity=args.fidelity,
+            detail=args.detail,
+            on_progress=on_stage,
         )
-        return restored_BHWC[0], in_one_line(aligned_events(image_HWC[None], models.restorer, fidelity), args)
+        return restored.images_BHWC[0], in_one_line(restored, args)
     result = restore_images(
         image_HWC[None],
         restorer=models.restorer,
@@ -154,7 +157,7 @@ def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stag
         landmark_detector=models.landmark_detector,
         background=tools.background_upscaler,
         face_upscaler=tools.face_upscaler,
-        fidelity=fidelity,
+        fidelity=args.fidelity,
         upscale=args.upscale,
         confidence=args.confidence,
         min_face_size=args.smallest_face,

@@ -74,7 +74,7 @@ def try_restorer(image_HWC: Tensor, faces: Sequence[Face], restorer: FaceRestore
         return None
     clean_NSS3 = torch.stack(crops)
     degraded_NSS3 = torch.stack([_damaged(crop_SS3) for crop_SS3 in crops])
-    restored_NSS3 = restore_aligned(degraded_NSS3, restorer=restorer, fidelity=fidelity)
+    restored_NSS3 = restore_aligned(degraded_NSS3, restorer=restorer, fidelity=fidelity).images_BHWC
     masks_NSS = contour_masks(np.stack(landmarks))
     degraded, restored = (_psnr(images, clean_NSS3, masks_NSS) for images in (degraded_NSS3, restored_NSS3))
     shown_3SS3 = torch.stack((clean_NSS3[0], degraded_NSS3[0], restored_NSS3[0]))

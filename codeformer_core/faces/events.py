@@ -60,6 +60,7 @@ NoteKind = Literal[
     "empty_mask",
     # models
     "no_fidelity",
+    "own_fidelity",
     "starter",
     "saved",
     "bytes",

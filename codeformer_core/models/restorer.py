@@ -47,6 +47,11 @@ class FaceRestorer(Protocol):
         ...
 
     @property
+    def recommended_fidelity(self) -> float:
+        """What its file recommends, or 0.5."""
+        ...
+
+    @property
     def needs_landmarks(self) -> bool:
         """Whether `restore` makes use of where the eyes, nose and mouth lie."""
         ...
@@ -229,6 +234,14 @@ def without_fidelity(*restorers: FaceRestorer) -> list[Event]:
     """For those who would wonder: which of these know no fidelity. Empty where all do."""
     names = dict.fromkeys(restorer.name for restorer in restorers if not restorer.uses_fidelity)
     return [Event("no_fidelity", values={"restorers": tuple(names)})] if names else []
+
+
+def fidelity_of(restorer: FaceRestorer, wanted: float | None) -> float:
+    """wanted: 0 to 1, or None for the restorer's own. Raises ValueError outside that range."""
+    if wanted is None:
+        return restorer.recommended_fidelity
+    check_fidelity(wanted)
+    return wanted
 
 
 def check_fidelity(fidelity: float) -> None:

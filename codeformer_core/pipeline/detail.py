@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ..faces.geometry import CROP_SIZE, crop_face, scale_of
 from ..models.detail_gates import detail_bands, open_gates
+from ..models.restorer import FaceRestorer
 from .composite import resized
 
 # Detail is looked for at these sides, as far as the photo has as many pixels.
@@ -23,6 +24,18 @@ _WINDOW = 16
 # Energies below that of rounding to 8 bits are none; in [0, 1].
 _EMPTY = (1 / 255) ** 2 / 12
 _LUMA = (0.299, 0.587, 0.114)  # BT.601
+
+
+def detail_of(wanted: float | None, restorer: FaceRestorer, fidelity: float) -> tuple[float, float]:
+    """How much of the photo's detail comes back: of what the restorer saw, and of what is too fine for it.
+
+    wanted: `RestoreOptions.detail`.
+    fidelity: at which the restorer runs.
+    """
+    if wanted is not None:
+        return wanted, wanted
+    # Fidelity says how far the restorer may go from what it saw. What it can't see it can't better either.
+    return (fidelity if restorer.uses_fidelity else 1.0), 1.0
 
 
 @torch.no_grad()

@@ -144,15 +144,16 @@ PASTE_DEFAULTS = PasteOptions()
 class RestoreOptions:
     """How the faces of images are restored. Raises ValueError for values out of range."""
 
-    fidelity: float = _option(
-        0.5,
+    fidelity: float | None = _option(
+        None,
         "fidelity",
-        "0: cleanest faces, invented where the picture says little. 1: closest to the picture and its faults. Around "
-        "0.5 suits most photos; go up when a face no longer looks like the person. For CodeFormer and VQFR v2; other "
-        "restorers know none.",
+        "0: cleanest faces, invented where the picture says little. 1: closest to the picture and its faults. Go up "
+        "when a face no longer looks like the person. Automatic: what the restorer's file recommends, 0.5 where it "
+        "says nothing. For CodeFormer and VQFR v2; other restorers know none.",
         minimum=0.0,
         maximum=1.0,
         step=0.01,
+        optional=True,
     )
     upscale: float = _option(
         1.0,

@@ -22,13 +22,14 @@ from ..faces.parsing import FaceParser
 from ..faces.types import Face
 from ..imaging import tensors as imaging
 from ..imaging.gray import is_gray
-from ..models.restorer import FaceRestorer, check_task, restored_by, without_fidelity
+from ..models.restorer import FaceRestorer, check_task, fidelity_of, restored_by, without_fidelity
 from ..runtime import memory
 from ..runtime.progress import RESTORING, OnProgress, no_progress
 from .align import AlignedFace
 from .background import Upscaler, check_background, make_canvas, reporting
 from .components import component_boxes, component_events, placed_by, stacked
 from .composite import NewFace, Target
+from .detail import detail_of
 from .options import RESTORE_DEFAULTS, MaskKind, PasteOptions, RestoreOptions
 from .plan import FaceSource, plan, scaled
 from .recipe import USUAL, Recipe
@@ -64,7 +65,7 @@ def restore_images(
     landmark_detector: LandmarkDetector | None = None,
     background: Tensor | Upscaler | None = None,
     face_upscaler: Upscaler | None = None,
-    fidelity: float = 0.5,
+    fidelity: float | None = None,
     upscale: float = 1.0,
     confidence: float | None = None,
     min_face_size: float = 0.0,
@@ -128,6 +129,7 @@ def restore(
     Raises ValueError naming the input and the fix. Nothing that was passed in is changed.
     """
     check_task(models.restorer, "restoration")
+    fidelity = fidelity_of(models.restorer, options.fidelity)
     imaging.check_layout(images_BHWC)
     batch, height, width, _ = images_BHWC.shape
     if options.parity and clip_mask_BHW is not None:
@@ -159,7 +161,7 @@ def restore(
         Target(canvas_HW3, coverage_HW, sizes.upscale_xy, clip_mask_HW)
         for canvas_HW3, coverage_HW, clip_mask_HW in zip(canvas_BHW3, coverage_BHW, clip_masks, strict=True)
     ]
-    detail = detail_of(options, models.restorer)
+    detail = detail_of(options.detail, models.restorer, fidelity)
     masks = recipe.mask_maker(options.paste, models.parser)
     face_upscaler = reporting(face_upscaler, report)
     gray = {index for index in {one.image for one in planned.aligned} if is_gray(source.rgb_BHW3[index])}
@@ -196,7 +198,7 @@ def restore(
             *(component_events(planned.aligned, boxes, unscale) if boxes else ()),
         ]
     if any(pasted):
-        events += [*restored_by(models.restorer, options.fidelity), *placed_by(boxes), masks.event]
+        events += [*restored_by(models.restorer, fidelity), *placed_by(boxes), masks.event]
         events += [Event("official_recipe")] if recipe.is_official else []
     events += planned.found_by
     return RestoredImages(
@@ -223,13 +225,14 @@ def restore_faces(
     gray: indices of the images that have no colour; their faces get none.
     """
     restorer, recipe = models.restorer, recipe_of(options)
+    fidelity = fidelity_of(restorer, options.fidelity)
     make_masks = recipe.mask_maker(options.paste, models.parser).make
 
     def run(part: slice) -> list[RestoredFace]:
         chosen = aligned[part]
         crops_N3HW = torch.stack([recipe.crop(rgb_BHW3[one.image], one.matrix) for one in chosen])
         boxes = component_boxes(chosen, crops_N3HW, models.landmark_detector) if restorer.needs_landmarks else None
-        network_N3HW = restorer.restore(crops_N3HW * 2 - 1, options.fidelity, stacked(boxes) if boxes else None)
+        network_N3HW = restorer.restore(crops_N3HW * 2 - 1, fidelity, stacked(boxes) if boxes else None)
         faces_N3HW = recipe.finish_faces((network_N3HW + 1) / 2)
         for index, one in enumerate(chosen):
             if one.image in gray:
@@ -265,14 +268,6 @@ def enlarged_event(one: AlignedFace, unscale: float) -> list[Event]:
         return []
     face = scaled(one.face, unscale)
     return [Event("face_enlarged", one.image, face, {"width": face.width, "factor": factor})]
-
-
-def detail_of(options: RestoreOptions, restorer: FaceRestorer) -> tuple[float, float]:
-    """How much of the photo's detail comes back: of what the restorer saw, and of what is too fine for it."""
-    if options.detail is not None:
-        return options.detail, options.detail
-    # Fidelity says how far the restorer may go from what it saw. What it can't see it can't better either.
-    return (options.fidelity if restorer.uses_fidelity else 1.0), 1.0
 
 
 def recipe_of(options: RestoreOptions) -> Recipe:

@@ -66,7 +66,7 @@ def compare_fidelities(
     restored: list[Tensor] = []
     for done, fidelity in enumerate(fidelities):
         report(COMPARING, done, steps)
-        restored.append(restore_aligned(face.crop_1SS3, restorer=restorer, fidelity=fidelity))
+        restored.append(restore_aligned(face.crop_1SS3, restorer=restorer, fidelity=fidelity, detail=0).images_BHWC)
     report(COMPARING, steps, steps)
     faces_NSS3 = torch.cat(restored)
     labels = [f"w {fidelity:g}" for fidelity in fidelities]

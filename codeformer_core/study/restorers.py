@@ -14,9 +14,8 @@ from torch import Tensor
 
 from ..faces.batch import FaceBatch
 from ..faces.events import Event
-from ..models.restorer import FaceRestorer, check_fidelity, check_task, without_fidelity
+from ..models.restorer import FaceRestorer, check_task, fidelity_of, without_fidelity
 from ..pipeline.aligned_faces import restore_aligned
-from ..pipeline.components import aligned_crops, component_boxes, component_events, stacked
 from ..runtime.progress import OnProgress, no_progress
 from .one_face import numbers, one_face, placeholder
 from .tiles import draw_grid
@@ -41,37 +40,36 @@ def compare_restorers(
     images_BHWC: Tensor,
     *,
     restorers: Sequence[FaceRestorer],
-    fidelity: float = 0.5,
+    fidelity: float | None = None,
     faces: FaceBatch | None = None,
     on_progress: OnProgress | None = None,
 ) -> ComparedRestorers:
     """Restore one face with each of the restorers.
 
-    images_BHWC: floats in [0, 1]; the first one is an aligned face of any size, or, with `faces`, they are the pictures
-    in which these were found, and the first face is cropped. fidelity: for those that know one. on_progress is told
-    before each tile and may raise to cancel. Raises ValueError naming the input and the cure.
+    images_BHWC: floats in [0, 1]; the first one is an aligned face of any size, or, with `faces`, they are the images
+    in which these were found, and the first face is cropped.
+    fidelity: 0 to 1, for those that know one; each one's own if None.
+    faces: found in the images.
+    on_progress: called with (stage, done, total) before each tile; may raise to cancel.
+    Raises ValueError naming the input and the fix.
     """
     if not restorers:
         raise ValueError("there is no restorer to compare. Give one or more")
     for restorer in restorers:
         check_task(restorer, "restoration")
-    check_fidelity(fidelity)
+    fidelities = [fidelity_of(restorer, fidelity) for restorer in restorers]
     face = one_face(images_BHWC, faces)
     if face.crop_1SS3 is None:
         return ComparedRestorers(draw_grid(["no face"], placeholder()).image_HW3, placeholder(), face.events)
-    needs_landmarks = any(restorer.needs_landmarks for restorer in restorers)
-    aligned = aligned_crops(face.faces, 1) if face.faces and needs_landmarks else ()
-    boxes = component_boxes(aligned)
-    component_boxes_144 = stacked(boxes) if boxes else None
     report = on_progress or no_progress
     restored: list[Tensor] = []
-    for done, restorer in enumerate(restorers):
+    notes: list[Event] = []
+    for done, (restorer, chosen) in enumerate(zip(restorers, fidelities, strict=True)):
         report(COMPARING, done, len(restorers))
-        restored.append(
-            restore_aligned(
-                face.crop_1SS3, restorer=restorer, fidelity=fidelity, component_boxes_N44=component_boxes_144
-            )
-        )
+        # The restorers' own faces: the photo's detail would make them alike.
+        made = restore_aligned(face.crop_1SS3, restorer=restorer, faces=face.faces, fidelity=chosen, detail=0)
+        restored.append(made.images_BHWC)
+        notes += [event for event in made.events if event.face is not None and event not in notes]
     report(COMPARING, len(restorers), len(restorers))
     faces_NSS3 = torch.cat(restored)
     names = [restorer.name for restorer in restorers]
@@ -79,12 +77,17 @@ def compare_restorers(
     grid = draw_grid(labels, torch.cat((face.crop_1SS3.to(faces_NSS3), faces_NSS3)))
     events = [
         *face.events,
-        *component_events(aligned, boxes),
+        *notes,
         *numbers(names, faces_NSS3, face.crop_1SS3),
         *without_fidelity(*restorers),
     ]
-    if any(restorer.uses_fidelity for restorer in restorers):
-        events.append(Event("fidelity", values={"fidelity": fidelity}))
+    used = {
+        restorer.name: chosen for restorer, chosen in zip(restorers, fidelities, strict=True) if restorer.uses_fidelity
+    }
+    if len(set(used.values())) == 1:
+        events.append(Event("fidelity", values={"fidelity": next(iter(used.values()))}))
+    else:
+        events += [Event("own_fidelity", values={"label": name, "fidelity": chosen}) for name, chosen in used.items()]
     return ComparedRestorers(grid.image_HW3, faces_NSS3, tuple(events))
 
 

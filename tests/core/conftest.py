@@ -209,6 +209,7 @@ class InvertingRestorer:
     name: str = "inverting"
     tasks: tuple[str, ...] = ("restoration",)
     uses_fidelity: bool = True
+    recommended_fidelity: float = 0.5
     needs_landmarks: bool = False
 
     def faces_at_once(self) -> int:

@@ -31,6 +31,7 @@ class Painter:
     name: str = "painter.pth"
     tasks: tuple[str, ...] = ("colorization",)
     uses_fidelity: bool = True
+    recommended_fidelity: float = 0.5
     needs_landmarks: bool = False
     batches: list[int] = field(default_factory=list)
     fidelities: list[float] = field(default_factory=list)

@@ -26,6 +26,7 @@ class FadingRestorer:
     name: str = "fading"
     tasks: tuple[str, ...] = ("restoration",)
     uses_fidelity: bool = True
+    recommended_fidelity: float = 0.5
     needs_landmarks: bool = False
     calls: list[tuple[int, float]] = field(default_factory=list)
 
@@ -78,7 +79,7 @@ def test_aligned_faces_are_restored_once_for_each_fidelity(crops):
     assert restorer.calls == [(1, fidelity) for fidelity in compared.fidelities]
     assert compared.faces_NSS3.shape == (5, 512, 512, 3) and len(compared.boxes) == 5
     for fidelity, face_SS3 in zip(compared.fidelities, compared.faces_NSS3, strict=True):
-        alone = restore_aligned(crops[:1], restorer=FadingRestorer(), fidelity=fidelity)[0]
+        alone = restore_aligned(crops[:1], restorer=FadingRestorer(), fidelity=fidelity, detail=0).images_BHWC[0]
         assert torch.equal(face_SS3, alone)
     # The input's tile comes first and is no fidelity's.
     height, width = compared.grid_HW3.shape[:2]

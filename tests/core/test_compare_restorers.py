@@ -24,6 +24,7 @@ class Scaling:
     name: str
     factor: float
     uses_fidelity: bool = True
+    recommended_fidelity: float = 0.5
     tasks: tuple[str, ...] = ("restoration",)
     needs_landmarks: bool = False
     calls: list[float] = field(default_factory=list)
@@ -70,6 +71,16 @@ def test_the_fidelity_is_told_only_where_it_counts(crops):
         ("fidelity", None, {"fidelity": 0.25}),
     ]
     assert "fidelity" not in kinds(compare_restorers(crops[:1], restorers=restorers[1:]))
+
+
+def test_each_at_its_own_fidelity(crops):
+    restorers = [Scaling("one.pth", 1.0, recommended_fidelity=0.9), Scaling("half.pth", 0.5)]
+    compared = compare_restorers(crops[:1], restorers=restorers)
+    assert [restorer.calls for restorer in restorers] == [[0.9], [0.5]]
+    assert facts(compared, "fidelity", "own_fidelity") == [
+        ("own_fidelity", None, {"label": "one.pth", "fidelity": 0.9}),
+        ("own_fidelity", None, {"label": "half.pth", "fidelity": 0.5}),
+    ]
 
 
 def test_one_restorer_is_enough(crops):

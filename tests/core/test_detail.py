@@ -153,3 +153,12 @@ def test_in_the_pipeline(faces, options, least, most):
 
     without = psnr(restored(detail=0.0), photo_1HW3)
     assert least <= psnr(restored(**options), photo_1HW3) - without <= most
+
+
+def test_in_crops(faces):
+    crop_1SS3 = as_tensor(faces[1]).permute(1, 2, 0)[None]
+    off, half, whole = (
+        psnr(cf.restore_aligned(crop_1SS3, restorer=Blurring(), **options).images_BHWC, crop_1SS3)
+        for options in ({"fidelity": 0.0}, {"fidelity": 0.5}, {"fidelity": 0.0, "detail": 1.0})
+    )
+    assert off + 1 < half < whole - 1

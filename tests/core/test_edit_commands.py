@@ -28,11 +28,13 @@ class Painter:
 
     tasks: tuple[str, ...]
     uses_fidelity: bool = True
+    recommended_fidelity: float = 0.5
     needs_landmarks: bool = False
     name: str = "painter.pth"
     module: torch.nn.Module = field(default_factory=torch.nn.Identity)
     bytes_per_face: int = 0
     uses_fidelity: bool = True
+    recommended_fidelity: float = 0.5
     casts_weights: bool = False
 
     def on(self, device: torch.device) -> Painter:

@@ -32,6 +32,7 @@ class Filler:
     name: str = "filler.pth"
     tasks: tuple[str, ...] = ("inpainting",)
     uses_fidelity: bool = True
+    recommended_fidelity: float = 0.5
     needs_landmarks: bool = False
     seen: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 

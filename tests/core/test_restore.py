@@ -41,6 +41,7 @@ class WatchedRestorer:
     name: str = "watched.pth"
     tasks: tuple[str, ...] = ("restoration",)
     uses_fidelity: bool = True
+    recommended_fidelity: float = 0.5
     needs_landmarks: bool = False
     at_once: int = 1
     batches: list[int] = field(default_factory=list)
@@ -156,7 +157,7 @@ def test_pictures_that_carry_gradients_come_back_without():
 
     for result in (
         restore(pictures().requires_grad_(), background=upscaler, face_upscaler=upscaler, upscale=2.0).images_BHWC,
-        cf.restore_aligned(pictures().requires_grad_(), restorer=WatchedRestorer()),
+        cf.restore_aligned(pictures().requires_grad_(), restorer=WatchedRestorer()).images_BHWC,
     ):
         assert not result.requires_grad
         result.numpy()
@@ -331,6 +332,7 @@ class UntouchingRestorer:
     name: str = "untouching"
     tasks: tuple[str, ...] = ("restoration",)
     uses_fidelity: bool = True
+    recommended_fidelity: float = 0.5
     needs_landmarks: bool = False
 
     def faces_at_once(self) -> int:
@@ -736,7 +738,7 @@ def test_parity_measures_the_smallest_face_in_the_given_pixels():
 def test_aligned_faces_come_back_at_their_size(size, channels):
     given = F.interpolate(pictures(2, channels).permute(0, 3, 1, 2), size=size).permute(0, 2, 3, 1)
     before = given.clone()
-    result = cf.restore_aligned(given, restorer=WatchedRestorer())
+    result = cf.restore_aligned(given, restorer=WatchedRestorer(), detail=0).images_BHWC
     assert result.shape == (2, *size, 4 if channels in (2, 4) else 3) and result.dtype == torch.float32
     assert torch.equal(given, before)
     if channels in (2, 4):
@@ -759,11 +761,20 @@ def test_aligned_faces_go_in_batches_with_progress():
     assert told == [("restoring faces", done, 5) for done in (0, 2, 4, 5)]
 
 
+def test_without_a_fidelity_the_restorer_chooses():
+    restorer = WatchedRestorer(recommended_fidelity=0.9)
+    result = cf.restore_images(pictures(), restorer=restorer, detector=GivenDetector(((FACE,),)))
+    crops = cf.restore_aligned(pictures(1), restorer=restorer)
+    assert set(restorer.fidelities) == {0.9}
+    assert facts(result, "fidelity") == facts(crops, "fidelity") == [("fidelity", None, {"fidelity": 0.9})]
+    assert cf.RestoreOptions().fidelity is None
+
+
 def test_a_crop_that_shows_nothing_stays_as_it_is():
     given = pictures(3)
     given[1] = 0.5
     restorer = WatchedRestorer()
-    result = cf.restore_aligned(given, restorer=restorer)
+    result = cf.restore_aligned(given, restorer=restorer).images_BHWC
     assert torch.equal(result[1], given[1]) and sum(restorer.batches) == 2
     assert not torch.equal(result[0], given[0]) and not torch.equal(result[2], given[2])
 

@@ -20,7 +20,6 @@ from codeformer_core.pipeline.aligned_faces import restore_aligned
 from codeformer_core.pipeline.components import (
     aligned_crops,
     component_boxes,
-    component_events,
     placed_by,
     stacked,
 )
@@ -44,6 +43,7 @@ class RecordingRestorer:
     name: str = "recording"
     tasks: tuple[str, ...] = ("restoration",)
     uses_fidelity: bool = True
+    recommended_fidelity: float = 0.5
     needs_landmarks: bool = True
     told: list[Tensor] = field(default_factory=list)
 
@@ -60,6 +60,19 @@ class RecordingRestorer:
     @property
     def boxes(self) -> list[list[list[int]]]:
         return [box_44.tolist() for box_44 in self.told]
+
+
+class FindsThem:
+    """The same 68 landmarks in every face."""
+
+    name = "landmarks.pth"
+    module = torch.nn.Identity()
+
+    def bytes_for(self, faces_B3HW: Tensor) -> int:
+        return 0
+
+    def find(self, faces_B3HW: Tensor) -> np.ndarray:
+        return np.stack([LANDMARKS_682] * len(faces_B3HW))
 
 
 def face_with_68(x: float, y: float, eye_distance: float = 50, landmarks_682: np.ndarray = LANDMARKS_682) -> Face:
@@ -148,20 +161,31 @@ def test_a_face_needs_68_of_them():
 
 
 def test_crops_take_the_parts_of_their_faces(images_BHW3):
-    faces = FaceBatch.of(images_BHW3, [[face_with_68(200, 200)], [placed_face(300, 200, 40)]])
+    nobody = placed_face(400, 300, 40)
+    faces = FaceBatch.of(images_BHW3, [[nobody, face_with_68(200, 200)], [placed_face(300, 200, 40)]])
     cropped = crop_faces(images_BHW3, faces)
-    aligned = aligned_crops(cropped.faces, 2)
-    boxes = component_boxes(aligned)
-    assert facts(placed_by(boxes)) == [("components_68", None, {"count": 1}), ("components_5", None, {"count": 1})]
-    assert component_events(aligned, boxes) == []
-    crops_NHW3 = torch.cat((cropped.crops_NHW3, torch.zeros(1, 512, 512, 3)))[[2, 0, 1]]
+    cropped.crops_NHW3[0] = 0
     restorer = RecordingRestorer()
-    component_boxes_N44 = torch.cat((torch.zeros(1, 4, 4, dtype=torch.int64), stacked(boxes)))
-    restore_aligned(crops_NHW3, restorer=restorer, component_boxes_N44=component_boxes_N44)
+    made = restore_aligned(cropped.crops_NHW3, restorer=restorer, faces=cropped.faces)
     # The first crop is of one colour and has no turn.
+    boxes = component_boxes(aligned_crops(cropped.faces, 3))[1:]
     assert restorer.boxes == stacked(boxes).tolist()
+    assert facts(made, "components_68", "components_5") == facts(placed_by(boxes))
+    assert facts(placed_by(boxes)) == [("components_68", None, {"count": 1}), ("components_5", None, {"count": 1})]
     # A restorer that knows no parts isn't told any.
-    restore_aligned(crops_NHW3, restorer=InvertingRestorer(), component_boxes_N44=component_boxes_N44)
+    plain = restore_aligned(cropped.crops_NHW3, restorer=InvertingRestorer(), faces=cropped.faces)
+    assert facts(plain, "components_68", "components_5") == []
+
+
+def test_crops_that_come_alone_have_their_parts_where_the_template_has_them_or_somebody_finds_them(images_BHW3):
+    crops_NHW3 = crop_faces(images_BHW3, FaceBatch.of(images_BHW3, [[placed_face(300, 200, 40)], []])).crops_NHW3
+    restorer = RecordingRestorer()
+    made = restore_aligned(crops_NHW3, restorer=restorer)
+    assert restorer.boxes == [boxes_from_five(TEMPLATE_XY).tolist()]
+    assert facts(made, "components_68", "components_5") == [("components_5", None, {"count": 1})]
+    made = restore_aligned(crops_NHW3, restorer=restorer, landmark_detector=FindsThem())
+    assert restorer.boxes[1:] == [boxes_from_68(LANDMARKS_682).tolist()]
+    assert facts(made, "components_68", "components_5") == [("components_68", None, {"count": 1})]
 
 
 def test_crops_of_other_faces_are_refused_and_the_placeholder_is_not(images_BHW3):

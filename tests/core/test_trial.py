@@ -23,6 +23,7 @@ class GivenRestorer:
     name: str = "given"
     tasks: tuple[str, ...] = ("restoration",)
     uses_fidelity: bool = True
+    recommended_fidelity: float = 0.5
     needs_landmarks: bool = False
     asked: list[Tensor] = field(default_factory=list)
 

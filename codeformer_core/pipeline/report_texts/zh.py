@@ -101,6 +101,7 @@ CHINESE = Texts(
         "no_white_pixel": "没有补全任何内容：没有遮罩，也没有白色像素",
         "empty_mask": "没有补全任何内容：遮罩为空",
         "no_fidelity": "保真度对 {restorers} 不起作用",
+        "own_fidelity": "{label}：保真度 {fidelity:g}",
         "starter": "{starter} 是随包附带的小型入门模型，保真度为 1 时效果最好；{best} 的人脸更好（{licence}）",
         "saved": "已保存：{path}",
         "bytes": "{count:,} 字节",
