@@ -211,7 +211,7 @@ def _paste_inputs() -> list[io.Input]:
             "opacity",
             tooltip="How much of the crop shows: 1 only it, 0.5 half it and half the background, 0 nothing.",
         ),
-        option_input(PasteOptions, "color_match"),
+        option_input(PasteOptions, "color_match", choices=("off", "mean-std", "low-frequency")),
         *map(host.advanced, _edge_inputs()),
     ]
 

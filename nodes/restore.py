@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ..codeformer_core.faces.batch import FaceBatch
     from ..codeformer_core.faces.choices import FaceSelection
     from ..codeformer_core.faces.detection import FaceDetector
-    from ..codeformer_core.pipeline.options import ColorMatch
+    from ..codeformer_core.pipeline.options import ColorMatch, WhenWorse
 
 logger = logging.getLogger(__name__)
 
@@ -82,10 +82,12 @@ class FaceRestore(io.ComfyNode):
         regions: str = USUAL_REGIONS,
         grow: float = 0.0,
         feather: float = 0.0,
-        color_match: ColorMatch = "off",
+        color_match: ColorMatch = "automatic",
         chroma_only: bool = False,
         clip_mask: Tensor | None = None,
         detail: str = AUTOMATIC,
+        when_worse: WhenWorse = "fade",
+        largest_face: float = 0.0,
     ) -> io.NodeOutput:
         paste = paste_options(
             mask,
@@ -108,10 +110,12 @@ class FaceRestore(io.ComfyNode):
             background=host.upscaler(upscale_model) if upscale_model is not None else None,
             confidence=confidence or None,
             min_face_size=smallest_face,
+            max_face_size=largest_face,
             faces=faces,
             paste=paste,
             clip_mask_BHW=clip_mask,
             detail=DETAILS[detail],
+            when_worse=when_worse,
             parity=parity,
             keep_crops=False,
             on_progress=host.Progress(),
@@ -167,8 +171,9 @@ def _paste_inputs() -> list[io.Input]:
         option_input(
             PasteOptions,
             "color_match",
-            tooltip="Gives a restored face the picture's colours. mean-std: the same mean and contrast per channel. "
-            "low-frequency: the same light and skin tone at every place; features stay the restored ones.",
+            tooltip="automatic: a restored face has the light and skin tone that it had in its photo. low-frequency: "
+            "that of the result's background. mean-std: the same mean and contrast per channel as the background. off: "
+            "the restorer's colours.",
             optional=True,
         ),
         option_input(
@@ -184,4 +189,6 @@ def _paste_inputs() -> list[io.Input]:
             "picture, or one for all.",
         ),
         detail_input(),
+        option_input(RestoreOptions, "when_worse", optional=True),
+        option_input(RestoreOptions, "max_face_size", name="largest_face", optional=True),
     ]

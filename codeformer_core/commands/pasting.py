@@ -15,7 +15,7 @@ DEFAULTS = {
     "grow": 0.0,
     "feather": 0.0,
     "opacity": 1.0,
-    "color_match": "off",
+    "color_match": "automatic",
     "chroma_only": False,
 }
 
@@ -49,8 +49,9 @@ def add_pasting(parser: argparse.ArgumentParser) -> None:
         PasteOptions,
         "color_match",
         "--color-match",
-        help="give the face the picture's colours: mean-std, the same mean and contrast per channel; low-frequency, "
-        "the same light and skin tone at every place (default off)",
+        help="colours of the face: automatic (default), the light and skin tone that it had in its photo; "
+        "low-frequency, that of the result's background; mean-std, the background's mean and contrast per channel; "
+        "off, the restorer's",
     )
     add_option(
         pasting,

@@ -29,6 +29,8 @@ _FACE_OPTIONS = {
     "background_upscaler": None,
     "face_upscaler": None,
     "tile": 0,
+    "when_worse": "fade",
+    "largest_face": 0.0,
     **DEFAULTS,
 }
 
@@ -53,6 +55,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--detail",
         help="how much of the photo's own lines and texture comes back where they were lost, 0..1 (default: as much as "
         "the fidelity, and all that is too fine for the network)",
+    )
+    add_option(
+        parser,
+        RestoreOptions,
+        "when_worse",
+        "--when-worse",
+        help="a face that would come out softer than it was, or as another person: fade (default), the worse it "
+        "is, the less of it shows; leave, it stays as it was; paste, it is pasted nevertheless",
+    )
+    add_option(
+        parser,
+        RestoreOptions,
+        "max_face_size",
+        "--largest-face",
+        metavar="PIXELS",
+        help="leave faces alone whose box is wider or higher than this (default 0: none)",
     )
     add_option(parser, RestoreOptions, "upscale", "--upscale", help="enlarge by (default 1)")
     add_model(
@@ -161,10 +179,12 @@ def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stag
         upscale=args.upscale,
         confidence=args.confidence,
         min_face_size=args.smallest_face,
+        max_face_size=args.largest_face,
         faces="center" if args.only_center_face else "all",
         paste=paste_options(args, tools.mask),
         parity=args.parity,
         detail=args.detail,
+        when_worse=args.when_worse,
         keep_crops=False,
         on_progress=on_stage,
     )

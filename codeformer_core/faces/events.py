@@ -32,6 +32,8 @@ SkipKind = Literal[
     "mask_empty",
     "clip_mask_black",
     "crop_unchanged",
+    "already_sharper",
+    "other_person",
 ]
 # What is to know of a whole batch, of an image or of a face.
 NoteKind = Literal[
@@ -44,6 +46,9 @@ NoteKind = Literal[
     "landmarks_lost",
     "points_outside",
     "face_enlarged",
+    "faded_softer",
+    "faded_other",
+    "judged",
     "from_mesh",
     # crops
     "crops_resized",

@@ -35,9 +35,10 @@ def choose_faces(
     *,
     which: FaceSelection = "all",
     min_face_size: float = 0.0,
+    max_face_size: float = math.inf,
     merge_duplicates: bool = True,
 ) -> Selection:
-    """All filters one after the other: numbers, eye distance, smallest face, duplicates, last which faces are wanted.
+    """All filters one after the other: numbers, eye distance, size, duplicates, last which faces are wanted.
 
     Raises what the single filters raise.
     """
@@ -45,6 +46,7 @@ def choose_faces(
         skip_not_finite,
         skip_near_eyes,
         lambda rest: skip_small_faces(rest, min_face_size),
+        lambda rest: skip_large_faces(rest, max_face_size),
     ]
     if merge_duplicates:
         filters.append(skip_duplicates)

@@ -25,7 +25,7 @@ from .align import AlignedFace
 from .batches import through_network
 from .components import aligned_crops, component_boxes, component_events, placed_by, stacked
 from .crop import crop_events
-from .detail import detail_of, keep_detail
+from .detail import PhotoDetail, detail_of
 from .options import RestoreOptions
 from .sizes import plan_sizes, require_memory
 
@@ -79,9 +79,11 @@ def restore_aligned(
         boxes = component_boxes(aligned[part], crops_n3SS, landmark_detector)
         placed.update(enumerate(boxes, part.start))
         network_n3SS = restorer.restore(faces_n3SS, chosen_fidelity, stacked(boxes) if boxes else None)
-        made_n3SS = (network_n3SS + 1) / 2
-        detailed = [keep_detail(face, crop, amount) for face, crop in zip(made_n3SS, crops_n3SS, strict=True)]
-        return torch.stack(detailed) * 2 - 1
+        if amount == 0:
+            return network_n3SS
+        pairs = zip((network_n3SS + 1) / 2, crops_n3SS, strict=True)
+        made = [PhotoDetail.of(crop_3SS).given_back(face_3SS, amount) for face_3SS, crop_3SS in pairs]
+        return torch.stack(made) * 2 - 1
 
     restored_BHW3 = source.rgb_BHW3.clone(memory_format=torch.contiguous_format)
     restored_BHW3[shown] = through_network(

@@ -22,7 +22,7 @@ def match_color(face_3SS: Tensor, original_3SS: Tensor, mask_SS: Tensor | None, 
     mean-std: each channel gets the mean and deviation that the original has under the mask. low-frequency: the
     difference of the two, blurred, is taken away, so that light and skin tone are the original's at every place.
     """
-    if kind == "off":
+    if kind in ("off", "automatic"):
         return face_3SS
     weight_1SS = torch.ones_like(face_3SS[:1]) if mask_SS is None else mask_SS[None].to(face_3SS)
     if float(weight_1SS.sum()) < 1:

@@ -32,11 +32,13 @@ class NewFace:
     aligned: where it goes.
     face_3SS: RGB [0, 1], 512 pixels or more.
     mask_SS: [0, 1] in pixels of the 512 crop; None for the soft box alone.
+    opacity: how much of it may show, 0 to 1, on top of the user's choice.
     """
 
     aligned: AlignedFace
     face_3SS: Tensor
     mask_SS: Tensor | None
+    opacity: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,7 @@ def composite(
     if reason := _nothing_shows(target, new, options):
         return reason
     face_3SS, size, matrix = new.face_3SS, new.face_3SS.shape[-1], new.aligned.matrix
-    if options.color_match != "off":
+    if options.color_match not in ("off", "automatic"):
         there_3SS = crop_face(target.canvas_HW3, paste_matrix(matrix, target.scale_xy, CROP_SIZE))
         small_3SS = resized(face_3SS, CROP_SIZE)
         matched_3SS = match_color(small_3SS, there_3SS, new.mask_SS, options.color_match)
@@ -109,7 +111,7 @@ def blend_face(target: Target, new: NewFace, options: PasteOptions) -> bool:
     mask_hw = soft_box(x_hw, y_hw, matrix, size)
     if new.mask_SS is not None:
         mask_hw = torch.minimum(mask_hw, sampled_Chw[3])
-    mask_hw = mask_hw * options.opacity
+    mask_hw = mask_hw * (options.opacity * new.opacity)
     if target.clip_mask_HW is not None:
         mask_hw *= area.of(target.clip_mask_HW).to(mask_hw)
     face_hw3 = sampled_Chw[:3].permute(1, 2, 0)

@@ -7,6 +7,9 @@ Shape legend: S side of a face, N bands.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,8 +20,8 @@ from ..models.detail_gates import detail_bands, open_gates
 from ..models.restorer import FaceRestorer
 from .composite import resized
 
-# Detail is looked for at these sides, as far as the photo has as many pixels.
-SIDES = (CROP_SIZE, 2 * CROP_SIZE, 4 * CROP_SIZE)
+# Detail is also looked for at these sides, as far as the photo has as many pixels.
+LARGER_SIDES = (2 * CROP_SIZE, 4 * CROP_SIZE)
 # Pixels: windows over which the energies of photo and face are compared.
 _WINDOW = 16
 # Energies below that of rounding to 8 bits are none; in [0, 1].
@@ -38,45 +41,63 @@ def detail_of(wanted: float | None, restorer: FaceRestorer, fidelity: float) -> 
     return (fidelity if restorer.uses_fidelity else 1.0), 1.0
 
 
+@dataclass(frozen=True, eq=False)
+class PhotoDetail:
+    """What a photo shows of a face above its noise.
+
+    bands: (1, S, S) each, finest first.
+    gates_NSS: how much of each is detail, [0, 1].
+    """
+
+    bands: Sequence[Tensor]
+    gates_NSS: Tensor
+
+    @classmethod
+    def of(cls, photo_3SS: Tensor) -> PhotoDetail:
+        """photo_3SS: the aligned crop, RGB [0, 1]."""
+        photo_1SS = luma(photo_3SS)
+        return cls(detail_bands(photo_1SS), open_gates(photo_1SS))
+
+    def given_back(self, face_3SS: Tensor, amount: float) -> Tensor:
+        """The restored face with what the photo has and it lacks.
+
+        face_3SS: RGB [0, 1], the same place at the same size.
+        amount: 0 nothing, 1 all of it.
+        """
+        if amount == 0:
+            return face_3SS
+        face_1SS = luma(face_3SS)
+        added_1SS = torch.zeros_like(face_1SS)
+        for gate_SS, of_photo_1SS, of_face_1SS in zip(self.gates_NSS, self.bands, detail_bands(face_1SS), strict=True):
+            added_1SS += gate_SS * lacking(of_face_1SS, of_photo_1SS) * (of_photo_1SS - of_face_1SS)
+        return (face_3SS + amount * added_1SS).clamp(0, 1)
+
+
 @torch.no_grad()
-def with_photos_detail(face_3SS: Tensor, image_HW3: Tensor, matrix: np.ndarray, seen: float, unseen: float) -> Tensor:
+def with_photos_detail(
+    face_3SS: Tensor, photo: PhotoDetail, image_HW3: Tensor, matrix: np.ndarray, seen: float, unseen: float
+) -> Tensor:
     """The restored face with the detail of its image; larger than it came where the image shows it larger.
 
     face_3SS: RGB [0, 1], 512 pixels.
+    photo: of the crop that was restored.
     image_HW3: RGB [0, 1].
     matrix: image -> 512 crop.
     seen, unseen: how much comes back of what the restorer saw and wiped out, and of what is too fine for its 512
     pixels, 0 to 1.
     """
+    face_3SS = photo.given_back(face_3SS, seen)
     pixels = CROP_SIZE / scale_of(matrix)
-    for side, amount in zip(SIDES, (seen, unseen, unseen), strict=True):
-        if amount == 0 or (side > CROP_SIZE and pixels <= side / 2):
-            continue
-        face_3SS = face_3SS if face_3SS.shape[-1] == side else resized(face_3SS, side)
-        face_3SS = keep_detail(face_3SS, crop_face(image_HW3, matrix, side), amount)
+    for side in LARGER_SIDES:
+        if unseen > 0 and pixels > side / 2:
+            larger = PhotoDetail.of(crop_face(image_HW3, matrix, side))
+            face_3SS = larger.given_back(resized(face_3SS, side), unseen)
     return face_3SS
-
-
-@torch.no_grad()
-def keep_detail(face_3SS: Tensor, photo_3SS: Tensor, amount: float) -> Tensor:
-    """The restored face with what the photo has and it lacks.
-
-    face_3SS, photo_3SS: RGB [0, 1], the same place at the same size.
-    amount: 0 nothing, 1 all of it.
-    """
-    if amount == 0:
-        return face_3SS
-    face_1SS, photo_1SS = luma(face_3SS), luma(photo_3SS)
-    added_1SS = torch.zeros_like(face_1SS)
-    bands = zip(open_gates(photo_1SS), detail_bands(photo_1SS), detail_bands(face_1SS), strict=True)
-    for gate_SS, of_photo_1SS, of_face_1SS in bands:
-        added_1SS += gate_SS * lacking(of_face_1SS, of_photo_1SS) * (of_photo_1SS - of_face_1SS)
-    return (face_3SS + amount * added_1SS).clamp(0, 1)
 
 
 def lacking(of_face_1SS: Tensor, of_photo_1SS: Tensor) -> Tensor:
     """-> (1, S, S) in [0, 1]: which part of the photo's energy in a band the face does not have."""
-    of_face, of_photo = (_local_mean(band.square()) for band in (of_face_1SS, of_photo_1SS))
+    of_face, of_photo = local_energy(of_face_1SS), local_energy(of_photo_1SS)
     return (1 - (of_face + _EMPTY) / (of_photo + _EMPTY)).clamp(0, 1)
 
 
@@ -85,6 +106,7 @@ def luma(rgb_3SS: Tensor) -> Tensor:
     return (rgb_3SS.float() * torch.tensor(_LUMA, device=rgb_3SS.device).view(3, 1, 1)).sum(0, keepdim=True)
 
 
-def _local_mean(values_1SS: Tensor) -> Tensor:
-    small = F.avg_pool2d(values_1SS[None], _WINDOW // 2, ceil_mode=True, count_include_pad=False)
-    return F.interpolate(small, values_1SS.shape[1:], mode="bilinear", align_corners=False)[0]
+def local_energy(band_1SS: Tensor) -> Tensor:
+    """(1, S, S): the mean of its squares around each pixel."""
+    small = F.avg_pool2d(band_1SS.square()[None], _WINDOW // 2, ceil_mode=True, count_include_pad=False)
+    return F.interpolate(small, band_1SS.shape[1:], mode="bilinear", align_corners=False)[0]

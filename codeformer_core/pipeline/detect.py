@@ -111,8 +111,9 @@ def _choose(
     faces: Sequence[Face], image_size_hw: tuple[int, int], min_face_size: float, max_face_size: float, merge: bool
 ) -> Selection:
     """The faces of one image that are wanted and can be aligned, in reading order; the others with the reason."""
-    chosen = choose_faces(faces, image_size_hw, min_face_size=min_face_size, merge_duplicates=merge)
-    fitting = skip_large_faces(chosen.kept, max_face_size)
-    batch = align_faces([fitting.kept])
+    chosen = choose_faces(
+        faces, image_size_hw, min_face_size=min_face_size, max_face_size=max_face_size, merge_duplicates=merge
+    )
+    batch = align_faces([chosen.kept])
     in_order = reading_order([one.face for one in batch.aligned])
-    return Selection(tuple(in_order), (*chosen.skipped, *fitting.skipped, *batch.skipped[0]))
+    return Selection(tuple(in_order), (*chosen.skipped, *batch.skipped[0]))

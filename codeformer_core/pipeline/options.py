@@ -14,7 +14,8 @@ from typing import Any, Literal, get_args
 from ..faces.choices import REGIONS, FaceSelection
 
 MaskKind = Literal["face", "outline", "box"]
-ColorMatch = Literal["off", "mean-std", "low-frequency"]
+ColorMatch = Literal["automatic", "off", "mean-std", "low-frequency"]
+WhenWorse = Literal["fade", "leave", "paste"]
 
 # Beyond any use; larger numbers overflow the size of the result.
 MAX_UPSCALE = 64.0
@@ -123,10 +124,11 @@ class PasteOptions:
         step=0.01,
     )
     color_match: ColorMatch = _option(
-        "off",
+        "automatic",
         "color match",
-        "Gives the crop the background's colours. mean-std: the same mean and contrast per channel. low-frequency: the "
-        "same light and skin tone at every place; features stay the crop's.",
+        "Gives the face the colours of where it goes. low-frequency: the same light and skin tone at every place; "
+        "features stay the face's. mean-std: the same mean and contrast per channel. automatic: a restored face has "
+        "the light and skin tone that it had in its photo; crops that are only pasted stay.",
         choices=get_args(ColorMatch),
     )
     chroma_only: bool = _option(False, "colour only", "The image keeps its brightness and gets the face's colours.")
@@ -183,6 +185,15 @@ class RestoreOptions:
         slider_maximum=4096.0,
         fix="0 keeps every face",
     )
+    max_face_size: float = _option(
+        0.0,
+        "largest face",
+        "Faces whose box is wider or higher than this many pixels of the picture are left alone. 0: none.",
+        minimum=0.0,
+        step=1.0,
+        slider_maximum=16384.0,
+        fix="0 keeps every face",
+    )
     faces: FaceSelection = _option(
         "all",
         "which faces",
@@ -199,6 +210,13 @@ class RestoreOptions:
         maximum=1.0,
         step=0.01,
         optional=True,
+    )
+    when_worse: WhenWorse = _option(
+        "fade",
+        "when worse",
+        "What happens to a face that would come out softer than it was, or as another person. fade: the worse it is, "
+        "the less of it shows. leave: it stays as it was. paste: it is pasted nevertheless.",
+        choices=get_args(WhenWorse),
     )
     parity: bool = _option(
         False,
@@ -222,7 +240,7 @@ class RestoreOptions:
         unknown = [
             option.label
             for name, option in options_of(PasteOptions).items()
-            if name not in ("mask", "opacity") and getattr(self.paste, name) != option.default
+            if name not in ("mask", "opacity") and getattr(self.paste, name) not in (option.default, "off")
         ]
         if self.paste.regions:
             unknown.append("regions")

@@ -82,8 +82,7 @@ def plan(
     else:
         events, detector = [], source.name
         found = detect_in_batches(rgb_BHW3, source, options.confidence, report)
-        min_face_size = options.min_face_size * sizes.enlarged
-        chosen = [recipe.choose(faces, sizes.working, options, min_face_size) for faces in found]
+        chosen = [recipe.choose(faces, sizes.working, options, sizes.enlarged) for faces in found]
     batch = align_faces([selection.kept for selection in chosen])
     skipped = _joined([selection.skipped for selection in chosen], batch.skipped)
     return _inside(Plan(batch.aligned, skipped, tuple(events), detector), sizes)

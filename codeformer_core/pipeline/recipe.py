@@ -5,6 +5,7 @@ Shape legend: B images, H W their height and width; N faces, S side of an aligne
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,10 +19,13 @@ from ..faces.selection import Selection, choose_faces
 from ..faces.types import Face
 from ..imaging.gray import match_gray
 from .background import Resize, Upscaler, resize_background
+from .color_match import match_color
 from .composite import NewFace, Target, composite
-from .detail import with_photos_detail
+from .detail import PhotoDetail, with_photos_detail
+from .judge import Judgement, judge
 from .options import PasteOptions, RestoreOptions
 from .paste_masks import MaskMaker, make_mask_maker
+from .results import RestoredFace
 from .sizes import Sizes, plan_sizes
 
 
@@ -41,13 +45,19 @@ class Recipe:
         return rgb_BHW3
 
     def choose(
-        self, faces: Sequence[Face], image_size_hw: tuple[int, int], options: RestoreOptions, min_face_size: float
+        self, faces: Sequence[Face], image_size_hw: tuple[int, int], options: RestoreOptions, enlarged: float
     ) -> Selection:
         """Which of an image's detections are restored, as one reads.
 
-        min_face_size: in pixels of the image as it is worked on.
+        enlarged: pixels of the image as it is worked on per pixel of the image that came.
         """
-        chosen = choose_faces(faces, image_size_hw, which=options.faces, min_face_size=min_face_size)
+        chosen = choose_faces(
+            faces,
+            image_size_hw,
+            which=options.faces,
+            min_face_size=options.min_face_size * enlarged,
+            max_face_size=(options.max_face_size or math.inf) * enlarged,
+        )
         return Selection(tuple(reading_order(chosen.kept)), chosen.skipped)
 
     def crop(self, image_HW3: Tensor, matrix: np.ndarray) -> Tensor:
@@ -70,11 +80,22 @@ class Recipe:
     def mask_maker(self, options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
         return make_mask_maker(options, parser)
 
-    def keep_detail(
-        self, face_3SS: Tensor, image_HW3: Tensor, matrix: np.ndarray, seen: float, unseen: float
-    ) -> Tensor:
-        """The restored face, RGB [0, 1], with the image's own detail; see `detail.with_photos_detail`."""
-        return with_photos_detail(face_3SS, image_HW3, matrix, seen, unseen)
+    def beside_photo(
+        self, restored: RestoredFace, image_HW3: Tensor, detail: tuple[float, float], options: RestoreOptions
+    ) -> tuple[Tensor, Judgement | None]:
+        """The restored face, RGB [0, 1], with its photo's own colours and detail; and how it compares with what it was.
+
+        detail: see `detail.detail_of`.
+        """
+        face_3SS, crop_3SS = restored.restored_3HW, restored.crop_3HW
+        if options.paste.color_match == "automatic" and not options.paste.chroma_only:
+            face_3SS = match_color(face_3SS, crop_3SS, restored.mask_HW, "low-frequency")
+        judged = options.when_worse != "paste"
+        if not (judged or any(detail)):
+            return face_3SS, None
+        photo = PhotoDetail.of(crop_3SS)
+        face_3SS = with_photos_detail(face_3SS, photo, image_HW3, restored.aligned.matrix, *detail)
+        return face_3SS, judge(face_3SS, crop_3SS, photo) if judged else None
 
     def composite(
         self, target: Target, new: NewFace, options: PasteOptions, face_upscaler: Upscaler | None, _upscale: float

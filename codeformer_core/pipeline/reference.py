@@ -26,6 +26,7 @@ from ..faces.selection import (
     eyes_judged,
     select_faces,
     skip_faces,
+    skip_large_faces,
     skip_not_finite,
     skip_small_faces,
 )
@@ -34,9 +35,11 @@ from ..imaging import tensors as imaging
 from ..imaging.gray import match_gray
 from .background import Upscaler
 from .composite import NewFace, Target, enlarged_face, resized
+from .judge import Judgement
 from .options import PasteOptions, RestoreOptions
 from .paste_masks import MaskMaker, make_mask_maker
 from .recipe import Recipe
+from .results import RestoredFace
 from .sizes import Sizes
 
 # Images whose shorter side is below this are enlarged, and stay so.
@@ -68,13 +71,14 @@ class OfficialRecipe(Recipe):
         return imaging.resize_8bit(rgb_1HW3, *size_hw, lanczos=given)
 
     def choose(
-        self, faces: Sequence[Face], image_size_hw: tuple[int, int], options: RestoreOptions, min_face_size: float
+        self, faces: Sequence[Face], image_size_hw: tuple[int, int], options: RestoreOptions, enlarged: float
     ) -> Selection:
         """Duplicates are kept."""
         filters = (
             skip_not_finite,
             skip_near_eyes,
-            lambda rest: skip_small_faces(rest, min_face_size),
+            lambda rest: skip_small_faces(rest, options.min_face_size * enlarged),
+            lambda rest: skip_large_faces(rest, (options.max_face_size or math.inf) * enlarged),
             lambda rest: select_faces(rest, options.faces, image_size_hw),
         )
         return apply_filters(faces, filters)
@@ -98,10 +102,10 @@ class OfficialRecipe(Recipe):
             return MaskMaker(None, Event("mask_box_instead"))
         return make_mask_maker(options, parser)
 
-    def keep_detail(
-        self, face_3SS: Tensor, _image_HW3: Tensor, _matrix: np.ndarray, _seen: float, _unseen: float
-    ) -> Tensor:
-        return face_3SS
+    def beside_photo(
+        self, restored: RestoredFace, image_HW3: Tensor, detail: tuple[float, float], options: RestoreOptions
+    ) -> tuple[Tensor, Judgement | None]:
+        return restored.restored_3HW, None
 
     def composite(
         self, target: Target, new: NewFace, options: PasteOptions, face_upscaler: Upscaler | None, upscale: float

@@ -30,7 +30,8 @@ from .background import Upscaler, check_background, make_canvas, reporting
 from .components import component_boxes, component_events, placed_by, stacked
 from .composite import NewFace, Target
 from .detail import detail_of
-from .options import RESTORE_DEFAULTS, MaskKind, PasteOptions, RestoreOptions
+from .judge import Judgement, judged_events
+from .options import RESTORE_DEFAULTS, MaskKind, PasteOptions, RestoreOptions, WhenWorse
 from .plan import FaceSource, plan, scaled
 from .recipe import USUAL, Recipe
 from .reference import OFFICIAL
@@ -69,10 +70,12 @@ def restore_images(
     upscale: float = 1.0,
     confidence: float | None = None,
     min_face_size: float = 0.0,
+    max_face_size: float = 0.0,
     faces: FaceSelection = "all",
     mask: MaskKind = "face",
     opacity: float = 1.0,
     detail: float | None = None,
+    when_worse: WhenWorse = "fade",
     paste: PasteOptions | None = None,
     clip_mask_BHW: Tensor | None = None,
     parity: bool = False,
@@ -92,8 +95,10 @@ def restore_images(
             upscale=upscale,
             confidence=confidence,
             min_face_size=min_face_size,
+            max_face_size=max_face_size,
             faces=faces,
             detail=detail,
+            when_worse=when_worse,
             parity=parity,
             batch_size=batch_size,
             paste=paste or PasteOptions(mask=mask, opacity=opacity),
@@ -162,6 +167,7 @@ def restore(
         for canvas_HW3, coverage_HW, clip_mask_HW in zip(canvas_BHW3, coverage_BHW, clip_masks, strict=True)
     ]
     detail = detail_of(options.detail, models.restorer, fidelity)
+    judged: list[tuple[AlignedFace, Judgement, float]] = []
     masks = recipe.mask_maker(options.paste, models.parser)
     face_upscaler = reporting(face_upscaler, report)
     gray = {index for index in {one.image for one in planned.aligned} if is_gray(source.rgb_BHW3[index])}
@@ -174,16 +180,22 @@ def restore(
         one = restored.aligned
         if restored.components is not None:
             boxes.append(restored.components)
-        face_3SS = recipe.keep_detail(restored.restored_3HW, rgb_BHW3[one.image], one.matrix, *detail)
-        new = NewFace(one, face_3SS, restored.mask_HW)
+        face_3SS, judgement = recipe.beside_photo(restored, rgb_BHW3[one.image], detail, options)
+        shown = judgement.shown(options.when_worse) if judgement else 1.0
+        if judgement and shown == 0:
+            skipped[one.image].append(SkippedFace(one.face, judgement.fault, judgement.values))
+            continue
+        new = NewFace(one, face_3SS, restored.mask_HW, shown)
         problem = recipe.composite(targets[one.image], new, options.paste, face_upscaler, options.upscale)
         if problem is not None:
             skipped[one.image].append(SkippedFace(one.face, problem))
             continue
+        if judgement:
+            judged.append((one, judgement, shown))
         pasted[one.image].append(scaled(one.face, 1 / sizes.enlarged))
         enlarged += enlarged_event(one, 1 / sizes.enlarged)
         if keep_crops:
-            crops.append(restored)
+            crops.append(replace(restored, judgement=judgement))
     recipe.finish(canvas_BHW3)
 
     unscale = 1 / sizes.enlarged
@@ -191,7 +203,7 @@ def restore(
         tuple(replace(entry, face=scaled(entry.face, unscale)) for entry in entries) for entries in skipped
     )
     events = planned.counts("restored", [len(done) for done in pasted])
-    events += [*skip_events(in_source_pixels), *enlarged, *planned.events]
+    events += [*skip_events(in_source_pixels), *enlarged, *judged_events(judged, unscale), *planned.events]
     if planned.aligned:
         events += [
             *without_fidelity(models.restorer),

@@ -14,6 +14,7 @@ from ..faces.components import ComponentBoxes
 from ..faces.events import Event, SkippedFace
 from ..faces.types import Face
 from .align import AlignedFace
+from .judge import Judgement
 from .report import report
 
 
@@ -25,6 +26,7 @@ class RestoredFace:
     crop_3HW, restored_3HW: RGB [0, 1], 512x512, before and after the network.
     mask_HW: [0, 1], how much of it is to show; None for the soft box alone.
     components: boxes of its components, where the restorer asked for them.
+    judgement: how it compares with what it was, where that was asked.
     """
 
     aligned: AlignedFace
@@ -32,6 +34,7 @@ class RestoredFace:
     restored_3HW: Tensor
     mask_HW: Tensor | None = None
     components: ComponentBoxes | None = None
+    judgement: Judgement | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from codeformer_core.models.codeformer.convert import to_published
 from codeformer_core.models.saving import save_network
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig, VQAutoencoder
+from codeformer_core.pipeline.options import PasteOptions
 
 from .dummy_architecture import DUMMY, Gain, GainConfig
 
@@ -217,3 +219,9 @@ class InvertingRestorer:
 
     def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, component_boxes_B44: Tensor | None = None) -> Tensor:
         return -faces_B3HW
+
+
+def as_it_is(mask: str = "face", opacity: float = 1.0, **options: Any) -> dict[str, Any]:
+    """Options of `restore_images` with which a restorer's face is pasted as it is, whatever it is like."""
+    paste = PasteOptions(mask=mask, opacity=opacity, color_match="off")  # type: ignore[arg-type]
+    return {"when_worse": "paste", "paste": paste, **options}

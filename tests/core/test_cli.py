@@ -132,7 +132,9 @@ def photo(path: Path, colour: tuple[int, int, int] = COLOUR, mode: str = "RGB") 
 
 
 def restore(*words: object) -> int:
-    return cli.main(["restore", "--device", "cpu", *map(str, words)])
+    """The fakes' faces are pasted as they are, whatever they are like."""
+    whole = () if "--aligned" in words else ("--when-worse", "paste", "--color-match", "off")
+    return cli.main(["restore", "--device", "cpu", *whole, *map(str, words)])
 
 
 def middle(path: Path) -> list[int]:

@@ -11,7 +11,7 @@ from codeformer_core.faces.batch import unlike_images
 from codeformer_core.faces.choices import REGIONS
 from codeformer_core.faces.regions import grown, parse_regions, region_masks
 from codeformer_core.pipeline.color_match import match_color, with_luma_of
-from tests.core.conftest import InvertingRestorer, placed_face
+from tests.core.conftest import InvertingRestorer, as_it_is, placed_face
 
 from .facts import facts, kinds, steps
 
@@ -160,7 +160,7 @@ def test_crop_restore_paste_is_face_restore(photo, kind):
         def detect(self, images_BHWC: Tensor, confidence: float | None = None) -> list[list[cf.Face]]:
             return [list(FACES) for _ in images_BHWC]
 
-    whole = cf.restore_images(photo, restorer=InvertingRestorer(), detector=Given(), mask=kind)
+    whole = cf.restore_images(photo, restorer=InvertingRestorer(), detector=Given(), **as_it_is(kind))
     faces = faces_of(photo)
     pasted = cf.paste_faces(photo, inverted_crops(photo, faces), faces, options=cf.PasteOptions(mask=kind))
     # Apart from places where the inverted face happens to equal the face.

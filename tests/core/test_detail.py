@@ -16,10 +16,10 @@ from codeformer_core.models.detail_gates import open_gates
 from codeformer_core.networks.detail_gates import SIGMAS, DetailGates
 from codeformer_core.networks.pixel_path import gaussian_blur
 from codeformer_core.pipeline.align import align_face
-from codeformer_core.pipeline.detail import keep_detail, with_photos_detail
+from codeformer_core.pipeline.detail import PhotoDetail, with_photos_detail
 from tests.face_pictures import large_faces
 
-from .conftest import InvertingRestorer
+from .conftest import InvertingRestorer, as_it_is
 
 BLUR = 2.5
 
@@ -53,7 +53,7 @@ def gains(faces: list[np.ndarray], name: str) -> list[float]:
     for seed, levels_HW3 in enumerate(faces):
         clean_3SS = as_tensor(levels_HW3)
         made_3SS = blurred(clean_3SS)
-        kept_3SS = keep_detail(made_3SS, damaged(levels_HW3, name, seed), 1.0)
+        kept_3SS = PhotoDetail.of(damaged(levels_HW3, name, seed)).given_back(made_3SS, 1.0)
         found.append(psnr(kept_3SS, clean_3SS) - psnr(made_3SS, clean_3SS))
     return found
 
@@ -70,7 +70,7 @@ def test_noise_stays_away(faces, noise, most):
     clean_3SS = as_tensor(faces[0])
     made_3SS = blurred(clean_3SS)
     noise_3SS = torch.randn((1, 512, 512), generator=torch.Generator().manual_seed(0)) * noise / 255
-    kept_3SS = keep_detail(made_3SS, (clean_3SS + noise_3SS).clamp(0, 1), 1.0)
+    kept_3SS = PhotoDetail.of((clean_3SS + noise_3SS).clamp(0, 1)).given_back(made_3SS, 1.0)
     came_back = float(((kept_3SS - made_3SS) * noise_3SS).mean() / noise_3SS.square().mean())
     assert came_back < most
     assert psnr(kept_3SS, clean_3SS) > psnr(made_3SS, clean_3SS) - 0.2
@@ -78,15 +78,15 @@ def test_noise_stays_away(faces, noise, most):
 
 def test_what_the_restorer_painted_stays(faces):
     clean_3SS = as_tensor(faces[0])
-    kept_3SS = keep_detail(clean_3SS, blurred(clean_3SS), 1.0)
+    kept_3SS = PhotoDetail.of(blurred(clean_3SS)).given_back(clean_3SS, 1.0)
     assert psnr(kept_3SS, clean_3SS) > 45
 
 
 def test_nothing_comes_back_at_0_and_half_at_one_half(faces):
     photo_3SS = as_tensor(faces[0])
     made_3SS = blurred(photo_3SS) * 0.9 + 0.05
-    assert keep_detail(made_3SS, photo_3SS, 0.0) is made_3SS
-    half, whole = (keep_detail(made_3SS, photo_3SS, amount) - made_3SS for amount in (0.5, 1.0))
+    assert PhotoDetail.of(photo_3SS).given_back(made_3SS, 0.0) is made_3SS
+    half, whole = (PhotoDetail.of(photo_3SS).given_back(made_3SS, amount) - made_3SS for amount in (0.5, 1.0))
     assert (half - whole / 2).abs().max() < 1e-5
 
 
@@ -111,12 +111,13 @@ def test_a_face_larger_than_the_restorers_keeps_what_it_could_not_see(faces):
     points = ((TEMPLATE_XY + 0.5) * (1500 / 512) - 0.5).tolist()
     aligned = align_face(0, Face((0.0, 0.0, 1500.0, 1500.0), tuple(map(tuple, points)), 1.0))
     made_3SS = crop_face(photo_HW3, aligned.matrix)
-    face_3SS = with_photos_detail(made_3SS, photo_HW3, aligned.matrix, 1.0, 1.0)
+    seen = PhotoDetail.of(made_3SS)
+    face_3SS = with_photos_detail(made_3SS, seen, photo_HW3, aligned.matrix, 1.0, 1.0)
     assert face_3SS.shape == (3, 2048, 2048)
     truth_3SS = crop_face(photo_HW3, aligned.matrix, 2048)
     seen_3SS = torch.nn.functional.interpolate(made_3SS[None], (2048, 2048), mode="bicubic")[0]
     assert psnr(face_3SS, truth_3SS) > psnr(seen_3SS, truth_3SS) + 3
-    assert with_photos_detail(made_3SS, photo_HW3, aligned.matrix, 0.0, 0.0) is made_3SS
+    assert with_photos_detail(made_3SS, seen, photo_HW3, aligned.matrix, 0.0, 0.0) is made_3SS
 
 
 class Blurring(InvertingRestorer):
@@ -149,7 +150,8 @@ def test_in_the_pipeline(faces, options, least, most):
     aligned = align_face(0, face)
 
     def restored(**more) -> Tensor:
-        return cf.restore_images(photo_1HW3, restorer=Blurring(), detector=[aligned], mask="box", **more).images_BHWC
+        options = as_it_is("box", **more)
+        return cf.restore_images(photo_1HW3, restorer=Blurring(), detector=[aligned], **options).images_BHWC
 
     without = psnr(restored(detail=0.0), photo_1HW3)
     assert least <= psnr(restored(**options), photo_1HW3) - without <= most

@@ -22,7 +22,7 @@ from codeformer_core.pipeline.align import align_face
 from codeformer_core.runtime import memory
 from codeformer_core.runtime.memory import GIB, NotEnoughMemory
 
-from .conftest import GivenDetector, placed_face
+from .conftest import GivenDetector, as_it_is, placed_face
 from .facts import facts, kinds, steps, why
 from .test_geometry import waves_picture
 
@@ -93,7 +93,7 @@ def pictures(count: int = 1, channels: int = 3) -> Tensor:
 def restore(images_BHWC: Tensor, *faces: tuple[Face, ...], **options) -> cf.RestoredImages:
     options.setdefault("restorer", WatchedRestorer())
     options.setdefault("detector", finds(*faces or (BOTH,)))
-    return cf.restore_images(images_BHWC, **options)
+    return cf.restore_images(images_BHWC, **as_it_is(**options))
 
 
 # --- pictures in, pictures out ---------------------------------------------------------------------------------------
@@ -469,8 +469,8 @@ def test_the_outline_stands_in_for_the_parser():
 
 def test_the_outline_grows_with_the_picture():
     shifted = UntouchingRestorer()
-    result = cf.restore_images(pictures(), restorer=shifted, detector=finds((FACE,)), upscale=2.0)
-    at_1 = cf.restore_images(pictures(), restorer=shifted, detector=finds((FACE,)))
+    result = cf.restore_images(pictures(), restorer=shifted, detector=finds((FACE,)), **as_it_is(upscale=2.0))
+    at_1 = cf.restore_images(pictures(), restorer=shifted, detector=finds((FACE,)), **as_it_is())
     grown = F.interpolate(at_1.masks_BHW[None], scale_factor=2.0, mode="bilinear", align_corners=False)[0]
     assert (result.masks_BHW - grown).abs().max() < 0.1
 
@@ -783,7 +783,9 @@ def test_a_crop_that_shows_nothing_stays_as_it_is():
 
 
 def test_a_real_network_in_the_pipeline(tiny_restorer, astronaut, astronaut_face):
-    result = cf.restore_images(astronaut[None], restorer=tiny_restorer, detector=finds((astronaut_face,)), fidelity=0.5)
+    result = cf.restore_images(
+        astronaut[None], restorer=tiny_restorer, detector=finds((astronaut_face,)), **as_it_is(fidelity=0.5)
+    )
     crop = result.crops[0]
     expected_1HW = tiny_restorer.restore(crop.crop_3HW[None] * 2 - 1, 0.5)
     assert torch.equal(crop.restored_3HW, ((expected_1HW + 1) / 2)[0])
@@ -796,7 +798,9 @@ def test_a_real_network_in_the_pipeline(tiny_restorer, astronaut, astronaut_face
 def test_given_faces_are_all_restored_and_nothing_is_detected():
     given = pictures(2)
     one = cf.FaceBatch.of(given, [BOTH[:1], ()])
-    result = cf.restore_images(given, restorer=WatchedRestorer(), detector=one, min_face_size=1000, faces="largest")
+    result = cf.restore_images(
+        given, restorer=WatchedRestorer(), detector=one, **as_it_is(min_face_size=1000, faces="largest")
+    )
     assert result.faces == (BOTH[:1], ()) and "detector" not in kinds(result)
     assert torch.equal(result.images_BHWC[1], given[1])
     assert steps(result) == {0: {"given": 1, "restored": 1}, 1: {"given": 0, "restored": 0}}
@@ -882,11 +886,11 @@ def test_faces_that_are_aligned_already_stay_so():
     one = align_face(0, FACE)
     assert one is not None
     moved = dataclasses.replace(one, matrix=one.matrix + np.array([(0, 0, 7), (0, 0, -5)]), track=3)
-    result = cf.restore_images(given, restorer=WatchedRestorer(), detector=[moved], mask="box")
+    result = cf.restore_images(given, restorer=WatchedRestorer(), detector=[moved], **as_it_is("box"))
     (crop,) = result.crops
     assert crop.aligned.track == 3 and np.array_equal(crop.aligned.matrix, moved.matrix)
     assert result.faces[0] == (FACE,) and steps(result) == {0: {"given": 1, "restored": 1}}
-    usual = cf.restore_images(given, restorer=WatchedRestorer(), detector=cf.FaceBatch.of(given, [[FACE]]), mask="box")
+    usual = restore(given, detector=cf.FaceBatch.of(given, [[FACE]]), mask="box")
     assert not torch.equal(result.images_BHWC, usual.images_BHWC)
 
 

@@ -30,7 +30,7 @@ from codeformer_core.runtime.memory import GIB, NotEnoughMemory
 from codeformer_core.runtime.plain_host import PlainHost
 from codeformer_core.weights.reading import WeightsError
 
-from .conftest import GivenDetector, InvertingRestorer, placed_face, random_network
+from .conftest import GivenDetector, InvertingRestorer, as_it_is, placed_face, random_network
 from .fake_patcher import FakeManagement
 from .others import filled, small_state
 from .test_hosts import patcher_host
@@ -390,7 +390,7 @@ def test_it_is_brought_back_where_another_model_took_its_place(models):
 
 def restored(**given: object) -> cf.RestoredImages:
     """An image of 140 pixels with one face, twice as large."""
-    options = {"upscale": 2.0, "mask": "box", **given}
+    options = as_it_is("box", **{"upscale": 2.0, **given})
     detector = GivenDetector(((placed_face(70, 70, 20),),))
     return cf.restore_images(noise(140, 140), restorer=InvertingRestorer(), detector=detector, **options)  # type: ignore[arg-type]
 

@@ -55,6 +55,12 @@ ENGLISH = Texts(
         "mask_empty": "its mask is empty",
         "clip_mask_black": "the limiting mask is black there",
         "crop_unchanged": "its crop came back unchanged",
+        "already_sharper": "already sharper than the restorer can paint it ({sharpness:.2f} times as sharp); "
+        "left as it was",
+        "other_person": "would come out as another person (distance {identity:.2f}); left as it was",
+        "faded_softer": "shown at {share:percent}, as it came out softer ({sharpness:.2f} times as sharp)",
+        "faded_other": "shown at {share:percent}, as it came out less like the person (distance {identity:.2f})",
+        "judged": "{sharpness:.2f} times as sharp as before, distance of identity up to {identity:.2f}",
         "other_image": "looks like another image than the one in which its faces were found",
         "images_changed": "changed since its faces were picked; all are kept",
         "picks_gone": "{gone} of {picked} picked faces are gone",
