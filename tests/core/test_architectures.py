@@ -20,7 +20,7 @@ from codeformer_core.models.saving import save_network, save_restorer
 from codeformer_core.training.networks import read_network
 from codeformer_core.weights.reading import WeightsError, read_metadata
 
-from .conftest import SMALL_CONFIG, GivenDetector, placed_face, seeded_network
+from .conftest import SMALL_CONFIG, GivenDetector, as_it_is, placed_face, seeded_network
 from .dummy_architecture import DUMMY, Gain, GainConfig
 from .facts import facts, line_of
 from .others import KINDS, small_state
@@ -135,7 +135,7 @@ def test_the_library_restores_images_with_it(gain_file):
     detector = GivenDetector(((placed_face(200, 150, 50),),))
     same, changed = (
         cf.restore_images(
-            images_BHW3, restorer=cf.load_restorer(gain_file), detector=detector, mask="box", fidelity=fidelity
+            images_BHW3, restorer=cf.load_restorer(gain_file), detector=detector, **as_it_is("box", fidelity=fidelity)
         )
         for fidelity in (1.0, 0.0)
     )

@@ -17,7 +17,7 @@ from codeformer_core.faces.geometry import CROP_SIZE, invert
 from codeformer_core.imaging.gray import is_gray
 from codeformer_core.pipeline import reference
 
-from .conftest import GOLDEN, GivenDetector, InvertingRestorer, face_at, read_rgb
+from .conftest import GOLDEN, GivenDetector, InvertingRestorer, as_it_is, face_at, read_rgb
 
 FOLDER = GOLDEN / "pipeline"
 CASES = json.loads((FOLDER / "cases.json").read_text())
@@ -46,8 +46,7 @@ def restored(case: dict, *, parity: bool) -> cf.RestoredImages:
         upscale=case["upscale"],
         face_upscaler=bilinear_x2 if case["face_upsample"] else None,
         # The published recipe pastes a box where it has no parser; here an outline would be.
-        mask="face" if case["parse"] or parity else "box",
-        parity=parity,
+        **as_it_is("face" if case["parse"] or parity else "box", parity=parity),
     )
 
 

@@ -152,6 +152,6 @@ def test_choose_faces_applies_all_rules_in_turn():
 def test_parity_keeps_duplicates_and_measures_eyes_the_official_way():
     twins = [face(60, 20, 40, score=0.85), face(60, 20, 40, score=0.95)]
     profile = face(0, 0, 90, eye_left=(10, 50), eye_right=(40, 52), nose=(38, 60))
-    selection = reference.OFFICIAL.choose([*twins, profile], PICTURE, RestoreOptions(), 0.0)
+    selection = reference.OFFICIAL.choose([*twins, profile], PICTURE, RestoreOptions(), 1.0)
     assert selection.kept == tuple(twins)
     assert [skipped.face for skipped in selection.skipped] == [profile]
