@@ -96,7 +96,8 @@ def _restore(
     )
     console.clear()
     pair_HWC = side_by_side(picture.image_HWC, result.images_BHWC[0])
-    trial = try_restorer(picture.image_HWC, result.faces[0], restorer, restorer.recommended_fidelity)
+    faces = [*result.faces[0], *(left_out.face for left_out in result.skipped[0])]
+    trial = try_restorer(picture.image_HWC, faces, restorer, restorer.recommended_fidelity)
     made = {"restored": result.images_BHWC[0], "compare": pair_HWC}
     if trial:
         made["trial"] = draw_grid(("the photo", "made worse", "restored from that"), trial.shown_3SS3).image_HW3
