@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .pipeline.inpaint import inpaint_aligned, inpaint_photos
     from .pipeline.options import PasteOptions, RestoreOptions
     from .pipeline.paste import paste_faces
+    from .pipeline.person import Person, load_person
     from .pipeline.report import report
     from .pipeline.restore import Models, restore, restore_images
     from .pipeline.results import RestoredFace, RestoredImages
@@ -35,6 +36,7 @@ _HOMES = {
     "FaceBatch": "faces.batch",
     "Models": "pipeline.restore",
     "PasteOptions": "pipeline.options",
+    "Person": "pipeline.person",
     "RestoreOptions": "pipeline.options",
     "RestoredFace": "pipeline.results",
     "RestoredImages": "pipeline.results",
@@ -51,6 +53,7 @@ _HOMES = {
     "load_landmark_detector": "models.loading",
     "load_detector": "models.loading",
     "load_parser": "models.loading",
+    "load_person": "pipeline.person",
     "load_restorer": "models.loading",
     "load_upscaler": "models.loading",
     "paste_faces": "pipeline.paste",
@@ -68,6 +71,7 @@ __all__ = [
     "FaceBatch",
     "Models",
     "PasteOptions",
+    "Person",
     "RestoreOptions",
     "RestoredFace",
     "RestoredImages",
@@ -84,6 +88,7 @@ __all__ = [
     "load_detector",
     "load_landmark_detector",
     "load_parser",
+    "load_person",
     "load_restorer",
     "load_upscaler",
     "paste_faces",

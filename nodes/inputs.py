@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
+from torch import Tensor
 
+from .. import codeformer_core as core
 from ..codeformer_core.faces.choices import REGIONS
 from ..codeformer_core.faces.regions import parse_regions
 from ..codeformer_core.pipeline.options import PasteOptions, RestoreOptions, options_of
@@ -65,6 +68,47 @@ def option_input(
         tooltip=tooltip,
         optional=optional,
     )
+
+
+# Choice -> whether that person's faces are left out.
+PERSONS = {"only this person": False, "all but this person": True}
+
+
+def person_inputs() -> list[io.Input]:
+    """Whose faces are worked on. Optional: they came later."""
+    return [
+        io.Image.Input(
+            "reference",
+            optional=True,
+            tooltip="One or more photos of a person: only faces that look like theirs are worked on. Of each photo the "
+            "largest face counts.",
+        ),
+        io.Combo.Input(
+            "person",
+            options=list(PERSONS),
+            optional=True,
+            tooltip="What the reference photos choose: this person's faces, or everybody else's.",
+        ),
+        io.Float.Input(
+            "person_distance",
+            default=0.6,
+            min=0.3,
+            max=1.0,
+            step=0.01,
+            optional=True,
+            tooltip="How far a face may be from the reference photos and still be this person. 0.6 is the usual limit; "
+            "lower is stricter. The report tells the distances.",
+        ),
+    ]
+
+
+def chosen_person(
+    reference: Tensor | None, person: str, max_distance: float, detector: Callable[[], FaceDetector]
+) -> core.Person | None:
+    """The person of `person_inputs`; None without reference photos. detector: called where there are some."""
+    if reference is None:
+        return None
+    return core.load_person([reference], detector=detector(), excluded=PERSONS[person], max_distance=max_distance)
 
 
 def share_input(name: str, default: float, tooltip: str, *, slider: bool = True) -> io.Input:

@@ -18,6 +18,7 @@ from .inputs import (
     LEFT_ALONE,
     USUAL_REGIONS,
     chosen_fidelity,
+    chosen_person,
     confidence_input,
     detail_input,
     detector_input,
@@ -26,6 +27,7 @@ from .inputs import (
     mask_input,
     option_input,
     paste_options,
+    person_inputs,
     pixels_input,
     regions_input,
 )
@@ -88,6 +90,9 @@ class FaceRestore(io.ComfyNode):
         detail: str = AUTOMATIC,
         when_worse: WhenWorse = "fade",
         largest_face: float = 0.0,
+        reference: Tensor | None = None,
+        person: str = "only this person",
+        person_distance: float = 0.6,
     ) -> io.NodeOutput:
         paste = paste_options(
             mask,
@@ -113,6 +118,7 @@ class FaceRestore(io.ComfyNode):
             max_face_size=largest_face,
             faces=faces,
             paste=paste,
+            person=chosen_person(reference, person, person_distance, lambda: detector or face_restore_model.detector),
             clip_mask_BHW=clip_mask,
             detail=DETAILS[detail],
             when_worse=when_worse,
@@ -191,4 +197,5 @@ def _paste_inputs() -> list[io.Input]:
         detail_input(),
         option_input(RestoreOptions, "when_worse", optional=True),
         option_input(RestoreOptions, "max_face_size", name="largest_face", optional=True),
+        *person_inputs(),
     ]

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from .. import codeformer_core as core
 from ..codeformer_core.faces.order import Order
+from ..codeformer_core.models.files import AUTO
 from . import host
-from .inputs import LEFT_OUT, pixels_input, share_input
+from .choices import LIBRARY
+from .inputs import LEFT_OUT, chosen_person, person_inputs, pixels_input, share_input
 from .picker import face_outputs, face_values, picked_input, picker_view
 from .reports import report
 from .sockets import FacesType, own_faces
@@ -55,6 +57,9 @@ class SelectFaces(io.ComfyNode):
         largest_turn: float,
         picked: str,
         image: Tensor | None = None,
+        reference: Tensor | None = None,
+        person: str = "only this person",
+        person_distance: float = 0.6,
     ) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for it.
         from ..codeformer_core.faces.batch import check_same_images, unlike_images
@@ -70,6 +75,8 @@ class SelectFaces(io.ComfyNode):
             min_face_size=smallest_face,
             max_yaw=largest_turn,
             picked=picked,
+            person=chosen_person(reference, person, person_distance, lambda: LIBRARY.load_detector(AUTO)),
+            images_BHWC=image,
         )
         unlike = [] if image is None else unlike_images(faces, image)
         said = report(selected, *unlike)
@@ -128,7 +135,7 @@ def _inputs() -> list[io.Input]:
             "image",
             optional=True,
             tooltip="The pictures in which the faces were found: shown in the face picker, and compared with the faces "
-            "so that a mix-up is reported. They change nothing else.",
+            "so that a mix-up is reported. A reference photo needs them, too.",
         ),
         io.String.Input(
             "numbers",
@@ -167,4 +174,5 @@ def _inputs() -> list[io.Input]:
             )
         ),
         picked_input(),
+        *map(host.advanced, person_inputs()),
     ]

@@ -12,6 +12,8 @@ from .batch import OnStage, Verb, add_faces, add_files, add_model, add_running, 
 from .errors import UsageError
 from .inputs import Job
 from .pasting import DEFAULTS, add_pasting, check_pasting, paste_options
+from .person import DEFAULTS as PERSON_DEFAULTS
+from .person import add_person, check_person
 from .reports import in_one_line
 from .values import add_option, whole
 
@@ -32,6 +34,7 @@ _FACE_OPTIONS = {
     "when_worse": "fade",
     "largest_face": 0.0,
     **DEFAULTS,
+    **PERSON_DEFAULTS,
 }
 
 
@@ -72,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         help="leave faces alone whose box is wider or higher than this (default 0: none)",
     )
+    add_person(parser)
     add_option(parser, RestoreOptions, "upscale", "--upscale", help="enlarge by (default 1)")
     add_model(
         parser,
@@ -130,6 +134,7 @@ def run(args: argparse.Namespace) -> int:
     """Carry out what `add_arguments` parsed; returns the exit code."""
     refuse_useless_options(args, _FACE_OPTIONS)
     check_pasting(args)
+    check_person(args)
     if args.tile and not (args.background_upscaler or args.face_upscaler):
         raise UsageError("--tile: no effect without --background-upscaler or --face-upscaler; leave it out")
 
@@ -182,6 +187,7 @@ def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stag
         max_face_size=args.largest_face,
         faces="center" if args.only_center_face else "all",
         paste=paste_options(args, tools.mask),
+        person=tools.person,
         parity=args.parity,
         detail=args.detail,
         when_worse=args.when_worse,

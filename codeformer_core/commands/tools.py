@@ -23,9 +23,11 @@ from ..weights.folders import default_roots
 from ..weights.reading import WeightsError
 from .console import Console
 from .errors import UsageError
+from .person import load_chosen_person
 from .reports import lines_of
 
 if TYPE_CHECKING:
+    from ..pipeline.person import Person
     from ..pipeline.restore import MaskKind
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -37,6 +39,7 @@ class Tools:
     mask: what --mask stands for.
     notes: what was chosen for the user and why, one sentence each.
     background_upscaler, face_upscaler: what --background-upscaler and --face-upscaler name.
+    person: whose faces are worked on.
     """
 
     models: ModelBundle
@@ -44,6 +47,7 @@ class Tools:
     notes: tuple[str, ...]
     background_upscaler: ManagedUpscaler | None = None
     face_upscaler: ManagedUpscaler | None = None
+    person: Person | None = None
 
 
 def model_library(device: torch.device, console: Console) -> ModelLibrary:
@@ -90,7 +94,8 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
         shape = "soft box" if getattr(args, "parity", False) else "outline from landmarks"
         notes.append(f"mask {shape}, because {PARSER.best_first[0]} is not installed")
     _load_what_faces_need(models, parser_choice is not None)
-    return Tools(models, mask, (*said, *_with_cure(notes)), *_load_upscalers(args, library))
+    person = load_chosen_person(args, models.detector)
+    return Tools(models, mask, (*said, *_with_cure(notes)), *_load_upscalers(args, library), person)
 
 
 def _parser_choice(args: argparse.Namespace, library: ModelLibrary) -> str | None:

@@ -32,6 +32,8 @@ SkipKind = Literal[
     "mask_empty",
     "clip_mask_black",
     "crop_unchanged",
+    "not_person",
+    "is_person",
     "already_sharper",
     "other_person",
 ]
@@ -46,6 +48,7 @@ NoteKind = Literal[
     "landmarks_lost",
     "points_outside",
     "face_enlarged",
+    "person",
     "faded_softer",
     "faded_other",
     "judged",

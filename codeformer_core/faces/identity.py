@@ -6,6 +6,7 @@ Shape legend: B faces, H W height and width (square), S = 150 side of a chip, D 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import cast
 
 import torch
@@ -43,6 +44,12 @@ class FaceIdentity:
 def load_identity(device: torch.device | str = "cpu") -> FaceIdentity:
     """The network that comes with the pack, on `device`. Raises WeightsError where its file is missing or damaged."""
     return FaceIdentity(load_face_recognition().to(device))
+
+
+@cache
+def cached_identity(device: torch.device) -> FaceIdentity:
+    """`load_identity`, once for each device: 22 MB, for which no memory manager need be asked."""
+    return load_identity(device)
 
 
 def distance(a_BD: Tensor, b_BD: Tensor) -> Tensor:

@@ -6,14 +6,13 @@ Shape legend: S side of a face, N bands.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from ..faces.events import Event, SkipKind
 from ..faces.geometry import CROP_SIZE
-from ..faces.identity import SAME_PERSON, FaceIdentity, distance, load_identity
+from ..faces.identity import SAME_PERSON, cached_identity, distance
 from ..models.detail_gates import detail_bands
 from .align import AlignedFace
 from .composite import resized
@@ -94,7 +93,7 @@ def judge(face_3SS: Tensor, crop_3SS: Tensor, photo: PhotoDetail) -> Judgement:
         after = after + (detail_SS * local_energy(of_face_1SS)[0][_FACE]).mean()
         before = before + (detail_SS * local_energy(of_photo_1SS)[0][_FACE]).mean()
     sharpness = ((after + _EMPTY) / (before + _EMPTY)).sqrt()
-    descriptors_2D = _identity(crop_3SS.device).descriptors(torch.stack((crop_3SS, face_3SS)).clamp(0, 1))
+    descriptors_2D = cached_identity(crop_3SS.device).descriptors(torch.stack((crop_3SS, face_3SS)).clamp(0, 1))
     identity = distance(descriptors_2D[:1], descriptors_2D[1:])[0]
     recognisable = _ramp(float(photo.gates_NSS[-1][_FACE].mean()), _BLURRED, _RECOGNISABLE)
     return Judgement(float(sharpness), float(identity), recognisable)
@@ -126,9 +125,3 @@ def judged_events(faces: list[tuple[AlignedFace, Judgement, float]], unscale: fl
 def _ramp(value: float, start: float, end: float) -> float:
     """0 up to `start`, 1 from `end` on."""
     return min(1.0, max(0.0, (value - start) / (end - start)))
-
-
-@cache
-def _identity(device: torch.device) -> FaceIdentity:
-    """22 MB, for which no memory manager need be asked."""
-    return load_identity(device)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -22,6 +23,9 @@ from .options import RESTORE_DEFAULTS, RestoreOptions
 from .recipe import USUAL, Recipe
 from .results import counts
 from .sizes import Sizes, plan_sizes
+
+if TYPE_CHECKING:
+    from .person import Person
 
 # What says which faces are worked on: a detector, faces, or faces with their alignments.
 FaceSource = FaceDetector | FaceBatch | Sequence[AlignedFace]
@@ -65,6 +69,7 @@ def plan(
     recipe: Recipe = USUAL,
     sizes: Sizes | None = None,
     report: OnProgress = no_progress,
+    person: Person | None = None,
 ) -> Plan:
     """The faces of images that are worked on.
 
@@ -72,10 +77,12 @@ def plan(
     source: looks for the faces; or the faces themselves, in pixels of the images as they came, which are then all
     taken, whatever the options say. Those that are aligned already, as a video's tracker aligns them, stay so.
     sizes: of the images as they came and as they are worked on; None where these are the same.
+    person: of whom faces are worked on; anybody's if None.
     """
     sizes = sizes or plan_sizes(rgb_BHW3.shape[1], rgb_BHW3.shape[2])
     if isinstance(source, Sequence):
-        return _inside(Plan(tuple(one.scaled(sizes.enlarged) for one in source), ((),) * len(rgb_BHW3), ()), sizes)
+        given = tuple(one.scaled(sizes.enlarged) for one in source)
+        return _of_person(_inside(Plan(given, ((),) * len(rgb_BHW3), ()), sizes), rgb_BHW3, person)
     if isinstance(source, FaceBatch):
         events, detector = unlike_images(source, rgb_BHW3), None
         chosen = [Selection(tuple(scaled(face, sizes.enlarged) for face in given), ()) for given in source.per_image]
@@ -85,7 +92,7 @@ def plan(
         chosen = [recipe.choose(faces, sizes.working, options, sizes.enlarged) for faces in found]
     batch = align_faces([selection.kept for selection in chosen])
     skipped = _joined([selection.skipped for selection in chosen], batch.skipped)
-    return _inside(Plan(batch.aligned, skipped, tuple(events), detector), sizes)
+    return _of_person(_inside(Plan(batch.aligned, skipped, tuple(events), detector), sizes), rgb_BHW3, person)
 
 
 def faces_of(source: FaceSource, rgb_BHW3: Tensor, aligned: Sequence[AlignedFace]) -> FaceBatch:
@@ -107,6 +114,23 @@ def _inside(planned: Plan, sizes: Sizes) -> Plan:
     ]
     kept = tuple(one for one in planned.aligned if one not in outside)
     return replace(planned, aligned=kept, skipped=_joined(planned.skipped, lost))
+
+
+def _of_person(planned: Plan, rgb_BHW3: Tensor, person: Person | None) -> Plan:
+    """The plan without the faces that the user's person excludes."""
+    if person is None:
+        return planned
+    kept: list[AlignedFace] = []
+    events = list(planned.events)
+    others: list[list[SkippedFace]] = [[] for _ in planned.skipped]
+    for one, distance in zip(planned.aligned, person.distances(rgb_BHW3, planned.aligned), strict=True):
+        judged = person.judged(one, distance)
+        if isinstance(judged, SkippedFace):
+            others[one.image].append(judged)
+        else:
+            kept.append(one)
+            events.append(judged)
+    return replace(planned, aligned=tuple(kept), skipped=_joined(planned.skipped, others), events=tuple(events))
 
 
 def scaled(face: Face, factor: float) -> Face:

@@ -32,6 +32,7 @@ from .composite import NewFace, Target
 from .detail import detail_of
 from .judge import Judgement, judged_events
 from .options import RESTORE_DEFAULTS, MaskKind, PasteOptions, RestoreOptions, WhenWorse
+from .person import Person
 from .plan import FaceSource, plan, scaled
 from .recipe import USUAL, Recipe
 from .reference import OFFICIAL
@@ -77,6 +78,7 @@ def restore_images(
     detail: float | None = None,
     when_worse: WhenWorse = "fade",
     paste: PasteOptions | None = None,
+    person: Person | None = None,
     clip_mask_BHW: Tensor | None = None,
     parity: bool = False,
     batch_size: int | None = None,
@@ -103,6 +105,7 @@ def restore_images(
             batch_size=batch_size,
             paste=paste or PasteOptions(mask=mask, opacity=opacity),
         ),
+        person=person,
         clip_mask_BHW=clip_mask_BHW,
         background=background,
         face_upscaler=face_upscaler,
@@ -117,6 +120,7 @@ def restore(
     models: Models,
     options: RestoreOptions = RESTORE_DEFAULTS,
     *,
+    person: Person | None = None,
     background: Tensor | Upscaler | None = None,
     face_upscaler: Upscaler | None = None,
     clip_mask_BHW: Tensor | None = None,
@@ -126,6 +130,7 @@ def restore(
     """Restore the faces of images; what is not a face stays as it is.
 
     images_BHWC: floats in [0, 1], gray, RGB or RGBA.
+    person: of whom faces are restored, see `person.load_person`; anybody's if None.
     background: the enlarged images, or what enlarges images_BHW3 (their size is made to fit); bicubic if None.
     face_upscaler: redraws faces that the paste would enlarge.
     clip_mask_BHW: how much of a face each pixel may get, [0, 1], one for each image or one for all, any size.
@@ -153,7 +158,7 @@ def restore(
     report = on_progress or no_progress
     rgb_BHW3 = recipe.prepare(source.rgb_BHW3, sizes)
 
-    planned = plan(rgb_BHW3, models.detector, options, recipe, sizes, report)
+    planned = plan(rgb_BHW3, models.detector, options, recipe, sizes, report, person)
     canvas_BHW3 = make_canvas(
         rgb_BHW3,
         reporting(background, report),

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ..faces.batch import FaceBatch
+from torch import Tensor
+
+from ..faces.batch import FaceBatch, check_same_images
 from ..faces.events import Event, SkippedFace
 from ..faces.manual_selection import apply_picks
 from ..faces.order import Order, check_order, has_number, order_faces, parse_numbers
 from ..faces.selection import Selection, skip_small_faces
 from ..faces.types import Face
 from ..faces.yaw import MAX_YAW, skip_by_yaw
+from ..imaging import tensors as imaging
+from .align import align_face
+from .person import Person
 from .results import counts, notes_of
 
 
@@ -41,13 +46,21 @@ def select_faces(
     min_face_size: float = 0.0,
     max_yaw: float = MAX_YAW,
     picked: str = "",
+    person: Person | None = None,
+    images_BHWC: Tensor | None = None,
 ) -> SelectedFaces:
     """The faces that pass every filter, in the wanted order.
 
-    numbers: "1, 3-5", of the faces as they come in; empty for all. keep: so many of each picture, the first in that
-    order; 0 for all. confidence: detections that scored below are left out. min_face_size: shorter side of the box in
-    pixels. largest_turn: degrees to either side, see `faces.turn`; 90 for any. picked: see `faces.picks`.
-    Raises ValueError naming the input and the cure.
+    numbers: "1, 3-5", of the faces as they come in; empty for all.
+    order: in which they go on.
+    keep: so many of each image, the first in that order; 0 for all.
+    confidence: detections that scored below are left out, 0 to 1.
+    min_face_size: shorter side of the box in pixels.
+    max_yaw: degrees to either side, see `faces.yaw`; 90 for any.
+    picked: see `faces.manual_selection`.
+    person: whose faces are kept, see `person.load_person`; anybody's if None.
+    images_BHWC: in which the faces were found; only needed with a person.
+    Raises ValueError naming the input and the fix.
     """
     check_order(order, keep)
     if not 0 <= confidence <= 1:
@@ -61,9 +74,12 @@ def select_faces(
     )
     for refuse_wrong_limits in filters:
         refuse_wrong_limits(())
-    selected, kept, events = [], [], notes_of(picks.events)
+    strangers, known = _judged(faces, person, images_BHWC)
+    selected, kept, events = [], [], [*notes_of(picks.events), *known]
     for picture, (found, is_picked) in enumerate(zip(faces.per_image, picks.kept, strict=True)):
         skipped = _skipped(found, filters)
+        for index, stranger in strangers.get(picture, {}).items():
+            skipped.setdefault(index, stranger)
         for index, face in enumerate(found):
             if not has_number(ranges, index + 1):
                 skipped.setdefault(index, SkippedFace(face, "not_numbered"))
@@ -83,6 +99,34 @@ def select_faces(
         events += [numbered(skipped[index], index + 1).as_event(picture) for index in sorted(skipped)]
         events.append(counts(picture, given=len(found), selected=len(chosen)))
     return SelectedFaces(faces.with_faces(selected), tuple(kept), picks.kept, picks.changed, tuple(events))
+
+
+def _judged(
+    faces: FaceBatch, person: Person | None, images_BHWC: Tensor | None
+) -> tuple[dict[int, dict[int, SkippedFace]], list[Event]]:
+    """Whom the person excludes, by image and index; and what there is to know of the others."""
+    strangers: dict[int, dict[int, SkippedFace]] = {}
+    known: list[Event] = []
+    if person is None:
+        return strangers, known
+    if images_BHWC is None:
+        raise ValueError("to find a person the images are needed in which the faces were found. Give them, too")
+    check_same_images(faces, images_BHWC)
+    rgb_BHW3 = imaging.split_alpha(images_BHWC).rgb_BHW3
+    aligned = [
+        (index, one)
+        for image, found in enumerate(faces.per_image)
+        for index, face in enumerate(found)
+        if (one := align_face(image, face)) is not None
+    ]
+    distances = person.distances(rgb_BHW3, [one for _, one in aligned])
+    for (index, one), distance in zip(aligned, distances, strict=True):
+        judged = person.judged(one, distance)
+        if isinstance(judged, SkippedFace):
+            strangers.setdefault(one.image, {})[index] = judged
+        else:
+            known.append(judged)
+    return strangers, known
 
 
 def numbered(skipped: SkippedFace, number: int) -> SkippedFace:

@@ -55,6 +55,9 @@ ENGLISH = Texts(
         "mask_empty": "its mask is empty",
         "clip_mask_black": "the limiting mask is black there",
         "crop_unchanged": "its crop came back unchanged",
+        "not_person": "another person's than the reference photos' (distance {distance:.2f}, above {limit:g})",
+        "is_person": "the reference photos' person, who is left out (distance {distance:.2f}, at most {limit:g})",
+        "person": "distance {distance:.2f} from the reference photos' person ({limit:g} is the limit)",
         "already_sharper": "already sharper than the restorer can paint it ({sharpness:.2f} times as sharp); "
         "left as it was",
         "other_person": "would come out as another person (distance {identity:.2f}); left as it was",
