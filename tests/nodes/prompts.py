@@ -17,6 +17,10 @@ def node(kind: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": kind, "inputs": inputs}
 
 
+# Inputs of Face Restore with which the tests' networks, which paint no real faces, are pasted as they are.
+AS_IT_IS = {"when_worse": "paste", "color_match": "off"}
+
+
 def restore_prompt(picture: str = "portrait.png", model: str = "codeformer.pth", **changes: Any) -> Prompt:
     """Photo, loader and Face Restore; pictures before and after, mask and report are handed out.
 
@@ -33,6 +37,7 @@ def restore_prompt(picture: str = "portrait.png", model: str = "codeformer.pth",
         "mask": "face",
         "opacity": 1.0,
         "parity": False,
+        **AS_IT_IS,
         **changes,
     }
     prompt: Prompt = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .prompts import counts, node, tells
+from .prompts import AS_IT_IS, counts, node, tells
 from .server import Done, Prompt, Server
 
 FACE_RESTORE = {
@@ -88,7 +88,7 @@ def test_the_steps_give_what_face_restore_gives(server: Server):
         face_restore_model=["loader", 0],
         selected_faces=["detect", 0],
         **FACE_RESTORE,
-        detail="off",  # which the single steps don't know
+        **AS_IT_IS,
     )
     prompt["whole_saved"] = node("SaveImage", images=["whole", 0], filename_prefix="whole")
     done = server.run(prompt)

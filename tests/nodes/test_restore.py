@@ -8,7 +8,7 @@ import numpy as np
 
 import codeformer_core as cf
 
-from .prompts import counts, node, report, restore_prompt, result_nodes, tells
+from .prompts import AS_IT_IS, counts, node, report, restore_prompt, result_nodes, tells
 from .server import REPOSITORY, Done, Server
 from .workflow import load_workflow, node_of, to_prompt
 
@@ -42,6 +42,7 @@ def test_example_workflow_restores_the_faces_and_nothing_else(server: Server):
     prompt = to_prompt(load_workflow(WORKFLOW), server.get("/object_info"))
     prompt[node_of(prompt, "LoadImage")]["inputs"]["image"] = "group.png"
     restore = node_of(prompt, "CodeFormerFaceRestore")
+    prompt[restore]["inputs"] |= AS_IT_IS
     prompt |= result_nodes(restore, prompt[restore]["inputs"]["image"])
 
     done = server.run(prompt)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .prompts import counts, node, result_nodes
+from .prompts import AS_IT_IS, counts, node, result_nodes
 from .server import REPOSITORY, Done, Prompt, Server
 from .test_restore import seen
 from .weights import save_small_inpainter, save_small_other
@@ -107,6 +107,8 @@ def prepared(server: Server, name: str, picture: str = "group.png") -> Prompt:
         }
         if content["class_type"] == "LoadImage":
             inputs["image"] = picture
+        if content["class_type"] == "CodeFormerFaceRestore":
+            inputs |= AS_IT_IS
     return prompt
 
 
