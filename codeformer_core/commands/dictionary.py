@@ -196,9 +196,8 @@ def _join(args: argparse.Namespace, console: Console) -> None:
     from ..weights.reading import WeightsError, read_state_dict
 
     dictionary = read_dictionary(args.dictionary)
-    # Nothing is kept beside the pickles: the joined file takes their place.
-    network = read_state_dict(args.network, keep_safetensors=False)
-    vgg = read_state_dict(args.vgg, keep_safetensors=False) if args.vgg else None
+    network = read_state_dict(args.network)
+    vgg = read_state_dict(args.vgg) if args.vgg else None
     try:
         joined = join(network, vgg, dictionary)
         state = from_published(joined, read_config(joined))

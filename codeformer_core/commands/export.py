@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--task",
         choices=("restoration", "colorization", "inpainting", "autoencoder"),
-        help="what the network was trained for (default: as its file says, or else as its sizes tell)",
+        help="what the network was trained for (default: what its file says, if anything)",
     )
 
 
@@ -58,9 +58,8 @@ def run(args: argparse.Namespace) -> int:
     # Here and not above: these bring torch, which --help doesn't need.
     import torch
 
-    from ..models.architectures import detect_architecture
+    from ..models.checkpoints import open_checkpoint
     from ..models.saving import is_pickle, save_checkpoint
-    from ..weights.reading import read_metadata, read_state_dict
 
     output: Path = args.output
     try:
@@ -72,21 +71,22 @@ def run(args: argparse.Namespace) -> int:
     console = Console(sys.stdout, sys.stderr)
     with console.showing_logs(logging.getLogger(_PACKAGE)):
         source = _file_of(args.source)
-        state, metadata = read_state_dict(source, keep_safetensors=False), read_metadata(source)
-        found = detect_architecture(state, str(source), metadata)
+        opened = open_checkpoint(source)
+        found, metadata = opened.checkpoint, opened.metadata
+        if args.task:
+            found = dataclasses.replace(found, task=args.task, also=(), task_source="user")
         save_checkpoint(
             output,
-            state,
-            dataclasses.replace(found, task=args.task, also=()) if args.task else found,
+            opened.state,
+            found,
             layout=args.layout,
             dtype=getattr(torch, args.dtype) if args.dtype else None,
             trained=metadata.trained if metadata else None,
             fidelity=args.fidelity if args.fidelity is not None or metadata is None else metadata.fidelity,
         )
-    tasks = args.task or ", ".join((found.task, *found.also))
     size, sizes = output.stat().st_size, found.architecture.describe(found.config)
     layout = "our" if args.layout == "ours" else "published"
-    console.line(f"{output}: {found.architecture} ({tasks}), {sizes}, {layout} layout, {size:,} bytes")
+    console.line(f"{output}: {found.architecture} ({found.tasks_in_words}), {sizes}, {layout} layout, {size:,} bytes")
     return OK
 
 

@@ -14,7 +14,7 @@ from ..models.files import AUTO, as_choice
 from ..models.kinds import DETECTOR, PARSER, RESTORER, RESTORER_ENTRIES, ModelKind, starter_event
 from ..models.library import ModelChoices, ModelLibrary
 from ..models.managed import ManagedUpscaler
-from ..models.restorer import check_task, without_fidelity
+from ..models.restorer import check_task, task_assumed, without_fidelity
 from ..runtime.host import FixedFolders
 from ..runtime.packages import import_for_faces
 from ..runtime.plain_host import PlainHost
@@ -72,6 +72,8 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
             parser=parser_choice or AUTO,
             dtype=DTYPES[args.dtype],
             fetch=args.download,
+            # Of a file that doesn't say what it is for, the verb says it.
+            task=task,
         )
     )
     try:
@@ -82,7 +84,8 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
         raise WeightsError(f"--model {args.model}: {error} (--model {fitting})") from error
     # Who didn't ask for a fidelity need not be told that it does nothing.
     wished = getattr(args, "fidelity", None) is not None
-    said = lines_of(without_fidelity(models.restorer), args) if wished else ()
+    of_restorer = [*task_assumed(models.restorer), *(without_fidelity(models.restorer) if wished else ())]
+    said = lines_of(of_restorer, args)
     notes = _chosen(library, "model", args.model, RESTORER, args)
     if args.aligned:
         return Tools(models, "box", (*said, *_with_cure(notes)))

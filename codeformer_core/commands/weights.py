@@ -162,8 +162,8 @@ class _ProgressLine:
 
 def _convert(file: Path, output: Path | None, layout: Layout) -> int:
     # Here and not above: these bring torch, which `list` and `download` don't need.
-    from ..models.architectures import detect_architecture
-    from ..weights.reading import WeightsError, read_metadata, read_state_dict
+    from ..models.checkpoints import open_checkpoint
+    from ..weights.reading import WeightsError
 
     target = copy_path(file) if output is None else output
     if target.suffix.lower() != ".safetensors":
@@ -171,9 +171,9 @@ def _convert(file: Path, output: Path | None, layout: Layout) -> int:
     if target.exists():
         return _complain(f"{target} is there already; name another file with -o, or move it away")
     try:
-        metadata, state = read_metadata(file), read_state_dict(file, keep_safetensors=False)
-        checkpoint = detect_architecture(state, str(file), metadata)
-        state = checkpoint.in_layout(state, layout)
+        opened = open_checkpoint(file)
+        checkpoint, metadata = opened.checkpoint, opened.metadata
+        state = checkpoint.in_layout(opened.state, layout)
     except WeightsError as error:
         return _complain(str(error))
     try:
@@ -183,7 +183,7 @@ def _convert(file: Path, output: Path | None, layout: Layout) -> int:
         write_safetensors(state, target, {"layout": layout, "converted_from": file.name, **header})
     except OSError as error:
         return _complain(f"{target} can't be written: {error.strerror or error}")
-    what = f"{checkpoint.architecture.id} ({checkpoint.task})"
+    what = f"{checkpoint.architecture.id} ({checkpoint.tasks_in_words})"
     print(f"{target}: {what}, {len(state)} tensors, {layout} layout")
     return 0
 

@@ -67,6 +67,7 @@ NoteKind = Literal[
     "no_white_pixel",
     "empty_mask",
     # models
+    "task_assumed",
     "no_fidelity",
     "own_fidelity",
     "starter",

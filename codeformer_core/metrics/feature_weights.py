@@ -53,7 +53,7 @@ def load_feature_network(path: Path, layers: Sequence[int]) -> EfficientNetLite0
             f"sha256 {digest}, expected {SHA256}. Reinstall it: {REINSTALL}"
         )
     network = EfficientNetLite0(layers)
-    folded = fold_feature_weights(read_state_dict(path, keep_safetensors=False))
+    folded = fold_feature_weights(read_state_dict(path))
     network.load_state_dict({key: folded[key] for key in network.state_dict()})
     return network.requires_grad_(False).eval()
 

@@ -117,7 +117,7 @@ def load_inception(weights_file: str | os.PathLike[str], device: torch.device | 
     import torch_fidelity.feature_extractor_inceptionv3 as inception
 
     path = Path(weights_file)
-    state = read_state_dict(path, keep_safetensors=False)
+    state = read_state_dict(path)
     wrong = [key for key, shape in _SIGNATURE.items() if key not in state or tuple(state[key].shape) != shape]
     if wrong:
         raise WeightsError(

@@ -76,7 +76,7 @@ def load_lpips(backbone_file: str | os.PathLike[str], device: torch.device | str
 
 def _read_backbone(path: Path) -> dict[str, Tensor]:
     """features.N.weight and .bias of VGG16; other keys, the classifier's, are left out."""
-    state = read_state_dict(path, keep_safetensors=False)
+    state = read_state_dict(path)
     wanted = {f"features.{layer}.weight": (after, before, 3, 3) for layer, (before, after) in _LAYERS.items()}
     wanted |= {f"features.{layer}.bias": (after,) for layer, (_, after) in _LAYERS.items()}
     missing = [key for key in wanted if key not in state]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ Network = Any
 Config = Any
 
 TASKS = ("restoration", "colorization", "inpainting", "autoencoder")
+# Who says what a network was trained for; where nobody does, its sizes are those of a published one for this task.
+TaskSource = Literal["file", "user", "sizes"]
 # What shapes don't tell where a network takes images of any size.
 ASSUMED_IMAGE_SIZE = 512
 # Of a file without metadata.
@@ -59,6 +61,7 @@ class Checkpoint:
     layout: whose keys they are.
     task: what it was trained for. also: tasks that it learned beside it.
     source: the file, for messages.
+    task_source: who says its task.
     """
 
     architecture: Architecture
@@ -67,6 +70,19 @@ class Checkpoint:
     task: str
     also: tuple[str, ...] = ()
     source: str = "the given state dict"
+    task_source: TaskSource = "file"
+
+    @property
+    def tasks_in_words(self) -> str:
+        """Its tasks, and that they are a guess where they are one."""
+        tasks = ", ".join((self.task, *self.also))
+        return f"{tasks} by its sizes; the file doesn't say" if self.task_source == "sizes" else tasks
+
+    def taken_for(self, task: str | None) -> Checkpoint:
+        """The same as a network for `task` where the file doesn't say another; None: as it is."""
+        if task is None or self.task_source == "file" or task not in self.architecture.tasks:
+            return self
+        return replace(self, task=task, task_source="user")
 
     def build(
         self, state: Mapping[str, Tensor], *, device: Device = None, dtype: DType = None, operations: Operations = nn
@@ -169,7 +185,8 @@ class Architecture(ABC):
             task, also = self._tasks_of(config, metadata, source)
         except WeightsError as error:
             raise WeightsError(f"{source}: {error}") from error
-        return Checkpoint(self, config, layout, task, also, source)
+        told = metadata.task in self.tasks or len(self.tasks) == 1
+        return Checkpoint(self, config, layout, task, also, source, "file" if told else "sizes")
 
     def build(
         self,

@@ -5,17 +5,18 @@ A file is recognised by its keys, never by its name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
 from ..runtime.errors import InputProblem
 from ..weights.metadata import CheckpointMetadata
 from ..weights.reading import WeightsError
+from ..weights.wrappers import inner_state_dicts, places_of
 from .architecture import NO_METADATA, Architecture, Checkpoint, Config
 from .codeformer.architecture import AUTOENCODER, CODEFORMER, missing_for_codeformer
 from .dfdnet.architecture import DFDNET
-from .spandrel_models import GFPGAN, RESTOREFORMER
+from .spandrel_models import GFPGAN, RESTOREFORMER, is_gfpgan_v1, is_restoreformer_plus_plus
 from .vqfr.architecture import VQFR
 
 # In the order in which they are asked for their keys.
@@ -62,12 +63,51 @@ def detect_architecture(
     Raises WeightsError with the first missing or unexpected keys, with what the file seems to be instead, or with both
     values where its metadata contradicts its shapes.
     """
-    for architecture in ARCHITECTURES:
-        if architecture.detect(state):
-            return architecture.read(state, source, metadata or NO_METADATA)
-    raise _unknown_checkpoint(state, source)
+    if (architecture := _detected(state)) is not None:
+        return architecture.read(state, source, metadata or NO_METADATA)
+    raise _other_checkpoint(state, source) or _unknown_checkpoint({"": state}, source)
 
 
+def find_checkpoint(
+    state_dicts: Mapping[str, dict[str, Tensor]], source: str, metadata: CheckpointMetadata | None = None
+) -> tuple[Checkpoint, dict[str, Tensor]]:
+    """The weights among all that a file holds, whatever lies around them and whatever their keys begin with.
+
+    state_dicts: place in the file -> its tensors, likeliest first. source, metadata: as for `detect_architecture`.
+
+    -> what they are, and the weights. Raises WeightsError as `detect_architecture`, of the likeliest weights; where no
+    architecture has such keys, with the places of all tensors.
+    """
+    refused: WeightsError | None = None
+    for level in inner_state_dicts(state_dicts):
+        detected = [(found, state) for state in level.values() if (found := _detected(state)) is not None]
+        # A checkpoint of training may hold the autoencoder beside the restorer.
+        for architecture, state in sorted(detected, key=lambda pair: not pair[0].restores_faces):
+            try:
+                return architecture.read(state, source, metadata or NO_METADATA), state
+            except WeightsError as error:
+                refused = refused or error
+        others = (_other_checkpoint(state, source) for state in level.values())
+        if (problem := refused or next(filter(None, others), None)) is not None:
+            raise problem
+    raise _unknown_checkpoint(state_dicts, source)
+
+
+def _detected(state: Mapping[str, object]) -> Architecture | None:
+    return next((architecture for architecture in ARCHITECTURES if architecture.detect(state)), None)
+
+
+def _is_gpen(state: Mapping[str, object]) -> bool:
+    """yangxy/GPEN, gpen_model.py."""
+    return "ecd0.0.0.weight" in state and "final_linear.0.weight" in state
+
+
+# Face restorers that are known and not supported: how they are told, their names, and the file to take instead.
+_UNSUPPORTED: tuple[tuple[Callable[[Mapping[str, object]], bool], str, str], ...] = (
+    (is_gfpgan_v1, "GFPGAN v1", "GFPGANv1.4.pth"),
+    (is_restoreformer_plus_plus, "RestoreFormer++", "RestoreFormer.pth"),
+    (_is_gpen, "GPEN", "GFPGANv1.4.pth"),
+)
 # A key that only this kind of checkpoint has -> what it is, and what went wrong where a front end can say more.
 _OTHER_CHECKPOINTS: tuple[tuple[str, str, InputProblem | None], ...] = (
     ("stylegan_decoder.style_mlp.1.weight", "a GFPGAN checkpoint", None),
@@ -80,13 +120,21 @@ _OTHER_CHECKPOINTS: tuple[tuple[str, str, InputProblem | None], ...] = (
 )
 
 
-def _unknown_checkpoint(state: Mapping[str, Tensor], source: str) -> WeightsError:
+def _other_checkpoint(state: Mapping[str, object], source: str) -> WeightsError | None:
+    for fits, name, instead in _UNSUPPORTED:
+        if fits(state):
+            return WeightsError(f"{source}: this is {name}, which is not supported; choose {instead} instead")
     for key, what, problem in _OTHER_CHECKPOINTS:
         if key in state:
             return WeightsError(f"{source}: this is {what}, not a CodeFormer checkpoint", problem)
-    first = ", ".join(sorted(state)[:3]) or "none at all"
-    missing = ", ".join(missing_for_codeformer(state))
+    return None
+
+
+def _unknown_checkpoint(state_dicts: Mapping[str, Mapping[str, Tensor]], source: str) -> WeightsError:
+    likeliest = next(iter(state_dicts.values()))
+    first = ", ".join(sorted(likeliest)[:3]) or "none at all"
+    missing = ", ".join(missing_for_codeformer(likeliest))
     return WeightsError(
-        f"{source}: no known face restorer has these keys (first: {first}). "
-        f"Missing for a CodeFormer: {missing}. Choose codeformer.pth or its safetensors copy."
+        f"{source}: no known face restorer has these keys (first: {first}). Missing for a CodeFormer: {missing}. "
+        f"Tensors in the file: {places_of(state_dicts)}. Choose codeformer.pth or its safetensors copy."
     )

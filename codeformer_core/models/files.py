@@ -1,15 +1,16 @@
 """Which model files are on this machine, what may be fetched, and which file a choice stands for.
 
 A choice is text or a path. A path is taken as it is. Text is a name: AUTO, a catalog name or a file's name in the
-model folders, which it never leaves. With DOWNLOAD behind it, it consents to fetching the file where it is missing, and
-stays valid afterwards. AUTO stands for the best file that is here.
+model folders, which it never leaves; a slash and a backslash in it mean the same on every system. With DOWNLOAD behind
+it, it consents to fetching the file where it is missing, and stays valid afterwards. AUTO stands for the best file that
+is here.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 
 from ..runtime.host import ModelFolders
@@ -61,18 +62,18 @@ class ModelFiles:
         known = [name for name in files if find_entry(name) in RESTORER_ENTRIES]
         others = [name for name in files if name not in known]
         unlisted = [entry for entry in RESTORER_ENTRIES if not any(find_entry(name) == entry for name in known)]
-        here = [entry.filename for entry in unlisted if self._file_of(entry)]
-        downloads = [entry.filename + DOWNLOAD for entry in unlisted if entry.url and not self._file_of(entry)]
+        installed = self._installed(unlisted, RESTORER)
+        here = [entry.filename for entry in unlisted if entry.name in installed]
+        downloads = [entry.filename + DOWNLOAD for entry in unlisted if entry.url and entry.name not in installed]
         return [*known, *others, *here, *downloads]
 
     def detectors(self) -> list[str]:
         """Choices: the catalog's detectors, best first, then the user's own files."""
-        entries = map(entry_of, DETECTOR.best_first)
-        known = [self._offer(entry) for entry in entries if entry.url or self._file_of(entry)]
+        known = self._offers(DETECTOR)
         return known + [name for name in self.weight_files(DETECTOR) if find_entry(name) is None]
 
     def parsers(self) -> list[str]:
-        return [self._offer(entry_of(name)) for name in PARSER.best_first]
+        return self._offers(PARSER)
 
     def weight_files(self, kind: ModelKind) -> list[str]:
         """Names of the files that may be of this kind, without the safetensors copies kept beside pickles."""
@@ -103,7 +104,7 @@ class ModelFiles:
         """The catalog name that AUTO stands for, or None for no model; fetch: of all, not of those that are here."""
         if fetch:
             return kind.best_first[0]
-        return next((name for name in kind.best_first if self._file_of(entry_of(name))), kind.when_none)
+        return next(iter(self._installed(map(entry_of, kind.best_first), kind)), kind.when_none)
 
     def find(self, choice: Choice, kind: ModelKind) -> Path | None:
         """The file on this machine; the one that the user has, not our safetensors copy of it."""
@@ -114,7 +115,7 @@ class ModelFiles:
             return None
         found = self._in_folders(name, kind)
         if found is None and _is_bare(name):
-            found = find_weights(name, self.folders.roots())
+            found = find_weights(name, self.folders.roots()) or self._below_folders(name, kind)
         return None if found is None else source_of(found)
 
     def problem(self, choice: Choice, kind: ModelKind) -> str | None:
@@ -154,18 +155,43 @@ class ModelFiles:
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    def _file_of(self, entry: CatalogEntry) -> Path | None:
-        return find_weights(entry, self.folders.roots())
+    def _installed(self, entries: Iterable[CatalogEntry], kind: ModelKind) -> dict[str, Path]:
+        """Those of the entries that are on this machine, in their order: catalog name -> file."""
+        roots, listed = self.folders.roots(), self._listed(kind)
+        files = {entry.name: find_weights(entry, roots) or listed.get(entry.name) for entry in entries}
+        return {name: file for name, file in files.items() if file is not None}
 
-    def _offer(self, entry: CatalogEntry) -> str:
-        return entry.name if self._file_of(entry) else entry.name + DOWNLOAD
+    def _listed(self, kind: ModelKind) -> dict[str, Path]:
+        """Catalog name -> file, of all that lie anywhere below the kind's folders."""
+        found: dict[str, Path] = {}
+        for name in self.names(kind, WEIGHT_SUFFIXES):
+            entry, path = find_entry(name), self._in_folders(name, kind)
+            if entry is not None and path is not None:
+                found.setdefault(entry.name, path)
+        return found
+
+    def _below_folders(self, name: str, kind: ModelKind) -> Path | None:
+        entry = find_entry(name)
+        return None if entry is None else self._listed(kind).get(entry.name)
+
+    def _offers(self, kind: ModelKind) -> list[str]:
+        entries = [entry_of(name) for name in kind.best_first]
+        installed = self._installed(entries, kind)
+        return [
+            entry.name if entry.name in installed else entry.name + DOWNLOAD
+            for entry in entries
+            if entry.url or entry.name in installed
+        ]
 
     def _in_folders(self, name: str, kind: ModelKind) -> Path | None:
         """A name that tries to leave the folders finds nothing."""
-        if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
-            return None
-        places = (folder / name for kind_name in kind.folders for folder in self.folders.of(kind_name))
-        return next((path for path in places if path.is_file()), None)
+        for spelled in dict.fromkeys((name, _with_slashes(name))):
+            if PurePath(spelled).is_absolute() or ".." in PurePath(spelled).parts:
+                continue
+            places = (folder / spelled for kind_name in kind.folders for folder in self.folders.of(kind_name))
+            if (found := next((path for path in places if path.is_file()), None)) is not None:
+                return found
+        return None
 
     def _is_our_copy(self, name: str, kind: ModelKind) -> bool:
         path = self._in_folders(name, kind)
@@ -211,7 +237,12 @@ def _entry(choice: Choice) -> CatalogEntry | None:
 
 
 def _is_bare(name: str) -> bool:
-    return PurePath(name).name == name
+    return PurePath(_with_slashes(name)).name == name
+
+
+def _with_slashes(name: str) -> str:
+    """Workflows go from one system to another."""
+    return name.replace("\\", "/")
 
 
 def as_choice(source: str | os.PathLike[str]) -> Choice:

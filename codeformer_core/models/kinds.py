@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..faces.events import Event
 from ..weights.catalog import ALIGNER, CATALOG, DETECTORS, RESTORERS, UPSCALERS, CatalogEntry, find_entry
 
-_TASKS = ("restoration", "colorization", "inpainting")
+TASKS = ("restoration", "colorization", "inpainting")
 _PARSER = "parsenet"
 
 
@@ -27,7 +27,7 @@ class ModelKind:
 
 
 RESTORER = ModelKind(
-    ("facerestore_models", "codeformer"),
+    ("facerestore_models", "codeformer", "gfpgan"),
     RESTORERS,
     RESTORERS[0],
     ("detection_", "parsing_", "yolov5", "restoreformer++", "gpen", "alignment_", "realesrgan"),
@@ -39,7 +39,7 @@ LANDMARK_DETECTOR = ModelKind(("facedetection",), (ALIGNER,), None)
 MODEL_FOLDERS = tuple(dict.fromkeys((*RESTORER.folders, *DETECTOR.folders)))
 
 # Everything that takes the restorer's place, by task.
-RESTORER_ENTRIES = tuple(entry for task in _TASKS for entry in CATALOG if entry.task == task)
+RESTORER_ENTRIES = tuple(entry for task in TASKS for entry in CATALOG if entry.task == task)
 
 
 def entry_of(name: str) -> CatalogEntry:

@@ -41,6 +41,7 @@ class ModelChoices:
     """restorer, detector, parser: see `files`.
     dtype: precision of the restorer; float32 is taken where the device has no fast bfloat16.
     fetch: missing files of the catalog are downloaded, and auto stands for the best of all.
+    task: "restoration", "colorization" or "inpainting", what the restorer was trained for where its file doesn't say.
     """
 
     restorer: Choice = AUTO
@@ -48,6 +49,7 @@ class ModelChoices:
     parser: Choice = AUTO
     dtype: torch.dtype = torch.float32
     fetch: bool = False
+    task: str | None = None
 
 
 class ModelLibrary(ModelFiles):
@@ -71,7 +73,7 @@ class ModelLibrary(ModelFiles):
     def load(self, choices: ModelChoices) -> ModelBundle:
         """The restorer, and what goes with it when it is first used. Raises as `load_restorer`."""
         return ModelBundle(
-            self.load_restorer(choices.restorer, choices.dtype, fetch=choices.fetch),
+            self.load_restorer(choices.restorer, choices.dtype, fetch=choices.fetch, task=choices.task),
             load_detector=partial(self.load_detector, choices.detector, fetch=choices.fetch),
             load_parser=partial(self.load_parser, choices.parser, fetch=choices.fetch),
             load_landmark_detector=self.load_landmark_detector,
@@ -94,7 +96,12 @@ class ModelLibrary(ModelFiles):
         self._remembered = None
 
     def load_restorer(
-        self, choice: Choice = AUTO, dtype: torch.dtype = torch.float32, *, fetch: bool = False
+        self,
+        choice: Choice = AUTO,
+        dtype: torch.dtype = torch.float32,
+        *,
+        fetch: bool = False,
+        task: str | None = None,
     ) -> ManagedRestorer:
         """Raises WeightsError saying what to do for missing and wrong files, DownloadError when one can't be had."""
         # Here and below, and not at the top: a host's start is not to wait for the networks.
@@ -105,6 +112,7 @@ class ModelLibrary(ModelFiles):
             self.host.offload_device(),
             self.host.supported_dtype(dtype),
             operations=self.host.operations,
+            task=task,
         )
         return manage_restorer(restorer, self.host)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -19,8 +19,10 @@ from ..faces.parsing import FaceParser, build_parsenet
 from ..networks.operations import Operations
 from ..runtime.host import FixedFolders
 from ..weights.folders import default_roots
-from ..weights.reading import WeightsError, read_metadata, read_state_dict
-from .architectures import detect_architecture
+from ..weights.reading import WeightsError, read_state_dict, read_weights
+from ..weights.wrappers import state_dicts_in
+from .architectures import find_checkpoint
+from .checkpoints import open_checkpoint
 from .files import DownloadProgress, ModelFiles, as_choice
 from .kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER, UPSCALER, ModelKind
 from .restorer import USUAL_FIDELITY, Restorer
@@ -39,6 +41,7 @@ def load_restorer(
     roots: Sequence[Path] | None = None,
     download: bool = False,
     on_progress: DownloadProgress | None = None,
+    task: str | None = None,
 ) -> Restorer:
     """A restorer from a file, a catalog name ("codeformer", or "codeformer_starter", which comes with this package) or
     a state dict in the published layout or ours.
@@ -48,23 +51,30 @@ def load_restorer(
     roots: models folders to search, `weights.folders.default_roots()` if None.
     download: fetch a catalog file that is missing.
     on_progress: called with the bytes fetched so far and their total, None where that is unknown.
+    task: "restoration", "colorization" or "inpainting": what the network was trained for, where the file doesn't say.
 
     Heads, image size and tasks are taken from a file's metadata; for state dicts and pickles the published ones are
     assumed where shapes can't tell. Raises WeightsError naming the file, what is wrong with it and the cure.
     """
     if isinstance(source, Mapping):
-        name, state, metadata = "the given state dict", dict(source), None
+        name, file, metadata = "the given state dict", None, None
+        found = state_dicts_in(cast(Mapping[object, object], source)) or {"": {}}
+        checkpoint, state = find_checkpoint(found, name)
     else:
         path = locate(source, RESTORER, roots=roots, download=download, on_progress=on_progress)
-        name, state, metadata = path.name, read_state_dict(path), read_metadata(path)
-    dtype = dtype or torch.float32
-    checkpoint = detect_architecture(state, name, metadata)
+        opened, name = open_checkpoint(path, path.name), path.name
+        file, checkpoint, state, metadata = opened.file, opened.checkpoint, opened.state, opened.metadata
+    checkpoint, dtype = checkpoint.taken_for(task), dtype or torch.float32
+    module = checkpoint.build(state, device=device, dtype=dtype, operations=operations)
+    if file is not None:
+        file.keep_copy(state)
     return Restorer(
         kind=checkpoint.architecture,
         task=checkpoint.task,
         also=checkpoint.also,
+        task_source=checkpoint.task_source,
         name=name,
-        module=checkpoint.build(state, device=device, dtype=dtype, operations=operations),
+        module=module,
         device=torch.device(device),
         dtype=dtype,
         casts_weights=operations is not torch.nn and checkpoint.architecture.takes_operations,
@@ -89,9 +99,12 @@ def load_detector(
     path = locate(source, DETECTOR, roots=roots, download=download, on_progress=on_progress)
     if path.suffix.lower() == ".onnx":
         return YuNetDetector(weights_path=path)
-    state = read_state_dict(path)
-    build_it = build_starter_detector if is_starter_detector(state) else build_retinaface
-    return _explained(path, lambda: build_it(state, device))
+
+    def build(state: Mapping[str, Tensor]) -> FaceDetector:
+        build_it = build_starter_detector if is_starter_detector(state) else build_retinaface
+        return build_it(state, device)
+
+    return _built(path, build)
 
 
 def load_parser(
@@ -104,7 +117,7 @@ def load_parser(
 ) -> FaceParser:
     """A face parser from a catalog name ("parsenet") or a file."""
     path = locate(source, PARSER, roots=roots, download=download, on_progress=on_progress)
-    return _explained(path, lambda: build_parsenet(read_state_dict(path), device))
+    return _built(path, lambda state: build_parsenet(state, device))
 
 
 def load_landmark_detector(
@@ -117,7 +130,7 @@ def load_landmark_detector(
 ) -> LandmarkDetector:
     """What finds 68 landmarks, from a catalog name ("facexlib_alignment") or a file."""
     path = locate(source, LANDMARK_DETECTOR, roots=roots, download=download, on_progress=on_progress)
-    return _explained(path, lambda: build_landmark_detector(read_state_dict(path), device))
+    return _built(path, lambda state: build_landmark_detector(state, device))
 
 
 def load_upscaler(
@@ -144,8 +157,8 @@ def load_upscaler(
         name, state = "the given state dict", dict(source)
     else:
         path = locate(source, UPSCALER, roots=roots, download=download, on_progress=on_progress)
-        # No copy is left in a folder whose files other programs list.
-        name, state = path.name, read_state_dict(path, keep_safetensors=False)
+        # Without `keep_copy`: other programs list this folder's files.
+        name, state = path.name, read_state_dict(path)
     descriptor = open_upscaler(state, name)
     dtype = supported_dtype(descriptor, dtype or torch.float32, name)
     descriptor.model.to(device, dtype).eval().requires_grad_(False)
@@ -168,10 +181,14 @@ def locate(
     return files.locate(as_choice(source), kind, fetch=download, on_progress=on_progress)
 
 
-def _explained(path: Path, build_it: Callable[[], Loaded]) -> Loaded:
+def _built(path: Path, build: Callable[[Mapping[str, Tensor]], Loaded]) -> Loaded:
+    """What `build` makes of a file's weights, of which a copy is kept once they have proved to fit."""
+    file = read_weights(path)
     try:
-        return build_it()
+        built = build(file.state_dict)
     except WeightsError:
         raise
     except ValueError as error:
         raise WeightsError(f"{path}: {error}") from error
+    file.keep_copy(file.state_dict)
+    return built

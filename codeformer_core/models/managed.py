@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..faces.landmarks import LandmarkDetector
     from ..faces.parsing import FaceParser
     from ..faces.types import Face
+    from .architecture import TaskSource
     from .restorer import Restorer
     from .upscaler import ImageUpscaler
 
@@ -42,6 +43,10 @@ class ManagedRestorer:
     @property
     def tasks(self) -> tuple[str, ...]:
         return self.restorer.tasks
+
+    @property
+    def task_source(self) -> TaskSource:
+        return self.restorer.task_source
 
     @property
     def recommended_fidelity(self) -> float:

@@ -10,14 +10,15 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from ..faces.events import Event
 from ..runtime import memory
-from .architecture import Architecture, Network, RestoreRequest
+from ..runtime.errors import InputError
+from .architecture import Architecture, Network, RestoreRequest, TaskSource
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class Restorer:
 
     kind: what knows its networks.
     task: "restoration", "colorization", "inpainting" or "autoencoder". also: tasks that it learned beside it.
+    task_source: who says so.
     name: where it came from, for messages.
     device, dtype: where and in what precision faces are computed.
     casts_weights: the module's layers bring their weights to the input's device and precision by themselves.
@@ -94,6 +96,7 @@ class Restorer:
     casts_weights: bool = False
     recommended_fidelity: float = USUAL_FIDELITY
     also: tuple[str, ...] = ()
+    task_source: TaskSource = "file"
 
     @property
     def architecture(self) -> str:
@@ -216,17 +219,38 @@ _TASKS = {
 
 def check_task(restorer: FaceRestorer, task: str) -> None:
     """Raise ValueError, naming the file to choose, for a model of other tasks."""
-    if task not in restorer.tasks:
-        doing, filename = _TASKS[task]
-        raise ValueError(
-            f"{restorer.name} is a model for {' and '.join(restorer.tasks)}; {doing} faces needs one for {task}: "
-            f"choose {filename}"
+    if task in restorer.tasks:
+        return
+    (doing, filename), tasks = _TASKS[task], " and ".join(restorer.tasks)
+    if _task_source(restorer) == "sizes":
+        raise InputError(
+            f"{restorer.name} is taken as a model for {tasks} by its sizes, because its file doesn't say what it was "
+            f"trained for; {doing} faces needs one for {task}: choose {filename}, or say that this is one",
+            "task_not_said",
         )
+    raise ValueError(f"{restorer.name} is a model for {tasks}; {doing} faces needs one for {task}: choose {filename}")
+
+
+def made_by(kind: Literal["restored_by", "colorized_by", "filled_by"], restorer: FaceRestorer) -> list[Event]:
+    """Which restorer made something, and whether what it is for is only assumed."""
+    return [*task_assumed(restorer), Event(kind, values={"restorer": restorer.name})]
+
+
+def task_assumed(restorer: FaceRestorer) -> list[Event]:
+    """Where its file doesn't say what it was trained for: what it is taken for. Else empty."""
+    if _task_source(restorer) == "file":
+        return []
+    return [Event("task_assumed", values={"restorer": restorer.name, "task": restorer.tasks[0]})]
+
+
+def _task_source(restorer: FaceRestorer) -> TaskSource:
+    """Restorers of other packages need not have it."""
+    return getattr(restorer, "task_source", "file")
 
 
 def restored_by(restorer: FaceRestorer, fidelity: float) -> list[Event]:
     """Which restorer, and its fidelity where it knows any."""
-    events = [Event("restored_by", values={"restorer": restorer.name})]
+    events = made_by("restored_by", restorer)
     return [*events, Event("fidelity", values={"fidelity": fidelity})] if restorer.uses_fidelity else events
 
 

@@ -68,7 +68,15 @@ def save_restorer(
     save_checkpoint(
         path,
         restorer.module.state_dict(),
-        Checkpoint(architecture, config, architecture.module_layout, restorer.task, restorer.also, str(path)),
+        Checkpoint(
+            architecture,
+            config,
+            architecture.module_layout,
+            restorer.task,
+            restorer.also,
+            str(path),
+            restorer.task_source,
+        ),
         layout=architecture.module_layout,
         dtype=dtype,
         fidelity=None if recommended == USUAL_FIDELITY else recommended,
@@ -157,7 +165,11 @@ def _checked_metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
     for each in (task, *also):
         if each not in architecture.tasks:
             raise ValueError(f"task must be {' or '.join(architecture.tasks)} for a {architecture}, got {each!r}")
-    return architecture.metadata_of(checkpoint.config, task, also)
+    metadata = architecture.metadata_of(checkpoint.config, task, also)
+    if checkpoint.task_source == "sizes" and not also and task == architecture.usual_task(checkpoint.config):
+        # Nobody has said it, so neither does the file: the same sizes will stand for it.
+        return replace(metadata, task=None)
+    return metadata
 
 
 def _check_fits(path: Path, state: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
@@ -179,7 +191,7 @@ def _check_comes_back(
     except WeightsError as error:
         raise ValueError(f"{refusal}: {error}. Sizes: {config}") from error
     same_kind = found.architecture is architecture and architecture.same_sizes(found.config, config)
-    if not same_kind or (found.task, found.also) != (metadata.task, metadata.also):
+    if not same_kind or (found.task, found.also) != (checkpoint.task, metadata.also):
         raise ValueError(f"{refusal}. Given: {config}. Read: {found}")
 
 
@@ -202,7 +214,9 @@ def _remarks(
         # Only what is assumed without a header can be what doesn't fit: with the header it was read.
         sizes = architecture.describe(config)
         return [*remarks, f"without a header it can't be loaded here again: {sizes}; save as .safetensors"]
-    differences = _differences(architecture.metadata_of(bare.config, bare.task), metadata)
+    differences = _differences(
+        architecture.metadata_of(bare.config, bare.task), replace(metadata, task=checkpoint.task)
+    )
     if metadata.also:
         differences.append(f"without {' and '.join(metadata.also)}")
     if differences:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -28,6 +29,9 @@ class SpandrelArchitecture(Architecture):
     signature: tuple[str, ...]
 
     def detect(self, state: Mapping[str, object]) -> bool:
+        return self.has_signature(state)
+
+    def has_signature(self, state: Mapping[str, object]) -> bool:
         return _bare(state).keys() >= set(self.signature)
 
     def read_config(self, state: Mapping[str, Tensor], layout: Layout, metadata: CheckpointMetadata) -> None:
@@ -95,6 +99,9 @@ class GFPGANArchitecture(SpandrelArchitecture):
     title = "GFPGAN"
     signature = ("toRGB.0.weight", "stylegan_decoder.style_mlp.1.weight")
 
+    def detect(self, state: Mapping[str, object]) -> bool:
+        return super().detect(state) and not is_gfpgan_v1(state)
+
     def restore(self, network: nn.Module, faces_B3SS: Tensor, request: RestoreRequest) -> Tensor:
         # The published program draws new noise at every run; with the noise in the file the same image gives the same
         # face.
@@ -106,12 +113,27 @@ class RestoreFormerArchitecture(SpandrelArchitecture):
     title = "RestoreFormer"
     signature = ("quantize.embedding.weight", "encoder.down.0.block.0.norm1.weight", "decoder.conv_out.weight")
 
+    def detect(self, state: Mapping[str, object]) -> bool:
+        return super().detect(state) and not is_restoreformer_plus_plus(state)
+
     def restore(self, network: nn.Module, faces_B3SS: Tensor, request: RestoreRequest) -> Tensor:
         return network(faces_B3SS)[0]
 
 
 GFPGAN = GFPGANArchitecture()
 RESTOREFORMER = RestoreFormerArchitecture()
+
+
+def is_gfpgan_v1(state: Mapping[str, object]) -> bool:
+    """Version 1, which works on layers of its own (TencentARC/GFPGAN, gfpganv1_arch.py): an activation follows each."""
+    return "conv_body_first.0.weight" in state and any(key.startswith("stylegan_decoder.") for key in state)
+
+
+def is_restoreformer_plus_plus(state: Mapping[str, object]) -> bool:
+    """Its decoder attends at two sizes, RestoreFormer's at one (wzhouxiff/RestoreFormerPlusPlus, vqvae_arch.py)."""
+    if not RESTOREFORMER.has_signature(state):
+        return False
+    return len({match[1] for key in _bare(state) if (match := re.match(r"decoder\.up\.(\d+)\.attn\.", key))}) > 1
 
 
 def _bare(state: Mapping[str, Any]) -> Mapping[str, Any]:

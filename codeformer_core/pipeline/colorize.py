@@ -15,7 +15,7 @@ from ..faces.detection import FaceDetector
 from ..faces.events import Event
 from ..faces.parsing import FaceParser
 from ..imaging import tensors as imaging
-from ..models.restorer import FaceRestorer, check_fidelity, check_task
+from ..models.restorer import FaceRestorer, check_fidelity, check_task, made_by
 from ..runtime.progress import COLORIZING, OnProgress, no_progress
 from .batches import through_network
 from .color_match import with_luma_of
@@ -138,7 +138,7 @@ def _coloured(crops_NHW3: Tensor, restorer: FaceRestorer, fidelity: float, repor
 
 def _method(restorer: FaceRestorer, fidelity: float, chroma_only: bool) -> list[Event]:
     return [
-        Event("colorized_by", values={"restorer": restorer.name}),
+        *made_by("colorized_by", restorer),
         Event("fidelity", values={"fidelity": fidelity}),
         Event("brightness_kept" if chroma_only else "redrawn"),
     ]

@@ -17,7 +17,7 @@ from ..faces.events import Event
 from ..faces.geometry import CROP_SIZE
 from ..imaging import tensors as imaging
 from ..imaging.gray import LUMA_RGB, is_gray
-from ..models.restorer import FaceInpainter, check_task
+from ..models.restorer import FaceInpainter, check_task, made_by
 from ..runtime import memory
 from ..runtime.progress import FILLING, OnProgress, no_progress
 from .align import AlignedFace
@@ -153,7 +153,7 @@ def inpaint_photos(
         # Every hole is pasted in a box, which is none of the user's choices.
         *(event for event in notes_of(pasted.events) if event.kind != "mask_box"),
         *_left_over(holes_BHW, pasted.masks_BHW, faces),
-        *([Event("filled_by", values={"restorer": restorer.name})] if pasted.pasted else ()),
+        *(made_by("filled_by", restorer) if pasted.pasted else ()),
     ]
     return EditedPhotos(pasted.images_BHWC, pasted.masks_BHW, faces, tuple(events))
 
@@ -168,7 +168,7 @@ def _filled_events(holes_BHW: Tensor, marked: Sequence[int], restorer: FaceInpai
         events.append(Event("filled_share", index, values={"share": float(hole_HW.float().mean())}))
         if covered_face(hole_in_network_size(hole_HW[None])[0]) > FACE_GONE:
             events.append(Event("face_gone", index))
-    return [*events, Event("filled_by", values={"restorer": restorer.name})]
+    return [*events, *made_by("filled_by", restorer)]
 
 
 def _filled(crops_NHW3: Tensor, holes_NHW: Tensor, restorer: FaceInpainter, report: OnProgress) -> Tensor:

@@ -13,6 +13,7 @@ InputProblem = Literal[
     "identity_not_square",
     "detector_weights",
     "upscaler_weights",
+    "task_not_said",
     "file_exists",
 ]
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from .folders import folders_named
 from .progress import OnProgress
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ class FixedFolders:
         return list(dict.fromkeys([*(folder for folders in self.extra.values() for folder in folders), *self.models]))
 
     def of(self, kind: str) -> list[Path]:
-        return list(dict.fromkeys([*self.extra.get(kind, ()), *(root / kind for root in self.models)]))
+        own = (folder for root in self.models for folder in folders_named(root, kind))
+        return list(dict.fromkeys([*self.extra.get(kind, ()), *own]))
 
 
 class Host(Protocol):

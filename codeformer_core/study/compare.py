@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..faces.batch import FaceBatch
 from ..faces.events import Event
-from ..models.restorer import FaceRestorer, check_task, without_fidelity
+from ..models.restorer import FaceRestorer, check_task, made_by, without_fidelity
 from ..pipeline.aligned_faces import restore_aligned
 from ..runtime.progress import OnProgress, no_progress
 from .limits import FEWEST_STEPS, MOST_STEPS
@@ -75,6 +75,6 @@ def compare_fidelities(
         *face.events,
         *numbers(labels, faces_NSS3, face.crop_1SS3),
         *without_fidelity(restorer),
-        Event("restored_by", values={"restorer": restorer.name}),
+        *made_by("restored_by", restorer),
     ]
     return ComparedFidelities(grid.image_HW3, faces_NSS3, fidelities, grid.boxes[1:], tuple(events))

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from ..models.architectures import detect_architecture
+from ..models.checkpoints import open_checkpoint
 from ..networks.codeformer import CodeFormer, CodeFormerConfig
 from ..networks.vqgan import AutoencoderConfig, VQAutoencoder, VQNetwork
-from ..weights.reading import WeightsError, read_metadata, read_state_dict
+from ..weights.reading import WeightsError
 from . import WEIGHTS_NAME
 from .engine.freezing import initialise
 
@@ -32,13 +32,13 @@ class Trained:
 def read_network(source: Path) -> Trained:
     """A file, or a run's folder. Raises WeightsError naming the file."""
     path = source / WEIGHTS_NAME if source.is_dir() else source
-    state = read_state_dict(path, keep_safetensors=False)
+    opened = open_checkpoint(path)
+    checkpoint, state = opened.checkpoint, opened.state
     for key, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(
                 f"{path}: {key} holds values that are no numbers; its training failed, take an earlier one"
             )
-    checkpoint = detect_architecture(state, str(path), read_metadata(path))
     network = checkpoint.build(state)
     if not isinstance(network, VQAutoencoder | CodeFormer):
         raise WeightsError(

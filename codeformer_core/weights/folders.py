@@ -9,13 +9,16 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from ..runtime.folders import folders_named
 from .catalog import CatalogEntry, find_entry
 from .safetensors_cache import copy_path, is_stale
 
-# Names that packs and users give these folders below a models root; an entry's own folder is looked at first.
+# Names that programs, packs and users give these folders below a models root, in upper or lower case (A1111 has
+# Codeformer and GFPGAN); an entry's own folder is looked at first.
 KNOWN_FOLDERS = (
     "facerestore_models",
     "codeformer",
+    "gfpgan",
     "facedetection",
     "facedetection_models",
     "detection",
@@ -76,7 +79,10 @@ def search_folders(entry: CatalogEntry | None, roots: Iterable[Path]) -> list[Pa
     """All folders `find_weights` looks into, in its order."""
     first = () if entry is None else (entry.folder,)
     below = list(dict.fromkeys((*first, *KNOWN_FOLDERS)))
-    return [folder for root in roots for folder in (*(root / name for name in below), root)] + [ASSETS_FOLDER]
+    in_roots = [
+        folder for root in roots for folder in (*(each for name in below for each in folders_named(root, name)), root)
+    ]
+    return [*in_roots, ASSETS_FOLDER]
 
 
 def _file_names(wanted: CatalogEntry | str, entry: CatalogEntry | None) -> list[str]:

@@ -1,7 +1,7 @@
 """A weight file as key -> tensor, whatever it was saved as; or an error that says what the file is instead.
 
 Code in a file is never run: safetensors hold none, and pickles pass only through torch's `weights_only`
-reader. A pickle is kept afterwards as safetensors beside it, see `kept`.
+reader. Whoever has use for a pickle's tensors keeps them as safetensors beside it, see `WeightFile.keep_copy`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeGuard
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -22,22 +23,46 @@ from .errors import WeightsError
 from .file_format import Kind, damaged_record, is_stored_plainly, sniff, truncated, unusual_imports
 from .metadata import CheckpointMetadata
 from .safetensors_cache import copy_path, is_current, keep_copy
+from .wrappers import state_dicts_in
 
 log = logging.getLogger(__name__)
 
-# Keys under which trainers put the weights, best first.
-WRAPPERS = ("params_ema", "params", "state_dict", "model")
-# Wrappers inside wrappers; a pickle can also hold itself.
-_DEEPEST = 4
-_PREFIX = "module."
+
+@dataclass(frozen=True)
+class WeightFile:
+    """What a weight file holds.
+
+    state_dicts: where in the file ("" for its top) -> the tensors there by name, on the CPU; see `state_dicts_in`.
+        They may be backed by the file: don't write into them.
+    pickle: what the file system said of a pickle that has no safetensors copy yet, when it was read.
+    """
+
+    path: Path
+    state_dicts: Mapping[str, dict[str, Tensor]]
+    pickle: os.stat_result | None = None
+
+    @property
+    def state_dict(self) -> dict[str, Tensor]:
+        """The likeliest weights."""
+        return next(iter(self.state_dicts.values()))
+
+    def keep_copy(self, state: Mapping[str, Tensor]) -> None:
+        """Leave `state`, which a network was loaded from, as safetensors beside a pickle where the folder allows.
+
+        Only for tensors that have proved to be of use: of a refused file nothing stays behind.
+        """
+        if self.pickle is not None:
+            keep_copy(state, self.path, self.pickle)
 
 
-def read_state_dict(path: str | os.PathLike[str], *, keep_safetensors: bool = True) -> dict[str, Tensor]:
-    """The tensors in a safetensors file or pickle, on the CPU, without wrappers or a "module." prefix.
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The likeliest weights in a safetensors file or pickle, see `read_weights`."""
+    return read_weights(path).state_dict
 
-    A pickle is read from its own up-to-date safetensors copy where there is one; else, with keep_safetensors,
-    one is left beside it when the folder allows. The tensors may be backed by the file: don't write into
-    them. Raises WeightsError.
+
+def read_weights(path: str | os.PathLike[str]) -> WeightFile:
+    """The tensors in a safetensors file or pickle; a pickle is read from its own up-to-date safetensors copy where
+    there is one. Nothing is written. Raises WeightsError.
     """
     path = Path(path)
     try:
@@ -54,13 +79,10 @@ def read_state_dict(path: str | os.PathLike[str], *, keep_safetensors: bool = Tr
     if kind.kind == "none":
         _refuse(path, kind.found)
     if kind.kind == "safetensors":
-        return _tensors(path, _read_safetensors(path))
+        return WeightFile(path, _state_dicts(path, _read_safetensors(path)))
     if (kept := _read_copy(path)) is not None:
-        return kept
-    state = _tensors(path, _read_pickle(path, kind.kind))
-    if keep_safetensors:
-        keep_copy(state, path, status)
-    return state
+        return WeightFile(path, kept)
+    return WeightFile(path, _state_dicts(path, _read_pickle(path, kind.kind)), status)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> CheckpointMetadata | None:
@@ -71,14 +93,14 @@ def read_metadata(path: str | os.PathLike[str]) -> CheckpointMetadata | None:
     return CheckpointMetadata.read(Path(path))
 
 
-def _read_copy(path: Path) -> dict[str, Tensor] | None:
+def _read_copy(path: Path) -> dict[str, dict[str, Tensor]] | None:
     copy = copy_path(path)
     if not is_current(copy, path):
         return None
     try:
         if (kind := sniff(copy)).kind != "safetensors":
             raise WeightsError(f"{copy} is {kind.found}")
-        return _tensors(copy, _read_safetensors(copy))
+        return _state_dicts(copy, _read_safetensors(copy))
     except (WeightsError, OSError) as error:
         log.warning("the copy of %s is no use and is written again: %s", path.name, error)
         return None
@@ -134,32 +156,26 @@ def _refuse_pickle(path: Path, kind: Kind, error: Exception) -> NoReturn:
     _refuse(path, f"no readable torch checkpoint ({reason})", cause=error)
 
 
-def _tensors(path: Path, loaded: object) -> dict[str, Tensor]:
-    """Only the named tensors of what was loaded, out of their wrappers."""
+def _state_dicts(path: Path, loaded: object) -> dict[str, dict[str, Tensor]]:
+    """What was loaded, as `state_dicts_in` gives it; without those that hold other things than plain numbers."""
     if isinstance(loaded, Tensor):
         _refuse(path, "a single tensor without a name, no checkpoint")
     if not is_mapping(loaded):
         _refuse(path, f"a pickled {type(loaded).__name__}, no checkpoint")
-    for _ in range(_DEEPEST):
-        inner = next((found for key in WRAPPERS if _holds_tensors(found := loaded.get(key), _DEEPEST)), None)
-        if inner is None:
-            break
-        loaded = inner
-    state = {key: value.detach() for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}
-    if not state:
+    found = state_dicts_in(loaded)
+    if not found:
         keys = ", ".join(str(key) for key in list(loaded)[:5]) or "nothing at all"
         _refuse(path, f"a checkpoint without weights (in it: {keys})")
-    for key, value in state.items():
-        if (problem := _no_plain_numbers(value)) is not None:
-            _refuse(path, f"a checkpoint whose {key} {problem}")
-    if all(key.startswith(_PREFIX) for key in state):
-        state = {key[len(_PREFIX) :]: value for key, value in state.items()}
-    return state
+    problems = {place: problem for place, state in found.items() if (problem := _problem_of(state)) is not None}
+    if len(problems) == len(found):
+        _refuse(path, f"a checkpoint whose {next(iter(problems.values()))}")
+    return {place: state for place, state in found.items() if place not in problems}
 
 
-def _holds_tensors(value: object, depth: int) -> TypeGuard[Mapping[object, object]]:
-    return is_mapping(value) and any(
-        isinstance(item, Tensor) or (depth > 0 and _holds_tensors(item, depth - 1)) for item in value.values()
+def _problem_of(state: Mapping[str, Tensor]) -> str | None:
+    return next(
+        (f"{key} {problem}" for key, tensor in state.items() if (problem := _no_plain_numbers(tensor)) is not None),
+        None,
     )
 
 

@@ -107,7 +107,7 @@ def test_a_front_end_learns_what_kind_of_file_it_is(key, problem):
 
 
 def test_a_real_detector_file_is_recognised():
-    text = complaint(read_state_dict(GOLDEN / "models" / "retinaface_mobilenet0.25_mit.pth", keep_safetensors=False))
+    text = complaint(read_state_dict(GOLDEN / "models" / "retinaface_mobilenet0.25_mit.pth"))
     assert "RetinaFace detector" in text
 
 

@@ -55,7 +55,7 @@ def loaded(monkeypatch, tmp_path) -> list[str]:
     """Fakes in place of the loaders; the models that were asked for."""
     asked: list[str] = []
 
-    def load_restorer(path, device, dtype, *, operations):
+    def load_restorer(path, device, dtype, *, operations, task):
         asked.append(path.stem)
         return Painter(("inpainting" if "inpainting" in path.stem else "colorization",))
 

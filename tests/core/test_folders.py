@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from codeformer_core.runtime.folders import folders_named
 from codeformer_core.weights.catalog import find_entry
 from codeformer_core.weights.folders import (
     ASSETS_FOLDER,
@@ -55,12 +56,22 @@ def test_download_folder(tmp_path):
         download_folder(CODEFORMER, [])
 
 
-@pytest.mark.parametrize("folder", ["facerestore_models", "codeformer", "facedetection", "detection", "."])
+@pytest.mark.parametrize("folder", ["facerestore_models", "codeformer", "Codeformer", "GFPGAN", "facedetection", "."])
 @pytest.mark.parametrize("name", ["codeformer.pth", "codeformer.safetensors", "codeformer-v0.1.0.pth"])
 @pytest.mark.parametrize("wanted", [CODEFORMER, "codeformer", "codeformer.pth"])
 def test_finds_any_name_in_any_known_folder(tmp_path, folder, name, wanted):
     path = put(tmp_path / "second" / folder / name)
     assert find_weights(wanted, [tmp_path / "first", tmp_path / "second"]) == path
+
+
+def test_folders_are_named_in_any_case(tmp_path):
+    assert folders_named(tmp_path, "codeformer") == [tmp_path / "codeformer"], "where one would be made"
+    assert folders_named(tmp_path / "gone", "codeformer") == [tmp_path / "gone" / "codeformer"]
+    (tmp_path / "Codeformer").mkdir()
+    assert folders_named(tmp_path, "codeformer") == [tmp_path / "Codeformer"]
+    (tmp_path / "codeformer").mkdir(exist_ok=True)
+    if not os.path.samefile(tmp_path / "codeformer", tmp_path / "Codeformer"):
+        assert folders_named(tmp_path, "codeformer") == [tmp_path / "codeformer", tmp_path / "Codeformer"]
 
 
 def test_own_folder_and_first_root_win(tmp_path):

@@ -142,6 +142,34 @@ def test_auto_is_the_best_that_is_here(library, models):
     assert library.auto(DETECTOR) == "retinaface_mobile0.25"
 
 
+@pytest.mark.parametrize("place", ["facerestore_models", "codeformer", "Codeformer", "GFPGAN", "gfpgan"])
+@pytest.mark.parametrize("inner", ["", "faces", os.path.join("a", "b")])
+def test_auto_finds_what_the_list_shows(library, models, place, inner):
+    path = put(models / place / inner / "GFPGANv1.4.pth")
+    assert os.path.join(inner, "GFPGANv1.4.pth") in library.restorers()
+    assert library.auto(RESTORER) == "gfpgan_1.4"
+    for choice in (AUTO, "gfpgan_1.4", "GFPGANv1.4.pth", "GFPGANv1.4.pth" + DOWNLOAD):
+        assert library.find(choice, RESTORER) == path and library.problem(choice, RESTORER) is None
+
+
+def test_auto_finds_the_users_extra_folders_and_detectors_in_subfolders(library, models, own):
+    restorer = put(own / "deep" / "codeformer-v0.1.0.pth")
+    assert library.find(AUTO, RESTORER) == restorer
+    detector = put(models / "facedetection" / "retina" / "detection_Resnet50_Final.pth")
+    assert library.detectors()[0] == "retinaface_resnet50"
+    assert library.find(AUTO, DETECTOR) == library.find("retinaface_resnet50", DETECTOR) == detector
+
+
+def test_what_a1111_puts_beside_its_restorers_is_not_offered_as_one(library, models):
+    for name in ("GFPGANv1.3.pth", "detection_Resnet50_Final.pth", "parsing_parsenet.pth", "alignment_WFLW_4HG.pth"):
+        put(models / "GFPGAN" / name)
+    assert [name for name in library.restorers() if not name.endswith(DOWNLOAD)] == [
+        "GFPGANv1.3.pth",
+        "codeformer_starter.safetensors",
+    ]
+    assert (library.auto(DETECTOR), library.auto(PARSER)) == ("retinaface_resnet50", "parsenet")
+
+
 def test_auto_of_what_is_not_needed_is_none(library, models):
     assert library.auto(PARSER) is None and library.find(AUTO, PARSER) is None
     assert library.problem(AUTO, PARSER) is None and library.load_parser() is None
@@ -168,6 +196,22 @@ def test_a_name_stands_for_the_file_in_the_preferred_folder(library, models, own
     assert library.find("codeformer.pth" + DOWNLOAD, RESTORER) == library.find("codeformer", RESTORER) == first
     inner = put(own / "deeper" / "mine.pth")
     assert library.find(os.path.join("deeper", "mine.pth"), RESTORER) == inner
+
+
+@pytest.mark.parametrize("choice", ["a/b/mine.pth", "a\\b\\mine.pth", "a\\b/mine.pth"])
+def test_slashes_of_another_system_mean_the_same(library, own, choice):
+    path = put(own / "a" / "b" / "mine.pth")
+    assert library.find(choice, RESTORER) == library.locate(choice, RESTORER) == path
+    assert library.problem(choice, RESTORER) is None
+    assert library.fingerprint(choice, RESTORER)[0] == str(path)
+
+
+def test_a_name_in_a_folder_is_not_the_file_of_another_folder(library, models):
+    put(models / "facerestore_models" / "codeformer.pth")
+    assert library.find("gone\\codeformer.pth", RESTORER) is None is library.find("gone/codeformer.pth", RESTORER)
+    for choice in ("..\\secret.pth", "a\\..\\..\\secret.pth"):
+        put(models / "secret.pth")
+        assert library.find(choice, RESTORER) is None
 
 
 @pytest.mark.parametrize("name", [os.path.join("..", "secret.pth"), os.path.join("x", "..", "..", "secret.pth"), None])

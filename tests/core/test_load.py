@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from codeformer_core.weights import catalog
-from codeformer_core.weights.reading import WeightsError, read_state_dict
+from codeformer_core.weights.reading import WeightsError, read_state_dict, read_weights
 
 STATE = {
     "conv.weight": torch.arange(24.0).reshape(2, 3, 4),
@@ -31,6 +31,13 @@ def same(state: dict, expected: dict = STATE) -> bool:
     return state.keys() == expected.keys() and all(
         torch.equal(state[key], tensor) and state[key].dtype == tensor.dtype for key, tensor in expected.items()
     )
+
+
+def load(path: Path) -> dict:
+    """As those do who have use for the weights."""
+    file = read_weights(path)
+    file.keep_copy(file.state_dict)
+    return file.state_dict
 
 
 def names(folder: Path) -> list[str]:
@@ -66,7 +73,7 @@ def known_file(monkeypatch) -> catalog.CatalogEntry:
 def test_pickles(tmp_path, wrap, new_format):
     path = tmp_path / "faces.pth"
     torch.save(wrap(STATE), path, _use_new_zipfile_serialization=new_format)
-    assert same(read_state_dict(path))
+    assert same(load(path))
     assert names(tmp_path) == ["faces.pth", "faces.safetensors"]
     assert same(load_file(tmp_path / "faces.safetensors"))
     assert same(read_state_dict(str(path))), "and once more, from the copy"
@@ -88,7 +95,7 @@ def test_content_counts_and_not_the_ending(tmp_path):
     save_file(STATE, tmp_path / "x.pth")
     torch.save(STATE, tmp_path / "y.safetensors")
     assert same(read_state_dict(tmp_path / "x.pth"))
-    assert same(read_state_dict(tmp_path / "y.safetensors", keep_safetensors=False))
+    assert same(read_state_dict(tmp_path / "y.safetensors"))
 
 
 def test_compressed_zip_is_read_right(tmp_path):
@@ -106,7 +113,7 @@ def test_compressed_zip_is_read_right(tmp_path):
 def test_copy_tells_its_source_and_is_used(tmp_path):
     path, copy = tmp_path / "x.pth", tmp_path / "x.safetensors"
     torch.save(STATE, path)
-    read_state_dict(path)
+    load(path)
     status = path.stat()
     with safe_open(copy, "pt") as file:
         assert file.metadata() == {
@@ -119,13 +126,13 @@ def test_copy_tells_its_source_and_is_used(tmp_path):
     # The pickle becomes unreadable with size and time kept: only the copy can have given the answer.
     path.write_bytes(b"\x80\x02" + bytes(status.st_size - 2))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert same(read_state_dict(path))
+    assert same(load(path))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no file modes of this kind")
 def test_copy_has_the_mode_of_any_new_file(tmp_path):
     torch.save(STATE, tmp_path / "x.pth")
-    read_state_dict(tmp_path / "x.pth")
+    load(tmp_path / "x.pth")
     (tmp_path / "new").touch()
     assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "new").stat().st_mode
 
@@ -133,20 +140,20 @@ def test_copy_has_the_mode_of_any_new_file(tmp_path):
 def test_copy_follows_a_changed_pickle(tmp_path):
     path = tmp_path / "x.pth"
     torch.save(STATE, path)
-    read_state_dict(path)
+    load(path)
     changed = {"conv.weight": torch.ones(5)}
     torch.save(changed, path)
-    assert same(read_state_dict(path), changed)
+    assert same(load(path), changed)
     assert same(load_file(tmp_path / "x.safetensors"), changed)
 
 
 def test_damaged_copy_is_written_again(tmp_path, caplog):
     path, copy = tmp_path / "x.pth", tmp_path / "x.safetensors"
     torch.save(STATE, path)
-    read_state_dict(path)
+    load(path)
     copy.write_bytes(copy.read_bytes()[:-10])
     with caplog.at_level(logging.WARNING):
-        assert same(read_state_dict(path))
+        assert same(load(path))
     assert "no use" in caplog.text and same(load_file(copy))
 
 
@@ -155,7 +162,7 @@ def test_safetensors_of_somebody_else_is_left_alone(tmp_path, metadata):
     theirs = {"theirs": torch.ones(3)}
     save_file(theirs, tmp_path / "x.safetensors", metadata=metadata)
     torch.save(STATE, tmp_path / "x.pth")
-    assert same(read_state_dict(tmp_path / "x.pth"))
+    assert same(load(tmp_path / "x.pth"))
     assert same(load_file(tmp_path / "x.safetensors"), theirs)
 
 
@@ -163,8 +170,8 @@ def test_two_pickles_of_one_name_do_not_fight_for_the_copy(tmp_path):
     other = {"other": torch.ones(3)}
     torch.save(STATE, tmp_path / "x.pth")
     torch.save(other, tmp_path / "x.ckpt")
-    read_state_dict(tmp_path / "x.pth")
-    assert same(read_state_dict(tmp_path / "x.ckpt"), other)
+    load(tmp_path / "x.pth")
+    assert same(load(tmp_path / "x.ckpt"), other)
     assert same(load_file(tmp_path / "x.safetensors"))
 
 
@@ -172,13 +179,13 @@ def test_shared_and_strided_tensors_are_kept(tmp_path):
     base = torch.arange(6.0).reshape(2, 3)
     state = {"a": base, "tied": base, "part": base[:, 1], "turned": base.T}
     torch.save(state, tmp_path / "x.pth")
-    assert same(read_state_dict(tmp_path / "x.pth"), state)
+    assert same(load(tmp_path / "x.pth"), state)
     assert same(load_file(tmp_path / "x.safetensors"), state)
 
 
-def test_no_copy_when_not_wanted(tmp_path):
+def test_reading_alone_leaves_nothing(tmp_path):
     torch.save(STATE, tmp_path / "x.pth")
-    assert same(read_state_dict(tmp_path / "x.pth", keep_safetensors=False))
+    assert same(read_state_dict(tmp_path / "x.pth"))
     assert names(tmp_path) == ["x.pth"]
 
 
@@ -187,7 +194,7 @@ def test_no_room_for_a_copy(tmp_path, monkeypatch, caplog):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 9, 1))
     with caplog.at_level(logging.WARNING):
-        assert same(read_state_dict(tmp_path / "x.pth"))
+        assert same(load(tmp_path / "x.pth"))
     assert "no safetensors copy of x.pth" in caplog.text and names(tmp_path) == ["x.pth"]
 
 
@@ -199,7 +206,7 @@ def test_failing_write_leaves_no_temporary_file(tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr(os, "replace", full)
     with caplog.at_level(logging.WARNING):
-        assert same(read_state_dict(tmp_path / "x.pth"))
+        assert same(load(tmp_path / "x.pth"))
     assert "No space left" in caplog.text and names(tmp_path) == ["x.pth"]
 
 
@@ -252,7 +259,7 @@ def test_read_only_folder(tmp_path, caplog):
         pytest.skip("permissions of a folder don't bind this user (root or Windows)")
     try:
         with caplog.at_level(logging.WARNING):
-            assert same(read_state_dict(tmp_path / "x.pth"))
+            assert same(load(tmp_path / "x.pth"))
     finally:
         tmp_path.chmod(0o755)
     assert "Permission denied" in caplog.text and names(tmp_path) == ["x.pth"]

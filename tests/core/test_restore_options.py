@@ -70,7 +70,7 @@ class HalfParser:
 @pytest.fixture
 def models(monkeypatch, tmp_path) -> Path:
     """The folder for upscalers, with one in it that doubles; other models are fakes."""
-    monkeypatch.setattr(loading, "load_restorer", lambda path, device, dtype, *, operations: Painter())
+    monkeypatch.setattr(loading, "load_restorer", lambda path, device, dtype, *, operations, task: Painter())
     monkeypatch.setattr(loading, "load_detector", lambda path, device: GivenDetector(((FACE,),)))
     monkeypatch.setattr(loading, "load_parser", lambda path, device: HalfParser())
     monkeypatch.setenv("CODEFORMER_MODELS", str(tmp_path / "models"))

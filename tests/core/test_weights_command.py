@@ -22,6 +22,7 @@ from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig
 from codeformer_core.weights import catalog, folders
 from codeformer_core.weights.reading import read_state_dict
+from codeformer_core.weights.safetensors_cache import keep_copy
 
 BODY = b"face weights " * 1000
 TINY = CodeFormerConfig(
@@ -209,7 +210,7 @@ def test_verify_named_files(tmp_path, served, capsys):
 def test_verify_tells_where_a_copy_comes_from(tmp_path, capsys):
     path, copy = tmp_path / "codeformer.pth", tmp_path / "codeformer.safetensors"
     torch.save({"a": torch.zeros(3)}, path)
-    read_state_dict(path)
+    keep_copy(read_state_dict(path), path, path.stat())
     assert weights("verify", copy) == 0
     assert "a copy of codeformer.pth" in (first := capsys.readouterr().out) and "as it is now" in first
     torch.save({"a": torch.zeros(300)}, path)

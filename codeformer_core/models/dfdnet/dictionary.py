@@ -49,7 +49,7 @@ def read_dictionary(place: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def _read_one_file(path: Path) -> dict[str, Tensor]:
-    state = read_state_dict(path, keep_safetensors=False)
+    state = read_state_dict(path)
     names = [piece.published for piece in DICTIONARIES]
     if missing := [name for name in names if name not in state]:
         raise WeightsError(

@@ -85,6 +85,7 @@ ENGLISH = Texts(
         "no_mask": "nothing was filled: there is no mask, and white pixels do not count",
         "no_white_pixel": "nothing was filled: there is no mask and no white pixel",
         "empty_mask": "nothing was filled: the mask is empty",
+        "task_assumed": "{restorer} is taken as a model for {task}, which its file doesn't say",
         "no_fidelity": "fidelity does nothing with {restorers}",
         "own_fidelity": "{label}: fidelity {fidelity:g}",
         "starter": "{starter} is the small starter that comes with the pack, best at fidelity 1; {best} gives better "

@@ -59,6 +59,9 @@ CHINESE = Texts(
         "contrast": "对比度",
         "saturation": "饱和度",
         "hue": "色相",
+        "restoration": "修复",
+        "colorization": "上色",
+        "inpainting": "补全",
     },
     events={
         "not_finite": "检测器给出的数值是 NaN 或无穷大",
@@ -108,6 +111,7 @@ CHINESE = Texts(
         "no_mask": "没有补全任何内容：没有遮罩，且不使用白色像素",
         "no_white_pixel": "没有补全任何内容：没有遮罩，也没有白色像素",
         "empty_mask": "没有补全任何内容：遮罩为空",
+        "task_assumed": "{restorer} 被当作用于{task}的模型，其文件中并未说明",
         "no_fidelity": "保真度对 {restorers} 不起作用",
         "own_fidelity": "{label}：保真度 {fidelity:g}",
         "starter": "{starter} 是随包附带的小型入门模型，保真度为 1 时效果最好；{best} 的人脸更好（{licence}）",

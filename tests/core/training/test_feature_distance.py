@@ -63,7 +63,7 @@ def unfolded_start(state: dict[str, torch.Tensor], images: torch.Tensor) -> torc
 
 
 def test_folding_equals_separate_normalisation(weights_file, noise):
-    state = read_state_dict(weights_file, keep_safetensors=False)
+    state = read_state_dict(weights_file)
     images = noise(2, 3, 48, 64)
     (found,) = load_feature_network(weights_file, [0])(images)
     expected = unfolded_start(state, images)
@@ -91,7 +91,7 @@ def test_equals_the_packages_own_network(weights_file, noise, size):
 
 
 def test_all_of_the_file_but_the_classifier_is_used(weights_file):
-    state = read_state_dict(weights_file, keep_safetensors=False)
+    state = read_state_dict(weights_file)
     folded = fold_feature_weights(state)
     assert folded.keys() == EfficientNetLite0(range(16)).state_dict().keys()
     convolutions = [key for key, tensor in state.items() if tensor.ndim == 4 and not key.startswith("_conv_head")]
