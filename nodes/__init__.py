@@ -44,5 +44,5 @@ NODES: tuple[type[io.ComfyNode], ...] = (
 
 class CodeFormerExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        host.register_folders()
+        host.FOLDERS.register()
         return [*map(with_fixes, NODES)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ..codeformer_core.models.files import AUTO, DOWNLOAD, Fingerprint
 from ..codeformer_core.models.kinds import ModelKind, restorer_licences, restorers_without_fidelity
@@ -12,11 +12,11 @@ from .host import HOST
 LIBRARY = ModelLibrary(HOST, how_to_fetch=lambda choice, _entry: f"choose {choice + DOWNLOAD!r}")
 
 MODEL_TOOLTIP = (
-    "A face restorer from models/facerestore_models or models/codeformer: CodeFormer, VQFR, DFDNet, GFPGAN or "
-    "RestoreFormer; what is in a file decides, not its name. auto: codeformer.pth, else the best of the others that "
-    "is there, at last the small starter that comes with the pack; the report says which, and nothing is downloaded "
-    "for it. An entry with (download) is fetched when the node runs, with its hash checked where one is known, and "
-    f"stays valid afterwards. Fidelity does nothing with {restorers_without_fidelity()}. "
+    "A face restorer from models/facerestore_models, models/codeformer or models/gfpgan: CodeFormer, VQFR, DFDNet, "
+    "GFPGAN or RestoreFormer; what is in a file decides, not its name. auto: codeformer.pth, else the best of the "
+    "others that is there, at last the small starter that comes with the pack; the report says which, and nothing is "
+    "downloaded for it. An entry with (download) is fetched when the node runs, with its hash checked where one is "
+    f"known, and stays valid afterwards. Fidelity does nothing with {restorers_without_fidelity()}. "
     f"Licence of {restorer_licences()}."
 )
 DETECTOR_TOOLTIP = (
@@ -33,6 +33,23 @@ PARSER_TOOLTIP = (
 
 def or_auto(choices: Sequence[str]) -> list[str]:
     return [AUTO, *choices]
+
+
+class Offered(list[str]):
+    """Choices of a dropdown that `validate_inputs` doesn't name: the host refuses what is not in them.
+
+    So everything is in them that stands for a file: a workflow keeps names that this machine lists in another way.
+    """
+
+    def __init__(self, choices: Iterable[str] = (), kind: ModelKind | None = None) -> None:
+        """kind: None in the copies that the host makes to show them."""
+        super().__init__(choices)
+        self.kind = kind
+
+    def __contains__(self, choice: object) -> bool:
+        if super().__contains__(choice):
+            return True
+        return self.kind is not None and isinstance(choice, str) and not LIBRARY.problem(choice, self.kind)
 
 
 def verdict(*chosen: tuple[str | None, ModelKind]) -> bool | str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -21,8 +22,11 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..codeformer_core.models.kinds import MODEL_FOLDERS
+from ..codeformer_core.runtime.folders import folders_named
 from ..codeformer_core.runtime.memory import is_out_of_memory
 from ..codeformer_core.runtime.patcher_host import MemoryManagement, PatcherHost
+
+logger = logging.getLogger(__name__)
 
 UPSCALE_TILE = 512
 UPSCALE_SMALLEST_TILE = 128
@@ -53,12 +57,6 @@ def advanced(widget: AnyInput) -> AnyInput:
     """Marks an input that the editor hides until asked. 0.3.64 knows the flag only as an entry of extra_dict."""
     widget.extra_dict = {**widget.extra_dict, "advanced": True}
     return widget
-
-
-def register_folders() -> None:
-    """Adds our folders behind those the user has configured; never replaces any."""
-    for name in MODEL_FOLDERS:
-        folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
 
 
 def temporary_folder() -> Path:
@@ -101,20 +99,49 @@ class Progress:
 class ComfyFolders:
     """The folders that ComfyUI knows, the user's extra paths included. Asked anew each time: packs add to them."""
 
+    def __init__(self) -> None:
+        # Kind -> what the host's list held after `register`; and what was warned of as lost since.
+        self._registered: dict[str, list[Path]] = {}
+        self._missed: set[Path] = set()
+
+    def register(self) -> None:
+        """Adds our folders behind those the user has configured; never replaces any."""
+        for kind in MODEL_FOLDERS:
+            folder_paths.add_model_folder_path(kind, str(Path(folder_paths.models_dir) / kind))
+            self._registered[kind] = [Path(path) for path in folder_paths.get_folder_paths(kind)]
+
     def roots(self) -> list[Path]:
-        configured = [folder for name in MODEL_FOLDERS for folder in self.of(name)]
+        configured = [folder for kind in MODEL_FOLDERS for folder in self.of(kind)]
         return list(dict.fromkeys([Path(folder_paths.models_dir), *configured]))
 
     def of(self, kind: str) -> list[Path]:
-        return [Path(path) for path in folder_paths.get_folder_paths(kind)]
+        """With those that another pack has put out of the host's list, and those that are spelled otherwise."""
+        names = [name for name in folder_paths.folder_names_and_paths if name.lower() == kind.lower()]
+        configured = [
+            Path(path)
+            for name in sorted(names, key=lambda name: name != kind)
+            for path in folder_paths.get_folder_paths(name)
+        ]
+        lost = [path for path in self._registered.get(kind, []) if path not in configured]
+        for path in lost:
+            if path not in self._missed:
+                self._missed.add(path)
+                logger.warning(
+                    "another pack has replaced ComfyUI's folders for %s, and %s is lost from them: this pack still "
+                    "looks there, others don't",
+                    kind,
+                    path,
+                )
+        return list(dict.fromkeys([*configured, *lost, *folders_named(Path(folder_paths.models_dir), kind)]))
 
 
+FOLDERS = ComfyFolders()
 HOST = PatcherHost(
     management=cast(MemoryManagement, management),
     # The newest hosts have a dynamic patcher of their own choice.
     patcher_class=getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher),
     operations=comfy.ops.manual_cast,
-    folders=ComfyFolders(),
+    folders=FOLDERS,
     new_progress=Progress,
     on_check=check_cancelled,
 )

@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io
 
 from ..codeformer_core.models.files import AUTO, Fingerprint
-from ..codeformer_core.models.kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER, starter_event
+from ..codeformer_core.models.kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER, TASKS, starter_event
 from ..codeformer_core.models.library import ModelChoices
 from . import choices, host
 from .choices import LIBRARY
@@ -27,13 +27,19 @@ DTYPE_TOOLTIP = (
     "Precision of the restoration network. bfloat16 halves its memory and is faster on newer graphics cards, at "
     "slightly less accuracy. Where the device has no fast bfloat16, float32 is used and the log says so."
 )
+TASK_TOOLTIP = (
+    "What the model was trained for, where its file doesn't say: a fine-tune of CodeFormer can look like any other. "
+    "auto: as the file says, else as the published model of the same sizes, and the report says so. A file that is "
+    "known to be for another task is refused."
+)
 
 
 class LoadFaceRestoreModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        models, detectors = choices.or_auto(LIBRARY.restorers()), choices.or_auto(LIBRARY.detectors())
-        parsers = choices.or_auto(LIBRARY.parsers())
+        models = choices.or_auto(LIBRARY.restorers())
+        detectors = choices.Offered(choices.or_auto(LIBRARY.detectors()), DETECTOR)
+        parsers = choices.Offered(choices.or_auto(LIBRARY.parsers()), PARSER)
         schema = io.Schema(
             node_id="CodeFormerLoadModel",
             display_name="Load Face Restore Model",
@@ -45,21 +51,27 @@ class LoadFaceRestoreModel(io.ComfyNode):
                 host.advanced(io.Combo.Input("detector", options=detectors, tooltip=choices.DETECTOR_TOOLTIP)),
                 host.advanced(io.Combo.Input("parser", options=parsers, tooltip=choices.PARSER_TOOLTIP)),
                 host.advanced(io.Combo.Input("dtype", options=list(DTYPES), tooltip=DTYPE_TOOLTIP)),
+                # Optional: it came later, and prompts without it stay valid.
+                host.advanced(io.Combo.Input("task", options=[AUTO, *TASKS], tooltip=TASK_TOOLTIP, optional=True)),
             ],
             outputs=[FaceRestoreModelType.Output(display_name="FACE_RESTORE_MODEL", tooltip=USES_OF_MODEL)],
         )
         return host.aliased(schema, *ALIASES)
 
     @classmethod
-    def validate_inputs(
-        cls, model: str | None = None, detector: str | None = None, parser: str | None = None
-    ) -> bool | str:
-        # "auto" may find nothing here: that is said before anything runs.
-        return choices.verdict((model, RESTORER), (detector, DETECTOR), (parser, PARSER))
+    def validate_inputs(cls, model: str | None = None) -> bool | str:
+        # The host repeats what is wrong for each input that is named here. It checks the others by their lists (0.3.64
+        # doesn't: there a file that is missing is said by the node that needs it).
+        return choices.verdict((model, RESTORER))
 
     @classmethod
     def fingerprint_inputs(
-        cls, model: str | None = None, detector: str | None = None, parser: str | None = None, dtype: str | None = None
+        cls,
+        model: str | None = None,
+        detector: str | None = None,
+        parser: str | None = None,
+        dtype: str | None = None,
+        task: str | None = None,
     ) -> tuple[Any, ...]:
         """Load again when a file has arrived that "auto" would take, or a file was replaced."""
         return (
@@ -70,8 +82,14 @@ class LoadFaceRestoreModel(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: str, detector: str, parser: str, dtype: str) -> io.NodeOutput:
-        bundle = LIBRARY.load(ModelChoices(model, detector, parser, DTYPES[dtype]))
+    def execute(cls, model: str, detector: str, parser: str, dtype: str, task: str = AUTO) -> io.NodeOutput:
+        # Here and not above: the host's start is not to wait for the networks.
+        from ..codeformer_core.models.restorer import check_task
+
+        wanted = None if task == AUTO else task
+        bundle = LIBRARY.load(ModelChoices(model, detector, parser, DTYPES[dtype], task=wanted))
+        if wanted:
+            check_task(bundle.restorer, wanted)
         if starter := starter_event(bundle.restorer.name):
             logger.info("Load Face Restore Model: %s", report([starter]))
         return io.NodeOutput(bundle)

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from ..codeformer_core.faces.events import Event
     from ..codeformer_core.pipeline.report import HasEvents
 
+
+class NodeError(ValueError):
+    """An error of a node. The editor shows the name of its class before the message, and that of the module, which
+    begins with the folder of this pack: here a plain word stands for both."""
+
+
+NodeError.__module__, NodeError.__qualname__ = "builtins", "Error"
+
 AnyNode = TypeVar("AnyNode", bound=type[io.ComfyNode])
 
 # Kind of event -> what to do about it here.
@@ -54,6 +62,7 @@ FIXES = {
     "identity_not_square": "Connect the crops of Crop Faces, or set identity to none.",
     "detector_weights": "Use it in Load Face Detector.",
     "upscaler_weights": "Use it in Load Upscale Model.",
+    "task_not_said": "Set the input task of Load Face Restore Model.",
 }
 
 
@@ -68,17 +77,16 @@ def report(result: HasEvents | Iterable[Event], *more: Event | None) -> str:
 
 
 def with_fixes(node: AnyNode) -> AnyNode:
-    """The node, whose errors about inputs end in what to do about them here."""
+    """The node, whose errors about inputs and files end in what to do about them here."""
     execute = node.execute.__func__  # type: ignore[attr-defined]
 
     @functools.wraps(execute)
     def explained(cls: Any, *args: Any, **kwargs: Any) -> io.NodeOutput:
         try:
             return execute(cls, *args, **kwargs)
-        except ValueError as error:
-            if (fix := FIXES.get(problem_of(error) or "")) is None:
-                raise
-            raise ValueError(f"{str(error).rstrip('.')}. {fix}") from error
+        except (ValueError, OSError, ImportError) as error:
+            fix = FIXES.get(problem_of(error) or "")
+            raise NodeError(str(error) if fix is None else f"{str(error).rstrip('.')}. {fix}") from error
 
     node.execute = classmethod(explained)  # type: ignore[assignment]
     return node

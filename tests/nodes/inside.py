@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import compileall
 import json
+import logging
 import os
 import sys
 import time
@@ -48,6 +49,8 @@ def main(root: str, base: str, checkpoint: str, small: str, *others: str) -> dic
         "streaming": streaming,
         "crops": crops_with_faces(pack, others[-1]),
         "faces_of_another_pack": faces_of_another_pack(pack),
+        "replaced_folders": folders_that_another_pack_replaces(pack, base),
+        "spelled_folders": folders_spelled_otherwise(pack, base),
         "dummy": one_more_architecture(pack, base),
         **cast,
     }
@@ -121,6 +124,44 @@ def faces_of_another_pack(pack: str) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def folders_that_another_pack_replaces(pack: str, base: str) -> dict[str, object]:
+    """As some packs do when they are loaded after this one: what is warned of, and whether files are still found."""
+    folder_paths, own = import_module("folder_paths"), os.path.join(base, "of another pack")
+    library = import_module(f"{pack}.nodes.choices").LIBRARY
+    lost = Path(base, "models", "facerestore_models", "kept.pth")
+    lost.parent.mkdir(parents=True, exist_ok=True)
+    lost.touch()
+    warned: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: warned.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger(f"{pack}.nodes.host").addHandler(handler)
+    before = folder_paths.folder_names_and_paths["facerestore_models"]
+    folder_paths.folder_names_and_paths["facerestore_models"] = ([own], set())
+    try:
+        offered = [library.restorers(), library.restorers()]
+    finally:
+        folder_paths.folder_names_and_paths["facerestore_models"] = before
+    return {"warned": warned, "lost": str(lost.parent), "found": all("kept.pth" in names for names in offered)}
+
+
+def folders_spelled_otherwise(pack: str, base: str) -> dict[str, object]:
+    """As A1111 has them, below `models` or in the user's extra paths: whether the list and `auto` agree."""
+    folder_paths, library = import_module("folder_paths"), import_module(f"{pack}.nodes.choices").LIBRARY
+    restorer = import_module(f"{pack}.codeformer_core.models.kinds").RESTORER
+    in_models = Path(base, "models", "Codeformer", "faces", "codeformer-v0.1.0.pth")
+    in_extra_path = Path(base, "a1111", "GFPGAN", "GFPGANv1.4.pth")
+    for path in (in_models, in_extra_path):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    folder_paths.add_model_folder_path("GFPGAN", str(in_extra_path.parent))
+    found = {}
+    for path in (in_models, in_extra_path):
+        listed = any(name.endswith(path.name) for name in library.restorers())
+        found[path.name] = listed and library.find("auto", restorer) == path
+        path.unlink()
+    return found
 
 
 def measure_streaming(pack: str, checkpoint: str) -> dict[str, object]:

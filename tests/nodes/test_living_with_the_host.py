@@ -137,6 +137,16 @@ def test_cancel_in_the_middle_leaves_the_server_working(server: Server):
     assert counts(server.run(restore_prompt(fidelity=0.4)), found=1, restored=1)
 
 
+def test_folders_that_another_pack_replaces_are_named_and_still_searched(measured_inside: dict[str, Any]):
+    replaced = measured_inside["replaced_folders"]
+    (warned,) = replaced["warned"]
+    assert replaced["lost"] in warned and "facerestore_models" in warned and replaced["found"]
+
+
+def test_folders_are_found_in_upper_and_lower_case(measured_inside: dict[str, Any]):
+    assert measured_inside["spelled_folders"] == {"codeformer-v0.1.0.pth": True, "GFPGANv1.4.pth": True}
+
+
 def test_faces_of_another_pack_are_refused_with_the_cure(measured_inside: dict[str, Any]):
     """Other packs may call their sockets FACES, too."""
     said = measured_inside["faces_of_another_pack"]
