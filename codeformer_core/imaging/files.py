@@ -14,7 +14,7 @@ import stat
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -220,7 +220,7 @@ def _check_size(path: Path, width: int, height: int, bit_depth: int) -> None:
 
 
 @contextmanager
-def _without_pillow_limit() -> Iterator[None]:
+def _without_pillow_limit() -> Generator[None]:
     """Pillow refuses pictures above a fixed number of pixels, whatever the memory; `_check_size` does it by
     memory. The limit is a module global: it is lifted one caller at a time and put back at once."""
     with _pillow_limit_lock:
@@ -233,7 +233,7 @@ def _without_pillow_limit() -> Iterator[None]:
 
 
 @contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
+def _named_errors(path: Path) -> Generator[None]:
     """Whatever a decoder says about bad data, all of which is in memory, becomes a ValueError with the file's name."""
     try:
         yield

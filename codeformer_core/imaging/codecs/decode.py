@@ -6,6 +6,7 @@ Shape legend: H W picture height and width, C channels (3 RGB, 4 RGBA).
 from __future__ import annotations
 
 import io
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -76,9 +77,8 @@ def _cmyk_to_rgb(image: Image.Image, profile: bytes | None, warn: Warn) -> Image
         from PIL import ImageCms
 
         try:
-            converted = ImageCms.profileToProfile(
-                image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
+            srgb = cast(Any, ImageCms.createProfile("sRGB"))  # its type is not public
+            converted = ImageCms.profileToProfile(image, io.BytesIO(profile), srgb, outputMode="RGB")
             assert converted is not None  # only inPlace=True gives None
             return converted
         except (ImageCms.PyCMSError, OSError) as error:
@@ -103,7 +103,7 @@ def decode_16_bit(data: bytes, image: Image.Image, transparent: tuple[int, ...] 
             f"({error}); run pip install opencv-python, or save the picture with 8 bits"
         ) from error
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels: np.ndarray | None = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
             raise MemoryError(str(error).strip()) from error

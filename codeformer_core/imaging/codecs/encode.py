@@ -86,7 +86,8 @@ def _check_values(image_HWC: torch.Tensor, name: str) -> None:
 def _attachments(picture: Picture, gray: bool, name: str) -> Attachments:
     """What goes along, as it fits the pixels that are written."""
     height, width, _ = picture.image_HWC.shape
-    profile, lost = picture.icc_profile, []
+    profile = picture.icc_profile
+    lost: list[str] = []
     if profile is not None and not fits_pixels(profile, gray):
         space = profile[16:20].decode("latin-1").strip()
         lost.append(f"its colour profile, which is for {space} and not for {'gray' if gray else 'RGB'} pixels")
@@ -113,6 +114,8 @@ def _encode(pixels_HWC: np.ndarray, picture: Picture, file_format: str, attached
             return jpeg.put_together(_save(pixels_HWC, "JPEG", options), attached)
         case "BMP":
             return _save(pixels_HWC, "BMP", {"dpi": attached.dpi})
+        case _:
+            pass  # AVIF and WebP, whose metadata Pillow writes
     options = {"icc_profile": attached.icc_profile, "exif": attached.exif, "xmp": attached.metadata.xmp}
     if file_format == "AVIF":
         if attached.exif is not None:

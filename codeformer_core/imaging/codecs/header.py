@@ -66,7 +66,8 @@ def _read(stream: BinaryIO, head: bytes) -> Header:
             return _read_tiff(stream, head)
         case "AVIF":
             return _read_avif(stream)
-    return Header()
+        case _:
+            return Header()
 
 
 def _read_jpeg(stream: BinaryIO) -> Header:
@@ -98,7 +99,7 @@ def _read_tiff(stream: BinaryIO, head: bytes) -> Header:
     block = stream.read(8 + _MAX_ENTRIES * 20)
     counting, first, step = ("Q", 8, 20) if big else ("H", 2, 12)
     (count,) = struct.unpack_from(order + counting, block)
-    values = {}
+    values: dict[int, int] = {}
     for at in range(first, min(first + count * step, len(block) - step + 1), step):
         tag, kind = struct.unpack_from(order + "HH", block, at)
         letter = {3: "H", 4: "I", 16: "Q"}.get(kind)
@@ -112,7 +113,7 @@ def _read_avif(stream: BinaryIO) -> Header:
     """The largest of the sizes ("ispe"), and the depth ("av1C"), among the properties at the file's start."""
     stream.seek(0)
     head = stream.read(1 << 16)
-    sizes = []
+    sizes: list[tuple[int, int]] = []
     position = head.find(b"ispe")
     while position >= 0:
         sizes.append(struct.unpack_from(">II", head, position + 8))

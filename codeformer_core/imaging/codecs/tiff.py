@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -17,9 +18,11 @@ from ..containers.tiff import ICC_PROFILE, IPTC, PHOTOSHOP, XMP
 from ..metadata import photoshop
 from ..metadata.attachments import Attachments
 from ..metadata.exif import main_entries
-from ..metadata.ifd import BYTE, LONG, RATIONAL, SHORT, UNDEFINED
+from ..metadata.ifd import BYTE, LONG, RATIONAL, SHORT, UNDEFINED, ByteOrder
 
 _STRIP_BYTES = 1 << 20
+# By tag: the type of the values, and these, or their bytes as they go into the file.
+_Entries = dict[int, tuple[int, Sequence[float] | bytes]]
 
 
 def encode_tiff(pixels_HWC: np.ndarray, attached: Attachments) -> bytes:
@@ -33,7 +36,7 @@ def encode_tiff(pixels_HWC: np.ndarray, attached: Attachments) -> bytes:
     order, carried = main_entries(attached.exif) if attached.exif is not None else ("<", [])
     rows = max(1, min(height, _STRIP_BYTES // (width * channels * bits // 8)))
     strips = [_deflate(pixels_HWC[top : top + rows], order) for top in range(0, height, rows)]
-    entries: dict[int, tuple[int, list | bytes]] = {
+    entries: _Entries = {
         256: (LONG, [width]),
         257: (LONG, [height]),
         258: (SHORT, [bits] * channels),
@@ -64,8 +67,8 @@ def encode_tiff(pixels_HWC: np.ndarray, attached: Attachments) -> bytes:
     return b"".join([header, begin[8:], *strips, bytes(padding), directory])
 
 
-def _metadata_entries(attached: Attachments) -> dict[int, tuple[int, list | bytes]]:
-    entries: dict[int, tuple[int, list | bytes]] = {}
+def _metadata_entries(attached: Attachments) -> _Entries:
+    entries: _Entries = {}
     metadata = attached.metadata
     if attached.dpi is not None:
         across, down = attached.dpi
@@ -83,16 +86,14 @@ def _metadata_entries(attached: Attachments) -> dict[int, tuple[int, list | byte
     return entries | {tag: (kind, content) for tag, (kind, content) in found.items() if content is not None}
 
 
-def _deflate(rows_HWC: np.ndarray, order: str) -> bytes:
+def _deflate(rows_HWC: np.ndarray, order: ByteOrder) -> bytes:
     """TIFF 6.0, section 14: each sample minus the same channel's sample to its left, modulo 2^bits."""
     differences = rows_HWC.copy()
     differences[:, 1:] -= rows_HWC[:, :-1]
     return zlib.compress(differences.astype(differences.dtype.newbyteorder(order)).tobytes(), 6)
 
 
-def _directory(
-    entries: dict[int, tuple[int, list | bytes]], carried: list[tuple[int, bytes]], position: int, order: str
-) -> bytes:
+def _directory(entries: _Entries, carried: list[tuple[int, bytes]], position: int, order: ByteOrder) -> bytes:
     """The image file directory at byte `position`, followed by the values that don't fit into four bytes.
 
     carried: whole entries, by tag, whose values lie elsewhere in the file.
@@ -110,7 +111,7 @@ def _directory(
     return struct.pack(order + "H", len(lines)) + b"".join(line for _, line in sorted(lines)) + bytes(4) + values
 
 
-def _pack(kind: int, content: list | bytes, order: str) -> tuple[bytes, int]:
+def _pack(kind: int, content: Sequence[float] | bytes, order: ByteOrder) -> tuple[bytes, int]:
     if isinstance(content, bytes):
         return content, len(content)
     if kind == RATIONAL:

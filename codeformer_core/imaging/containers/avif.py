@@ -80,7 +80,7 @@ def _content(data: bytes, start: int, wanted: int, idat: int) -> bytes | None:
         method = number(2) & 15 if version else 0
         number(2)  # another file, which none has
         base = number(base_size) + (idat if method == 1 else 0)
-        pieces = []
+        pieces: list[tuple[int, int]] = []
         for _ in range(min(number(2), _MAX_ITEMS)):
             number(index_size)
             begin = base + number(offset_size)

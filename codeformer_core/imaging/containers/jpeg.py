@@ -28,11 +28,11 @@ class _Found:
     needed: list[bytes] = field(default_factory=lambda: [b"\xff\xd8"])
     exif: bytes = b""
     xmp: bytes | None = None
-    xmp_extension: list[bytes] = field(default_factory=list)
-    icc: list[bytes] = field(default_factory=list)
+    xmp_extension: list[bytes] = field(default_factory=list[bytes])
+    icc: list[bytes] = field(default_factory=list[bytes])
     resources: bytes = b""
-    comments: list[bytes] = field(default_factory=list)
-    extras: list[Extra] = field(default_factory=list)
+    comments: list[bytes] = field(default_factory=list[bytes])
+    extras: list[Extra] = field(default_factory=list[Extra])
     density: tuple[int, int, int] = (0, 1, 1)
     several: bool = False
     credentials: bool = False
@@ -188,7 +188,7 @@ def _resolution(
 def put_together(encoded: bytes, attached: Attachments) -> bytes:
     """The file with its metadata. encoded: a JPEG whose only segment of this kind is JFIF's."""
     metadata, lost = attached.metadata, attached.lost
-    segments = []
+    segments: list[tuple[int, bytes]] = []
     if attached.exif is not None:
         content = PREFIX + attached.exif
         if len(content) > _LONGEST:
@@ -221,7 +221,7 @@ def put_together(encoded: bytes, attached: Attachments) -> bytes:
     lost += text_names(texts)
     start = 4 + int.from_bytes(encoded[4:6], "big") if encoded[2:4] == b"\xff\xe0" else 2
     head = bytearray(encoded[:start])
-    if attached.dpi is None and metadata.aspect is not None and head[6:11] == _JFIF:
+    if attached.dpi is None and metadata.aspect is not None and head.startswith(_JFIF, 6):
         struct.pack_into(">BHH", head, 13, 0, *metadata.aspect)
     packed = b"".join(struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content for marker, content in segments)
     return bytes(head) + packed + encoded[start:]

@@ -40,16 +40,17 @@ class _Found:
     several: bool = False
     transparent: tuple[int, ...] | None = None
     metadata: Metadata = NOTHING
-    texts: list[PngText] = field(default_factory=list)
-    colour: list[tuple[bytes, bytes]] = field(default_factory=list)
-    extras: list[Extra] = field(default_factory=list)
+    texts: list[PngText] = field(default_factory=list[PngText])
+    colour: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
+    extras: list[Extra] = field(default_factory=list[Extra])
 
 
 def take_apart(data: bytes, warn: Warn, strict: bool) -> Parts:
     """Raises ValueError where a necessary part is missing or damaged; with `strict` also where nothing but the end
     marker is missing."""
     found = _Found(Unpacker(warn))
-    necessary, ended = [], False
+    necessary: list[bytes] = []
+    ended = False
     for kind, content, whole, right in _chunks(data):
         if kind[:1].isupper():
             if not right and kind != b"IEND":

@@ -22,7 +22,7 @@ def take_apart(data: bytes, warn: Warn, strict: bool) -> Parts:
         main = structure.directory(structure.first)
     except DamagedDirectory as error:
         raise ValueError("is truncated or damaged: its directory lies outside the file") from error
-    parts = {}
+    parts: dict[int, bytes] = {}
     for tag in (XMP, IPTC, PHOTOSHOP, ICC_PROFILE):
         entry = main.find(tag)
         if entry is not None and entry.size > MAX_PART:

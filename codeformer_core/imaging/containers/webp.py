@@ -18,7 +18,8 @@ _ALPHA = 0x10
 
 def take_apart(data: bytes, warn: Warn, strict: bool) -> Parts:
     """Raises ValueError where a part that holds pixels is cut short."""
-    needed, extras = [], []
+    needed: list[tuple[bytes, bytes]] = []
+    extras: list[Extra] = []
     profile = exif = packet = None
     frames = 0
     for kind, content in _chunks(data, warn):

@@ -37,7 +37,7 @@ class Attachments:
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
     metadata: Metadata = NOTHING
-    lost: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list[str])
 
 
 def unplaced(attached: Attachments, file_format: str) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from .content import MAX_PART, Warn
-from .ifd import LONG, DamagedDirectory, Directory, Entry, Structure, keep_entries, set_integer
+from .ifd import LONG, ByteOrder, DamagedDirectory, Directory, Entry, Structure, keep_entries, set_integer
 
 PREFIX = b"Exif\0\0"
 ORIENTATION, EXIF_IFD, GPS_IFD, INTEROP_IFD = 0x0112, 0x8769, 0x8825, 0xA005
@@ -65,7 +65,8 @@ def _directories(structure: Structure, main: Directory) -> list[int]:
 def _remove_damaged(data: bytearray, structure: Structure) -> int:
     """Entries whose value, or whose directory, lies outside the data; how many these were."""
     main = structure.directory(structure.first)
-    broken, lost = len(main.broken), set()
+    broken = len(main.broken)
+    lost: set[int] = set()
     for tag in (EXIF_IFD, GPS_IFD):
         if main.find(tag) is None:
             continue
@@ -159,7 +160,7 @@ def _packed(
 
     free: bytes that all values together may still take.
     """
-    kept = []
+    kept: list[Entry] = []
     for entry in entries:
         free[0] -= entry.size
         wide = entry.kind > 13 and entry.tag not in _POINTERS
@@ -168,7 +169,8 @@ def _packed(
         else:
             kept.append(entry)
     values_at = position + 2 + 12 * len(kept) + 4
-    lines, values = [], b""
+    lines: list[bytes] = []
+    values = b""
     for entry in sorted(kept, key=lambda entry: entry.tag):
         kind, count, content = entry.kind, entry.count, structure.value(entry)
         if entry.tag in _POINTERS and depth < 2:
@@ -197,7 +199,7 @@ def _packed(
     return directory.ljust(values_at - position, b"\0") + values
 
 
-def main_entries(exif: bytes) -> tuple[str, list[tuple[int, bytes]]]:
+def main_entries(exif: bytes) -> tuple[ByteOrder, list[tuple[int, bytes]]]:
     """For a TIFF that begins with this block: its byte order, and the main directory's entries (tag, 12 bytes) but for
     what describes pixels."""
     structure = Structure.of(exif)

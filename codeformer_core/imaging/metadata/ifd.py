@@ -8,11 +8,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED = 1, 2, 3, 4, 5, 7
 # Bytes of one value of each type; BigTIFF's own are the last three.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+# Little or big endian, as `struct` spells them.
+ByteOrder = Literal["<", ">"]
+_ORDERS: dict[bytes, ByteOrder] = {b"II": "<", b"MM": ">"}
 # More entries than any camera writes; a damaged count must not cost time.
 _MAX_ENTRIES = 4096
 
@@ -48,17 +52,17 @@ class Directory:
 
 @dataclass(frozen=True)
 class Structure:
-    """data: begins with the TIFF header. order: "<" or ">". big: BigTIFF, with 64-bit offsets."""
+    """data: begins with the TIFF header. big: BigTIFF, with 64-bit offsets."""
 
     data: bytes | bytearray
-    order: str
+    order: ByteOrder
     big: bool
     first: int
 
     @classmethod
     def of(cls, data: bytes | bytearray) -> Structure:
         """Raises DamagedDirectory where `data` is no TIFF structure."""
-        order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]))
+        order = _ORDERS.get(bytes(data[:2]))
         try:
             if order is not None:
                 (version,) = struct.unpack_from(order + "H", data, 2)
@@ -71,13 +75,13 @@ class Structure:
         raise DamagedDirectory("has no TIFF header")
 
     @property
-    def _layout(self) -> tuple[str, int, str, int]:
+    def layout(self) -> tuple[str, int, str, int]:
         """Format of the number of entries, bytes of one, format of an offset, its bytes."""
         return ("Q", 20, "Q", 8) if self.big else ("H", 12, "I", 4)
 
     def directory(self, position: int) -> Directory:
         """Raises DamagedDirectory where it lies outside the data."""
-        counting, entry_size, offset, inline = self._layout
+        counting, entry_size, offset, inline = self.layout
         counted = struct.calcsize("=" + counting)
         try:
             (count,) = struct.unpack_from(self.order + counting, self.data, position)
@@ -86,7 +90,8 @@ class Structure:
         begin = position + counted
         if position < 8 or count > _MAX_ENTRIES or begin + count * entry_size > len(self.data):
             raise DamagedDirectory("points outside itself")
-        entries, broken = [], []
+        entries: list[Entry] = []
+        broken: list[int] = []
         for at in range(begin, begin + count * entry_size, entry_size):
             tag, kind = struct.unpack_from(self.order + "HH", self.data, at)
             (number,) = struct.unpack_from(self.order + offset, self.data, at + 4)
@@ -135,7 +140,7 @@ def set_integer(data: bytearray, structure: Structure, entry: Entry | None, valu
 
 def keep_entries(data: bytearray, structure: Structure, position: int, keep: Callable[[int], bool]) -> None:
     """Remove a directory's entries whose tag `keep` denies; every value stays where it is."""
-    counting, entry_size, _, inline = structure._layout
+    counting, entry_size, _, inline = structure.layout
     directory = structure.directory(position)
     begin = position + struct.calcsize("=" + counting)
     kept = [bytes(data[e.position : e.position + entry_size]) for e in directory.entries if keep(e.tag)]
