@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 from .commands.console import Console
@@ -111,7 +111,7 @@ def _prepare_streams() -> None:
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[None]:
+def _stopped_by_signals() -> Generator[None]:
     """A request to end becomes `Stopped`, so that files half written are cleared away as after Ctrl-C."""
 
     def stop(number: int, _frame: object) -> None:

@@ -22,7 +22,7 @@ from .errors import FAILED, OK, UsageError, one_line
 from .inputs import FORMATS, Job, plan_jobs
 from .preflight import ResultSize, check_disk, check_folders, check_job, make_folder
 from .reports import add_language
-from .values import add_option, device
+from .values import HasArguments, add_option, device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,7 +74,7 @@ def add_model(parser: argparse.ArgumentParser, doing: str, default: str, about: 
     parser.add_argument("--model", default=default, metavar="NAME|FILE", help=about)
 
 
-def add_detector(parser: argparse._ActionsContainer) -> None:
+def add_detector(parser: HasArguments) -> None:
     """What finds faces, and how sure it must be."""
     parser.add_argument(
         "--detector",

@@ -51,23 +51,27 @@ def run(args: argparse.Namespace) -> int:
     def work(_job: Job, image_HWC: Tensor, tools: Tools, on_stage: OnStage) -> tuple[Tensor, str]:
         from ..pipeline.colorize import colorize_aligned, colorize_photos
 
-        chosen = {
-            "restorer": tools.models.restorer,
-            "fidelity": args.fidelity,
-            "chroma_only": paste == "colour",
-            "on_progress": on_stage,
-        }
+        restorer, chroma_only = tools.models.restorer, paste == "colour"
         if args.aligned:
-            result = colorize_aligned(image_HWC[None], **chosen)
+            result = colorize_aligned(
+                image_HWC[None],
+                restorer=restorer,
+                fidelity=args.fidelity,
+                chroma_only=chroma_only,
+                on_progress=on_stage,
+            )
         else:
             result = colorize_photos(
                 image_HWC[None],
+                restorer=restorer,
                 face_source=tools.models.detector,
                 parser=tools.models.parser if tools.mask == "face" else None,
+                fidelity=args.fidelity,
+                chroma_only=chroma_only,
                 mask=tools.mask,
                 confidence=args.confidence,
                 min_face_size=args.smallest_face,
-                **chosen,
+                on_progress=on_stage,
             )
         return result.images_BHWC[0], in_one_line(result, args)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -64,7 +64,7 @@ class Console:
         self._shown, self._drawn_at = 0, float("-inf")
 
     @contextmanager
-    def showing_logs(self, logger: logging.Logger, level: int = logging.WARNING) -> Iterator[None]:
+    def showing_logs(self, logger: logging.Logger, level: int = logging.WARNING) -> Generator[None]:
         """Records of `logger` appear as lines on stderr, without tearing the bar, until the block ends."""
         handler = _LogLines(self)
         old_level = logger.level

@@ -6,7 +6,7 @@ import argparse
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,7 +110,7 @@ def _refuse_inputs(args: argparse.Namespace, written: list[Path]) -> None:
 
 
 @contextmanager
-def _alone(output: Path) -> Iterator[None]:
+def _alone(output: Path) -> Generator[None]:
     """Of two builds into one file each would add its faces to the other's."""
     from ..runtime.lock import locked
 
@@ -210,10 +210,11 @@ def _join(args: argparse.Namespace, console: Console) -> None:
 def _origin_of(dictionary: Path) -> dict[str, str]:
     """What a dictionary that was built here says of itself goes along."""
     from ..dictionary.build import ENTRY
+    from ..runtime.foreign import is_object
     from ..weights.safetensors_cache import read_header
 
     metadata = (read_header(dictionary) or {}).get("__metadata__") if dictionary.is_file() else None
-    entry = metadata.get(ENTRY) if isinstance(metadata, dict) else None
+    entry = metadata.get(ENTRY) if is_object(metadata) else None
     return {ENTRY: entry} if isinstance(entry, str) else {}
 
 

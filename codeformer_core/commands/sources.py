@@ -29,8 +29,8 @@ class Source:
 class Found:
     """notes: what was left out, one sentence for each input."""
 
-    sources: list[Source] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list[Source])
+    notes: list[str] = field(default_factory=list[str])
 
 
 def find_sources(inputs: Iterable[str], *, recursive: bool = False, output: Path | None = None) -> Found:

@@ -6,10 +6,14 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from .console import Console
 from .errors import OK, UsageError
 from .training_options import add_configuration, read_configuration
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         )
         args.output.parent.mkdir(parents=True, exist_ok=True)
         write_codes(args.output, codes_N2T, teacher.cpu(), source)
-    used = len(codes_N2T.unique())
+    used = len(cast("Tensor", codes_N2T.unique()))
     size = teacher.config.codebook_size
     console.line(f"{args.output}: codes of {len(source)} faces, plain and mirrored; {used} of {size} codes are used")
     return OK

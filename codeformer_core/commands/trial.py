@@ -64,7 +64,8 @@ def try_restorer(image_HWC: Tensor, faces: Sequence[Face], restorer: FaceRestore
     image_HWC: gray, RGB or RGBA in [0, 1]. fidelity: as for `restore_images`.
     """
     rgb_HW3 = split_alpha(image_HWC[None]).rgb_BHW3[0]
-    crops, landmarks = [], []
+    crops: list[Tensor] = []
+    landmarks: list[np.ndarray] = []
     for face in sorted(faces, key=lambda face: -face.eye_distance)[:MOST_FACES]:
         matrix = estimate_alignment(face)
         if matrix is not None and scale_of(matrix) <= MOST_ENLARGED:

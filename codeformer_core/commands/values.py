@@ -6,9 +6,15 @@ import argparse
 import math
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from ..pipeline.options import options_of
+
+
+class HasArguments(Protocol):
+    """A parser, or a group of its arguments; what argparse calls both is private."""
+
+    def add_argument(self, *flags: str, **options: Any) -> argparse.Action: ...
 
 
 def number(lowest: float, highest: float = math.inf) -> Callable[[str], float]:
@@ -43,7 +49,7 @@ def whole(least: int) -> Callable[[str], int]:
 
 
 def add_option(
-    parser: argparse._ActionsContainer,
+    parser: HasArguments,
     record: type,
     field: str,
     *flags: str,

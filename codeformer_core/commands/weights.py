@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from ..weights.catalog import CATALOG, CatalogEntry, find_entry, unknown_name
 from ..weights.download import DownloadError, download, mismatch, sha256_of
@@ -91,7 +91,7 @@ def _place(entry: CatalogEntry, found: Path | None) -> str:
 
 
 def _download(names: Sequence[str], folder: Path | None, roots: Sequence[Path]) -> int:
-    entries = []
+    entries: list[CatalogEntry] = []
     for name in names:
         entry = find_entry(name)
         if entry is None:
@@ -136,7 +136,7 @@ class _ProgressLine:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.bar: tqdm | None = None
+        self.bar: tqdm[NoReturn] | None = None
         self.tenth = -1
 
     def __call__(self, done: int, total: int | None) -> None:
