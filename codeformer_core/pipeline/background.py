@@ -84,7 +84,7 @@ def make_canvas(
 
 def _take_colour_of(colour_HW3: Tensor, canvas_HW3: Tensor) -> None:
     """In place, a part of the rows at a time: what is made on the way is several times as large."""
-    for colour_hW3, canvas_hW3 in zip(colour_HW3.split(ROWS), canvas_HW3.split(ROWS), strict=True):
+    for colour_hW3, canvas_hW3 in zip(torch.split(colour_HW3, ROWS), torch.split(canvas_HW3, ROWS), strict=True):
         canvas_hW3.copy_(with_luma_of(colour_hW3, canvas_hW3))
 
 

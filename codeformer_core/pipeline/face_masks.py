@@ -57,7 +57,8 @@ def faces_in_mask(faces: FaceBatch, masks_BHW: Tensor, share: float = 0.5) -> Fa
     if not 0 <= share <= 1:
         raise ValueError(f"share must be from 0 (the mask touches the face) to 1 (wholly inside), got {share}")
     masks_BHW = imaging.fit_masks(masks_BHW, len(faces.per_image), None)
-    kept, events = [], []
+    kept: list[list[Face]] = []
+    events: list[Event] = []
     for index, found in enumerate(faces.per_image):
         mask_HW = masks_BHW[index]
         inside = [_share_inside(face, mask_HW, faces.image_size_hw) for face in found]

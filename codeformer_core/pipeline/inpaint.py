@@ -209,7 +209,7 @@ def _marked(holes_NHW: Tensor) -> list[int]:
 
 def _left_over(holes_BHW: Tensor, pasted_BHW: Tensor, worked_on: FaceBatch) -> list[Event]:
     """An event for each picture whose mask reaches beyond its faces."""
-    events = []
+    events: list[Event] = []
     for index, faces in enumerate(worked_on.per_image):
         hole_HW = holes_BHW[index]
         share = float((hole_HW & (pasted_BHW[index] < 0.5)).sum()) / max(1, int(hole_HW.sum()))

@@ -21,6 +21,7 @@ from ..faces.masks import gaussian_operator, opencv_sigma
 from ..faces.parsing import FaceParser
 from ..faces.selection import (
     SMALLEST_EYE_DISTANCE,
+    FaceFilter,
     Selection,
     apply_filters,
     eyes_judged,
@@ -74,7 +75,7 @@ class OfficialRecipe(Recipe):
         self, faces: Sequence[Face], image_size_hw: tuple[int, int], options: RestoreOptions, enlarged: float
     ) -> Selection:
         """Duplicates are kept."""
-        filters = (
+        filters: tuple[FaceFilter, ...] = (
             skip_not_finite,
             skip_near_eyes,
             lambda rest: skip_small_faces(rest, options.min_face_size * enlarged),
@@ -92,7 +93,7 @@ class OfficialRecipe(Recipe):
     def match_gray(self, faces_N3SS: Tensor, crops_N3SS: Tensor) -> Tensor:
         return match_gray(faces_N3SS, crops_N3SS, clip=False)
 
-    def face_to_parse(self, _network_N3SS: Tensor, finished_N3SS: Tensor) -> Tensor:
+    def face_to_parse(self, network_N3SS: Tensor, finished_N3SS: Tensor) -> Tensor:
         """In 8-bit steps, and gray where the image is."""
         return finished_N3SS * 2 - 1
 
@@ -143,7 +144,7 @@ def coordinates(matrix: np.ndarray, area: Rectangle, device: torch.device) -> tu
     """For each pixel of `area`: x_HW and y_HW in the crop, rounded as OpenCV 4.12 does."""
     columns_W = torch.arange(area.left, area.right, dtype=torch.float64)
     rows_H1 = torch.arange(area.top, area.bottom, dtype=torch.float64)[:, None]
-    found = []
+    found: list[Tensor] = []
     for per_column, per_row, offset in matrix.tolist():
         along_W, down_H1 = per_column * columns_W, per_row * rows_H1 + offset
         fine = 32 * GRID

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any, Literal, Protocol
 
-from ..faces.events import METHOD_KINDS, SKIP_KINDS, Event
+from ..faces.events import METHOD_KINDS, SKIP_KINDS, Event, Value
 from .report_texts import LANGUAGES
 from .report_texts.texts import Texts
 
@@ -66,7 +66,7 @@ class _Fields(Formatter):
     def __init__(self, texts: Texts) -> None:
         self.texts = texts
 
-    def format_field(self, value: Any, format_spec: str) -> str:
+    def format_field(self, value: Value | _Span, format_spec: str) -> str:
         one, has_words, many = format_spec.partition("|")
         if has_words:
             return f"{self.format_field(value, '')} {one if value == 1 else many}"
@@ -147,7 +147,7 @@ class _Writer:
         for event in events:
             words = tuple((name, value) for name, value in event.values.items() if isinstance(value, str | tuple))
             groups.setdefault((event.kind, event.face is None, words), []).append(event)
-        lines = []
+        lines: list[str] = []
         for group in groups.values():
             first = group[0]
             text = self._format(self.texts.events[first.kind], **_merged([event.values for event in group]))
@@ -226,7 +226,7 @@ def _total(counters: Iterable[Counter[str]]) -> Counter[str]:
 
 
 def _merged(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    merged = {}
+    merged: dict[str, Any] = {}
     for name, first in values[0].items():
         if isinstance(first, str | tuple):
             merged[name] = first

@@ -75,7 +75,9 @@ def select_faces(
     for refuse_wrong_limits in filters:
         refuse_wrong_limits(())
     strangers, known = _judged(faces, person, images_BHWC)
-    selected, kept, events = [], [], [*notes_of(picks.events), *known]
+    selected: list[list[Face]] = []
+    kept: list[tuple[bool, ...]] = []
+    events = [*notes_of(picks.events), *known]
     for picture, (found, is_picked) in enumerate(zip(faces.per_image, picks.kept, strict=True)):
         skipped = _skipped(found, filters)
         for index, stranger in strangers.get(picture, {}).items():
