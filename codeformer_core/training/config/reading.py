@@ -16,11 +16,15 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from ...runtime.foreign import is_mapping, is_object, is_sequence
 from .run import RunConfig
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 _FOLDER = Path(__file__).parent / "presets"
 PRESETS = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
@@ -42,9 +46,9 @@ def read_config(source: str, changes: Sequence[str] = (), sections: Mapping[str,
 
 def build(cls: type[Config], mapping: Any, where: str) -> Config:
     """The dataclass `cls` from a mapping, nested ones too; `where` names the place in messages."""
-    if not isinstance(mapping, Mapping):
+    if not is_mapping(mapping):
         raise ValueError(f"{where}: expected keys and values, got {_shown(mapping)}")
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
+    fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in mapping:
         if key not in fields:
             raise ValueError(f"{where}: there is no key {key!r}{nearest(str(key), fields)}")
@@ -78,9 +82,10 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
             return None
         return _convert(next(argument for argument in arguments if argument is not type(None)), value, where)
     if dataclasses.is_dataclass(kind):
-        return build(kind, value, where)  # pyright: ignore[reportArgumentType]
+        assert isinstance(kind, type)  # annotations hold classes, never instances
+        return build(kind, value, where)
     if origin is tuple:
-        if not isinstance(value, list | tuple):
+        if not is_sequence(value) or isinstance(value, str | bytes):
             raise ValueError(f"{where}: expected a list, got {_shown(value)}")
         if arguments[-1] is Ellipsis:
             arguments = arguments[:1] * len(value)
@@ -91,7 +96,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
             for index, (argument, item) in enumerate(zip(arguments, value, strict=True))
         )
     if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
+        if not is_mapping(value):
             raise ValueError(f"{where}: expected names and values, got {_shown(value)}")
         return {str(name): _convert(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
     return _plain(kind, value, where)
@@ -136,7 +141,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: can't be read ({getattr(error, 'strerror', None) or error})") from error
     loaded = _parse(text, str(path), is_json=path.suffix.lower() == ".json")
-    if not isinstance(loaded, dict):
+    if not is_object(loaded):
         raise ValueError(f"{path}: expected keys and values, got {_shown(loaded)}")
     return loaded
 
@@ -180,11 +185,11 @@ def _refuse_repeated(keys: list[Any]) -> None:
         raise ValueError(f"the key {repeated[0]!r} stands there twice")
 
 
-def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: Mapping[Any, Any], changes: Mapping[Any, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        merged[key] = _merge(old, value) if is_mapping(old) and is_mapping(value) else value
     return merged
 
 

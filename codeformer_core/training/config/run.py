@@ -48,9 +48,10 @@ class NetworkSection:
     pixel_path: PixelPathConfig | None = None
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if name == "pixel_path":
-                continue
+        sizes: dict[str, int | tuple[int, ...]] = {
+            name: value for name, value in vars(self).items() if name != "pixel_path"
+        }
+        for name, value in sizes.items():
             for number in value if isinstance(value, tuple) else (value,):
                 _at_least(name, number, 1)
         if not self.channel_multipliers:
