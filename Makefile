@@ -19,7 +19,7 @@ test-slow: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 # pyright has to be told where the packages are: without torch's types it finds nothing wrong with what is done to them.
-# Its second run holds the packages in pyrightconfig.strict.json to strict rules.
+# Its second run holds all of codeformer_core to strict rules.
 lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
