@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..pipeline.person import Person
 
 # Their values when they aren't given.
-DEFAULTS = {"person": [], "not_person": [], "person_distance": 0.6}
+DEFAULTS: dict[str, object] = {"person": [], "not_person": [], "person_distance": 0.6}
 
 
 def add_person(parser: argparse.ArgumentParser) -> None:
