@@ -25,9 +25,10 @@ DETECTOR_TOOLTIP = (
     "here, in the order of this list. Licences: RetinaFace MIT, starter detector and YuNet Apache-2.0."
 )
 PARSER_TOOLTIP = (
-    "Finds the outline of a face for the paste mask (Face Restore, mask: face). auto: ParseNet if its file "
-    "parsing_parsenet.pth (85 MB) is in models/facedetection, otherwise the outline is drawn from the landmarks. "
-    "Licence: MIT (facexlib); its network comes from PSFRGAN, whose own licence is CC BY-NC-SA 4.0."
+    "Finds the shape and the parts of a face for the paste mask (Face Restore, mask: face and regions). parsenet sees "
+    "hair, ears and neck, too (85 MB). face_mesh comes with the pack: 468 landmarks from forehead to chin. auto: "
+    "parsenet if its file parsing_parsenet.pth is in models/facedetection, otherwise face_mesh. Licences: parsenet MIT "
+    "(facexlib), but its network comes from PSFRGAN, whose own licence is CC BY-NC-SA 4.0; face_mesh Apache-2.0."
 )
 
 

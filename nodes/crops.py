@@ -11,7 +11,9 @@ from torch import Tensor
 from .. import codeformer_core as core
 from ..codeformer_core.models.kinds import starter_event
 from ..codeformer_core.pipeline.options import PasteOptions
+from ..codeformer_core.weights.catalog import FACE_MESH
 from . import host
+from .choices import LIBRARY
 from .inputs import (
     AUTOMATIC,
     DETAILS,
@@ -155,7 +157,9 @@ class PasteFaces(io.ComfyNode):
         upscale_model: Any = None,
     ) -> io.NodeOutput:
         options = paste_options(mask, regions, grow=grow, feather=feather, opacity=opacity, color_match=color_match)
-        parser = face_restore_model.parser if face_restore_model and mask in ("face", "regions") else None
+        parser = None
+        if mask in ("face", "regions"):
+            parser = face_restore_model.parser if face_restore_model else LIBRARY.load_parser(FACE_MESH)
         pasted = core.paste_faces(
             background,
             crops,
@@ -184,8 +188,8 @@ def _paste_inputs() -> list[io.Input]:
         FaceRestoreModelType.Input(
             "face_restore_model",
             optional=True,
-            tooltip="Lends its face parser (ParseNet) to the masks face and regions. Without it the mask face is the "
-            "outline drawn from the landmarks.",
+            tooltip="Lends its face parser to the masks face and regions. Without it face_mesh is taken, which comes "
+            "with the pack and sees no hair.",
         ),
         io.Mask.Input(
             "limit",
@@ -202,8 +206,8 @@ def _paste_inputs() -> list[io.Input]:
         io.Combo.Input(
             "mask",
             options=list(MASKS),
-            tooltip="What is pasted. face: the face and its hair as the parser finds them, or the outline without one. "
-            "outline: from forehead to chin, drawn from the landmarks. box: a soft-edged box. regions: only those "
+            tooltip="What is pasted. face: the face as the parser finds it, with the hair if that is ParseNet. "
+            "outline: from forehead to chin, drawn from five landmarks. box: a soft-edged box. regions: only those "
             "named below.",
         ),
         option_input(

@@ -158,9 +158,10 @@ def mask_input(begins: str, *, regions: bool = False) -> io.Input:
     return option_input(
         PasteOptions,
         "mask",
-        tooltip=f"{begins} face: the face and its hair as the parser finds them; without a parser's file (see Load "
-        "Face Restore Model) the outline, and the report says so. outline: the face from forehead to chin, drawn from "
-        "its landmarks. box: a soft-edged box." + (" regions: only those named below." if regions else ""),
+        tooltip=f"{begins} face: the face and its hair as ParseNet finds them; without ParseNet's file (see Load Face "
+        "Restore Model) the face without its hair, by 468 landmarks. The report says which. outline: the face from "
+        "forehead to chin, drawn from five landmarks. box: a soft-edged box."
+        + (" regions: only those named below." if regions else ""),
         choices=MASKS if regions else None,
     )
 
@@ -170,8 +171,8 @@ def regions_input(parser: str, *, optional: bool = False) -> io.Input:
     return io.String.Input(
         "regions",
         default=USUAL_REGIONS,
-        tooltip=f"For mask regions: some of {', '.join(REGIONS)}, with commas between them. They need a face parser "
-        f"({parser}).",
+        tooltip=f"For mask regions: some of {', '.join(REGIONS)}, with commas between them. hair, ears and "
+        f"neck need ParseNet ({parser}).",
         optional=optional,
     )
 

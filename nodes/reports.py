@@ -29,8 +29,9 @@ AnyNode = TypeVar("AnyNode", bound=type[io.ComfyNode])
 CURES = {
     "en": {
         "other_image": "Connect the images in which the faces were found",
+        "mask_mesh": "For the hair choose parsenet in Load Face Restore Model and connect it",
         "mask_outline_instead": "For the face's own shape choose a parser in Load Face Restore Model and connect it",
-        "mask_box_instead": "For the face's own shape choose a parser in Load Face Restore Model",
+        "mask_box_instead": "For the face's own shape choose parsenet in Load Face Restore Model",
         "mask_without_face": "Connect the FACES that were found before it was marked",
         "empty_mask": "Draw a mask, or disconnect it so that white pixels count",
         "no_white_pixel": "Connect a mask, or paint what is to be filled white",
@@ -41,8 +42,9 @@ CURES = {
     },
     "zh": {
         "other_image": "请连接找到人脸时的图片",
+        "mask_mesh": "要包含头发，请在“加载人脸修复模型”中选择 parsenet 并连接",
         "mask_outline_instead": "要按脸形贴回，请在“加载人脸修复模型”中选择解析模型并连接",
-        "mask_box_instead": "要按脸形贴回，请在“加载人脸修复模型”中选择解析模型",
+        "mask_box_instead": "要按脸形贴回，请在“加载人脸修复模型”中选择 parsenet",
         "mask_without_face": "请连接标记之前找到的 FACES",
         "empty_mask": "请绘制遮罩，或断开遮罩以使用白色像素",
         "no_white_pixel": "请连接遮罩，或把要补全的部分涂成白色",
@@ -56,7 +58,7 @@ CURES = {
 FIXES = {
     "faces_of_other_images": "Connect the same images to both nodes.",
     "crops_of_other_faces": "Connect the FACES of the Crop Faces node that made the crops.",
-    "no_parser": "Connect face_restore_model, with a parser chosen in Load Face Restore Model.",
+    "no_parser": "Connect face_restore_model, with parsenet chosen as parser in Load Face Restore Model.",
     "no_face_mesh": "Connect Detect Face Landmarks (MediaPipe), run on the same images.",
     "unreadable_picks": "Clear the face picker.",
     "identity_not_square": "Connect the crops of Crop Faces, or set identity to none.",

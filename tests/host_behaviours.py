@@ -99,8 +99,8 @@ def a_bundle_loads_what_is_used_and_only_once(given: Given) -> None:
     bundle = given.library().load(choices)
     assert "detector" not in vars(bundle)
     assert bundle.detector.name == "yunet" and bundle.detector is bundle.detector
-    # Neither is installed, and a CodeFormer asks for no landmarks.
-    assert bundle.parser is None and bundle.landmark_detector is None
+    # ParseNet is not installed, and a CodeFormer asks for no landmarks.
+    assert bundle.parser.name == "face_mesh" and bundle.landmark_detector is None
     other = bundle.with_restorer(given.library().load_restorer(given.checkpoint))
     assert other.restorer is not bundle.restorer and other.detector is bundle.detector
 

@@ -109,8 +109,8 @@ def add_faces(parser: argparse.ArgumentParser, masks: tuple[str, ...] = ()) -> N
             "--mask",
             choices=("auto", *masks),
             default="auto",
-            help="how a face is pasted: in its own shape (needs ParseNet), in an outline drawn from its landmarks, or "
-            "as a soft box; auto: face if ParseNet is installed, else outline",
+            help="how a face is pasted: in its own shape (with its hair if ParseNet is installed), in an outline drawn "
+            "from five landmarks, or as a soft box; auto: face",
         )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from ..faces.detectors.yunet import YuNetDetector
+from ..faces.mesh_parsing import MESH_REGIONS
 from ..models.bundle import ModelBundle
 from ..models.files import AUTO, as_choice
 from ..models.kinds import DETECTOR, PARSER, RESTORER, RESTORER_ENTRIES, ModelKind, starter_event
@@ -93,7 +94,9 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
     notes += _chosen(library, "detector", args.detector, DETECTOR, args)
     wanted: MaskKind | Literal["auto"] = getattr(args, "mask", "box")
     mask: MaskKind = "face" if wanted == "auto" else wanted
-    if mask == "face" and parser_choice is None:
+    if parser_choice == AUTO:
+        notes += _chosen(library, "parser", AUTO, PARSER, args)
+    if mask == "face" and (parser_choice is None or library.auto(PARSER, args.download) is None):
         shape = "soft box" if getattr(args, "parity", False) else "outline from landmarks"
         notes.append(f"mask {shape}, because {PARSER.best_first[0]} is not installed")
     _load_what_faces_need(models, parser_choice is not None)
@@ -102,13 +105,14 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
 
 
 def _parser_choice(args: argparse.Namespace, library: ModelLibrary) -> str | None:
-    """The parser for the mask; None where none is needed, and for auto where none is installed."""
+    """The parser for the mask; None where none is needed, and where the official recipe has to do without."""
     mask = getattr(args, "mask", "box")
     if args.aligned or mask not in ("face", AUTO):
         return None
     best = PARSER.best_first[0]
-    needed = mask == "face" or bool(getattr(args, "regions", ()))
-    return best if needed or args.download or library.auto(PARSER) else None
+    if getattr(args, "parity", False):
+        return best if mask == "face" or args.download or library.auto(PARSER) == best else None
+    return AUTO if set(getattr(args, "regions", ())) <= set(MESH_REGIONS) else best
 
 
 def _load_what_faces_need(models: ModelBundle, parsed: bool) -> None:

@@ -126,6 +126,7 @@ MethodKind = Literal[
     "components_5",
     "mask_regions",
     "mask_face",
+    "mask_mesh",
     "mask_outline",
     "mask_outline_instead",
     "mask_box",

@@ -13,27 +13,19 @@ import numpy as np
 
 from ..runtime.errors import InputError
 from ..runtime.foreign import is_mapping, is_sequence
+from .mesh_topology import (
+    LEFT_EYE,
+    LEFT_MOUTH_CORNER,
+    MESH_POINTS,
+    NOSE_TIP,
+    POINTS_OF_68,
+    RIGHT_EYE,
+    RIGHT_MOUTH_CORNER,
+)
 from .types import Face, Point
 
 # With and without the ten points of the irises.
-POINTS = (468, 478)
-MESH_POINTS = 468
-# MediaPipe's numbers. The corners of the eye and of the mouth that are on the left of an upright face come first. An
-# eye's centre is the middle between its corners: neither where it looks nor a blink moves it, as both move an iris.
-LEFT_EYE = (33, 133)
-RIGHT_EYE = (362, 263)
-NOSE_TIP = 1
-LEFT_MOUTH_CORNER = 61
-RIGHT_MOUTH_CORNER = 291
-# The mesh's points for the usual 68, part by part in their order: of each contour those nearest to the mean of the
-# annotated 68 (the jaw's at about equal distances along the face's oval).
-JAW = (127, 234, 93, 132, 58, 172, 150, 176, 152, 400, 379, 397, 288, 361, 323, 454, 356)
-BROWS = (70, 63, 52, 65, 55, 285, 295, 282, 293, 300)
-NOSE = (6, 197, 5, NOSE_TIP, 98, 97, 2, 326, 327)
-EYES = (33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380)
-OUTER_LIPS = (LEFT_MOUTH_CORNER, 40, 37, 0, 267, 270, RIGHT_MOUTH_CORNER, 321, 314, 17, 84, 91)
-INNER_LIPS = (78, 82, 13, 312, 308, 317, 14, 87)
-POINTS_OF_68 = (*JAW, *BROWS, *NOSE, *EYES, *OUTER_LIPS, *INNER_LIPS)
+POINTS = (MESH_POINTS, 478)
 
 FIX = "Give the landmarks that MediaPipe found in the same pictures"
 

@@ -28,7 +28,11 @@ def yaw_of(face: Face) -> float:
     little. A nose 15 % longer or shorter than the canonical one makes 4 degrees at 45; hidden landmarks of a profile
     are the detector's guesses, and the estimate is no better than they.
     """
-    landmarks_52 = face.landmarks_array()
+    return yaw_of_landmarks(face.landmarks_array())
+
+
+def yaw_of_landmarks(landmarks_52: np.ndarray) -> float:
+    """`yaw_of` for the five landmarks alone, in pixels of any image."""
     eyes_2, mouth_2 = landmarks_52[:2].mean(0), landmarks_52[3:].mean(0)
     down_2 = mouth_2 - eyes_2
     length = float(np.linalg.norm(down_2))

@@ -37,12 +37,12 @@ class ModelBundle:
 
     @cached_property
     def parser(self) -> FaceParser | None:
-        """None when there is no parser's file on this machine and none was asked for."""
+        """None when there is no parser's file, not even the package's own, and none was asked for."""
         return self._load_parser()
 
     @property
     def landmark_detector(self) -> LandmarkDetector | None:
-        """None when its file is not on this machine, and for restorers that don't ask where the parts of a face lie."""
+        """None when there is no file, and for restorers that don't ask where the parts of a face lie."""
         return self._any_landmark_detector if self.restorer.needs_landmarks else None
 
     def with_restorer(self, restorer: ManagedRestorer) -> ModelBundle:

@@ -5,10 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..faces.events import Event
-from ..weights.catalog import ALIGNER, CATALOG, DETECTORS, RESTORERS, UPSCALERS, CatalogEntry, find_entry
+from ..weights.catalog import (
+    CATALOG,
+    DETECTORS,
+    LANDMARK_DETECTORS,
+    PARSERS,
+    RESTORERS,
+    UPSCALERS,
+    CatalogEntry,
+    find_entry,
+)
 
 TASKS = ("restoration", "colorization", "inpainting")
-_PARSER = "parsenet"
 
 
 @dataclass(frozen=True)
@@ -33,9 +41,9 @@ RESTORER = ModelKind(
     ("detection_", "parsing_", "yolov5", "restoreformer++", "gpen", "alignment_", "realesrgan"),
 )
 DETECTOR = ModelKind(("facedetection",), DETECTORS, DETECTORS[-1], ("parsing_", "alignment_"))
-PARSER = ModelKind(("facedetection",), (_PARSER,), None)
+PARSER = ModelKind(("facedetection",), PARSERS, None)
 UPSCALER = ModelKind(("upscale_models",), UPSCALERS, UPSCALERS[0])
-LANDMARK_DETECTOR = ModelKind(("facedetection",), (ALIGNER,), None)
+LANDMARK_DETECTOR = ModelKind(("facedetection",), LANDMARK_DETECTORS, None)
 MODEL_FOLDERS = tuple(dict.fromkeys((*RESTORER.folders, *DETECTOR.folders)))
 
 # Everything that takes the restorer's place, by task.

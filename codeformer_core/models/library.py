@@ -124,7 +124,7 @@ class ModelLibrary(ModelFiles):
         return manage_detector(loading.load_detector(path, self.host.offload_device()), self.host)
 
     def load_parser(self, choice: Choice = AUTO, *, fetch: bool = False) -> FaceParser | None:
-        """None for auto where no parser is installed. Raises as `load_detector`."""
+        """None for auto where there is none, not even the package's own. Raises as `load_detector`."""
         from . import loading
 
         if choice == AUTO and not fetch and self.auto(PARSER) is None:
@@ -133,7 +133,7 @@ class ModelLibrary(ModelFiles):
         return manage_parser(loading.load_parser(path, self.host.offload_device()), self.host)
 
     def load_landmark_detector(self) -> LandmarkDetector | None:
-        """None where it is not installed: restorers can do without, so it is never downloaded."""
+        """The best that is here: restorers can do without, so it is never downloaded. None where there is none."""
         from . import loading
 
         if self.auto(LANDMARK_DETECTOR) is None:

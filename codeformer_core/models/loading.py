@@ -14,7 +14,9 @@ from ..faces.detection import FaceDetector
 from ..faces.detectors.retinaface import build_retinaface
 from ..faces.detectors.starter.detector import build_starter_detector, is_starter_detector
 from ..faces.detectors.yunet import YuNetDetector
+from ..faces.face_mesh import MeshLandmarkDetector, build_face_mesh, is_face_mesh
 from ..faces.landmarks import LandmarkDetector, build_landmark_detector
+from ..faces.mesh_parsing import MeshParser
 from ..faces.parsing import FaceParser, build_parsenet
 from ..networks.operations import Operations
 from ..runtime.host import FixedFolders
@@ -115,9 +117,14 @@ def load_parser(
     download: bool = False,
     on_progress: DownloadProgress | None = None,
 ) -> FaceParser:
-    """A face parser from a catalog name ("parsenet") or a file."""
+    """A face parser from a catalog name ("parsenet", or "face_mesh", which comes with this package and sees no hair) or
+    a file of either, which its keys tell."""
     path = locate(source, PARSER, roots=roots, download=download, on_progress=on_progress)
-    return _built(path, lambda state: build_parsenet(state, device))
+
+    def build(state: Mapping[str, Tensor]) -> FaceParser:
+        return MeshParser(build_face_mesh(state, device)) if is_face_mesh(state) else build_parsenet(state, device)
+
+    return _built(path, build)
 
 
 def load_landmark_detector(
@@ -128,9 +135,16 @@ def load_landmark_detector(
     download: bool = False,
     on_progress: DownloadProgress | None = None,
 ) -> LandmarkDetector:
-    """What finds 68 landmarks, from a catalog name ("facexlib_alignment") or a file."""
+    """What finds 68 landmarks, from a catalog name ("facexlib_alignment", or "face_mesh", which comes with this
+    package) or a file of either, which its keys tell."""
     path = locate(source, LANDMARK_DETECTOR, roots=roots, download=download, on_progress=on_progress)
-    return _built(path, lambda state: build_landmark_detector(state, device))
+
+    def build(state: Mapping[str, Tensor]) -> LandmarkDetector:
+        if is_face_mesh(state):
+            return MeshLandmarkDetector(build_face_mesh(state, device))
+        return build_landmark_detector(state, device)
+
+    return _built(path, build)
 
 
 def load_upscaler(

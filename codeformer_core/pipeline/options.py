@@ -93,8 +93,8 @@ class PasteOptions:
     mask: MaskKind = _option(
         "face",
         "mask",
-        "face: the face and its hair as the parser finds them; without a parser the outline. outline: from forehead to "
-        "chin, drawn from the landmarks. box: a soft-edged box.",
+        "face: the face as the parser finds it, with its hair if the parser sees hair; without a parser the outline. "
+        "outline: from forehead to chin, drawn from the landmarks. box: a soft-edged box.",
         choices=get_args(MaskKind),
     )
     regions: tuple[str, ...] = ()

@@ -15,7 +15,9 @@ from torch.nn import functional as F
 
 from ..faces.contour import contour_masks
 from ..faces.events import Event
+from ..faces.face_mesh import NAME as FACE_MESH
 from ..faces.masks import face_shape_mask
+from ..faces.mesh_parsing import MESH_REGIONS, mesh_shape_masks
 from ..faces.parsing import FaceParser
 from ..faces.regions import blurred, grown, region_masks
 from ..runtime.errors import InputError
@@ -68,12 +70,23 @@ def _plain(options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
                 "is parsing_parsenet.pth, or choose another mask",
                 "no_parser",
             )
+        if parser.name == FACE_MESH and (unseen := [name for name in options.regions if name not in MESH_REGIONS]):
+            raise InputError(
+                f"{parser.name} doesn't see the regions {', '.join(unseen)}, only {', '.join(MESH_REGIONS)}. Leave "
+                "them out, or take the parser parsenet, whose file is parsing_parsenet.pth",
+                "no_parser",
+            )
         return MaskMaker(
             lambda faces_N3SS, _: region_masks(parser.parse(faces_N3SS), options.regions),
             Event("mask_regions", values={"regions": options.regions, "parser": parser.name}),
         )
     if options.mask == "box":
         return MaskMaker(None, Event("mask_box"))
+    if options.mask == "face" and parser is not None and parser.name == FACE_MESH:
+        return MaskMaker(
+            lambda faces_N3SS, landmarks_N52: mesh_shape_masks(parser, faces_N3SS, landmarks_N52),
+            Event("mask_mesh", values={"parser": parser.name}),
+        )
     if options.mask == "face" and parser is not None:
         return MaskMaker(
             lambda faces_N3SS, _: face_shape_mask(parser.parse(faces_N3SS)),

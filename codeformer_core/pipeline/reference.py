@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..faces.events import Event, SkipKind
+from ..faces.face_mesh import NAME as FACE_MESH
 from ..faces.geometry import CROP_SIZE, Rectangle, covered_rectangle, invert, sample, sample_crop
 from ..faces.masks import gaussian_operator, opencv_sigma
 from ..faces.parsing import FaceParser
@@ -98,8 +99,8 @@ class OfficialRecipe(Recipe):
         return finished_N3SS * 2 - 1
 
     def mask_maker(self, options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
-        """It knows no shape but the parser's."""
-        if options.mask == "face" and parser is None:
+        """It knows no shape but ParseNet's."""
+        if options.mask == "face" and (parser is None or parser.name == FACE_MESH):
             return MaskMaker(None, Event("mask_box_instead"))
         return make_mask_maker(options, parser)
 

@@ -23,6 +23,10 @@ RESTORERS = (
 UPSCALERS = ("realesrgan_x2plus", "realesrgan_x4plus")
 # What finds 68 landmarks for a restorer that asks where the parts of a face lie.
 ALIGNER = "facexlib_alignment"
+# 468 points of a face, for its shape and its landmarks; comes with this package.
+FACE_MESH = "face_mesh"
+PARSERS = ("parsenet", FACE_MESH)
+LANDMARK_DETECTORS = (ALIGNER, FACE_MESH)
 # The detector for those whose facexlib is missing or broken.
 WITHOUT_FACEXLIB = "yunet"
 

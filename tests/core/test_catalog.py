@@ -101,6 +101,7 @@ def test_what_comes_with_the_package():
         "yunet": "Apache-2.0",
         "niqe": "Apache-2.0",
         "detail_gates": "Apache-2.0",
+        "face_mesh": "Apache-2.0",
     }
     weights = {path.name for path in ASSETS_FOLDER.iterdir() if path.suffix != ".md"}
     assert weights <= {entry.filename for entry in CATALOG if entry.bundled}

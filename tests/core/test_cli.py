@@ -179,6 +179,7 @@ def test_one_picture_to_a_named_file_and_the_options_arrive(fakes, tmp_path):
     assert fakes.calls == [
         ("restorer", "my.pth", "cpu", torch.bfloat16),
         ("detector", "yunet", "cpu", None),
+        ("parser", "face_mesh", "cpu", None),
     ]
     assert fakes.downloads == []
 
@@ -517,25 +518,27 @@ def test_the_best_installed_model_detector_and_mask_are_chosen_and_said(fakes, t
     models = tmp_path / "models" / "facedetection"
     models.mkdir(parents=True)
     sources, err, out = chosen()
-    assert sources == ["codeformer_starter", ModelFiles(FixedFolders(())).auto(DETECTOR)]
+    assert sources == ["codeformer_starter", ModelFiles(FixedFolders(())).auto(DETECTOR), "face_mesh"]
     assert (
         "note: model codeformer_starter, because codeformer is not installed\nnote: codeformer_starter.safetensors is"
         in err
     )
     assert "best at fidelity 1; codeformer.pth gives better faces (S-Lab License 1.0, non-commercial" in err
     assert f"detector {sources[1]}, because" in err and "--download fetches what is missing" in err
-    assert "mask outline from landmarks, because parsenet is not installed" in err
-    assert line_of("mask_outline_instead") in out
-    # The published recipe has no outline.
-    _, err, out = chosen("--parity")
+    assert "parser face_mesh, because parsenet is not installed" in err
+    assert line_of("mask_face", parser="fake parser") in out
+    # The published recipe knows ParseNet or a box.
+    sources, err, out = chosen("--parity")
+    assert sources[2:] == [] and "face_mesh" not in err
     assert "mask soft box, because parsenet is not installed" in err and line_of("mask_box_instead") in out
     # An explicit choice needs no explanation.
-    assert "mask" not in chosen("--mask", "outline")[1] and "mask" not in chosen("--mask", "box")[1]
+    for mask in ("outline", "box"):
+        assert "mask" not in (err := chosen("--mask", mask)[1]) and "parser" not in err
     assert "model" not in chosen("--model", "codeformer_starter")[1]
     (models / "detection_mobilenet0.25_Final.pth").touch()
     (tmp_path / "models" / "codeformer").mkdir()
     (tmp_path / "models" / "codeformer" / "codeformer.pth").touch()
-    assert chosen()[0] == ["codeformer", "retinaface_mobile0.25"]
+    assert chosen()[0] == ["codeformer", "retinaface_mobile0.25", "face_mesh"]
     (models / "detection_Resnet50_Final.pth").touch()
     (models / "parsing_parsenet.pth").touch()
     assert chosen()[:2] == (["codeformer", "retinaface_resnet50", "parsenet"], "")
@@ -559,9 +562,12 @@ def test_download_announces_each_file_with_its_licence(fakes, tmp_path, capsys):
     assert "downloading codeformer.pth from https://" in out and "S-Lab" in out and "parsing_parsenet.pth" in out
 
 
-def test_a_face_mask_without_parsenet_is_an_error_when_asked_for(fakes, tmp_path, capsys, monkeypatch):
+def test_a_face_mask_without_parsenet_is_the_meshs_and_in_the_official_recipe_an_error(fakes, tmp_path, capsys):
     photo(tmp_path / "a.png")
-    assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--mask", "face") == 1
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--mask", "face") == 0
+    assert fakes.calls[-1][:2] == ("parser", "face_mesh")
+    assert "parser face_mesh, because parsenet is not installed" in capsys.readouterr().err
+    assert restore(tmp_path / "a.png", "-o", tmp_path / "other", "--mask", "face", "--parity") == 1
     err = capsys.readouterr().err
     assert "parsing_parsenet.pth" in err and "--download" in err
 

@@ -116,9 +116,9 @@ def test_detectors_best_first_and_parsers(library, models):
         *shipped,
         "my_retinaface.pth",
     ]
-    assert library.parsers() == ["parsenet" + DOWNLOAD]
+    assert library.parsers() == ["parsenet" + DOWNLOAD, "face_mesh"]
     put(models / "facedetection" / "parsing_parsenet.pth")
-    assert library.parsers() == ["parsenet"]
+    assert library.parsers() == ["parsenet", "face_mesh"]
 
 
 # --- auto ------------------------------------------------------------------------------------------------------------
@@ -170,12 +170,19 @@ def test_what_a1111_puts_beside_its_restorers_is_not_offered_as_one(library, mod
     assert (library.auto(DETECTOR), library.auto(PARSER)) == ("retinaface_resnet50", "parsenet")
 
 
-def test_auto_of_what_is_not_needed_is_none(library, models):
+def test_auto_takes_the_mesh_where_no_parser_and_no_landmark_detector_is_installed(library, models):
+    assert library.auto(PARSER) == library.auto(LANDMARK_DETECTOR) == "face_mesh"
+    assert library.load_parser().name == library.load_landmark_detector().name == "face_mesh"
+    landmarks = put(models / "facedetection" / "alignment_WFLW_4HG.pth")
+    parsenet = put(models / "facedetection" / "parsing_parsenet.pth")
+    assert library.find(AUTO, LANDMARK_DETECTOR) == landmarks and library.find(AUTO, PARSER) == parsenet
+
+
+def test_auto_of_what_is_not_needed_is_none(library, models, monkeypatch):
+    monkeypatch.setattr(folders, "ASSETS_FOLDER", models / "gone")
     assert library.auto(PARSER) is None and library.find(AUTO, PARSER) is None
     assert library.problem(AUTO, PARSER) is None and library.load_parser() is None
     assert library.load_landmark_detector() is None
-    path = put(models / "facedetection" / "alignment_WFLW_4HG.pth")
-    assert library.find(AUTO, LANDMARK_DETECTOR) == path
 
 
 def test_where_even_the_shipped_files_are_gone_auto_says_what_to_do(library, models, monkeypatch):

@@ -251,8 +251,10 @@ def test_regions_take_the_masks_place(models, restored, capsys):
     assert "mask: skin by half parser" in capsys.readouterr().out
 
 
-def test_regions_without_a_parser_are_an_error_with_the_cure(models, photo, capsys):
-    assert refused(photo, "--regions", "skin") == 1
+def test_regions_without_parsenet_are_the_meshs_or_an_error_with_the_cure(models, photo, restored, capsys):
+    assert refused(photo, "--regions", "skin, hair") == 1
     err = capsys.readouterr().err
     assert "parsing_parsenet.pth" in err and "--download" in err
     assert os.listdir(photo.parent / "models") == ["upscale_models"]
+    restored("--regions", "skin")
+    assert "parser face_mesh, because parsenet is not installed" in capsys.readouterr().err

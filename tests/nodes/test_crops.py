@@ -133,5 +133,5 @@ def test_no_face_gives_a_gray_crop_and_the_picture_back(server: Server):
 def test_what_does_not_belong_together_is_said(server: Server):
     prompt = found("group.png") | pasted(["photo", 0], ["photo", 0])
     assert "2 faces but 1 crops came. Give the faces of these crops" in server.run(prompt).error
-    prompt = found("group.png") | pasted(["crop", 0], ["photo", 0], mask="regions")
-    assert "can only be told apart by a face parser" in server.run(prompt).error
+    prompt = found("group.png") | pasted(["crop", 0], ["photo", 0], mask="regions", regions="hair")
+    assert "face_mesh doesn't see the regions hair" in server.run(prompt).error

@@ -53,7 +53,7 @@ def test_example_workflow_restores_the_faces_and_nothing_else(server: Server):
     assert result.same_outside
     inside = result.mask == 255
     assert np.abs(result.after[inside].astype(int) - result.before[inside]).mean() > 10
-    assert counts(done, found=2, restored=2) and tells(done, "mask_outline_instead")
+    assert counts(done, found=2, restored=2) and tells(done, "mask_mesh", parser="face_mesh")
     saved = server.pictures(done, node_of({k: v for k, v in prompt.items() if k.isdigit()}, "SaveImage"))
     assert np.array_equal(saved[0], result.after)
 
