@@ -139,7 +139,7 @@ def _load_detector(args: argparse.Namespace, console: Console) -> tuple[FaceDete
 
     library = model_library(choose_device(args.device), console)
     chosen = library.auto(DETECTOR) or AUTO if args.detector == AUTO else args.detector
-    return library.load_detector(as_choice(chosen)), Path(chosen).name
+    return library.load_detector(as_choice(chosen), refine=False), Path(chosen).name
 
 
 def _in_words(outcome: Outcome, output: Path) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from ..faces.detectors.refined import unrefined
 from ..faces.detectors.yunet import YuNetDetector
 from ..faces.mesh_parsing import MESH_REGIONS
 from ..models.bundle import ModelBundle
@@ -120,8 +121,8 @@ def _load_what_faces_need(models: ModelBundle, parsed: bool) -> None:
     try:
         # Every face needs OpenCV.
         import_for_faces("cv2")
-        if isinstance(models.detector, YuNetDetector):
-            models.detector.check()
+        if isinstance(detector := unrefined(models.detector), YuNetDetector):
+            detector.check()
         if parsed:
             _ = models.parser
     except ImportError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..runtime.host import Host
-from ..weights.catalog import CatalogEntry
+from ..weights.catalog import FACE_MESH, CatalogEntry
 from .bundle import ModelBundle
 from .files import AUTO, Choice, DownloadProgress, Fingerprint, ModelFiles, by_command
 from .kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER, UPSCALER, ModelKind
@@ -116,12 +116,20 @@ class ModelLibrary(ModelFiles):
         )
         return manage_restorer(restorer, self.host)
 
-    def load_detector(self, choice: Choice = AUTO, *, fetch: bool = False) -> FaceDetector:
-        """Raises as `load_restorer`, and ImportError with the cure for a missing package."""
+    def load_detector(self, choice: Choice = AUTO, *, fetch: bool = False, refine: bool = True) -> FaceDetector:
+        """refine: the face mesh betters the landmarks of detectors that gain by it, see `faces.detectors.refined`.
+
+        Raises as `load_restorer`, and ImportError with the cure for a missing package.
+        """
+        from ..faces.detectors.refined import REFINED, RefinedDetector
         from . import loading
 
         path = self._located(choice, DETECTOR, fetch)
-        return manage_detector(loading.load_detector(path, self.host.offload_device()), self.host)
+        detector = manage_detector(loading.load_detector(path, self.host.offload_device()), self.host)
+        if not refine or detector.name not in REFINED or self.find(FACE_MESH, LANDMARK_DETECTOR) is None:
+            return detector
+        mesh = self.load_landmark_detector(FACE_MESH)
+        return detector if mesh is None else RefinedDetector(detector, mesh)
 
     def load_parser(self, choice: Choice = AUTO, *, fetch: bool = False) -> FaceParser | None:
         """None for auto where there is none, not even the package's own. Raises as `load_detector`."""
@@ -132,13 +140,13 @@ class ModelLibrary(ModelFiles):
         path = self._located(choice, PARSER, fetch)
         return manage_parser(loading.load_parser(path, self.host.offload_device()), self.host)
 
-    def load_landmark_detector(self) -> LandmarkDetector | None:
+    def load_landmark_detector(self, choice: Choice = AUTO) -> LandmarkDetector | None:
         """The best that is here: restorers can do without, so it is never downloaded. None where there is none."""
         from . import loading
 
-        if self.auto(LANDMARK_DETECTOR) is None:
+        if choice == AUTO and self.auto(LANDMARK_DETECTOR) is None:
             return None
-        path = self._located(AUTO, LANDMARK_DETECTOR, False)
+        path = self._located(choice, LANDMARK_DETECTOR, False)
         return manage_landmark_detector(loading.load_landmark_detector(path, self.host.offload_device()), self.host)
 
     def load_upscaler(

@@ -88,7 +88,7 @@ def plan(
         chosen = [Selection(tuple(scaled(face, sizes.enlarged) for face in given), ()) for given in source.per_image]
     else:
         events, detector = [], source.name
-        found = detect_in_batches(rgb_BHW3, source, options.confidence, report)
+        found = detect_in_batches(rgb_BHW3, recipe.detector(source), options.confidence, report)
         chosen = [recipe.choose(faces, sizes.working, options, sizes.enlarged) for faces in found]
     batch = align_faces([selection.kept for selection in chosen])
     skipped = _joined([selection.skipped for selection in chosen], batch.skipped)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from ..faces.detection import FaceDetector
 from ..faces.events import SkipKind
 from ..faces.geometry import crop_face
 from ..faces.order import reading_order
@@ -43,6 +44,10 @@ class Recipe:
     def prepare(self, rgb_BHW3: Tensor, _sizes: Sizes) -> Tensor:
         """The images as they are worked on."""
         return rgb_BHW3
+
+    def detector(self, detector: FaceDetector) -> FaceDetector:
+        """What looks for the faces."""
+        return detector
 
     def choose(
         self, faces: Sequence[Face], image_size_hw: tuple[int, int], options: RestoreOptions, enlarged: float

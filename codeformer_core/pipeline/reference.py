@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..faces.detection import FaceDetector
+from ..faces.detectors.refined import unrefined
 from ..faces.events import Event, SkipKind
 from ..faces.face_mesh import NAME as FACE_MESH
 from ..faces.geometry import CROP_SIZE, Rectangle, covered_rectangle, invert, sample, sample_crop
@@ -71,6 +73,10 @@ class OfficialRecipe(Recipe):
     @staticmethod
     def resize_background(rgb_1HW3: Tensor, size_hw: tuple[int, int], given: bool) -> Tensor:
         return imaging.resize_8bit(rgb_1HW3, *size_hw, lanczos=given)
+
+    def detector(self, detector: FaceDetector) -> FaceDetector:
+        """The detector's own landmarks, without a second look."""
+        return unrefined(detector)
 
     def choose(
         self, faces: Sequence[Face], image_size_hw: tuple[int, int], options: RestoreOptions, enlarged: float
