@@ -138,7 +138,45 @@ export function addView(node, name, root, height) {
   widget.serialize = false;
   const [width, tall] = node.size;
   node.setSize?.([Math.max(width, 320), Math.max(tall, node.computeSize()[1])]);
+  keepOnScreen(node, root);
   return widget;
+}
+
+/** Which node each view belongs to. @type {WeakMap<Element, any>} */
+const NODE_OF_VIEW = new WeakMap();
+
+/**
+ * Brings the view to where the user sees it in the cases in which the editor does not.
+ * @param {any} node
+ * @param {HTMLElement} root
+ */
+function keepOnScreen(node, root) {
+  NODE_OF_VIEW.set(root, node);
+  onLoaded(node, () => setTimeout(() => replaceOldView(node, root), 0));
+  // "Replace Node" puts the new node into the graph without calling onAdded, where the editor's classic nodes register
+  // their elements.
+  let added = false;
+  const onAdded = node.onAdded;
+  node.onAdded = function () {
+    added = true;
+    onAdded?.apply(this, arguments);
+  };
+  setTimeout(() => {
+    if (!added && node.graph) node.onAdded(node.graph);
+  }, 0);
+}
+
+/**
+ * Undo makes all nodes anew, with the ids they had. Nodes 2.0 takes a node of the same id for the same node and keeps the
+ * old one's view mounted, whose presses would go to a node that is gone.
+ * @param {any} node
+ * @param {HTMLElement} root
+ */
+function replaceOldView(node, root) {
+  if (root.isConnected || node.graph !== app.canvas?.graph) return;
+  const views = [...document.querySelectorAll(".codeformer-view")];
+  const old = views.find((view) => String(NODE_OF_VIEW.get(view)?.id) === String(node.id));
+  old?.replaceWith(root);
 }
 
 /**
@@ -234,9 +272,9 @@ function tell(listener, output, again = false) {
  */
 function keepForTheWayBack(node, output) {
   const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
-  if (!tracker || !isInRoot(node)) return;
+  if (!tracker) return;
   tracker.nodeOutputs ??= {};
-  tracker.nodeOutputs[node.id] ??= output;
+  tracker.nodeOutputs[outputKey(node)] ??= output;
 }
 
 /**
@@ -249,8 +287,16 @@ export function onNodeOutputsUpdated() {
 
 /** @param {Listener} listener */
 function showKept(listener) {
-  if (!listener.empty || !LISTENERS.has(listener) || !isInRoot(listener.node)) return;
-  tell(listener, app.nodeOutputs?.[listener.node.id], true);
+  if (!listener.empty || !LISTENERS.has(listener)) return;
+  tell(listener, app.nodeOutputs?.[outputKey(listener.node)], true);
+}
+
+/**
+ * The key under which the editor keeps a node's output.
+ * @param {any} node
+ */
+function outputKey(node) {
+  return isInRoot(node) ? String(node.id) : `${node.graph.id}:${node.id}`;
 }
 
 /**
