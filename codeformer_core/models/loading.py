@@ -26,7 +26,7 @@ from ..weights.wrappers import state_dicts_in
 from .architectures import find_checkpoint
 from .checkpoints import open_checkpoint
 from .files import DownloadProgress, ModelFiles, as_choice
-from .kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER, UPSCALER, ModelKind
+from .kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER, TASKS, UPSCALER, ModelKind
 from .restorer import USUAL_FIDELITY, Restorer
 from .spandrel_upscalers import open_upscaler, supported_dtype
 from .upscaler import ImageUpscaler
@@ -56,8 +56,11 @@ def load_restorer(
     task: "restoration", "colorization" or "inpainting": what the network was trained for, where the file doesn't say.
 
     Heads, image size and tasks are taken from a file's metadata; for state dicts and pickles the published ones are
-    assumed where shapes can't tell. Raises WeightsError naming the file, what is wrong with it and the cure.
+    assumed where shapes can't tell. Raises WeightsError naming the file, what is wrong with it and the cure, and
+    ValueError for an unknown task.
     """
+    if task not in (None, *TASKS):
+        raise ValueError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
     if isinstance(source, Mapping):
         name, file, metadata = "the given state dict", None, None
         found = state_dicts_in(cast(Mapping[object, object], source)) or {"": {}}

@@ -71,6 +71,12 @@ def test_networks_with_one_task_need_not_say_it(tmp_path):
     assert sources(tmp_path / "x.safetensors", "restoration") == (("autoencoder",), "file")
 
 
+def test_an_unknown_task_is_refused(tmp_path):
+    path = put(tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match="task must be one of restoration, colorization, inpainting, got 'colorize'"):
+        cf.load_restorer(path, task="colorize")
+
+
 def test_the_error_for_another_task_tells_an_assumption_from_a_fact(tmp_path):
     assumed = cf.load_restorer(put(tmp_path / "painter.safetensors", PAINTER))
     with pytest.raises(ValueError, match=r"painter\.safetensors is taken as .* colorization by its sizes") as caught:
