@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..codeformer_core.models.files import AUTO, DOWNLOAD, Fingerprint
-from ..codeformer_core.models.kinds import ModelKind, restorer_licences, restorers_without_fidelity
-from ..codeformer_core.models.library import ModelLibrary
+from .. import codeformer_core as core
 from .host import HOST
 
-LIBRARY = ModelLibrary(HOST, how_to_fetch=lambda choice, _entry: f"choose {choice + DOWNLOAD!r}")
+LIBRARY = core.ModelLibrary(HOST, how_to_fetch=lambda choice, _entry: f"choose {choice + core.DOWNLOAD!r}")
 
 MODEL_TOOLTIP = (
     "A face restorer from models/facerestore_models, models/codeformer or models/gfpgan: CodeFormer, VQFR, DFDNet, "
     "GFPGAN or RestoreFormer; what is in a file decides, not its name. auto: codeformer.pth, else the best of the "
     "others that is there, at last the small starter that comes with the pack; the report says which, and nothing is "
     "downloaded for it. An entry with (download) is fetched when the node runs, with its hash checked where one is "
-    f"known, and stays valid afterwards. Fidelity does nothing with {restorers_without_fidelity()}. "
-    f"Licence of {restorer_licences()}."
+    f"known, and stays valid afterwards. Fidelity does nothing with {core.restorers_without_fidelity()}. "
+    f"Licence of {core.restorer_licences()}."
 )
 DETECTOR_TOOLTIP = (
     "Finds the faces. RetinaFace resnet50 finds the most and places them best (110 MB), mobile0.25 is small and quick, "
@@ -33,7 +31,7 @@ PARSER_TOOLTIP = (
 
 
 def or_auto(choices: Sequence[str]) -> list[str]:
-    return [AUTO, *choices]
+    return [core.AUTO, *choices]
 
 
 class Offered(list[str]):
@@ -42,7 +40,7 @@ class Offered(list[str]):
     So everything is in them that stands for a file: a workflow keeps names that this machine lists in another way.
     """
 
-    def __init__(self, choices: Iterable[str] = (), kind: ModelKind | None = None) -> None:
+    def __init__(self, choices: Iterable[str] = (), kind: core.ModelKind | None = None) -> None:
         """kind: None in the copies that the host makes to show them."""
         super().__init__(choices)
         self.kind = kind
@@ -53,12 +51,12 @@ class Offered(list[str]):
         return self.kind is not None and isinstance(choice, str) and not LIBRARY.problem(choice, self.kind)
 
 
-def verdict(*chosen: tuple[str | None, ModelKind]) -> bool | str:
+def verdict(*chosen: tuple[str | None, core.ModelKind]) -> bool | str:
     """For validate_inputs: True, or what is wrong. A choice is None for an input that another node feeds."""
     problems = [LIBRARY.problem(choice, kind) for choice, kind in chosen if choice is not None]
     return "; ".join(filter(None, problems)) or True
 
 
-def state(choice: str | None, kind: ModelKind) -> Fingerprint | None:
+def state(choice: str | None, kind: core.ModelKind) -> core.Fingerprint | None:
     """For fingerprint_inputs: what changes when another file would be loaded; None as for `verdict`."""
     return None if choice is None else LIBRARY.fingerprint(choice, kind)

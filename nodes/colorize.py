@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 from torch import Tensor
 
 from .. import codeformer_core as core
-from ..codeformer_core.pipeline.options import PasteOptions, RestoreOptions
 from . import host
 from .inputs import face_source, finding_inputs, mask_input, option_input
 from .reports import report
-from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
-
-if TYPE_CHECKING:
-    from ..codeformer_core.faces.batch import FaceBatch
-    from ..codeformer_core.faces.detection import FaceDetector
-    from ..codeformer_core.pipeline.options import MaskKind
+from .sockets import FaceRestoreModelType, FacesType
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +52,7 @@ class ColorizeFaces(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, image: Tensor, face_restore_model: FaceRestoreModel, chroma_only: bool, fidelity: float
+        cls, image: Tensor, face_restore_model: core.ModelBundle, chroma_only: bool, fidelity: float
     ) -> io.NodeOutput:
         colorized = core.colorize_aligned(
             image,
@@ -96,15 +89,15 @@ class ColorizePhoto(io.ComfyNode):
     def execute(
         cls,
         image: Tensor,
-        face_restore_model: FaceRestoreModel,
+        face_restore_model: core.ModelBundle,
         paste: str,
         confidence: float,
         smallest_face: float,
-        mask: MaskKind,
+        mask: core.MaskKind,
         opacity: float,
         fidelity: float,
-        detector: FaceDetector | None = None,
-        faces: FaceBatch | None = None,
+        detector: core.FaceDetector | None = None,
+        faces: core.FaceBatch | None = None,
     ) -> io.NodeOutput:
         colorized = core.colorize_photos(
             image,
@@ -144,7 +137,7 @@ def _advanced_inputs() -> list[io.Input]:
     return [
         mask_input("What gets colour."),
         option_input(
-            PasteOptions,
+            core.PasteOptions,
             "opacity",
             tooltip="How much of the new colour shows: 1 all of it, 0.5 half, 0 nothing.",
         ),
@@ -157,4 +150,4 @@ def _fidelity_input() -> io.Input:
         "0: the published choice, with the strongest colours. Towards 1 the face comes closer to the picture, its "
         "grayness included."
     )
-    return host.advanced(option_input(RestoreOptions, "fidelity", tooltip=tooltip, default=0.0))
+    return host.advanced(option_input(core.RestoreOptions, "fidelity", tooltip=tooltip, default=0.0))

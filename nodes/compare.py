@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..codeformer_core.models.kinds import starter_event
-from ..codeformer_core.study.limits import FEWEST_STEPS, MOST_STEPS
+from .. import codeformer_core as core
 from . import host
 from .inputs import chosen_fidelity, fidelity_input
 from .reports import report
-from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
-
-if TYPE_CHECKING:
-    from ..codeformer_core.faces.batch import FaceBatch
-    from ..codeformer_core.study.compare import ComparedFidelities
+from .sockets import FaceRestoreModelType, FacesType, own_faces
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +33,8 @@ class CompareFidelity(io.ComfyNode):
                 io.Int.Input(
                     "steps",
                     default=5,
-                    min=FEWEST_STEPS,
-                    max=MOST_STEPS,
+                    min=core.MIN_STEPS,
+                    max=core.MAX_STEPS,
                     tooltip="How many fidelities, evenly from 0 to 1. Each takes as long as restoring one face.",
                 ),
                 _faces_input(),
@@ -55,19 +50,16 @@ class CompareFidelity(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, image: Tensor, face_restore_model: FaceRestoreModel, steps: int, faces: FaceBatch | None = None
+        cls, image: Tensor, face_restore_model: core.ModelBundle, steps: int, faces: core.FaceBatch | None = None
     ) -> io.NodeOutput:
-        # Here and not above: the host's start is not to wait for it.
-        from ..codeformer_core.study.compare import compare_fidelities
-
-        compared = compare_fidelities(
+        compared = core.compare_fidelities(
             image,
             restorer=face_restore_model.restorer,
             faces=None if faces is None else own_faces(faces),
             steps=steps,
             on_progress=host.Progress(),
         )
-        said = report(compared, starter_event(face_restore_model.restorer.name))
+        said = report(compared, core.starter_event(face_restore_model.restorer.name))
         logger.info("Compare Fidelity: %s", said)
         grid_1HW3, faces_NSS3 = host.placed((compared.grid_HW3[None], compared.faces_NSS3))
         return io.NodeOutput(grid_1HW3, faces_NSS3, said, ui={"codeformer_fidelity": [_shown(compared)]})
@@ -105,16 +97,13 @@ class CompareRestorers(io.ComfyNode):
     def execute(
         cls,
         image: Tensor,
-        face_restore_model: FaceRestoreModel,
+        face_restore_model: core.ModelBundle,
         fidelity: float,
-        faces: FaceBatch | None = None,
-        **others: FaceRestoreModel | None,
+        faces: core.FaceBatch | None = None,
+        **others: core.ModelBundle | None,
     ) -> io.NodeOutput:
-        # Here and not above: the host's start is not to wait for it.
-        from ..codeformer_core.study.restorers import compare_restorers
-
         models = [face_restore_model, *(model for name in OTHER_MODELS if (model := others.get(name)))]
-        compared = compare_restorers(
+        compared = core.compare_restorers(
             image,
             restorers=[model.restorer for model in models],
             fidelity=chosen_fidelity(fidelity),
@@ -122,7 +111,7 @@ class CompareRestorers(io.ComfyNode):
             on_progress=host.Progress(),
         )
         names = dict.fromkeys(model.restorer.name for model in models)
-        said = report(compared, *map(starter_event, names))
+        said = report(compared, *map(core.starter_event, names))
         logger.info("Compare Restorers: %s", said)
         grid_1HW3, faces_NSS3 = host.placed((compared.grid_HW3[None], compared.faces_NSS3))
         return io.NodeOutput(grid_1HW3, faces_NSS3, said, ui={"images": host.preview_images(grid_1HW3)})
@@ -148,7 +137,7 @@ def _faces_input() -> io.Input:
     )
 
 
-def _shown(compared: ComparedFidelities) -> dict[str, Any]:
+def _shown(compared: core.ComparedFidelities) -> dict[str, Any]:
     """What the browser needs to set a fidelity by a click on its tile."""
     (image,) = host.preview_images(compared.grid_HW3[None])
     tiles = [

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
 
 from .. import codeformer_core as core
-from ..codeformer_core.models.kinds import starter_event
-from ..codeformer_core.pipeline.options import PasteOptions
-from ..codeformer_core.weights.catalog import FACE_MESH
 from . import host
 from .choices import LIBRARY
 from .inputs import (
@@ -26,11 +23,7 @@ from .inputs import (
     regions_input,
 )
 from .reports import report
-from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType, own_faces
-
-if TYPE_CHECKING:
-    from ..codeformer_core.faces.batch import FaceBatch
-    from ..codeformer_core.pipeline.options import ColorMatch
+from .sockets import FaceRestoreModelType, FacesType, own_faces
 
 logger = logging.getLogger(__name__)
 
@@ -56,14 +49,11 @@ class CropFaces(io.ComfyNode):
         return host.aliased(schema, "face crop", "align faces", "extract faces", "cut out faces")
 
     @classmethod
-    def execute(cls, image: Tensor, faces: FaceBatch) -> io.NodeOutput:
-        # Here and not above: the host's start is not to wait for it.
-        from ..codeformer_core.pipeline.crop import placeholder_crop
-
+    def execute(cls, image: Tensor, faces: core.FaceBatch) -> io.NodeOutput:
         cropped = core.crop_faces(image, own_faces(faces))
         said = report(cropped)
         logger.info("Crop Faces: %s", said)
-        (crops_NHW3,) = host.placed([cropped.crops_NHW3 if cropped.faces.count else placeholder_crop()])
+        (crops_NHW3,) = host.placed([cropped.crops_NHW3 if cropped.faces.count else core.placeholder_crop()])
         return io.NodeOutput(crops_NHW3, cropped.faces, said)
 
 
@@ -102,9 +92,9 @@ class RestoreFaceCrops(io.ComfyNode):
     def execute(
         cls,
         image: Tensor,
-        face_restore_model: FaceRestoreModel,
+        face_restore_model: core.ModelBundle,
         fidelity: float,
-        faces: FaceBatch | None = None,
+        faces: core.FaceBatch | None = None,
         detail: str = AUTOMATIC,
     ) -> io.NodeOutput:
         restored = core.restore_aligned(
@@ -116,7 +106,7 @@ class RestoreFaceCrops(io.ComfyNode):
             detail=DETAILS[detail],
             on_progress=host.Progress(),
         )
-        said = report(restored, starter_event(face_restore_model.restorer.name))
+        said = report(restored, core.starter_event(face_restore_model.restorer.name))
         logger.info("Restore Face Crops: %s", said)
         (placed_NHWC,) = host.placed([restored.images_BHWC])
         return io.NodeOutput(placed_NHWC, said)
@@ -145,21 +135,21 @@ class PasteFaces(io.ComfyNode):
         cls,
         background: Tensor,
         crops: Tensor,
-        faces: FaceBatch,
+        faces: core.FaceBatch,
         mask: str,
         opacity: float,
-        color_match: ColorMatch,
+        color_match: core.ColorMatch,
         regions: str,
         grow: float,
         feather: float,
-        face_restore_model: FaceRestoreModel | None = None,
+        face_restore_model: core.ModelBundle | None = None,
         limit: Tensor | None = None,
         upscale_model: Any = None,
     ) -> io.NodeOutput:
         options = paste_options(mask, regions, grow=grow, feather=feather, opacity=opacity, color_match=color_match)
         parser = None
         if mask in ("face", "regions"):
-            parser = face_restore_model.parser if face_restore_model else LIBRARY.load_parser(FACE_MESH)
+            parser = face_restore_model.parser if face_restore_model else LIBRARY.load_parser(core.FACE_MESH)
         pasted = core.paste_faces(
             background,
             crops,
@@ -211,11 +201,11 @@ def _paste_inputs() -> list[io.Input]:
             "named below.",
         ),
         option_input(
-            PasteOptions,
+            core.PasteOptions,
             "opacity",
             tooltip="How much of the crop shows: 1 only it, 0.5 half it and half the background, 0 nothing.",
         ),
-        option_input(PasteOptions, "color_match", choices=("off", "mean-std", "low-frequency")),
+        option_input(core.PasteOptions, "color_match", choices=("off", "mean-std", "low-frequency")),
         *map(host.advanced, _edge_inputs()),
     ]
 
@@ -223,6 +213,6 @@ def _paste_inputs() -> list[io.Input]:
 def _edge_inputs() -> list[io.Input]:
     return [
         regions_input("face_restore_model with parsing_parsenet.pth installed"),
-        option_input(PasteOptions, "grow"),
-        option_input(PasteOptions, "feather"),
+        option_input(core.PasteOptions, "grow"),
+        option_input(core.PasteOptions, "feather"),
     ]

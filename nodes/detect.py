@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
 
 from .. import codeformer_core as core
-from ..codeformer_core.models.files import Fingerprint
-from ..codeformer_core.models.kinds import DETECTOR
 from . import choices, host
 from .choices import LIBRARY
 from .inputs import LEFT_OUT, confidence_input, pixels_input
 from .picker import face_outputs, face_values, picked_input, picker_view
 from .reports import report
 from .sockets import FaceDetectorType
-
-if TYPE_CHECKING:
-    from ..codeformer_core.faces.detection import FaceDetector
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +48,12 @@ class DetectFaces(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, detector: str | None = None) -> bool | str:
-        return choices.verdict((detector, DETECTOR))
+        return choices.verdict((detector, core.DETECTOR))
 
     @classmethod
-    def fingerprint_inputs(cls, detector: str | None = None, **others: Any) -> Fingerprint | None:
+    def fingerprint_inputs(cls, detector: str | None = None, **others: Any) -> core.Fingerprint | None:
         """Look again when a file has arrived that "auto" would take, or the file was replaced."""
-        return choices.state(detector, DETECTOR)
+        return choices.state(detector, core.DETECTOR)
 
     @classmethod
     def execute(
@@ -70,12 +65,8 @@ class DetectFaces(io.ComfyNode):
         largest_face: float,
         merge_duplicates: bool,
         picked: str,
-        face_detector: FaceDetector | None = None,
+        face_detector: core.FaceDetector | None = None,
     ) -> io.NodeOutput:
-        # Here and not above: the host's start is not to wait for it.
-        from ..codeformer_core.faces.manual_selection import apply_picks
-        from ..codeformer_core.faces.visualization import draw_faces
-
         found = core.find_faces(
             image,
             detector=face_detector or LIBRARY.load_detector(detector),
@@ -85,14 +76,14 @@ class DetectFaces(io.ComfyNode):
             merge_duplicates=merge_duplicates,
             on_progress=host.Progress(),
         )
-        picks = apply_picks(found.faces, picked)
+        picks = core.apply_picks(found.faces, picked)
         said = report(found, *picks.events)
         logger.info("Detect Faces: %s", said)
         dropped = [
             [*(entry.face for entry in skipped), *(face for face, kept in zip(came, flags, strict=True) if not kept)]
             for skipped, came, flags in zip(found.skipped, found.faces.per_image, picks.kept, strict=True)
         ]
-        (preview_Bhw3,) = host.placed([draw_faces(image, picks.faces, dropped)])
+        (preview_Bhw3,) = host.placed([core.draw_faces(image, picks.faces, dropped)])
         ui = picker_view(image, found.faces, picks.kept, picks.changed)
         return io.NodeOutput(*face_values(picks.faces), preview_Bhw3, said, ui=ui)
 

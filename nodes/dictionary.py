@@ -7,13 +7,12 @@ import logging
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..codeformer_core.dictionary.options import LARGEST_SEED, Options
-from ..codeformer_core.models.kinds import RESTORER
+from .. import codeformer_core as core
 from . import host
 from .choices import LIBRARY
 from .reports import report
 from .save import listed_name, name_verdict
-from .sockets import FaceRestoreModel, FaceRestoreModelType
+from .sockets import FaceRestoreModelType
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +50,7 @@ class BuildFaceDictionary(io.ComfyNode):
                     "seed",
                     default=0,
                     min=0,
-                    max=LARGEST_SEED,
+                    max=core.MAX_DICTIONARY_SEED,
                     tooltip="Which faces the search begins with. The same seed and faces give the same dictionary.",
                 ),
                 io.String.Input(
@@ -84,28 +83,21 @@ class BuildFaceDictionary(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, image: Tensor, face_restore_model: FaceRestoreModel, atoms: int, seed: int, filename: str, overwrite: bool
+        cls, image: Tensor, face_restore_model: core.ModelBundle, atoms: int, seed: int, filename: str, overwrite: bool
     ) -> io.NodeOutput:
-        # Here and not above: the host's start is not to wait for it.
-        from ..codeformer_core.dictionary.renew import renew
-        from ..codeformer_core.dictionary.spool import FACES_AT_ONCE
-        from ..codeformer_core.models.filenames import free_path
-
-        path = free_path(LIBRARY.folder_for(RESTORER), listed_name(filename), overwrite)
-        managed = face_restore_model.restorer
-        restorer = managed.restorer
-        renewed = renew(
+        path = core.free_path(LIBRARY.folder_for(core.RESTORER), listed_name(filename), overwrite)
+        restorer = face_restore_model.restorer
+        renewed = core.renew_dictionary(
             restorer,
             image,
             path,
-            options=Options(atoms, seed),
-            ready=lambda: managed.loaded(FACES_AT_ONCE).device,
+            options=core.DictionaryOptions(atoms, seed),
             scratch=host.temporary_folder(),
             on_progress=host.Progress(),
         )
         said = report(renewed)
         logger.info("Build Face Dictionary: %s", said)
-        model = face_restore_model.with_restorer(LIBRARY.load_restorer(path, restorer.dtype))
+        model = face_restore_model.with_restorer(LIBRARY.load_restorer(path, restorer.restorer.dtype))
         (sheet_1HW3,) = host.placed((renewed.sheet_HW3[None],))
         shown = {"images": host.preview_images(sheet_1HW3)}
         return io.NodeOutput(model, sheet_1HW3, said, ui=shown)

@@ -21,10 +21,7 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..codeformer_core.models.kinds import MODEL_FOLDERS
-from ..codeformer_core.runtime.folders import folders_named
-from ..codeformer_core.runtime.memory import is_out_of_memory
-from ..codeformer_core.runtime.patcher_host import MemoryManagement, PatcherHost
+from .. import codeformer_core as core
 
 logger = logging.getLogger(__name__)
 
@@ -106,12 +103,12 @@ class ComfyFolders:
 
     def register(self) -> None:
         """Adds our folders behind those the user has configured; never replaces any."""
-        for kind in MODEL_FOLDERS:
+        for kind in core.MODEL_FOLDERS:
             folder_paths.add_model_folder_path(kind, str(Path(folder_paths.models_dir) / kind))
             self._registered[kind] = [Path(path) for path in folder_paths.get_folder_paths(kind)]
 
     def roots(self) -> list[Path]:
-        configured = [folder for kind in MODEL_FOLDERS for folder in self.of(kind)]
+        configured = [folder for kind in core.MODEL_FOLDERS for folder in self.of(kind)]
         return list(dict.fromkeys([Path(folder_paths.models_dir), *configured]))
 
     def of(self, kind: str) -> list[Path]:
@@ -132,12 +129,12 @@ class ComfyFolders:
                     kind,
                     path,
                 )
-        return list(dict.fromkeys([*configured, *lost, *folders_named(Path(folder_paths.models_dir), kind)]))
+        return list(dict.fromkeys([*configured, *lost, *core.folders_named(Path(folder_paths.models_dir), kind)]))
 
 
 FOLDERS = ComfyFolders()
-HOST = PatcherHost(
-    management=cast(MemoryManagement, management),
+HOST = core.PatcherHost(
+    management=cast(core.MemoryManagement, management),
     # The newest hosts have a dynamic patcher of their own choice.
     patcher_class=getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher),
     operations=comfy.ops.manual_cast,
@@ -202,7 +199,7 @@ def _upscale_tiled(upscale_model: Any, image_1HWC: Tensor, device: torch.device)
                 pbar=comfy.utils.ProgressBar(steps),
             ).movedim(1, -1)
         except RuntimeError as error:
-            if not is_out_of_memory(error) or tile // 2 < UPSCALE_SMALLEST_TILE:
+            if not core.is_out_of_memory(error) or tile // 2 < UPSCALE_SMALLEST_TILE:
                 raise
         tile //= 2
         management.soft_empty_cache()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 from torch import Tensor
@@ -12,11 +11,7 @@ from .. import codeformer_core as core
 from . import host
 from .inputs import face_source, finding_inputs
 from .reports import report
-from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
-
-if TYPE_CHECKING:
-    from ..codeformer_core.faces.batch import FaceBatch
-    from ..codeformer_core.faces.detection import FaceDetector
+from .sockets import FaceRestoreModelType, FacesType
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +47,7 @@ class InpaintFaces(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, image: Tensor, face_restore_model: FaceRestoreModel, white_pixels: bool, mask: Tensor | None = None
+        cls, image: Tensor, face_restore_model: core.ModelBundle, white_pixels: bool, mask: Tensor | None = None
     ) -> io.NodeOutput:
         inpainted = core.inpaint_aligned(
             image,
@@ -94,13 +89,13 @@ class InpaintPhoto(io.ComfyNode):
     def execute(
         cls,
         image: Tensor,
-        face_restore_model: FaceRestoreModel,
+        face_restore_model: core.ModelBundle,
         white_pixels: bool,
         confidence: float,
         smallest_face: float,
         mask: Tensor | None = None,
-        detector: FaceDetector | None = None,
-        faces: FaceBatch | None = None,
+        detector: core.FaceDetector | None = None,
+        faces: core.FaceBatch | None = None,
     ) -> io.NodeOutput:
         inpainted = core.inpaint_photos(
             image,

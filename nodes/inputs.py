@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
 
 from .. import codeformer_core as core
-from ..codeformer_core.faces.choices import REGIONS
-from ..codeformer_core.faces.regions import parse_regions
-from ..codeformer_core.pipeline.options import PasteOptions, RestoreOptions, options_of
 from . import host
-from .sockets import FaceDetectorType, FaceRestoreModel, FacesType, own_faces
-
-if TYPE_CHECKING:
-    from ..codeformer_core.faces.batch import FaceBatch
-    from ..codeformer_core.faces.detection import FaceDetector
+from .sockets import FaceDetectorType, FacesType, own_faces
 
 CONFIDENCE = (
     "How sure the detector must be that something is a face. Lower finds more faces and more that are none. 0: the "
@@ -25,7 +18,7 @@ CONFIDENCE = (
 )
 LEFT_ALONE = "Faces whose box is narrower or lower than this many pixels of the picture are left alone."
 USUAL_REGIONS = "eyes, mouth"
-MASKS = (*options_of(PasteOptions)["mask"].choices, "regions")
+MASKS = (*core.options_of(core.PasteOptions)["mask"].choices, "regions")
 AUTOMATIC = "automatic"
 # Choice -> `RestoreOptions.detail`.
 DETAILS: dict[str, float | None] = {AUTOMATIC: None, "keep": 1.0, "off": 0.0}
@@ -52,7 +45,7 @@ def option_input(
     slider: whether a number from 0 to 1 is shown as one.
     optional: for inputs that came later: prompts without them stay valid.
     """
-    option = options_of(record)[field]
+    option = core.options_of(record)[field]
     name, tooltip = name or field, tooltip or option.help
     if option.choices:
         return io.Combo.Input(name, options=list(choices or option.choices), tooltip=tooltip, optional=optional)
@@ -103,7 +96,7 @@ def person_inputs() -> list[io.Input]:
 
 
 def chosen_person(
-    reference: Tensor | None, person: str, max_distance: float, detector: Callable[[], FaceDetector]
+    reference: Tensor | None, person: str, max_distance: float, detector: Callable[[], core.FaceDetector]
 ) -> core.Person | None:
     """The person of `person_inputs`; None without reference photos. detector: called where there are some."""
     if reference is None:
@@ -118,12 +111,12 @@ def share_input(name: str, default: float, tooltip: str, *, slider: bool = True)
 
 
 def pixels_input(name: str, tooltip: str, maximum: float | None = None) -> io.Input:
-    return option_input(RestoreOptions, "min_face_size", name=name, tooltip=tooltip, maximum=maximum)
+    return option_input(core.RestoreOptions, "min_face_size", name=name, tooltip=tooltip, maximum=maximum)
 
 
 def fidelity_input() -> io.Input:
     """The paper's w; below 0 it is the model's own."""
-    tooltip = f"-1: automatic. {options_of(RestoreOptions)['fidelity'].help}"
+    tooltip = f"-1: automatic. {core.options_of(core.RestoreOptions)['fidelity'].help}"
     return io.Float.Input("fidelity", default=-1.0, min=-1.0, max=1.0, step=0.01, tooltip=tooltip)
 
 
@@ -146,7 +139,7 @@ def detail_input() -> io.Input:
 
 
 def confidence_input() -> io.Input:
-    return option_input(RestoreOptions, "confidence", tooltip=CONFIDENCE, default=0.0, slider=False)
+    return option_input(core.RestoreOptions, "confidence", tooltip=CONFIDENCE, default=0.0, slider=False)
 
 
 def mask_input(begins: str, *, regions: bool = False) -> io.Input:
@@ -156,7 +149,7 @@ def mask_input(begins: str, *, regions: bool = False) -> io.Input:
     regions: whether it can be single parts of a face, too, see `regions_input`.
     """
     return option_input(
-        PasteOptions,
+        core.PasteOptions,
         "mask",
         tooltip=f"{begins} face: the face and its hair as ParseNet finds them; without ParseNet's file (see Load Face "
         "Restore Model) the face without its hair, by 468 landmarks. The report says which. outline: the face from "
@@ -171,18 +164,18 @@ def regions_input(parser: str, *, optional: bool = False) -> io.Input:
     return io.String.Input(
         "regions",
         default=USUAL_REGIONS,
-        tooltip=f"For mask regions: some of {', '.join(REGIONS)}, with commas between them. hair, ears and "
+        tooltip=f"For mask regions: some of {', '.join(core.REGIONS)}, with commas between them. hair, ears and "
         f"neck need ParseNet ({parser}).",
         optional=optional,
     )
 
 
-def paste_options(mask: str, regions: str, **others: Any) -> PasteOptions:
+def paste_options(mask: str, regions: str, **others: Any) -> core.PasteOptions:
     """The options of a node with a mask that can be regions. others: fields of PasteOptions."""
     by_regions = mask == "regions"
-    return PasteOptions(
+    return core.PasteOptions(
         mask="face" if by_regions else mask,  # type: ignore[arg-type]  # checked there
-        regions=parse_regions(regions) if by_regions else (),
+        regions=core.parse_regions(regions) if by_regions else (),
         **others,
     )
 
@@ -209,8 +202,8 @@ def finding_inputs() -> list[io.Input]:
 
 
 def face_source(
-    model: FaceRestoreModel, detector: FaceDetector | None, faces: FaceBatch | None, name: str = "faces"
-) -> FaceDetector | FaceBatch:
+    model: core.ModelBundle, detector: core.FaceDetector | None, faces: core.FaceBatch | None, name: str = "faces"
+) -> core.FaceDetector | core.FaceBatch:
     """The faces themselves, or what looks for them; the model's own detector is loaded only when it is the one.
 
     name: of the input that the faces came in by. Raises ValueError, see `own_faces`.

@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..codeformer_core.models.files import AUTO, Fingerprint
-from ..codeformer_core.models.kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER, TASKS, starter_event
-from ..codeformer_core.models.library import ModelChoices
+from .. import codeformer_core as core
 from . import choices, host
 from .choices import LIBRARY
 from .reports import report
@@ -38,8 +36,8 @@ class LoadFaceRestoreModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         models = choices.or_auto(LIBRARY.restorers())
-        detectors = choices.Offered(choices.or_auto(LIBRARY.detectors()), DETECTOR)
-        parsers = choices.Offered(choices.or_auto(LIBRARY.parsers()), PARSER)
+        detectors = choices.Offered(choices.or_auto(LIBRARY.detectors()), core.DETECTOR)
+        parsers = choices.Offered(choices.or_auto(LIBRARY.parsers()), core.PARSER)
         schema = io.Schema(
             node_id="CodeFormerLoadModel",
             display_name="Load Face Restore Model",
@@ -52,7 +50,9 @@ class LoadFaceRestoreModel(io.ComfyNode):
                 host.advanced(io.Combo.Input("parser", options=parsers, tooltip=choices.PARSER_TOOLTIP)),
                 host.advanced(io.Combo.Input("dtype", options=list(DTYPES), tooltip=DTYPE_TOOLTIP)),
                 # Optional: it came later, and prompts without it stay valid.
-                host.advanced(io.Combo.Input("task", options=[AUTO, *TASKS], tooltip=TASK_TOOLTIP, optional=True)),
+                host.advanced(
+                    io.Combo.Input("task", options=[core.AUTO, *core.TASKS], tooltip=TASK_TOOLTIP, optional=True)
+                ),
             ],
             outputs=[FaceRestoreModelType.Output(display_name="FACE_RESTORE_MODEL", tooltip=USES_OF_MODEL)],
         )
@@ -62,7 +62,7 @@ class LoadFaceRestoreModel(io.ComfyNode):
     def validate_inputs(cls, model: str | None = None) -> bool | str:
         # The host repeats what is wrong for each input that is named here. It checks the others by their lists (0.3.64
         # doesn't: there a file that is missing is said by the node that needs it).
-        return choices.verdict((model, RESTORER))
+        return choices.verdict((model, core.RESTORER))
 
     @classmethod
     def fingerprint_inputs(
@@ -75,22 +75,21 @@ class LoadFaceRestoreModel(io.ComfyNode):
     ) -> tuple[Any, ...]:
         """Load again when a file has arrived that "auto" would take, or a file was replaced."""
         return (
-            choices.state(model, RESTORER),
-            choices.state(detector, DETECTOR),
-            choices.state(parser, PARSER),
-            choices.state(AUTO, LANDMARK_DETECTOR),
+            choices.state(model, core.RESTORER),
+            choices.state(detector, core.DETECTOR),
+            choices.state(parser, core.PARSER),
+            choices.state(core.AUTO, core.LANDMARK_DETECTOR),
         )
 
     @classmethod
-    def execute(cls, model: str, detector: str, parser: str, dtype: str, task: str = AUTO) -> io.NodeOutput:
+    def execute(cls, model: str, detector: str, parser: str, dtype: str, task: str = core.AUTO) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for the networks.
-        from ..codeformer_core.models.restorer import check_task
 
-        wanted = None if task == AUTO else task
-        bundle = LIBRARY.load(ModelChoices(model, detector, parser, DTYPES[dtype], task=wanted))
+        wanted = None if task == core.AUTO else task
+        bundle = LIBRARY.load(core.ModelChoices(model, detector, parser, DTYPES[dtype], task=wanted))
         if wanted:
-            check_task(bundle.restorer, wanted)
-        if starter := starter_event(bundle.restorer.name):
+            core.check_task(bundle.restorer, wanted)
+        if starter := core.starter_event(bundle.restorer.name):
             logger.info("Load Face Restore Model: %s", report([starter]))
         return io.NodeOutput(bundle)
 
@@ -110,12 +109,12 @@ class LoadFaceDetector(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, detector: str | None = None) -> bool | str:
-        return choices.verdict((detector, DETECTOR))
+        return choices.verdict((detector, core.DETECTOR))
 
     @classmethod
-    def fingerprint_inputs(cls, detector: str | None = None) -> Fingerprint | None:
+    def fingerprint_inputs(cls, detector: str | None = None) -> core.Fingerprint | None:
         """Load again when the file was replaced."""
-        return choices.state(detector, DETECTOR)
+        return choices.state(detector, core.DETECTOR)
 
     @classmethod
     def execute(cls, detector: str) -> io.NodeOutput:

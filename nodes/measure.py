@@ -8,9 +8,7 @@ from pathlib import Path
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..codeformer_core.models.kinds import DETECTOR
-from ..codeformer_core.study.limits import KINDS, LARGEST_SEED
-from ..codeformer_core.weights.catalog import find_entry
+from .. import codeformer_core as core
 from . import host
 from .choices import LIBRARY
 from .reports import report
@@ -38,7 +36,7 @@ class DegradeFaces(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "kind",
-                    options=list(KINDS),
+                    options=list(core.DEGRADATION_NAMES),
                     tooltip="What is done. photo: what prints, scans and phones leave: grain, scratches, fading, a "
                     "little blur; some faces stay clean. gray: the same with little or no colour. small: mild faults "
                     "as in faces that are a little too small. large: strong ones. paper: the ranges of CodeFormer's "
@@ -50,7 +48,7 @@ class DegradeFaces(io.ComfyNode):
                     "seed",
                     default=0,
                     min=0,
-                    max=LARGEST_SEED,
+                    max=core.MAX_SEED,
                     control_after_generate=True,
                     tooltip="Which numbers are drawn. The same seed gives the same faults; each picture of a batch has "
                     "its own, which do not depend on how many pictures there are.",
@@ -65,10 +63,7 @@ class DegradeFaces(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, kind: str, seed: int) -> io.NodeOutput:
-        # Here and not above: the host's start is not to wait for it.
-        from ..codeformer_core.study.degrade import degrade_pictures
-
-        degraded = degrade_pictures(image, kind=kind, seed=seed, on_progress=host.Progress())
+        degraded = core.degrade_images(image, kind=kind, seed=seed, on_progress=host.Progress())
         (images_BHWC,) = host.placed((degraded.images_BHWC,))
         return io.NodeOutput(images_BHWC, report(degraded))
 
@@ -108,20 +103,18 @@ class MeasureFaces(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, reference: Tensor, identity: str) -> io.NodeOutput:
-        from ..codeformer_core.study.measure import PSNR, SSIM, measure_pictures
-
         file = None if identity == NO_IDENTITY else _recognition_file(identity)
-        measured = measure_pictures(image, reference, identity=file, on_progress=host.Progress())
-        return io.NodeOutput(measured.mean(PSNR), measured.mean(SSIM), report(measured))
+        measured = core.measure_images(image, reference, identity=file, on_progress=host.Progress())
+        return io.NodeOutput(measured.mean(core.PSNR), measured.mean(core.SSIM), report(measured))
 
 
 def _recognition_files() -> list[str]:
     """ONNX files beside the detectors that are none of them."""
-    return [name for name in LIBRARY.names(DETECTOR, (".onnx",)) if find_entry(name) is None]
+    return [name for name in LIBRARY.names(core.DETECTOR, (".onnx",)) if core.find_entry(name) is None]
 
 
 def _recognition_file(name: str) -> Path:
-    path = LIBRARY.find(name, DETECTOR)
+    path = LIBRARY.find(name, core.DETECTOR)
     if path is None:
-        raise ValueError(f"identity: {name!r} is not in {LIBRARY.folder_for(DETECTOR)}: choose another, or none")
+        raise ValueError(f"identity: {name!r} is not in {LIBRARY.folder_for(core.DETECTOR)}: choose another, or none")
     return path

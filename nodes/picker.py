@@ -6,19 +6,16 @@ Shape legend: B pictures, H W their height and width, C channels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..codeformer_core.imaging import tensors as imaging
+from .. import codeformer_core as core
 from . import host
 from .previews import small_copies
 from .sockets import BoundingBoxType, FacesType
-
-if TYPE_CHECKING:
-    from ..codeformer_core.faces.batch import FaceBatch
 
 # More would fill the host's temporary folder at every run, and nobody picks faces in them one by one.
 MOST_PICTURES = 32
@@ -37,13 +34,10 @@ def face_outputs() -> list[io.Output]:
     ]
 
 
-def face_values(faces: FaceBatch) -> tuple[FaceBatch, list[list[dict[str, Any]]], Tensor]:
-    # Here and not above: the host's start is not to wait for it.
-    from ..codeformer_core.faces.visualization import bounding_boxes
-    from ..codeformer_core.pipeline.face_masks import face_masks
+def face_values(faces: core.FaceBatch) -> tuple[core.FaceBatch, list[list[dict[str, Any]]], Tensor]:
 
-    (masks_BHW,) = host.placed([face_masks(faces)])
-    return faces, bounding_boxes(faces), masks_BHW
+    (masks_BHW,) = host.placed([core.face_masks(faces)])
+    return faces, core.bounding_boxes(faces), masks_BHW
 
 
 def picked_input() -> io.Input:
@@ -59,7 +53,7 @@ def picked_input() -> io.Input:
 
 def picker_view(
     images_BHWC: Tensor | None,
-    faces: FaceBatch,
+    faces: core.FaceBatch,
     picked: Sequence[Sequence[bool]],
     changed: Sequence[int],
     selected: Sequence[Sequence[bool]] | None = None,
@@ -71,8 +65,6 @@ def picker_view(
     for each face that came in, whether the picks keep it; selected: whether it goes on, where that is not the same.
     changed: numbers of the pictures whose picks were not found again.
     """
-    # Here and not above: the host's start is not to wait for it.
-    from ..codeformer_core.faces.visualization import box_fractions
 
     size = faces.image_size_hw
     shown = _blurred(faces) if images_BHWC is None else images_BHWC
@@ -84,7 +76,7 @@ def picker_view(
             "faces": [
                 {
                     "number": number,
-                    "box": box_fractions(face, size),
+                    "box": core.box_fractions(face, size),
                     "score": face.score,
                     "kept": is_picked,
                     "left_out": is_picked and not goes_on,
@@ -100,10 +92,10 @@ def picker_view(
     return {"codeformer_faces": [{"pictures": entries, "total": len(faces.per_image), "changed": list(changed)}]}
 
 
-def _blurred(faces: FaceBatch) -> Tensor:
+def _blurred(faces: core.FaceBatch) -> Tensor:
     """images_BHW3 of the first pictures: where it was light and dark in them, in their proportions."""
     height, width = faces.image_size_hw
     scale = BLURRED_SIDE / max(height, width)
     thumbnails_B88 = torch.tensor(faces.thumbnails_B88[:MOST_PICTURES])
     thumbnails_B883 = thumbnails_B88[..., None].expand(-1, -1, -1, 3)
-    return imaging.resize(thumbnails_B883, max(1, round(height * scale)), max(1, round(width * scale)))
+    return core.resize(thumbnails_B883, max(1, round(height * scale)), max(1, round(width * scale)))

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..codeformer_core.imaging import tensors as imaging
+from .. import codeformer_core as core
 from . import host
 
 # A view in a node is smaller than this even at high zoom.
@@ -19,8 +19,8 @@ def small_copies(images_BHWC: Tensor) -> list[dict[str, str]]:
     shrink = min(1.0, LONGEST_SIDE / max(height, width))
     size = max(1, round(height * shrink)), max(1, round(width * shrink))
     # One by one: the larger copy of a whole batch is never made.
-    rgb = (imaging.split_alpha(image_HWC[None]).rgb_BHW3 for image_HWC in images_BHWC)
-    small = (imaging.resize(one_1HW3, *size).clamp(0, 1) for one_1HW3 in rgb)
+    rgb = (core.split_alpha(image_HWC[None]).rgb_BHW3 for image_HWC in images_BHWC)
+    small = (core.resize(one_1HW3, *size).clamp(0, 1) for one_1HW3 in rgb)
     return [saved for one_1HW3 in small for saved in host.preview_images(one_1HW3)]
 
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from comfy_api.latest import io
 
-from ..codeformer_core.runtime.errors import problem_of
+from .. import codeformer_core as core
 from . import host
-
-if TYPE_CHECKING:
-    from ..codeformer_core.faces.events import Event
-    from ..codeformer_core.pipeline.report import HasEvents
 
 
 class NodeError(ValueError):
@@ -68,14 +64,11 @@ FIXES = {
 }
 
 
-def report(result: HasEvents | Iterable[Event], *more: Event | None) -> str:
+def report(result: core.HasEvents | Iterable[core.Event], *more: core.Event | None) -> str:
     """The report of a result, in the language that the user has set. more: what else is to know."""
-    # Here and not above: the host's start is not to wait for it.
-    from ..codeformer_core.pipeline import report as reports
-
     language = "zh" if host.locale().startswith("zh") else "en"
     events = result if isinstance(result, Iterable) else result.events
-    return reports.report([*events, *filter(None, more)], language, CURES[language])
+    return core.report([*events, *filter(None, more)], language, CURES[language])
 
 
 def with_fixes(node: AnyNode) -> AnyNode:
@@ -87,7 +80,7 @@ def with_fixes(node: AnyNode) -> AnyNode:
         try:
             return execute(cls, *args, **kwargs)
         except (ValueError, OSError, ImportError) as error:
-            fix = FIXES.get(problem_of(error) or "")
+            fix = FIXES.get(core.problem_of(error) or "")
             raise NodeError(str(error) if fix is None else f"{str(error).rstrip('.')}. {fix}") from error
 
     node.execute = classmethod(explained)  # type: ignore[assignment]

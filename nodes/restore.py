@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
 
 from .. import codeformer_core as core
-from ..codeformer_core.models.kinds import starter_event
-from ..codeformer_core.pipeline.options import PasteOptions, RestoreOptions
 from . import host
 from .inputs import (
     AUTOMATIC,
@@ -33,13 +31,7 @@ from .inputs import (
 )
 from .previews import before_and_after
 from .reports import report
-from .sockets import FaceRestoreModel, FaceRestoreModelType, FacesType
-
-if TYPE_CHECKING:
-    from ..codeformer_core.faces.batch import FaceBatch
-    from ..codeformer_core.faces.choices import FaceSelection
-    from ..codeformer_core.faces.detection import FaceDetector
-    from ..codeformer_core.pipeline.options import ColorMatch, WhenWorse
+from .sockets import FaceRestoreModelType, FacesType
 
 logger = logging.getLogger(__name__)
 
@@ -69,26 +61,26 @@ class FaceRestore(io.ComfyNode):
     def execute(
         cls,
         image: Tensor,
-        face_restore_model: FaceRestoreModel,
+        face_restore_model: core.ModelBundle,
         fidelity: float,
         upscale: float,
         confidence: float,
         smallest_face: float,
-        faces: FaceSelection,
+        faces: core.FaceSelection,
         mask: str,
         opacity: float,
         parity: bool,
-        detector: FaceDetector | None = None,
-        selected_faces: FaceBatch | None = None,
+        detector: core.FaceDetector | None = None,
+        selected_faces: core.FaceBatch | None = None,
         upscale_model: Any = None,
         regions: str = USUAL_REGIONS,
         grow: float = 0.0,
         feather: float = 0.0,
-        color_match: ColorMatch = "automatic",
+        color_match: core.ColorMatch = "automatic",
         chroma_only: bool = False,
         clip_mask: Tensor | None = None,
         detail: str = AUTOMATIC,
-        when_worse: WhenWorse = "fade",
+        when_worse: core.WhenWorse = "fade",
         largest_face: float = 0.0,
         reference: Tensor | None = None,
         person: str = "only this person",
@@ -126,7 +118,7 @@ class FaceRestore(io.ComfyNode):
             keep_crops=False,
             on_progress=host.Progress(),
         )
-        said = report(restored, starter_event(face_restore_model.restorer.name))
+        said = report(restored, core.starter_event(face_restore_model.restorer.name))
         logger.info("Face Restore: %s", said)
         images_BHWC, masks_BHW = host.placed((restored.images_BHWC, restored.masks_BHW))
         compare = before_and_after(image, images_BHWC)
@@ -151,7 +143,7 @@ def _inputs() -> list[io.Input]:
             tooltip="Redraws the background with this model (Load Upscale Model), which takes far longer than the "
             "faces. The result's size is set by upscale alone. Without it the background is only resized.",
         ),
-        option_input(RestoreOptions, "upscale"),
+        option_input(core.RestoreOptions, "upscale"),
         *map(host.advanced, _advanced_inputs()),
     ]
 
@@ -160,10 +152,10 @@ def _advanced_inputs() -> list[io.Input]:
     return [
         confidence_input(),
         pixels_input("smallest_face", LEFT_ALONE),
-        option_input(RestoreOptions, "faces"),
+        option_input(core.RestoreOptions, "faces"),
         mask_input("What is pasted.", regions=True),
-        option_input(PasteOptions, "opacity"),
-        option_input(RestoreOptions, "parity"),
+        option_input(core.PasteOptions, "opacity"),
+        option_input(core.RestoreOptions, "parity"),
         *_paste_inputs(),
     ]
 
@@ -172,10 +164,10 @@ def _paste_inputs() -> list[io.Input]:
     """Behind all others, and optional, so that saved workflows and prompts mean the same as before they came."""
     return [
         regions_input("parsing_parsenet.pth, see Load Face Restore Model", optional=True),
-        option_input(PasteOptions, "grow", optional=True),
-        option_input(PasteOptions, "feather", optional=True),
+        option_input(core.PasteOptions, "grow", optional=True),
+        option_input(core.PasteOptions, "feather", optional=True),
         option_input(
-            PasteOptions,
+            core.PasteOptions,
             "color_match",
             tooltip="automatic: a restored face has the light and skin tone that it had in its photo. low-frequency: "
             "that of the result's background. mean-std: the same mean and contrast per channel as the background. off: "
@@ -183,7 +175,7 @@ def _paste_inputs() -> list[io.Input]:
             optional=True,
         ),
         option_input(
-            PasteOptions,
+            core.PasteOptions,
             "chroma_only",
             tooltip="The picture keeps its brightness and gets only the colours of the restored face.",
             optional=True,
@@ -195,7 +187,7 @@ def _paste_inputs() -> list[io.Input]:
             "picture, or one for all.",
         ),
         detail_input(),
-        option_input(RestoreOptions, "when_worse", optional=True),
-        option_input(RestoreOptions, "max_face_size", name="largest_face", optional=True),
+        option_input(core.RestoreOptions, "when_worse", optional=True),
+        option_input(core.RestoreOptions, "max_face_size", name="largest_face", optional=True),
         *person_inputs(),
     ]

@@ -7,11 +7,11 @@ import logging
 import torch
 from comfy_api.latest import io
 
-from ..codeformer_core.models.kinds import RESTORER
+from .. import codeformer_core as core
 from . import host
 from .choices import LIBRARY
 from .reports import report
-from .sockets import FaceRestoreModel, FaceRestoreModelType
+from .sockets import FaceRestoreModelType
 
 logger = logging.getLogger(__name__)
 
@@ -57,13 +57,10 @@ class SaveFaceRestoreModel(io.ComfyNode):
         return name_verdict(filename)
 
     @classmethod
-    def execute(cls, face_restore_model: FaceRestoreModel, filename: str, dtype: str, overwrite: bool) -> io.NodeOutput:
-        # Here and not above: the host's start is not to wait for it.
-        from ..codeformer_core.models.saving import save_restorer
-
-        saved = save_restorer(
+    def execute(cls, face_restore_model: core.ModelBundle, filename: str, dtype: str, overwrite: bool) -> io.NodeOutput:
+        saved = core.save_restorer(
             face_restore_model.restorer.restorer,
-            LIBRARY.folder_for(RESTORER),
+            LIBRARY.folder_for(core.RESTORER),
             listed_name(filename),
             dtype=DTYPES[dtype],
             overwrite=overwrite,
@@ -83,10 +80,9 @@ def name_verdict(filename: str | None) -> bool | str:
 
 def listed_name(filename: str) -> str:
     """Raises ValueError for a name that can't be, and for one that the loader would not offer."""
-    from ..codeformer_core.models.filenames import checked_name
 
-    name = checked_name(filename)
-    if name.lower().startswith(RESTORER.foreign):
+    name = core.checked_name(filename)
+    if name.lower().startswith(core.RESTORER.foreign):
         raise ValueError(
             f"filename {filename!r} begins as files of other kinds do, which Load Face Restore Model leaves out: "
             "choose another name"

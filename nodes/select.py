@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from comfy_api.latest import io
 from torch import Tensor
 
 from .. import codeformer_core as core
-from ..codeformer_core.faces.order import Order
-from ..codeformer_core.models.files import AUTO
 from . import host
 from .choices import LIBRARY
 from .inputs import LEFT_OUT, chosen_person, person_inputs, pixels_input, share_input
 from .picker import face_outputs, face_values, picked_input, picker_view
 from .reports import report
 from .sockets import FacesType, own_faces
-
-if TYPE_CHECKING:
-    from ..codeformer_core.faces.batch import FaceBatch
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +43,9 @@ class SelectFaces(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        faces: FaceBatch,
+        faces: core.FaceBatch,
         numbers: str,
-        order: Order,
+        order: core.Order,
         keep: int,
         confidence: float,
         smallest_face: float,
@@ -61,11 +56,8 @@ class SelectFaces(io.ComfyNode):
         person: str = "only this person",
         person_distance: float = 0.6,
     ) -> io.NodeOutput:
-        # Here and not above: the host's start is not to wait for it.
-        from ..codeformer_core.faces.batch import check_same_images, unlike_images
-
         if image is not None:
-            check_same_images(own_faces(faces), image)
+            core.check_same_images(own_faces(faces), image)
         selected = core.select_faces(
             own_faces(faces),
             numbers=numbers,
@@ -75,10 +67,10 @@ class SelectFaces(io.ComfyNode):
             min_face_size=smallest_face,
             max_yaw=largest_turn,
             picked=picked,
-            person=chosen_person(reference, person, person_distance, lambda: LIBRARY.load_detector(AUTO)),
+            person=chosen_person(reference, person, person_distance, lambda: LIBRARY.load_detector(core.AUTO)),
             images_BHWC=image,
         )
-        unlike = [] if image is None else unlike_images(faces, image)
+        unlike = [] if image is None else core.unlike_images(faces, image)
         said = report(selected, *unlike)
         logger.info("Select Faces: %s", said)
         ui = picker_view(image, faces, selected.picked, selected.changed, selected.kept)
@@ -121,7 +113,7 @@ class FacesFromMask(io.ComfyNode):
         return host.aliased(schema, "filter faces", "faces in mask", "mask faces", "codeformer")
 
     @classmethod
-    def execute(cls, faces: FaceBatch, mask: Tensor, share: float) -> io.NodeOutput:
+    def execute(cls, faces: core.FaceBatch, mask: Tensor, share: float) -> io.NodeOutput:
         inside = core.faces_in_mask(own_faces(faces), mask, share)
         said = report(inside)
         logger.info("Faces from Mask: %s", said)
@@ -145,7 +137,7 @@ def _inputs() -> list[io.Input]:
         ),
         io.Combo.Input(
             "order",
-            options=list(get_args(Order)),
+            options=list(get_args(core.Order)),
             tooltip="The order in which the faces go on and are numbered anew; with keep, it decides which ones stay.",
         ),
         io.Int.Input(

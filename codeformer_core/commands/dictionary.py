@@ -133,7 +133,7 @@ def _build(args: argparse.Namespace, console: Console) -> None:
     from ..dictionary.clusters import require_scikit_learn
     from ..dictionary.extractor import from_state
     from ..dictionary.faces import FolderFaces
-    from ..dictionary.options import Options
+    from ..dictionary.options import DictionaryOptions
     from ..dictionary.sheet import draw_sheet
     from ..imaging.files import Picture, write_image
     from ..models.loading import locate
@@ -142,7 +142,7 @@ def _build(args: argparse.Namespace, console: Console) -> None:
 
     require_scikit_learn()
     try:
-        options, faces = Options(args.atoms, args.seed, args.passes), FolderFaces.listed(args.faces)
+        options, faces = DictionaryOptions(args.atoms, args.seed, args.passes), FolderFaces.listed(args.faces)
         options.check_faces(len(faces.names))
     except ValueError as error:
         raise UsageError(str(error)) from error

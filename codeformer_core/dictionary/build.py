@@ -24,7 +24,7 @@ from ..weights.safetensors_cache import separate, write_safetensors
 from .clusters import cluster, require_scikit_learn
 from .extractor import Extractor
 from .faces import AlignedFaces
-from .options import Options
+from .options import DictionaryOptions
 from .spool import Counted, SpoiledWork, Spool
 
 CLUSTERING = "clustering faces"
@@ -60,7 +60,7 @@ class Built:
 
 
 def build_dictionary(
-    faces: AlignedFaces, extractor: Extractor, options: Options, work: Path, on_progress: OnProgress
+    faces: AlignedFaces, extractor: Extractor, options: DictionaryOptions, work: Path, on_progress: OnProgress
 ) -> Built:
     """work: a folder for this build alone; made here, and there to be removed once the result is written.
 
@@ -134,7 +134,7 @@ def _open(work: Path, plan: Mapping[str, object]) -> None:
     except ValueError as error:
         raise SpoiledWork(path, error) from error
     keys = sorted(key for key in begun.keys() | plan.keys() if begun.get(key) != plan.get(key))
-    if keys and not any(work.glob("*.safetensors")) and {*keys} <= {field.name for field in fields(Options)}:
+    if keys and not any(work.glob("*.safetensors")) and {*keys} <= {field.name for field in fields(DictionaryOptions)}:
         # The faces are measured alike whatever the options, and nothing was clustered yet.
         write_whole(path, json.dumps(plan).encode())
     elif keys:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..runtime import memory
-from .options import Options
+from .options import DictionaryOptions
 
 # Of features in float32 at a time, besides the atoms.
 BATCH_BYTES = 2**27
@@ -40,7 +40,7 @@ def bytes_needed(atoms: int, numbers: int) -> int:
 
 
 def cluster(
-    features_ND: np.ndarray, options: Options, piece: int, on_pass: Callable[[int], None]
+    features_ND: np.ndarray, options: DictionaryOptions, piece: int, on_pass: Callable[[int], None]
 ) -> tuple[np.ndarray, np.ndarray]:
     """-> atoms_KD float32; nearest_K int64, of each atom the face most like it.
 

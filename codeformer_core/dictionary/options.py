@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 # What k-means takes.
-LARGEST_SEED = 2**32 - 1
+MAX_DICTIONARY_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
-class Options:
-    """atoms: K, of each part at each scale; the published dictionaries have 512. seed: which faces the clusters begin
-    with and the order in which faces come. passes: how often every face comes."""
+class DictionaryOptions:
+    """atoms: K, of each part at each scale; the published dictionaries have 512.
+
+    seed: which faces the clusters begin with and the order in which faces come.
+    passes: how often every face comes.
+    """
 
     atoms: int = 512
     seed: int = 0
@@ -20,8 +23,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.atoms < 1:
             raise ValueError(f"the number of atoms (k) must be 1 or more, got {self.atoms}")
-        if not 0 <= self.seed <= LARGEST_SEED:
-            raise ValueError(f"seed must be from 0 to {LARGEST_SEED}, got {self.seed}")
+        if not 0 <= self.seed <= MAX_DICTIONARY_SEED:
+            raise ValueError(f"seed must be from 0 to {MAX_DICTIONARY_SEED}, got {self.seed}")
         if self.passes < 1:
             raise ValueError(f"passes must be 1 or more, got {self.passes}")
 

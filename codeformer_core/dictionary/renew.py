@@ -6,7 +6,6 @@ Shape legend: B pictures, H W height and width, C channels.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,15 +14,16 @@ from torch import Tensor
 
 from ..faces.events import Event
 from ..models.dfdnet.weights import with_dictionary
-from ..models.restorer import Restorer
+from ..models.managed import ManagedRestorer
 from ..models.saving import SavedModel, saved
 from ..runtime.progress import OnProgress
 from ..weights.safetensors_cache import write_safetensors
 from .build import build_dictionary
 from .extractor import from_restorer
 from .faces import BatchFaces
-from .options import Options
+from .options import DictionaryOptions
 from .sheet import draw_sheet
+from .spool import FACES_AT_ONCE
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,23 +36,25 @@ class Renewed:
 
 
 @torch.no_grad()
-def renew(
-    restorer: Restorer,
+def renew_dictionary(
+    managed: ManagedRestorer,
     images_BHWC: Tensor,
     path: Path,
     *,
-    options: Options,
-    ready: Callable[[], torch.device],
+    options: DictionaryOptions,
     scratch: Path,
     on_progress: OnProgress,
 ) -> Renewed:
     """Build a dictionary from aligned faces, and write the network with it as `path`, which is replaced if it is there.
 
-    images_BHWC: floats [0, 1], square, any size. ready: puts the restorer on its device, and says which. scratch: a
-    folder for the features, 3.1 MB a face at the published sizes; all is removed again, after an error too.
+    managed: a DFDNet that a host holds.
+    images_BHWC: floats [0, 1], square, any size.
+    scratch: a folder for the features, 3.1 MB a face at the published sizes; all is removed again, after an error too.
     Raises ValueError for another model and for fewer faces than atoms, and what `build_dictionary` does.
     """
-    extractor, faces = from_restorer(restorer, ready), BatchFaces(images_BHWC)
+    restorer = managed.restorer
+    extractor = from_restorer(restorer, lambda: managed.loaded(FACES_AT_ONCE).device)
+    faces = BatchFaces(images_BHWC)
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as work:
         built = build_dictionary(faces, extractor, options, Path(work), on_progress)

@@ -15,7 +15,7 @@ from ..faces.events import Event
 from ..models.restorer import FaceRestorer, check_task, made_by, without_fidelity
 from ..pipeline.aligned_faces import restore_aligned
 from ..runtime.progress import OnProgress, no_progress
-from .limits import FEWEST_STEPS, MOST_STEPS
+from .limits import MAX_STEPS, MIN_STEPS
 from .one_face import numbers, one_face, placeholder
 from .tiles import Box, draw_grid
 
@@ -55,8 +55,8 @@ def compare_fidelities(
     raise to cancel. Raises ValueError naming the input and the cure.
     """
     check_task(restorer, "restoration")
-    if not FEWEST_STEPS <= steps <= MOST_STEPS:
-        raise ValueError(f"steps must be from {FEWEST_STEPS} to {MOST_STEPS}, got {steps}")
+    if not MIN_STEPS <= steps <= MAX_STEPS:
+        raise ValueError(f"steps must be from {MIN_STEPS} to {MAX_STEPS}, got {steps}")
     face = one_face(images_BHWC, faces)
     if face.crop_1SS3 is None:
         gray_1SS3 = placeholder()

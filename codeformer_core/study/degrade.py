@@ -19,16 +19,16 @@ from ..faces.events import DegradationKind, Event, Value
 from ..imaging import tensors as imaging
 from ..runtime import memory
 from ..runtime.progress import OnProgress, no_progress
-from .limits import KINDS, LARGEST_SEED
+from .limits import DEGRADATION_NAMES, MAX_SEED
 
 DEGRADING = "degrading"
-DEGRADATIONS: Mapping[str, Degradation] = {name: {**PRESETS, **LEVELS}[name] for name in KINDS}
+DEGRADATIONS: Mapping[str, Degradation] = {name: {**PRESETS, **LEVELS}[name] for name in DEGRADATION_NAMES}
 # Values per pixel and colour while one picture is worked on.
 WORKING_COPIES = 8
 
 
 @dataclass(frozen=True, eq=False)
-class DegradedPictures:
+class DegradedImages:
     """images_BHWC: float32 [0, 1] in steps of 1/255, alpha kept. events: what was done to each picture, in order."""
 
     images_BHWC: Tensor
@@ -36,19 +36,24 @@ class DegradedPictures:
 
 
 @torch.no_grad()
-def degrade_pictures(
+def degrade_images(
     images_BHWC: Tensor, *, kind: str, seed: int, on_progress: OnProgress | None = None
-) -> DegradedPictures:
+) -> DegradedImages:
     """Blur, shrink, add noise, compress and enlarge again, by numbers that `seed` and a picture's place determine.
 
-    images_BHWC: floats in [0, 1], gray, RGB or RGBA. Strengths are meant for 512 faces that fill their picture; a
-    picture of another size gets them scaled by its longer side, and one that is not square is mirrored to a square
-    while it is worked on. kind: one of KINDS. seed: 0..2^64-1. Raises ValueError naming the input and the cure.
+    Strengths are meant for 512 faces that fill their image; an image of another size gets them scaled by its longer
+    side, and one that is not square is mirrored to a square while it is worked on.
+
+    images_BHWC: floats in [0, 1], gray, RGB or RGBA.
+    kind: one of DEGRADATION_NAMES.
+    seed: 0..2^64-1.
+    on_progress: called with (stage, done, total); may raise to cancel.
+    Raises ValueError naming the input and the fix.
     """
     if kind not in DEGRADATIONS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    if not 0 <= seed <= LARGEST_SEED:
-        raise ValueError(f"seed must be from 0 to {LARGEST_SEED}, got {seed}")
+        raise ValueError(f"kind must be one of {', '.join(DEGRADATION_NAMES)}, got {kind!r}")
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"seed must be from 0 to {MAX_SEED}, got {seed}")
     imaging.check_layout(images_BHWC)
     batch, height, width, channels = images_BHWC.shape
     side = max(height, width)
@@ -67,7 +72,7 @@ def degrade_pictures(
         degraded_BHW3[index] = torch.from_numpy(_degraded(levels_HW3, drawn)).to(degraded_BHW3) / 255
         events += [Event(kind, index, values=values) for kind, values in facts_of(drawn)]
     report(DEGRADING, batch, batch)
-    return DegradedPictures(imaging.merge_alpha(degraded_BHW3, source.alpha_BHW1), tuple(events))
+    return DegradedImages(imaging.merge_alpha(degraded_BHW3, source.alpha_BHW1), tuple(events))
 
 
 Fact = tuple[DegradationKind, Mapping[str, Value]]

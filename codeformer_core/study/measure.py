@@ -56,7 +56,7 @@ class Measured:
 
 
 @torch.no_grad()
-def measure_pictures(
+def measure_images(
     images_BHWC: Tensor,
     reference_BHWC: Tensor,
     *,

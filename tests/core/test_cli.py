@@ -98,7 +98,7 @@ def fakes(monkeypatch, tmp_path) -> argparse.Namespace:
     loaded = argparse.Namespace(restorer=FakeRestorer(), calls=[], downloads=[])
 
     def loader(kind: str, model: object):
-        def load(path, device, dtype=None, *, operations=None):
+        def load(path, device, dtype=None, *, operations=None, task=None):
             entry = find_entry(path.name)
             loaded.calls.append((kind, entry.name if entry else path.name, str(device), dtype))
             return model

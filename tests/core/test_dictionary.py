@@ -24,7 +24,7 @@ from codeformer_core.dictionary.build import ENTRY, build_dictionary, write_dict
 from codeformer_core.dictionary.clusters import cluster
 from codeformer_core.dictionary.extractor import from_state
 from codeformer_core.dictionary.faces import FolderFaces
-from codeformer_core.dictionary.options import Options
+from codeformer_core.dictionary.options import DictionaryOptions
 from codeformer_core.models.dfdnet.names import DICTIONARIES, RGB_KEYS
 from codeformer_core.models.dfdnet.weights import with_dictionary
 from codeformer_core.networks.dfdnet import STRIDES, DFDNet, DFDNetConfig
@@ -104,7 +104,7 @@ def test_clusters_are_found_and_their_nearest_members_named():
     told: list[int] = []
     # With this seed the first four are of four clusters.
     seed = next(s for s in range(99) if len({*labels_N[np.random.default_rng([s, 5]).choice(80, 4, False)]}) == 4)
-    atoms_KD, nearest_K = cluster(features_ND.astype(np.float16), Options(4, seed, 3), 5, told.append)
+    atoms_KD, nearest_K = cluster(features_ND.astype(np.float16), DictionaryOptions(4, seed, 3), 5, told.append)
     assert atoms_KD.dtype == np.float32 and told == [0, 1, 2, 3]
     assert sorted(labels_N[nearest_K]) == [0, 1, 2, 3]
     assert np.abs(atoms_KD - centers_KD[labels_N[nearest_K]]).max() < 0.15
@@ -182,10 +182,12 @@ def test_32_atoms_of_real_faces_restore_a_face(network_file, model_file, astrona
     for path in sorted(faces.iterdir())[:4]:
         (few / path.name).symlink_to(path)
     listed = FolderFaces.listed(few)
-    built = build_dictionary(listed, extractor, Options(4), tmp_path / "work", no_progress)
+    built = build_dictionary(listed, extractor, DictionaryOptions(4), tmp_path / "work", no_progress)
     assert all(sorted(indices) == [0, 1, 2, 3] for indices in built.nearest.values())
     seeded = [
-        build_dictionary(listed, extractor, Options(2, seed, 1), tmp_path / f"seed{seed}", no_progress).dictionary
+        build_dictionary(
+            listed, extractor, DictionaryOptions(2, seed, 1), tmp_path / f"seed{seed}", no_progress
+        ).dictionary
         for seed in (0, 1)
     ]
     assert any(not torch.equal(atoms, seeded[1][key]) for key, atoms in seeded[0].items()), "another seed, other atoms"
@@ -212,7 +214,7 @@ def test_an_interrupted_build_goes_on_to_the_same_bytes(model_file, face_folder,
 
         return on_progress
 
-    faces, options = FolderFaces.listed(face_folder), Options(5, 1, 4)
+    faces, options = FolderFaces.listed(face_folder), DictionaryOptions(5, 1, 4)
     straight = build_dictionary(faces, extractor, options, tmp_path / "straight", told(False))
     once = sum(measured)
     assert once == 15
@@ -223,11 +225,11 @@ def test_an_interrupted_build_goes_on_to_the_same_bytes(model_file, face_folder,
     assert len(finished) == (0 if moment[0] == "measuring faces" else 4)
     if finished:
         with pytest.raises(ValueError, match=r"other faces or options \(atoms 5 there and 6 now\)\. Repeat"):
-            build_dictionary(faces, extractor, Options(6, 1, 4), work, no_progress)
+            build_dictionary(faces, extractor, DictionaryOptions(6, 1, 4), work, no_progress)
     else:
-        # Options play no part as long as faces are measured.
+        # DictionaryOptions play no part as long as faces are measured.
         with pytest.raises(Killed):
-            build_dictionary(faces, extractor, Options(6, 1, 4), work, told(True))
+            build_dictionary(faces, extractor, DictionaryOptions(6, 1, 4), work, told(True))
     resumed = build_dictionary(faces, extractor, options, work, told(False))
     assert sum(measured) == 2 * once, "no face was measured twice"
     files = [tmp_path / f"{name}.safetensors" for name in ("straight", "resumed")]
@@ -240,14 +242,18 @@ def test_an_interrupted_build_goes_on_to_the_same_bytes(model_file, face_folder,
 def test_a_changed_face_set_is_refused(model_file, face_folder, tmp_path):
     faces = shutil.copytree(face_folder, tmp_path / "faces")
     extractor = from_state(load_file(model_file), "model")
-    build_dictionary(FolderFaces.listed(faces), extractor, Options(2, 0, 1), tmp_path / "work", no_progress)
+    build_dictionary(FolderFaces.listed(faces), extractor, DictionaryOptions(2, 0, 1), tmp_path / "work", no_progress)
     (faces / "face03.png").unlink()
     with pytest.raises(ValueError, match=r"interrupted build .*pictures 18 there and 17 now, pictures_hash .*delete"):
-        build_dictionary(FolderFaces.listed(faces), extractor, Options(2, 0, 1), tmp_path / "work", no_progress)
+        build_dictionary(
+            FolderFaces.listed(faces), extractor, DictionaryOptions(2, 0, 1), tmp_path / "work", no_progress
+        )
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"other is there already, and no build was begun in it\. Name another"):
-        build_dictionary(FolderFaces.listed(faces), extractor, Options(2, 0, 1), tmp_path / "other", no_progress)
+        build_dictionary(
+            FolderFaces.listed(faces), extractor, DictionaryOptions(2, 0, 1), tmp_path / "other", no_progress
+        )
     assert (tmp_path / "other" / "letter.txt").read_text() == "mine"
 
 
@@ -359,11 +365,11 @@ def test_a_full_disk_and_features_without_numbers_are_told(model_file, face_fold
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
         with pytest.raises(OSError, match=r"full needs .* GB for features and atoms, .*Name an output on a larg"):
-            build_dictionary(faces, from_state(state, "model"), Options(2), tmp_path / "full", no_progress)
+            build_dictionary(faces, from_state(state, "model"), DictionaryOptions(2), tmp_path / "full", no_progress)
     key = "VggExtract.features.0.0.weight"
     loud = from_state({**state, key: state[key] * 1e6}, "model")
     with pytest.raises(ValueError, match=r"features of face00\.png .* beyond 65504 .*Give a DFDNet with its own"):
-        build_dictionary(faces, loud, Options(2), tmp_path / "loud", no_progress)
+        build_dictionary(faces, loud, DictionaryOptions(2), tmp_path / "loud", no_progress)
 
 
 @pytest.fixture
@@ -382,7 +388,7 @@ def begun(model_file, tmp_path) -> tuple[Path, Callable[[], None]]:
             if stage == "clustering faces" and done >= until:
                 raise Killed
 
-        build_dictionary(FolderFaces.listed(folder), extractor, Options(2, 0, 1), work, on_progress)
+        build_dictionary(FolderFaces.listed(folder), extractor, DictionaryOptions(2, 0, 1), work, on_progress)
 
     with pytest.raises(Killed):
         go_on(until=2)

@@ -12,7 +12,7 @@ from torch import Tensor
 from codeformer_core.imaging.tensors import resize
 from codeformer_core.metrics import pixels
 from codeformer_core.metrics.similarity import psnr, ssim
-from codeformer_core.study.measure import GRADIENTS, IDENTITY, L1, MEASURING, PSNR, SSIM, measure_pictures
+from codeformer_core.study.measure import GRADIENTS, IDENTITY, L1, MEASURING, PSNR, SSIM, measure_images
 from codeformer_core.weights.reading import WeightsError
 
 from .facts import facts, kinds
@@ -52,7 +52,7 @@ def test_psnr_and_ssim_are_those_of_torchmetrics(strength):
 
 def test_a_table_of_all_pictures_and_the_means():
     reference, made = pictures(2), noisy(pictures(2))
-    measured = measure_pictures(made, reference)
+    measured = measure_images(made, reference)
     assert measured.names == (PSNR, SSIM, GRADIENTS, L1) and len(measured.rows) == 2
     pair = made.permute(0, 3, 1, 2), reference.permute(0, 3, 1, 2)
     values = zip(
@@ -72,14 +72,14 @@ def test_a_table_of_all_pictures_and_the_means():
 
 
 def test_equal_pictures():
-    measured = measure_pictures(pictures(), pictures())
+    measured = measure_images(pictures(), pictures())
     assert measured.mean(PSNR) == math.inf
     assert measured.mean(SSIM) == measured.mean(GRADIENTS) == pytest.approx(1) and measured.mean(L1) == 0
 
 
 def test_one_for_all():
     images, one = pictures(3), pictures(1, seed=5)
-    to_one, from_one = measure_pictures(images, one), measure_pictures(one, images)
+    to_one, from_one = measure_images(images, one), measure_images(one, images)
     assert len(to_one.rows) == len(from_one.rows) == 3
     assert [row[0] for row in to_one.rows] == pytest.approx([row[0] for row in from_one.rows])
     assert "one_reference" in kinds(to_one) and "one_image" in kinds(from_one)
@@ -87,58 +87,58 @@ def test_one_for_all():
 
 def test_other_sizes_are_brought_to_the_references():
     images, reference = pictures(1, 96, 128), pictures(1, 48, 64, seed=3)
-    measured = measure_pictures(images, reference)
-    assert measured.rows == measure_pictures(resize(images, 48, 64), reference).rows
+    measured = measure_images(images, reference)
+    assert measured.rows == measure_images(resize(images, 48, 64), reference).rows
     sizes = {"width": 128, "height": 96, "to_width": 64, "to_height": 48}
     assert facts(measured.notes) == [("measured_resized", None, sizes)]
-    other = measure_pictures(pictures(1, 64, 64), reference)
+    other = measure_images(pictures(1, 64, 64), reference)
     assert "proportions_differ" in kinds(other)
 
 
 def test_alpha_and_gray():
     reference = pictures(1)
     with_alpha = torch.cat((reference, torch.zeros(1, 48, 64, 1)), dim=-1)
-    measured = measure_pictures(with_alpha, reference)
+    measured = measure_images(with_alpha, reference)
     assert measured.mean(PSNR) == math.inf and kinds(measured.notes) == {"alpha_ignored"}
-    gray = measure_pictures(reference[..., :1], reference[..., :1].expand(-1, -1, -1, 3))
+    gray = measure_images(reference[..., :1], reference[..., :1].expand(-1, -1, -1, 3))
     assert gray.mean(PSNR) == math.inf and gray.notes == ()
 
 
 def test_values_outside_are_clipped_as_a_saved_picture_is():
     reference = pictures(1).round()
-    assert measure_pictures(reference * 3 - 1, reference).mean(PSNR) == math.inf
+    assert measure_images(reference * 3 - 1, reference).mean(PSNR) == math.inf
 
 
 def test_progress():
     told = []
-    measure_pictures(pictures(), pictures(), on_progress=lambda *said: told.append(said))
+    measure_images(pictures(), pictures(), on_progress=lambda *said: told.append(said))
     assert told == [(MEASURING, 0, 2), (MEASURING, 1, 2), (MEASURING, 2, 2)]
 
 
 def test_identity(recognition_file):
     faces = pictures(2, 64, 64)
-    measured = measure_pictures(faces, faces, identity=recognition_file)
+    measured = measure_images(faces, faces, identity=recognition_file)
     assert measured.names[-1] == IDENTITY and measured.mean(IDENTITY) == pytest.approx(1)
-    others = measure_pictures(faces, 1 - faces, identity=recognition_file)
+    others = measure_images(faces, 1 - faces, identity=recognition_file)
     assert others.mean(IDENTITY) < 0.9
 
 
 def test_identity_is_refused_where_it_means_nothing(tmp_path):
     with pytest.raises(ValueError, match=r"square, but the reference has 64x48 pixels.*leave identity out"):
-        measure_pictures(pictures(), pictures(), identity=tmp_path / "arc.onnx")
+        measure_images(pictures(), pictures(), identity=tmp_path / "arc.onnx")
     faces = pictures(1, 64, 64)
     with pytest.raises(WeightsError, match=r"arc\.onnx is not there"):
-        measure_pictures(faces, faces, identity=tmp_path / "arc.onnx")
+        measure_images(faces, faces, identity=tmp_path / "arc.onnx")
 
 
 def test_numbers_that_do_not_go_together_are_refused():
     with pytest.raises(ValueError, match="3 pictures can't be compared with 2 references"):
-        measure_pictures(pictures(3), pictures(2))
+        measure_images(pictures(3), pictures(2))
 
 
 def test_references_smaller_than_the_window_are_refused():
     with pytest.raises(ValueError, match="at least 11x11 pixels, got 64x8"):
-        measure_pictures(pictures(), pictures(2, 8, 64))
+        measure_images(pictures(), pictures(2, 8, 64))
 
 
 @pytest.mark.parametrize("which", ["pictures", "references"])
@@ -146,4 +146,4 @@ def test_pictures_that_are_none_are_named(which):
     spoiled = torch.full((1, 16, 16, 3), torch.nan)
     given = (spoiled, pictures(1, 16, 16)) if which == "pictures" else (pictures(1, 16, 16), spoiled)
     with pytest.raises(ValueError, match=f"{which}: number 1 holds 768 values"):
-        measure_pictures(*given)
+        measure_images(*given)
