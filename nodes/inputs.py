@@ -164,7 +164,7 @@ def regions_input(parser: str, *, optional: bool = False) -> io.Input:
     return io.String.Input(
         "regions",
         default=USUAL_REGIONS,
-        tooltip=f"For mask regions: some of {', '.join(core.REGIONS)}, with commas between them. hair, ears and "
+        tooltip=f"For mask regions: some of {', '.join(core.REGIONS)}, with commas between them. Hair, ears and "
         f"neck need ParseNet ({parser}).",
         optional=optional,
     )

@@ -82,7 +82,7 @@ class FakeDetector:
 class FakeParser:
     """Takes all of a crop for the face."""
 
-    name: str = "fake parser"
+    name: str
     module: torch.nn.Module = field(default_factory=torch.nn.Identity)
 
     def bytes_for(self, faces_B3HW: torch.Tensor) -> int:
@@ -105,6 +105,10 @@ def fakes(monkeypatch, tmp_path) -> argparse.Namespace:
 
         return load
 
+    def load_parser(path, device):
+        loader("parser", None)(path, device)
+        return FakeParser(find_entry(path.name).name)
+
     def download(entry, folder, on_progress):
         loaded.downloads.append(entry.name)
         on_progress(1, entry.size)
@@ -112,7 +116,7 @@ def fakes(monkeypatch, tmp_path) -> argparse.Namespace:
 
     monkeypatch.setattr(loading, "load_restorer", loader("restorer", loaded.restorer))
     monkeypatch.setattr(loading, "load_detector", loader("detector", FakeDetector()))
-    monkeypatch.setattr(loading, "load_parser", loader("parser", FakeParser()))
+    monkeypatch.setattr(loading, "load_parser", load_parser)
     monkeypatch.setattr(files, "download", download)
     monkeypatch.setenv("CODEFORMER_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -526,7 +530,7 @@ def test_the_best_installed_model_detector_and_mask_are_chosen_and_said(fakes, t
     assert "best at fidelity 1; codeformer.pth gives better faces (S-Lab License 1.0, non-commercial" in err
     assert f"detector {sources[1]}, because" in err and "--download fetches what is missing" in err
     assert "parser face_mesh, because parsenet is not installed" in err
-    assert line_of("mask_face", parser="fake parser") in out
+    assert line_of("mask_mesh", parser="face_mesh") in out
     # The published recipe knows ParseNet or a box.
     _, err, out = chosen("--parity")
     assert "face_mesh" not in err
