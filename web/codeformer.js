@@ -7,6 +7,7 @@
 import { app } from "../../scripts/app.js";
 
 import { addBeforeAfter } from "./before_after.js";
+import { beforeConfigureGraph } from "./examples.js";
 import { addFacePicker } from "./face_picker.js";
 import { addFidelityTiles } from "./fidelity_tiles.js";
 import { onNodeOutputsUpdated } from "./shared.js";
@@ -25,5 +26,6 @@ app.registerExtension({
   nodeCreated(node) {
     VIEWS[node.comfyClass]?.(node);
   },
+  beforeConfigureGraph,
   onNodeOutputsUpdated,
 });

@@ -228,7 +228,7 @@ def test_example_workflow_is_offered_and_complete(server: Server):
     templates = [path.stem for path in (REPOSITORY / "example_workflows").glob("*.json")]
     (offered,) = server.get("/workflow_templates").items()
     assert (offered[0], sorted(offered[1])) == ("ComfyUI-CodeFormer", sorted(templates))
-    workflow = load_workflow(REPOSITORY / "example_workflows" / "face_restore.json")
+    workflow = load_workflow(REPOSITORY / "example_workflows" / "Restore faces.json")
     known = server.get("/object_info")
     kinds = {node["type"] for node in workflow["nodes"]} - {"MarkdownNote"}
     assert kinds and kinds <= set(known)

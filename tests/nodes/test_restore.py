@@ -12,7 +12,7 @@ from .prompts import AS_IT_IS, counts, node, report, restore_prompt, result_node
 from .server import REPOSITORY, Done, Server
 from .workflow import load_workflow, node_of, to_prompt
 
-WORKFLOW = REPOSITORY / "example_workflows" / "face_restore.json"
+WORKFLOW = REPOSITORY / "example_workflows" / "Restore faces.json"
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """The templates that the editor's Templates browser offers, each run in a real ComfyUI.
 
 What this machine has not got stands in: small random weights for the published ones, pictures of the tests for the
-user's. In after_diffusion a loaded picture stands in for everything up to VAE Decode, whose checkpoint has gigabytes.
+user's. In the one of a generated image a loaded picture stands in for everything up to VAE Decode, whose checkpoint
+has gigabytes.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from itertools import combinations
@@ -16,32 +18,32 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from codeformer_core.weights.entries import CATALOG
+
 from .prompts import AS_IT_IS, counts, node, result_nodes
 from .server import REPOSITORY, Done, Prompt, Server
 from .test_restore import seen
 from .weights import save_small_inpainter, save_small_other
-from .workflow import load_workflow, node_of, to_prompt
+from .workflow import BYPASSED, load_workflow, node_of, to_prompt
 
-TEMPLATES = {path.stem: path for path in sorted((REPOSITORY / "example_workflows").glob("*.json"))}
-TESTED_ELSEWHERE = {"face_restore"}
+# By the names of their tests: "restore_faces" for "Restore faces.json".
+TEMPLATES = {
+    path.stem.lower().replace(" ", "_"): path for path in sorted((REPOSITORY / "example_workflows").glob("*.json"))
+}
+# What the host fetches files from, and the one address elsewhere that it knows.
+HOST_FETCHES = ("https://huggingface.co/", "https://civitai.com/")
+HOST_KNOWS = "https://github.com/xinntao/Real-ESRGAN/releases/download/v0.1.0/RealESRGAN_x4plus.pth"
+TESTED_ELSEWHERE = {"restore_faces"}
 THUMBNAIL_BYTES = 60_000
 TITLE_HEIGHT = 30
-# Nodes with a view are at least this high, whatever the file says.
-SMALLEST_HEIGHTS = {
-    "CodeFormerFaceRestore": 730,
-    "CodeFormerDetectFaces": 558,
-    "CodeFormerSelectFaces": 562,
-    "CodeFormerCompareFidelity": 422,
-    "CodeFormerCompareRestorers": 422,
-}
 DOWNLOAD = " (download)"
 STAND_INS = {
     "codeformer_colorization.pth (download)": "painter.pth",
     "codeformer_inpainting.pth (download)": "filler.pth",
-    "RealESRGAN_x2plus.pth": "double.pth",
+    "RealESRGAN_x4plus.pth": "double.pth",
     # A GFPGAN has no small sizes.
     "GFPGANv1.4.pth (download)": "dfdnet.safetensors",
-    "video.mp4": "clip.mp4",
+    "codeformer_example_video.mp4": "clip.mp4",
 }
 OTHERS = {"VQFR_v2.pth": "vqfr_v2", "RestoreFormer.pth": "restoreformer", "dfdnet.safetensors": "dfdnet"}
 # Of clip.mp4.
@@ -75,7 +77,11 @@ def equipped(server: Server) -> Iterator[Server]:
 
 def _put_clip(server: Server) -> None:
     """clip.mp4 with sound: a face, then none, then the face again."""
-    (save,) = [content for content in prepared(server, "video_frames").values() if content["class_type"] == "SaveVideo"]
+    (save,) = [
+        content
+        for content in prepared(server, "restore_the_faces_in_a_video").values()
+        if content["class_type"] == "SaveVideo"
+    ]
     done = server.run(
         {
             "face": node("LoadImage", image="portrait.png"),
@@ -97,9 +103,17 @@ def _take_video(server: Server, done: Done, saved_by: str, name: str) -> None:
     shutil.copy(server.base / "output" / video["subfolder"] / video["filename"], server.base / "input" / name)
 
 
-def prepared(server: Server, name: str, picture: str = "group.png") -> Prompt:
-    """The template as a prompt, with what this machine has; codeformer.pth (download) means the file that is here."""
-    prompt = to_prompt(load_workflow(TEMPLATES[name]), server.get("/object_info"))
+def prepared(server: Server, name: str, picture: str = "group.png", active: str = "") -> Prompt:
+    """The template as a prompt, with what this machine has; codeformer.pth (download) means the file that is here.
+
+    active: the kind of a node that is bypassed in the file and is not to be.
+    """
+    workflow = load_workflow(TEMPLATES[name])
+    for entry in workflow["nodes"]:
+        if entry["type"] == active:
+            assert entry["mode"] == BYPASSED
+            entry["mode"] = 0
+    prompt = to_prompt(workflow, server.get("/object_info"))
     for content in prompt.values():
         inputs = content["inputs"]
         inputs |= {
@@ -171,7 +185,29 @@ def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def _box(node: dict[str, Any]) -> tuple[float, float, float, float]:
     """left, top, right, bottom, the title included."""
     (left, top), (width, height) = node["pos"], node["size"]
-    return left, top - TITLE_HEIGHT, left + width, top + max(height, SMALLEST_HEIGHTS.get(node["type"], 0))
+    return left, top - TITLE_HEIGHT, left + width, top + height
+
+
+def test_names_are_for_people():
+    for path in TEMPLATES.values():
+        assert re.fullmatch(r"[A-Z][a-z]+( [a-z]+)+", path.stem)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_loaders_say_where_their_file_is_to_be_had(name: str):
+    """As the host wants it, at an address from which it fetches files where the file lies at such a one."""
+    addresses = {entry.filename: [entry.url, *entry.mirrors] for entry in CATALOG}
+    for entry in load_workflow(TEMPLATES[name])["nodes"]:
+        choice = next(iter(entry.get("widgets_values") or [""]))
+        if not str(choice).endswith((DOWNLOAD, ".pth", ".safetensors")):
+            continue
+        (model,) = entry["properties"]["models"]
+        assert model["name"] == choice.removesuffix(DOWNLOAD)
+        known = addresses.get(model["name"], [])
+        assert model["url"] in known or not known
+        if not known or any(str(url).startswith(HOST_FETCHES) for url in known):
+            assert model["url"].startswith(HOST_FETCHES) or model["url"] == HOST_KNOWS
+        assert model["directory"] in ("facerestore_models", "upscale_models", "checkpoints")
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -193,8 +229,8 @@ def test_template_uses_only_what_this_host_has(server: Server, name: str):
         assert nodes[target]["inputs"][socket]["link"] == number and number in nodes[source]["outputs"][slot]["links"]
 
 
-def test_restore_and_upscale(equipped: Server):
-    prompt = prepared(equipped, "restore_and_upscale")
+def test_restore_faces_and_upscale(equipped: Server):
+    prompt = prepared(equipped, "restore_faces_and_upscale", active="UpscaleModelLoader")
     photo, upscaler = template_node(prompt, "LoadImage"), template_node(prompt, "UpscaleModelLoader")
     prompt |= result_nodes(template_node(prompt, "CodeFormerFaceRestore"), ["background", 0])
     prompt["background"] = node("ImageUpscaleWithModel", upscale_model=[upscaler, 0], image=[photo, 0])
@@ -209,8 +245,8 @@ def test_restore_and_upscale(equipped: Server):
     assert difference[background].max() <= 1 < difference[~background].mean()
 
 
-def test_pick_faces(equipped: Server):
-    prompt = prepared(equipped, "pick_faces")
+def test_pick_the_faces_to_restore(equipped: Server):
+    prompt = prepared(equipped, "pick_the_faces_to_restore")
     detect, preview = template_node(prompt, "CodeFormerDetectFaces"), template_node(prompt, "PreviewImage")
     (view,) = equipped.run(prompt).outputs[detect]["codeformer_faces"]
     left, right = view["pictures"][0]["faces"]
@@ -225,8 +261,8 @@ def test_pick_faces(equipped: Server):
     assert "1 face given, 1 restored" in texts(done)
 
 
-def test_old_photo(equipped: Server):
-    prompt = prepared(equipped, "old_photo", "gray.png")
+def test_restore_and_colorize_an_old_photo(equipped: Server):
+    prompt = prepared(equipped, "restore_and_colorize_an_old_photo", "gray.png")
     prompt[template_node(prompt, "CodeFormerFaceRestore")]["inputs"]["opacity"] = SLIGHTLY
     kinds = ("CodeFormerFaceRestore", "CodeFormerColorizePhoto")
     for kind in kinds:
@@ -246,8 +282,8 @@ def test_old_photo(equipped: Server):
     )
 
 
-def test_inpaint_scratches(equipped: Server):
-    prompt = prepared(equipped, "inpaint_scratches", "marked.png")
+def test_repair_scratches_on_a_face(equipped: Server):
+    prompt = prepared(equipped, "repair_scratches_on_a_face", "marked.png")
     kinds = ("CodeFormerInpaintPhoto", "CodeFormerFaceRestore")
     for kind in kinds:
         prompt |= touched_by(kind, prompt)
@@ -270,8 +306,8 @@ def test_inpaint_scratches(equipped: Server):
 
 
 @pytest.mark.slow
-def test_compare_fidelity(equipped: Server):
-    prompt = prepared(equipped, "compare_fidelity")
+def test_compare_fidelities(equipped: Server):
+    prompt = prepared(equipped, "compare_fidelities")
     prompt |= result_nodes(template_node(prompt, "CodeFormerFaceRestore"), [template_node(prompt, "LoadImage"), 0])
 
     done = equipped.run(prompt)
@@ -303,8 +339,8 @@ def test_compare_restorers(equipped: Server):
     assert "VQFR_v2." in texts(done) and "fidelity does nothing with dfdnet.safetensors, RestoreFormer." in texts(done)
 
 
-def test_video_frames(equipped: Server):
-    prompt = prepared(equipped, "video_frames")
+def test_restore_the_faces_in_a_video(equipped: Server):
+    prompt = prepared(equipped, "restore_the_faces_in_a_video")
     prompt |= result_nodes(
         template_node(prompt, "CodeFormerFaceRestore"), [template_node(prompt, "GetVideoComponents"), 0]
     )
@@ -335,9 +371,9 @@ def test_video_frames(equipped: Server):
     assert "waveform" in written.outputs["sound"]["text"][0]
 
 
-def test_after_diffusion(equipped: Server):
+def test_restore_the_faces_of_a_generated_image(equipped: Server):
     """A loaded picture stands in for VAE Decode's; see the top of this file."""
-    prompt = prepared(equipped, "after_diffusion")
+    prompt = prepared(equipped, "restore_the_faces_of_a_generated_image")
     decode, restore = (template_node(prompt, kind) for kind in ("VAEDecode", "CodeFormerFaceRestore"))
     assert prompt[restore]["inputs"]["image"] == [decode, 0]
     assert {content["class_type"] for content in prompt.values()} >= DIFFUSION
@@ -353,8 +389,8 @@ def test_after_diffusion(equipped: Server):
     assert counts(done, found=2, restored=2)
 
 
-def test_crop_and_paste(equipped: Server):
-    prompt = prepared(equipped, "crop_and_paste")
+def test_restore_faces_step_by_step(equipped: Server):
+    prompt = prepared(equipped, "restore_faces_step_by_step")
     prompt |= touched_by("CodeFormerPasteFaces", prompt)
 
     done = equipped.run(prompt)

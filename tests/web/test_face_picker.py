@@ -65,8 +65,8 @@ def share_inside(changed: np.ndarray, box: list[float]) -> float:
 
 
 def template() -> dict[str, Any]:
-    """The template "pick faces", with our photo."""
-    workflow = load_workflow(REPOSITORY / "example_workflows" / "pick_faces.json")
+    """The template "Pick the faces to restore", with our photo."""
+    workflow = load_workflow(REPOSITORY / "example_workflows" / "Pick the faces to restore.json")
     (photo,) = [entry for entry in workflow["nodes"] if entry["type"] == "LoadImage"]
     photo["widgets_values"][0] = "nine.png"
     return workflow
