@@ -20,6 +20,7 @@ from codeformer_core.pipeline.detail import PhotoDetail, with_photos_detail
 from tests.face_pictures import large_faces
 
 from .conftest import InvertingRestorer, as_it_is
+from .facts import facts
 
 BLUR = 2.5
 
@@ -164,3 +165,19 @@ def test_in_crops(faces):
         for options in ({"fidelity": 0.0}, {"fidelity": 0.5}, {"fidelity": 0.0, "detail": 1.0})
     )
     assert off + 1 < half < whole - 1
+
+
+def test_a_report_tells_how_much_a_restored_face_is_enlarged(faces):
+    photo_HW3 = large_photo(faces[0], 1100)
+    points = ((TEMPLATE_XY + 0.5) * (1100 / 512) - 0.5).tolist()
+    face = Face((300.0, 400.0, 800.0, 1000.0), tuple(map(tuple, points)), 1.0)
+    result = cf.restore_images(
+        photo_HW3[None], restorer=Blurring(), detector=[align_face(0, face)], **as_it_is("box", fidelity=1.0)
+    )
+    ((_, image, values),) = facts(result, "face_enlarged")
+    assert image == 0 and values == {"width": 500.0, "factor": pytest.approx(1100 / 512, rel=0.01)}
+    # What the restorer could not see is there all the same.
+    inside = (slice(200, 900), slice(200, 900))
+    seen_3SS = crop_face(photo_HW3, align_face(0, face).matrix)
+    seen_HW3 = torch.nn.functional.interpolate(seen_3SS[None], photo_HW3.shape[:2], mode="bicubic")[0].permute(1, 2, 0)
+    assert psnr(result.images_BHWC[0][inside], photo_HW3[inside]) > psnr(seen_HW3[inside], photo_HW3[inside]) + 2
