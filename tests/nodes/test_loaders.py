@@ -50,14 +50,9 @@ def test_rarely_used_inputs_are_advanced(server: Server):
     inputs = definition(server, "CodeFormerFaceRestore")["input"]["required"]
     advanced = {name for name, spec in inputs.items() if spec[1].get("advanced")}
     assert advanced == {"confidence", "smallest_face", "faces", "mask", "opacity", "parity"}
-    assert inputs["fidelity"][1] | {"tooltip": ""} == {
-        "default": 0.5,
-        "min": 0.0,
-        "max": 1.0,
-        "step": 0.01,
-        "display": "slider",
-        "tooltip": "",
-    }
+    # Below 0 it is the model's own.
+    fidelity = {"default": -1.0, "min": -1.0, "max": 1.0, "step": 0.01, "tooltip": ""}
+    assert inputs["fidelity"][1] | {"tooltip": ""} == fidelity
 
 
 def test_search_words_where_the_host_knows_them(server: Server):
@@ -79,7 +74,7 @@ def test_dropdowns_show_what_is_here_and_what_can_be_fetched(server: Server):
     detectors = ["retinaface_resnet50 (download)", "retinaface_mobile0.25", *SHIPPED_DETECTORS]
     assert options(server, "CodeFormerLoadDetector", "detector") == detectors
     assert options(server, "CodeFormerLoadModel", "detector") == ["auto", *detectors]
-    assert options(server, "CodeFormerLoadModel", "parser") == ["auto", "parsenet (download)"]
+    assert options(server, "CodeFormerLoadModel", "parser") == ["auto", "parsenet (download)", "face_mesh"]
     assert "S-Lab" in definition(server, "CodeFormerLoadModel")["input"]["required"]["model"][1]["tooltip"]
 
 
@@ -96,7 +91,7 @@ def test_auto_takes_the_published_model_and_without_it_the_one_that_comes_with_t
         assert tells(done, "starter", best="codeformer.pth") and "Choose it in Load Face Restore Model" in report(done)
         log = server.log[begun:]
         assert "Load Face Restore Model: codeformer_starter.safetensors is the small starter" in log
-        assert "restored by codeformer_starter.safetensors, fidelity 0.5, mask: outline from " in log
+        assert "restored by codeformer_starter.safetensors, fidelity 0.5, mask: face shape by face_mesh" in log
         # A workflow that was saved when the file was there says what to do.
         with pytest.raises(ServerFailed, match=re.escape("choose 'codeformer.pth (download)'")):
             server.queue(restore_prompt())

@@ -224,8 +224,8 @@ def test_clip_mask_limits_the_paste(server: Server):
 
 
 def test_regions_need_a_parser_and_parity_knows_none_of_these(server: Server):
-    without = server.run(restore_prompt(mask="regions", regions="nose"))
-    assert without.status == "error" and "can only be told apart by a face parser" in without.error
+    without = server.run(restore_prompt(mask="regions", regions="hair"))
+    assert without.status == "error" and "face_mesh doesn't see the regions hair" in without.error
     unknown = server.run(restore_prompt(mask="regions", regions="tail"))
     assert "unknown face regions tail" in unknown.error
     official = server.run(restore_prompt(parity=True, grow=4.0))
