@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -54,6 +55,11 @@ def advanced(widget: AnyInput) -> AnyInput:
     """Marks an input that the editor hides until asked. 0.3.64 knows the flag only as an entry of extra_dict."""
     widget.extra_dict = {**widget.extra_dict, "advanced": True}
     return widget
+
+
+def without_base(message: str) -> str:
+    """`message` with files below the host's models folder named from there: models/facerestore_models/..."""
+    return message.replace(f"{Path(folder_paths.models_dir).parent}{os.sep}", "")
 
 
 def temporary_folder() -> Path:

@@ -81,7 +81,8 @@ def with_fixes(node: AnyNode) -> AnyNode:
             return execute(cls, *args, **kwargs)
         except (ValueError, OSError, ImportError) as error:
             fix = FIXES.get(core.problem_of(error) or "")
-            raise NodeError(str(error) if fix is None else f"{str(error).rstrip('.')}. {fix}") from error
+            message = str(error) if fix is None else f"{str(error).rstrip('.')}. {fix}"
+            raise NodeError(host.without_base(message)) from error
 
     node.execute = classmethod(explained)  # type: ignore[assignment]
     return node

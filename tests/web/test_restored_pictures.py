@@ -26,6 +26,7 @@ def test_a_restored_picture_still_opens_its_workflow(editor: Editor, small_codef
     made, restored = tmp_path / "made.png", tmp_path / "restored.png"
     Image.open(editor.server.base / "input" / "portrait.png").save(made, pnginfo=info)
     words = ["restore", made, "-o", restored, "--model", small_codeformer, "--detector", "yunet", "--device", "cpu"]
+    words += ["--when-worse", "paste"]  # what random weights draw is another person
     assert cli.main([str(word) for word in words]) == 0
     assert Image.open(made).tobytes() != Image.open(restored).tobytes()
 
