@@ -1,4 +1,4 @@
-"""The random numbers of one face: all of them, drawn once, so that every path that uses them makes the same picture."""
+"""The random numbers of one face: all of them, drawn once, so that every path that uses them makes the same image."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Drawn:
 
     @property
     def smallest(self) -> int:
-        """Side of the picture that gets noise and JPEG."""
+        """Side of the image that gets noise and JPEG."""
         return self.size if self.low_size is None else self.low_size
 
 

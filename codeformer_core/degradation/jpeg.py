@@ -1,10 +1,10 @@
-"""JPEG's losses on a batch of pictures, in integers and on any device: what a baseline file at 4:2:0 gives back.
+"""JPEG's losses on a batch of images, in integers and on any device: what a baseline file at 4:2:0 gives back.
 
 Only the entropy coding is left out, which loses nothing. The rest follows libjpeg(-turbo) as OpenCV calls it, to the
 last bit: ITU-T T.81 tables scaled by the quality, 16-bit fixed-point colours, 2x2 chroma means, the 8x8 transform of
 Loeffler, Ligtenberg and Moschytz (ICASSP 1989) in 13-bit fixed point, and chroma interpolated by a triangle.
 
-Shape legend: B pictures, P side of the canvas, Q the same rounded up to whole 16x16 units, N blocks, 8 8 one block.
+Shape legend: B images, P side of the canvas, Q the same rounded up to whole 16x16 units, N blocks, 8 8 one block.
 """
 
 from __future__ import annotations
@@ -89,15 +89,15 @@ TRANSFORM = _transform_matrix()
 
 
 def jpeg_round_trip(canvas_B3PP: Tensor, sizes: Sequence[int], qualities: Sequence[int]) -> Tensor:
-    """Square pictures in the upper left corners of a canvas -> the same after a JPEG file, uint8 (B, 3, P, P).
+    """Square images in the upper left corners of a canvas -> the same after a JPEG file, uint8 (B, 3, P, P).
 
-    canvas_B3PP: uint8 RGB. sizes: each picture's side, 1..P; what lies outside is not read, and holds nothing of
+    canvas_B3PP: uint8 RGB. sizes: each image's side, 1..P; what lies outside is not read, and holds nothing of
     meaning in the answer. qualities: 1..100. Raises ValueError for other sizes and qualities, or other lengths.
     """
     side = canvas_B3PP.shape[-1]
     if not len(canvas_B3PP) == len(sizes) == len(qualities):
         raise ValueError(
-            f"each of {len(canvas_B3PP)} pictures needs a size and a quality, got {len(sizes)} and {len(qualities)}"
+            f"each of {len(canvas_B3PP)} images needs a size and a quality, got {len(sizes)} and {len(qualities)}"
         )
     if not all(1 <= size <= side for size in sizes):
         raise ValueError(f"the sizes must be from 1 to the canvas's {side} pixels, got {list(sizes)}")

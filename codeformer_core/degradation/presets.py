@@ -107,7 +107,7 @@ _COLOR = ColorJitter(
     jitter_share=0.3,
     gray_share=0.01,
 )
-# Sharp or nearly sharp: prints, scans, pictures from phones and the net. Ours; each face gets one or two kinds of wear.
+# Sharp or nearly sharp: prints, scans, images from phones and the net. Ours; each face gets one or two kinds of wear.
 _PHOTO = Degradation(
     blur_sigma=None,
     downscale=(1, 3),

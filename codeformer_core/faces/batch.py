@@ -1,6 +1,6 @@
-"""The faces of a batch of pictures as one value, and whether given pictures are the ones they were found in.
+"""The faces of a batch of images as one value, and whether given images are the ones they were found in.
 
-Shape legend: B pictures, H W their height and width, C channels.
+Shape legend: B images, H W their height and width, C channels.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from .events import Event
 from .types import Face
 
 THUMBNAIL_SIDE = 8
-# Mean difference of brightness, 0..1, from which two thumbnails show different pictures. Restored, colorized or
-# upscaled pictures stay below 0.03 of theirs; frames before and after a cut lie above 0.1.
-OTHER_PICTURE = 0.08
+# Mean difference of brightness, 0..1, from which two thumbnails show different images. Restored, colorized or
+# upscaled images stay below 0.03 of theirs; frames before and after a cut lie above 0.1.
+OTHER_IMAGE = 0.08
 
 
 @dataclass(frozen=True, eq=False)
 class FaceBatch:
-    """The faces of a batch of pictures that all have one size.
+    """The faces of a batch of images that all have one size.
 
-    per_image: in pixels of the pictures, in their order; a face's number is its place in its picture, from 1.
-    image_size_hw: height and width of the pictures. thumbnails_B88: their brightness at 8x8, float32, read-only.
+    per_image: in pixels of the images, in their order; a face's number is its place in its image, from 1.
+    image_size_hw: height and width of the images. thumbnails_B88: their brightness at 8x8, float32, read-only.
     """
 
     per_image: tuple[tuple[Face, ...], ...]
@@ -39,29 +39,29 @@ class FaceBatch:
 
     @classmethod
     def of(cls, images_BHWC: Tensor, per_image: Sequence[Sequence[Face]]) -> FaceBatch:
-        """The faces found in these pictures, one entry for each."""
+        """The faces found in these images, one entry for each."""
         assert len(images_BHWC) == len(per_image)
         height, width = images_BHWC.shape[1:3]
         return cls(tuple(map(tuple, per_image)), (height, width), thumbnails(images_BHWC))
 
     @property
     def count(self) -> int:
-        """Over all pictures."""
+        """Over all images."""
         return sum(map(len, self.per_image))
 
     def with_faces(self, per_image: Sequence[Sequence[Face]]) -> FaceBatch:
-        """Other faces of the same pictures."""
+        """Other faces of the same images."""
         assert len(per_image) == len(self.per_image)
         return dataclasses.replace(self, per_image=tuple(map(tuple, per_image)))
 
     def in_order(self) -> list[tuple[int, Face]]:
-        """Every face with the index of its picture: the order of crops."""
+        """Every face with the index of its image: the order of crops."""
         return [(index, face) for index, faces in enumerate(self.per_image) for face in faces]
 
 
 def thumbnails(images_BHWC: Tensor) -> np.ndarray:
-    """Brightness of each picture at 8x8, float32 (B, 8, 8), read-only; the same for a picture at any size."""
-    # One picture at a time: other precisions are converted, and a whole batch would be there twice.
+    """Brightness of each image at 8x8, float32 (B, 8, 8), read-only; the same for an image at any size."""
+    # One image at a time: other precisions are converted, and a whole batch would be there twice.
     small = [
         F.adaptive_avg_pool2d(imaging.split_alpha(image_HWC[None]).rgb_BHW3.permute(0, 3, 1, 2), THUMBNAIL_SIDE)
         for image_HWC in images_BHWC
@@ -72,36 +72,36 @@ def thumbnails(images_BHWC: Tensor) -> np.ndarray:
 
 
 def check_same_images(faces: FaceBatch, images_BHWC: Tensor) -> None:
-    """Raise ValueError unless these are as many pictures, of the same size, as the faces were found in."""
+    """Raise ValueError unless these are as many images, of the same size, as the faces were found in."""
     count, size = len(faces.per_image), faces.image_size_hw
     if len(images_BHWC) != count:
         raise InputError(
             f"the faces belong to {image_count(count)}, but {image_count(len(images_BHWC))} came with them. "
-            "Give the pictures in which the faces were found",
+            "Give the images in which the faces were found",
             "faces_of_other_images",
         )
     if tuple(images_BHWC.shape[1:3]) != size:
         raise InputError(
-            f"the faces were found in pictures of {size[1]}x{size[0]} pixels, but these have "
-            f"{images_BHWC.shape[2]}x{images_BHWC.shape[1]}. Give the pictures in which the faces were found, or find "
+            f"the faces were found in images of {size[1]}x{size[0]} pixels, but these have "
+            f"{images_BHWC.shape[2]}x{images_BHWC.shape[1]}. Give the images in which the faces were found, or find "
             "them again after the step that changed the size",
             "faces_of_other_images",
         )
 
 
 def unlike_images(faces: FaceBatch, images_BHWC: Tensor) -> list[Event]:
-    """An event for each picture that does not look like the one in which its faces were found, whatever its size.
+    """An event for each image that does not look like the one in which its faces were found, whatever its size.
 
-    images_BHWC: one for each picture, or one for all.
+    images_BHWC: one for each image, or one for all.
     """
     difference_B = np.abs(thumbnails(images_BHWC) - faces.thumbnails_B88).mean((1, 2))
     return [
         Event("other_image", image)
         for image, (difference, found) in enumerate(zip(difference_B, faces.per_image, strict=True))
-        if difference > OTHER_PICTURE and found
+        if difference > OTHER_IMAGE and found
     ]
 
 
 def image_count(count: int) -> str:
-    """ "1 picture", "2 pictures" """
-    return "1 picture" if count == 1 else f"{count} pictures"
+    """ "1 image", "2 images" """
+    return "1 image" if count == 1 else f"{count} images"

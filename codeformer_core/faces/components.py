@@ -1,7 +1,7 @@
 """Where the parts of an aligned face lie: the boxes that a restorer with a dictionary for each part asks for.
 
 Boxes are int64 rows x0, y0, x1, y1 (the last two not included) in pixels of the crop: left eye with its brow, right eye
-with its brow, nose, mouth, as seen in the picture. Every box lies within the crop and is SMALLEST pixels or more wide
+with its brow, nose, mouth, as seen in the image. Every box lies within the crop and is MIN_SIDE pixels or more wide
 and high, so that at a sixteenth of its size there is something left of it.
 """
 
@@ -19,8 +19,8 @@ FIVE = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corne
 # The two sources of boxes.
 FROM_68, FROM_FIVE = "68 landmarks", "five landmarks"
 # The published half size that no box falls below, and what it makes of a box: x - 15 to x + 16.
-SMALLEST_HALF = 16
-SMALLEST = 2 * SMALLEST_HALF - 1
+MIN_HALF = 16
+MIN_SIDE = 2 * MIN_HALF - 1
 
 # Points of the usual 68 that make up a part (published rule).
 _POINTS_OF_68 = (
@@ -139,7 +139,7 @@ def _unit(left_2: np.ndarray, right_2: np.ndarray, mouth_2: np.ndarray) -> float
 
 def _boxes(centers_42: np.ndarray, halves_4: np.ndarray, size: int) -> np.ndarray:
     """Middle and reach -> boxes as published, fractions cut off; then clamped to the crop."""
-    halves_41 = np.maximum(halves_4, SMALLEST_HALF)[:, None]
+    halves_41 = np.maximum(halves_4, MIN_HALF)[:, None]
     low_42, high_42 = np.trunc(centers_42 - halves_41 + 1), np.trunc(centers_42 + halves_41)
-    boxes_44 = np.hstack((np.clip(low_42, 0, size - SMALLEST), np.clip(high_42, SMALLEST, size)))
+    boxes_44 = np.hstack((np.clip(low_42, 0, size - MIN_SIDE), np.clip(high_42, MIN_SIDE, size)))
     return boxes_44.astype(np.int64)

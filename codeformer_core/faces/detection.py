@@ -1,6 +1,6 @@
 """What a face detector is, and the steps before and after the network that all detectors share.
 
-Shape legend: B pictures, H W height and width in pixels, C channels, N faces.
+Shape legend: B images, H W height and width in pixels, C channels, N faces.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from .types import Face
 
 # No face that can be restored fits in fewer pixels; this also keeps 1xN strips, which would be enlarged to
 # gigantic views, away from the networks.
-SMALLEST_PICTURE_SIDE = 8
-# A detector's view never has more pixels than sixteen 640x640 squares, whatever the picture's proportions.
+MIN_IMAGE_SIDE = 8
+# A detector's view never has more pixels than sixteen 640x640 squares, whatever the image's proportions.
 VIEW_PIXEL_BUDGET = 16 * 640 * 640
 
 
 class FaceDetector(Protocol):
-    """Finds faces and their five landmarks in pictures."""
+    """Finds faces and their five landmarks in images."""
 
     @property
     def name(self) -> str:
@@ -45,17 +45,17 @@ class FaceDetector(Protocol):
         ...
 
     def detect(self, images_BHWC: Tensor, confidence: float | None = None) -> list[list[Face]]:
-        """One list per picture, best score first. images_BHWC: RGB in [0, 1], as `images.check_images` wants it.
+        """One list per image, best score first. images_BHWC: RGB in [0, 1], as `images.check_images` wants it.
 
         confidence: only faces with a higher score count; None takes `default_confidence`.
-        Raises ValueError for a confidence outside [0, 1] and for pictures that `check_images` refuses.
+        Raises ValueError for a confidence outside [0, 1] and for images that `check_images` refuses.
         """
         ...
 
 
 @dataclass(frozen=True)
 class ViewSize:
-    """The size at which a detector looks at a picture; picture pixels times `factor` are view pixels."""
+    """The size at which a detector looks at an image; image pixels times `factor` are view pixels."""
 
     height: int
     width: int
@@ -65,7 +65,7 @@ class ViewSize:
 def view_size(height: int, width: int, shorter_side: int) -> ViewSize:
     """The official rule: the shorter side becomes `shorter_side`, up or down, both sides cut to whole pixels.
 
-    Pictures so long that this would exceed VIEW_PIXEL_BUDGET get the largest view that fits.
+    SplitImages so long that this would exceed VIEW_PIXEL_BUDGET get the largest view that fits.
     """
     factor = min(shorter_side / min(height, width), math.sqrt(VIEW_PIXEL_BUDGET / (height * width)))
     return ViewSize(max(1, int(height * factor)), max(1, int(width * factor)), factor)
@@ -89,26 +89,26 @@ def require_confidence(confidence: float | None, default: float) -> float:
     return float(confidence)
 
 
-def faces_in_picture(
+def faces_in_image(
     boxes_N4: np.ndarray,
     landmarks_N52: np.ndarray,
     scores_N: np.ndarray,
     size: ViewSize,
     image_size_hw: tuple[int, int],
 ) -> list[Face]:
-    """Faces from view coordinates, in picture pixels, best score first; of equals the upper, then left.
+    """Faces from view coordinates, in image pixels, best score first; of equals the upper, then left.
 
     Both axes are divided by the one resize factor, as the official code does, although the view was cut to
     whole pixels and so is up to one pixel shorter than the factor says. Boxes without an area or wholly
-    outside the picture are no faces and are left out.
+    outside the image are no faces and are left out.
     """
     height, width = image_size_hw
     faces: list[Face] = []
     for box, landmarks, score in zip(boxes_N4 / size.factor, landmarks_N52 / size.factor, scores_N, strict=True):
         left, top, right, bottom = (float(value) for value in box)
         has_area = right > left and bottom > top
-        touches_picture = right > 0 and bottom > 0 and left < width and top < height
-        if has_area and touches_picture:
+        touches_image = right > 0 and bottom > 0 and left < width and top < height
+        if has_area and touches_image:
             eye_left, eye_right, nose, mouth_left, mouth_right = ((float(x), float(y)) for x, y in landmarks)
             points = (eye_left, eye_right, nose, mouth_left, mouth_right)
             faces.append(Face((left, top, right, bottom), points, float(score)))

@@ -29,7 +29,7 @@ VIEW_LTRB = (30, 60, 482, 512)
 MIN_LOGIT = 3.0
 # Activations of one face in float32, with some room.
 BYTES_PER_FACE = 8 * 1024**2
-MOST_PER_PASS = 16
+MAX_PER_PASS = 16
 _TELLING_KEY = "points.output.weight"
 
 
@@ -51,7 +51,7 @@ class MeshLandmarkDetector:
     name: str = NAME
 
     def bytes_for(self, faces_B3HW: Tensor) -> int:
-        return BYTES_PER_FACE * min(len(faces_B3HW), MOST_PER_PASS)
+        return BYTES_PER_FACE * min(len(faces_B3HW), MAX_PER_PASS)
 
     def find(self, faces_B3HW: Tensor) -> np.ndarray:
         """See `LandmarkDetector.find`; NaN for what the network takes for no face."""
@@ -73,7 +73,7 @@ def find_mesh(module: nn.Module, faces_B3HW: Tensor) -> MeshPoints:
             "a face mesh is looked for in (batch, 3, height, width), got a tensor of shape "
             f"{tuple(faces_B3HW.shape)}. Give RGB, channels before height and width"
         )
-    most = memory.batch_size(BYTES_PER_FACE, place_of(module)[0], MOST_PER_PASS)
+    most = memory.batch_size(BYTES_PER_FACE, place_of(module)[0], MAX_PER_PASS)
     points = [np.zeros((0, MESH_POINTS, 2))]
     is_face = [np.zeros(0, bool)]
     for _, (points_BN2, logits_B) in memory.in_batches(

@@ -1,7 +1,7 @@
-"""Where a face lies: the similarity from picture to aligned crop, and sampling along it.
+"""Where a face lies: the similarity from image to aligned crop, and sampling along it.
 
-Conventions: pixel centres at whole numbers; a matrix is 2x3 and maps (x, y, 1) of the picture to (x, y) of the crop.
-Shape legend: H W picture, S crop side, C channels.
+Conventions: pixel centres at whole numbers; a matrix is 2x3 and maps (x, y, 1) of the image to (x, y) of the crop.
+Shape legend: H W image, S crop side, C channels.
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ class Rectangle:
         return self.width <= 0 or self.height <= 0
 
     def of(self, image_HWC: Tensor) -> Tensor:
-        """The view of a picture inside this rectangle."""
+        """The view of an image inside this rectangle."""
         return image_HWC[self.top : self.bottom, self.left : self.right]
 
 
 def estimate_alignment(face: Face) -> np.ndarray | None:
-    """Picture -> 512 crop, float64 (2, 3); None when the five points allow no similarity (all in one place, say).
+    """Image -> 512 crop, float64 (2, 3); None when the five points allow no similarity (all in one place, say).
 
     Least median of squares, as published: it ignores one badly placed point where least squares would tilt the face.
     """
@@ -104,7 +104,7 @@ def scale_of(matrix: np.ndarray) -> float:
 
 
 def covered_rectangle(matrix: np.ndarray, crop_size: int, height: int, width: int) -> Rectangle:
-    """The picture's pixels that the crop's square, one pixel wider on every side, touches."""
+    """The image's pixels that the crop's square, one pixel wider on every side, touches."""
     low, high = -1.0, float(crop_size)
     corners = np.array([(low, low, 1), (high, low, 1), (low, high, 1), (high, high, 1)]) @ invert(matrix).T
     left, top = np.floor(corners.min(axis=0)).astype(int)
@@ -126,7 +126,7 @@ def crop_coordinates(matrix: np.ndarray, area: Rectangle, device: torch.device) 
 
 
 def sample(image_CHW: Tensor, x_HW: Tensor, y_HW: Tensor, *, continued: bool = False) -> Tensor:
-    """Bilinear samples of a picture at (x, y) in its pixels -> (C, *x.shape).
+    """Bilinear samples of an image at (x, y) in its pixels -> (C, *x.shape).
 
     continued: outside, its outermost pixels; otherwise zeros.
     """

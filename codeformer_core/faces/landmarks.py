@@ -24,7 +24,7 @@ POINTS = 98
 HOURGLASSES = 4
 # Activations of one face in float32, with some room.
 BYTES_PER_FACE = 300 * 1024**2
-MOST_PER_PASS = 4
+MAX_PER_PASS = 4
 
 
 class LandmarkDetector(Protocol):
@@ -55,7 +55,7 @@ class HourglassLandmarkDetector:
     name: str = "facexlib_alignment"
 
     def bytes_for(self, faces_B3HW: Tensor) -> int:
-        return BYTES_PER_FACE * min(len(faces_B3HW), MOST_PER_PASS)
+        return BYTES_PER_FACE * min(len(faces_B3HW), MAX_PER_PASS)
 
     @torch.no_grad()
     def find(self, faces_B3HW: Tensor) -> np.ndarray:
@@ -63,12 +63,12 @@ class HourglassLandmarkDetector:
         height, width = faces_B3HW.shape[2:]
         to_68 = import_for_faces("facexlib.alignment").landmark_98_to_68
         device, dtype = place_of(self.module)
-        most = memory.batch_size(BYTES_PER_FACE, device, MOST_PER_PASS)
+        most = memory.batch_size(BYTES_PER_FACE, device, MAX_PER_PASS)
         found: list[np.ndarray] = []
         for _, points_BN2 in memory.in_batches(
             len(faces_B3HW), most, lambda part: self._points(faces_B3HW[part].to(device, dtype))
         ):
-            # Middles of the heatmap's cells, in parts of the picture -> pixels whose centres are whole numbers.
+            # Middles of the heatmap's cells, in parts of the image -> pixels whose centres are whole numbers.
             places_BN2 = points_BN2.double().cpu().numpy() * (width, height) - 0.5
             found += [to_68(points_N2) for points_N2 in places_BN2]
         return np.array(found, dtype=np.float64).reshape(-1, 68, 2)

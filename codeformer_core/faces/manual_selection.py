@@ -1,7 +1,7 @@
 """Which faces the user picked in the editor, found again among the faces of this run.
 
-The picker hands back text: "" for no choice, or JSON {"1": [[left, top, right, bottom], ...]}: per picture number, from
-1, the boxes of the faces to keep, as parts (0..1) of the picture's width and height. A picture that is not named keeps
+The picker hands back text: "" for no choice, or JSON {"1": [[left, top, right, bottom], ...]}: per image number, from
+1, the boxes of the faces to keep, as parts (0..1) of the image's width and height. An image that is not named keeps
 all its faces; an empty list keeps none.
 """
 
@@ -26,14 +26,14 @@ from .visualization import Box, box_fractions
 # A face found now is the picked one when their boxes overlap by more than this.
 SAME_FACE_IOU = 0.5
 FIX = "Leave it empty to keep every face"
-LARGEST_PART = 1000
+MAX_FRACTION = 1000
 
 
 @dataclass(frozen=True, eq=False)
 class PickedFaces:
-    """faces: the kept ones. kept: per picture, for each face that came in, whether it is kept.
+    """faces: the kept ones. kept: per image, for each face that came in, whether it is kept.
 
-    changed: numbers of the pictures in which none of the picks was found again. events: of each picture how many faces
+    changed: numbers of the images in which none of the picks was found again. events: of each image how many faces
     are picked, where any picks came, and what else is to know.
     """
 
@@ -46,7 +46,7 @@ class PickedFaces:
 def apply_picks(faces: FaceBatch, picked: str) -> PickedFaces:
     """Keeps the picked faces, in the order in which they came.
 
-    A picture in which no pick is found again has changed: it keeps all its faces, and an event says so.
+    An image in which no pick is found again has changed: it keeps all its faces, and an event says so.
     Raises ValueError for text that no picker wrote.
     """
     picks = _read(picked)
@@ -105,24 +105,24 @@ def _read(picked: str) -> dict[int, list[Box]]:
     except (ValueError, RecursionError) as error:
         raise _refusal(f"picked faces: this is not JSON ({error})") from error
     if not is_object(read):
-        raise _refusal(f"picked faces: expected boxes for each picture number, got a {type(read).__name__}")
+        raise _refusal(f"picked faces: expected boxes for each image number, got a {type(read).__name__}")
     picks: dict[int, list[Box]] = {}
     for key, boxes in read.items():
         if not (key.isdecimal() and len(key) < 10 and int(key) >= 1):
-            raise _refusal(f"picked faces: {key!r} is no picture number from 1 on")
+            raise _refusal(f"picked faces: {key!r} is no image number from 1 on")
         if not is_array(boxes):
-            raise _refusal(f"picked faces: picture {key} has no list of boxes")
+            raise _refusal(f"picked faces: image {key} has no list of boxes")
         picks[int(key)] = [_box(box, key) for box in boxes]
     return picks
 
 
 def _box(box: object, key: str) -> Box:
     if not is_array(box) or len(box) != 4 or not all(_is_part(side) for side in box):
-        raise _refusal(f"picked faces: picture {key} has a box that is not four numbers: {str(box)[:60]}")
+        raise _refusal(f"picked faces: image {key} has a box that is not four numbers: {str(box)[:60]}")
     left, top, right, bottom = (float(side) for side in box if _is_part(side))
     return left, top, right, bottom
 
 
 def _is_part(side: object) -> TypeGuard[float]:
-    """Beyond 1 by any amount is no part of a picture's side, and no number too large for a float."""
-    return isinstance(side, int | float) and not isinstance(side, bool) and -LARGEST_PART <= side <= LARGEST_PART
+    """Beyond 1 by any amount is no part of an image's side, and no number too large for a float."""
+    return isinstance(side, int | float) and not isinstance(side, bool) and -MAX_FRACTION <= side <= MAX_FRACTION

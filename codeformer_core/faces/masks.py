@@ -1,6 +1,6 @@
 """How strongly each pixel of a pasted face counts: the face's shape from its parse, and a soft box.
 
-Shape legend: B faces, S side of the aligned crop, H W area of the picture that the crop covers.
+Shape legend: B faces, S side of the aligned crop, H W area of the image that the crop covers.
 """
 
 from __future__ import annotations

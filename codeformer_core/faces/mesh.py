@@ -1,6 +1,6 @@
 """Faces from a face mesh: the landmarks that ComfyUI hands on as FACE_LANDMARKS.
 
-The payload is a dict: "frames" holds per picture a list of faces, dicts with "landmarks_xy" (468 or 478 points of
+The payload is a dict: "frames" holds per image a list of faces, dicts with "landmarks_xy" (468 or 478 points of
 MediaPipe's mesh, pixels) and "score"; "image_size" is (height, width).
 """
 
@@ -27,25 +27,25 @@ from .types import Face, Point
 # With and without the ten points of the irises.
 POINTS = (MESH_POINTS, 478)
 
-FIX = "Give the landmarks that MediaPipe found in the same pictures"
+FIX = "Give the landmarks that MediaPipe found in the same images"
 
 
 def faces_of_mesh(payload: Any, count: int, image_size_hw: tuple[int, int]) -> list[list[Face]]:
-    """The faces of `count` pictures of this size, one list per picture, in the order of the payload.
+    """The faces of `count` images of this size, one list per image, in the order of the payload.
 
     A face's box is the extent of its mesh, from the forehead to the chin; it has the usual 68 landmarks, too.
-    Raises ValueError for a payload of another shape, with numbers that are none, or for other pictures.
+    Raises ValueError for a payload of another shape, with numbers that are none, or for other images.
     """
     frames, size = _parts(payload)
     if len(frames) != count:
-        raise _refusal(f"the landmarks belong to {len(frames)} pictures, but {count} came with them")
+        raise _refusal(f"the landmarks belong to {len(frames)} images, but {count} came with them")
     if size != image_size_hw:
         raise _refusal(
-            f"the landmarks were found in pictures of {size[1]}x{size[0]} pixels, but these have "
+            f"the landmarks were found in images of {size[1]}x{size[0]} pixels, but these have "
             f"{image_size_hw[1]}x{image_size_hw[0]}"
         )
     return [
-        [_face(entry, f"picture {index + 1}, face {number}") for number, entry in enumerate(frame, 1)]
+        [_face(entry, f"image {index + 1}, face {number}") for number, entry in enumerate(frame, 1)]
         for index, frame in enumerate(frames)
     ]
 
@@ -60,7 +60,7 @@ def _parts(payload: object) -> tuple[list[Sequence[object]], tuple[int, int]]:
         raise _refusal(f"face landmarks must be a dict with frames and image_size, got {found or 'an empty one'}")
     frames, size = payload["frames"], cast(Any, payload["image_size"])
     if not is_sequence(frames) or len(faces := [frame for frame in frames if is_sequence(frame)]) < len(frames):
-        raise _refusal("face landmarks: frames must be a list of faces for each picture")
+        raise _refusal("face landmarks: frames must be a list of faces for each image")
     try:
         height, width = (int(side) for side in size)
     except (TypeError, ValueError, OverflowError) as error:

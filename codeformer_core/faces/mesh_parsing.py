@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..runtime.packages import import_for_faces
 from . import mesh_topology as mesh
 from .contour import contour_masks
-from .face_mesh import BYTES_PER_FACE, MOST_PER_PASS, NAME, find_mesh
+from .face_mesh import BYTES_PER_FACE, MAX_PER_PASS, NAME, find_mesh
 from .masks import face_shape_mask
 from .parsing import FaceParser
 from .yaw import yaw_of_landmarks
@@ -50,7 +50,7 @@ class MeshParser:
     name: str = NAME
 
     def bytes_for(self, faces_B3HW: Tensor) -> int:
-        return BYTES_PER_FACE * min(len(faces_B3HW), MOST_PER_PASS)
+        return BYTES_PER_FACE * min(len(faces_B3HW), MAX_PER_PASS)
 
     def parse(self, faces_B3HW: Tensor) -> Tensor:
         """See `FaceParser.parse`; all background where the network sees no face. Eyeglasses are skin and eyes."""

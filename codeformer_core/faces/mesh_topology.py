@@ -1,6 +1,6 @@
 """Which of the 468 points of MediaPipe's face mesh lie where: numbers of its canonical face model.
 
-Left and right are those of the picture: the left eye of an upright face is on its left.
+Left and right are those of the image: the left eye of an upright face is on its left.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def check_order(order: str, keep: int) -> None:
 def order_faces(faces: Sequence[Face], order: Order, image_size_hw: tuple[int, int]) -> list[int]:
     """The faces' indices in this order; equals stay as they were found.
 
-    Sides and distances go by the box's centre, size by the box's part inside the picture. Raises ValueError, see
+    Sides and distances go by the box's centre, size by the box's part inside the image. Raises ValueError, see
     `check_order`.
     """
     check_order(order, 0)

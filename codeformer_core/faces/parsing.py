@@ -21,7 +21,7 @@ PARSED_SIZE = 512
 CLASS_COUNT = 19
 # Activations of one face in float32, with some room.
 BYTES_PER_FACE = 6 * 1024**3 // 10
-MOST_PER_PASS = 4
+MAX_PER_PASS = 4
 
 
 class FaceParser(Protocol):
@@ -57,7 +57,7 @@ class ParseNetParser:
     name: str = "parsenet"
 
     def bytes_for(self, faces_B3HW: Tensor) -> int:
-        return BYTES_PER_FACE * min(len(faces_B3HW), MOST_PER_PASS)
+        return BYTES_PER_FACE * min(len(faces_B3HW), MAX_PER_PASS)
 
     @torch.no_grad()
     def parse(self, faces_B3HW: Tensor, batch_size: int | None = None) -> Tensor:
@@ -78,7 +78,7 @@ class ParseNetParser:
         labels_BHW = torch.empty((len(faces_B3HW), height, width), dtype=torch.uint8, device=faces_B3HW.device)
         rows_H, columns_W = _nearest(height).to(faces_B3HW.device), _nearest(width).to(faces_B3HW.device)
         if batch_size is None:
-            batch_size = memory.batch_size(BYTES_PER_FACE, place_of(self.module)[0], MOST_PER_PASS)
+            batch_size = memory.batch_size(BYTES_PER_FACE, place_of(self.module)[0], MAX_PER_PASS)
         passes = memory.in_batches(len(faces_B3HW), batch_size, lambda part: self._parse_pass(faces_B3HW[part]))
         for part, parsed_BHW in passes:
             labels_BHW[part] = parsed_BHW.to(faces_B3HW.device)[:, rows_H[:, None], columns_W]
@@ -90,7 +90,7 @@ class ParseNetParser:
         if inputs_B3HW.shape[2:] != (PARSED_SIZE, PARSED_SIZE):
             # plain bilinear without averaging, as the official code resizes
             inputs_B3HW = F.interpolate(inputs_B3HW, (PARSED_SIZE, PARSED_SIZE), mode="bilinear", align_corners=False)
-        # The network also paints a picture, which nobody needs here.
+        # The network also paints an image, which nobody needs here.
         logits_BCHW, _ = self.module(inputs_B3HW.to(dtype))
         if not bool(logits_BCHW.isfinite().all()):
             raise RuntimeError(

@@ -12,7 +12,7 @@ from .geometry import box_iou, boxes_of
 from .types import Face
 
 # Pixels; the official limit. Below it the alignment is guesswork.
-SMALLEST_EYE_DISTANCE = 5.0
+MIN_EYE_DISTANCE = 5.0
 DUPLICATE_IOU = 0.6
 # Mean landmark distance, as a part of the larger eye distance, up to which two faces are one.
 DUPLICATE_LANDMARK_SHIFT = 0.1
@@ -72,7 +72,7 @@ def check_min_face_size(min_face_size: float) -> None:
 
 
 def select_faces(faces: Sequence[Face], which: FaceSelection, image_size_hw: tuple[int, int]) -> Selection:
-    """All faces, the one with the largest box inside the picture, or the one nearest to the picture's centre
+    """All faces, the one with the largest box inside the image, or the one nearest to the image's centre
     (by its box's centre). Of equals the first one wins."""
     if which == "all" or len(faces) < 2:
         return Selection(tuple(faces), ())
@@ -98,7 +98,7 @@ def skip_not_finite(faces: Sequence[Face]) -> Selection:
 
 
 def skip_small_faces(faces: Sequence[Face], min_face_size: float) -> Selection:
-    """Skips faces whose box's shorter side is below `min_face_size` picture pixels; 0 keeps all.
+    """Skips faces whose box's shorter side is below `min_face_size` image pixels; 0 keeps all.
 
     Raises ValueError when it is negative or not a number.
     """
@@ -112,7 +112,7 @@ def skip_small_faces(faces: Sequence[Face], min_face_size: float) -> Selection:
 
 
 def skip_large_faces(faces: Sequence[Face], max_face_size: float) -> Selection:
-    """Skips faces whose box's longer side is above `max_face_size` picture pixels.
+    """Skips faces whose box's longer side is above `max_face_size` image pixels.
 
     Raises ValueError unless it is above 0.
     """
@@ -126,8 +126,8 @@ def skip_large_faces(faces: Sequence[Face], max_face_size: float) -> Selection:
     return skip_faces(faces, judged)
 
 
-def skip_near_eyes(faces: Sequence[Face], smallest_distance: float = SMALLEST_EYE_DISTANCE) -> Selection:
-    """Skips faces whose eyes are less than `smallest_distance` picture pixels apart."""
+def skip_near_eyes(faces: Sequence[Face], smallest_distance: float = MIN_EYE_DISTANCE) -> Selection:
+    """Skips faces whose eyes are less than `smallest_distance` image pixels apart."""
     return skip_faces(faces, lambda face: eyes_judged(face, face.eye_distance, smallest_distance))
 
 
@@ -151,7 +151,7 @@ def skip_duplicates(faces: Sequence[Face], iou: float = DUPLICATE_IOU) -> Select
 
 
 def area_inside(face: Face, image_size_hw: tuple[int, int]) -> float:
-    """Square pixels of the face's box that lie inside the picture."""
+    """Square pixels of the face's box that lie inside the image."""
     height, width = image_size_hw
     left, top, right, bottom = face.box_xyxy
     return max(0.0, min(right, width) - max(left, 0.0)) * max(0.0, min(bottom, height) - max(top, 0.0))

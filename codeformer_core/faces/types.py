@@ -1,6 +1,6 @@
 """What the face modules hand to each other: values only, no behaviour that needs a model.
 
-Shape legend: H W picture height and width in pixels.
+Shape legend: H W image height and width in pixels.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Face:
-    """One detected face, in pixels of its picture (x right, y down, pixel centres at whole numbers).
+    """One detected face, in pixels of its image (x right, y down, pixel centres at whole numbers).
 
-    box_xyxy: left, top, right, bottom; may reach outside the picture.
-    landmarks_xy: left eye, right eye, nose, left and right mouth corner, as seen in the picture.
+    box_xyxy: left, top, right, bottom; may reach outside the image.
+    landmarks_xy: left eye, right eye, nose, left and right mouth corner, as seen in the image.
     score: the detector's confidence, 0..1.
     landmarks_68_xy: the usual 68 points (jaw, brows, nose, eyes, mouth) where somebody found them; else None.
     """
@@ -63,7 +63,7 @@ class Face:
         return None if self.landmarks_68_xy is None else np.asarray(self.landmarks_68_xy, dtype=np.float64)
 
     def scaled(self, factor: float) -> Face:
-        """The same face in its picture resized by `factor`."""
+        """The same face in its image resized by `factor`."""
         left, top, right, bottom = (value * factor for value in self.box_xyxy)
         eye_left, eye_right, nose, mouth_left, mouth_right = ((x * factor, y * factor) for x, y in self.landmarks_xy)
         return Face(

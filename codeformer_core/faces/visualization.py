@@ -1,6 +1,6 @@
-"""Faces as others want to see them: boxes for the host and the editor, and pictures with numbered boxes.
+"""Faces as others want to see them: boxes for the host and the editor, and images with numbered boxes.
 
-Shape legend: B pictures, H W their height and width, C channels; h w height and width of a view.
+Shape legend: B images, H W their height and width, C channels; h w height and width of a view.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .types import Face
 if TYPE_CHECKING:
     from PIL import ImageDraw, ImageFont
 
-# The longer side of a view in pixels: numbers are readable on small pictures, and large ones don't fill the memory.
+# The longer side of a view in pixels: numbers are readable on small images, and large ones don't fill the memory.
 VIEW_SIDES = (512, 1024)
 FONT_SIZE = 22
 LINE = 3
@@ -33,25 +33,25 @@ Box = tuple[float, float, float, float]
 
 
 def box_fractions(face: Face, image_size_hw: tuple[int, int]) -> Box:
-    """Left, top, right, bottom of the box's part inside the picture, as parts of its width and height, 0..1."""
+    """Left, top, right, bottom of the box's part inside the image, as parts of its width and height, 0..1."""
     height, width = image_size_hw
     left, top, right, bottom = face.box_xyxy
     return _part(left, width), _part(top, height), _part(right, width), _part(bottom, height)
 
 
 def bounding_boxes(faces: FaceBatch) -> list[list[dict[str, Any]]]:
-    """The host's BOUNDING_BOX: per picture a list of {x, y, width, height, label, score}, the first four whole pixels
-    inside the picture, at least one wide and high."""
+    """The host's BOUNDING_BOX: per image a list of {x, y, width, height, label, score}, the first four whole pixels
+    inside the image, at least one wide and high."""
     height, width = faces.image_size_hw
     return [[_bounding_box(face, height, width) for face in found] for found in faces.per_image]
 
 
 @torch.no_grad()
 def draw_faces(images_BHWC: Tensor, kept: FaceBatch, dropped: Sequence[Sequence[Face]]) -> Tensor:
-    """Views of pictures with the kept faces in numbered boxes and the dropped ones in thin gray boxes: views_Bhw3, RGB
+    """Views of images with the kept faces in numbered boxes and the dropped ones in thin gray boxes: views_Bhw3, RGB
     float32 [0, 1] on the CPU, the longer side within VIEW_SIDES.
 
-    images_BHWC: floats in [0, 1], gray, RGB or RGBA. dropped: per picture. Raises ValueError for other pictures, and
+    images_BHWC: floats in [0, 1], gray, RGB or RGBA. dropped: per image. Raises ValueError for other images, and
     NotEnoughMemory. Nothing that was passed in is changed.
     """
     imaging.check_layout(images_BHWC)
@@ -59,7 +59,7 @@ def draw_faces(images_BHWC: Tensor, kept: FaceBatch, dropped: Sequence[Sequence[
     smallest, largest = VIEW_SIDES
     factor = min(max(1.0, smallest / max(height, width)), largest / max(height, width))
     size = max(1, round(height * factor)), max(1, round(width * factor))
-    memory.require(count * size[0] * size[1] * 3 * 4, "cpu", f"showing {count} pictures")
+    memory.require(count * size[0] * size[1] * 3 * 4, "cpu", f"showing {count} images")
     drawn_Bhw3 = torch.empty(count, *size, 3)
     # One at a time: resizing a whole batch takes several times its memory on the way.
     for drawn_hw3, image_HWC, numbered, others in zip(drawn_Bhw3, images_BHWC, kept.per_image, dropped, strict=True):

@@ -1,6 +1,6 @@
-"""Picture files in and out: PNG, JPEG, WebP, TIFF, BMP and AVIF, 8 and 16 bits, upright, whole or not at all.
+"""Image files in and out: PNG, JPEG, WebP, TIFF, BMP and AVIF, 8 and 16 bits, upright, whole or not at all.
 
-Shape legend: H W picture height and width, C channels.
+Shape legend: H W image height and width, C channels.
 """
 
 from __future__ import annotations
@@ -60,24 +60,24 @@ _MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
 
 
 def read_image(path: str | os.PathLike[str], *, strict: bool = False) -> Picture:
-    """The picture in a file, upright; of an animation or a multi-page file the first picture, with a warning.
+    """The image in a file, upright; of an animation or a multi-page file the first image, with a warning.
 
     The format is told from the file's bytes, not from its name. What else the file holds is kept as bytes; of that,
     what is damaged or too large is left out with a warning.
 
     path: PNG, JPEG, WebP, TIFF, BMP, GIF, or AVIF where Pillow reads it.
-    strict: refuse a picture whose end is missing. Else a JPEG that is cut short is read as far as it goes, and a PNG
+    strict: refuse an image whose end is missing. Else a JPEG that is cut short is read as far as it goes, and a PNG
         whose pixels are complete is read without its end marker, with a warning.
 
     Raises FileNotFoundError and other OSErrors as the system gives them; ValueError naming the file when it
-    is empty, not a picture, truncated, without pixels, of a kind that isn't read, or larger than the free
+    is empty, not an image, truncated, without pixels, of a kind that isn't read, or larger than the free
     memory (checked against the size in the file's header, before anything is decoded); ImportError when 16
     bits need an OpenCV, or AVIF a Pillow, that isn't there.
     """
     path = Path(path)
     mode = path.stat().st_mode  # asked before opening, which waits for ever at a pipe
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise ValueError(f"{path}: a pipe or device, not a picture file; save the picture first")
+        raise ValueError(f"{path}: a pipe or device, not an image file; save the image first")
     with path.open("rb") as stream:
         file_format, header = inspect(path, stream)
         if header.width is not None and header.height is not None:
@@ -90,7 +90,7 @@ def read_image(path: str | os.PathLike[str], *, strict: bool = False) -> Picture
 def inspect(path: Path, stream: BinaryIO) -> tuple[str, Header]:
     """-> (format, what the header declares), from the first bytes alone; the stream is left at its start.
 
-    Raises ValueError naming the file when it is empty, or no picture that is read; ImportError where Pillow lacks AVIF.
+    Raises ValueError naming the file when it is empty, or no image that is read; ImportError where Pillow lacks AVIF.
     """
     head = stream.read(512)
     stream.seek(0)
@@ -108,7 +108,7 @@ def inspect(path: Path, stream: BinaryIO) -> tuple[str, Header]:
 
 
 def write_image(path: str | os.PathLike[str], picture: Picture, *, overwrite: bool = False) -> None:
-    """Write a picture in the format its file name ends with: whole, or not at all.
+    """Write an image in the format its file name ends with: whole, or not at all.
 
     16 bits are kept in PNG and TIFF and rounded to 8 elsewhere; alpha is kept in PNG, WebP, TIFF and AVIF and
     dropped elsewhere; JPEG has quality 95, WebP and AVIF too unless the source was lossless. A gray source is written
@@ -123,11 +123,11 @@ def write_image(path: str | os.PathLike[str], picture: Picture, *, overwrite: bo
     file_format = WRITABLE.get(path.suffix.lower())
     if file_format is None:
         known = " ".join(WRITABLE)
-        raise ValueError(f"{path}: can't write pictures with the ending {path.suffix!r}; use one of {known}")
+        raise ValueError(f"{path}: can't write images with the ending {path.suffix!r}; use one of {known}")
     _refuse_existing(path, overwrite)
     data = encode(picture, file_format, str(path))
     # In the same folder, so that the last step is one rename; hidden, so that a listing doesn't take it for a
-    # picture.
+    # image.
     temporary = path.with_name(f".{os.getpid()}-{threading.get_ident()}-{_MACHINE}{PART_SUFFIX}")
     begun = False
     try:
@@ -177,7 +177,7 @@ def _decode(path: Path, data: bytes, file_format: str, header: Header, strict: b
         _check_size(path, image.width, image.height, bit_depth)
         several = parts.several or (file_format in ("GIF", "AVIF") and getattr(image, "is_animated", False))
         if several and file_format != "JPEG":
-            warn("holds several pictures; only the first is used")
+            warn("holds several images; only the first is used")
         if file_format == "AVIF" and header.bit_depth != 8:
             warn("its more than 8 bits per channel are rounded to 8")
         if bit_depth == 16:
@@ -213,7 +213,7 @@ def _is_lossless(image: Image.Image, header: Header) -> bool:
 
 def _check_size(path: Path, width: int, height: int, bit_depth: int) -> None:
     if width <= 0 or height <= 0:
-        raise ValueError(f"{path}: the picture has no pixels ({width}x{height})")
+        raise ValueError(f"{path}: the image has no pixels ({width}x{height})")
     # Per pixel, four channels: the decoder's buffer, its copy in our order, and the float32 result.
     per_pixel = 4 * (bit_depth // 8) * 2 + 16
     memory.require(width * height * per_pixel, "cpu", f"{path}: reading {width}x{height} pixels")
@@ -221,7 +221,7 @@ def _check_size(path: Path, width: int, height: int, bit_depth: int) -> None:
 
 @contextmanager
 def _without_pillow_limit() -> Generator[None]:
-    """Pillow refuses pictures above a fixed number of pixels, whatever the memory; `_check_size` does it by
+    """Pillow refuses images above a fixed number of pixels, whatever the memory; `_check_size` does it by
     memory. The limit is a module global: it is lifted one caller at a time and put back at once."""
     with _pillow_limit_lock:
         limit = Image.MAX_IMAGE_PIXELS
@@ -239,16 +239,16 @@ def _named_errors(path: Path) -> Generator[None]:
         yield
     except UnidentifiedImageError as error:
         raise ValueError(
-            f"{path}: not a picture this program can read ({FORMATS_IN_WORDS}), or its start is damaged"
+            f"{path}: not an image this program can read ({FORMATS_IN_WORDS}), or its start is damaged"
         ) from error
     except OSError as error:
-        raise ValueError(f"{path}: the picture is truncated or damaged ({error})") from error
+        raise ValueError(f"{path}: the image is truncated or damaged ({error})") from error
     except ImportError as error:
         raise ImportError(f"{path}: {error}") from error
     except _BAD_DATA as error:
         if str(path) in str(error):
             raise
-        raise ValueError(f"{path}: {error or 'the picture is damaged'}") from error
+        raise ValueError(f"{path}: {error or 'the image is damaged'}") from error
 
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:

@@ -1,6 +1,6 @@
-"""The only conversions between a host's pictures, the networks' faces and the detectors' view.
+"""The only conversions between a host's images, the networks' faces and the detectors' view.
 
-Shape legend: B pictures, H W height and width, C channels; HWC and BHWC are RGB (or RGBA) floats in [0, 1],
+Shape legend: B images, H W height and width, C channels; HWC and BHWC are RGB (or RGBA) floats in [0, 1],
 B3HW are RGB floats in [-1, 1].
 """
 
@@ -25,8 +25,8 @@ FAR_OUTSIDE = 16.0
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Pictures taken apart: colour and, where there was one, transparency.
+class SplitImages:
+    """SplitImages taken apart: colour and, where there was one, transparency.
 
     rgb_BHW3: float32 [0, 1]; a view of the input where no conversion was needed, so never written to.
     alpha_BHW1: float32 [0, 1] or None.
@@ -36,25 +36,25 @@ class Pictures:
     alpha_BHW1: Tensor | None
 
 
-def split_alpha(images_BHWC: Tensor, what: str = "pictures") -> Pictures:
-    """Check a batch of pictures and split off its alpha.
+def split_alpha(images_BHWC: Tensor, what: str = "images") -> SplitImages:
+    """Check a batch of images and split off its alpha.
 
     images_BHWC: float, 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGBA) channels, at least one pixel, all finite.
-    what: how messages call them. Raises ValueError that names the picture and the cure.
+    what: how messages call them. Raises ValueError that names the image and the cure.
     """
     check_images(images_BHWC, what)
     images_BHWC = images_BHWC.float()
     channels = images_BHWC.shape[-1]
     alpha_BHW1 = images_BHWC[..., -1:] if channels in (2, 4) else None
     rgb_BHW3 = images_BHWC[..., :3] if channels >= 3 else images_BHWC[..., :1].expand(*images_BHWC.shape[:3], 3)
-    return Pictures(rgb_BHW3, alpha_BHW1)
+    return SplitImages(rgb_BHW3, alpha_BHW1)
 
 
-def check_images(images_BHWC: Tensor, what: str = "pictures") -> None:
-    """Raise ValueError, see `split_alpha`; reads every value and allocates nothing of a picture's size."""
+def check_images(images_BHWC: Tensor, what: str = "images") -> None:
+    """Raise ValueError, see `split_alpha`; reads every value and allocates nothing of an image's size."""
     check_layout(images_BHWC, what)
     for index, image_HWC in enumerate(images_BHWC):
-        # The smallest and the largest value are finite where all are; they need no mask of the picture's size.
+        # The smallest and the largest value are finite where all are; they need no mask of the image's size.
         least, most = float(image_HWC.amin()), float(image_HWC.amax())
         if not (math.isfinite(least) and math.isfinite(most)):
             bad = int((~torch.isfinite(image_HWC.float())).sum())
@@ -74,7 +74,7 @@ def outside_words(least: float, most: float) -> str:
     )
 
 
-def check_layout(images_BHWC: Tensor, what: str = "pictures") -> None:
+def check_layout(images_BHWC: Tensor, what: str = "images") -> None:
     """The part of `check_images` that looks at no value and so costs nothing."""
     if not isinstance(images_BHWC, Tensor) or images_BHWC.ndim != 4:
         found = tuple(images_BHWC.shape) if isinstance(images_BHWC, Tensor) else type(images_BHWC).__name__
@@ -89,9 +89,9 @@ def check_layout(images_BHWC: Tensor, what: str = "pictures") -> None:
 
 
 def fit_masks(masks_BHW: Tensor, batch: int, size_hw: tuple[int, int] | None, what: str = "the mask") -> Tensor:
-    """-> masks_BHW float32 [0, 1]: one for each of `batch` pictures, stretched to their size (None: as they are).
+    """-> masks_BHW float32 [0, 1]: one for each of `batch` images, stretched to their size (None: as they are).
 
-    masks_BHW: numbers or booleans, one for each picture or one for all (then the first axis may be missing), any size.
+    masks_BHW: numbers or booleans, one for each image or one for all (then the first axis may be missing), any size.
     Raises ValueError naming the mask and the cure.
     """
     masks = masks_BHW[None] if isinstance(masks_BHW, Tensor) and masks_BHW.ndim == 2 else masks_BHW
@@ -100,7 +100,7 @@ def fit_masks(masks_BHW: Tensor, batch: int, size_hw: tuple[int, int] | None, wh
         count = "1" if batch == 1 else f"1 or {batch}"
         raise ValueError(
             f"{what} must have the shape ({count}, height, width), got {found}. "
-            "Give one mask for each picture, or one for all"
+            "Give one mask for each image, or one for all"
         )
     if not torch.isfinite(masks).all():
         raise ValueError(f"{what} holds values that are NaN or infinite. Mend the step that made it")
@@ -118,7 +118,7 @@ def merge_alpha(rgb_BHW3: Tensor, alpha_BHW1: Tensor | None) -> Tensor:
 
 
 def is_constant(image_HWC: Tensor) -> bool:
-    """Whether all pixels are equal: nothing to work on, or what stands for a picture that isn't there."""
+    """Whether all pixels are equal: nothing to work on, or what stands for an image that isn't there."""
     return bool((image_HWC == image_HWC[:1, :1]).all())
 
 
@@ -173,7 +173,7 @@ def from_network(faces_B3HW: Tensor) -> Tensor:
 
 
 def quantize_8bit(values: Tensor) -> Tensor:
-    """[0, 1] rounded (half up, as OpenCV) to multiples of 1/255: what 8-bit pictures between two steps keep."""
+    """[0, 1] rounded (half up, as OpenCV) to multiples of 1/255: what 8-bit images between two steps keep."""
     # The small number keeps exact halves, which float32 can land just below, on the upper side.
     return values.clamp(0, 1).mul_(255).add_(0.501).floor_().div_(255)
 

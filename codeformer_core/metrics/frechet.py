@@ -23,7 +23,7 @@ from .kinds import Better, check_faces
 
 FEATURES = 2048
 # Eigenvalues below this share of the largest are rounding.
-SMALLEST_EXTENT = 1e-12
+MIN_EXTENT = 1e-12
 CURE_PACKAGE = "pip install torch-fidelity"
 CURE_FILE = "give torch-fidelity's weights-inception-2015-12-05-6726825d.pth"
 CURE_REFERENCE = "give a .npz or .safetensors file that holds mu (F,) and sigma (F, F)"
@@ -74,7 +74,7 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
 
     values_F, vectors_FF = cast("tuple[np.ndarray, np.ndarray]", scipy.linalg.eigh(a.covariance_FF))
     # R of A = R R^T, without the directions in which A has no extent: R^T B R has A^1/2 B A^1/2's other eigenvalues.
-    wide = values_F > values_F.max(initial=0) * SMALLEST_EXTENT
+    wide = values_F > values_F.max(initial=0) * MIN_EXTENT
     root_FR = vectors_FF[:, wide] * np.sqrt(values_F[wide])
     product_RR = root_FR.T @ b.covariance_FF @ root_FR
     trace_of_root = 0.0

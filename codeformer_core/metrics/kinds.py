@@ -1,6 +1,6 @@
 """What a metric is: a number per face, a number per set of faces, or skipped with the reason.
 
-Shape legend: B faces, 3 colours RGB, H W height and width, F features of one picture.
+Shape legend: B faces, 3 colours RGB, H W height and width, F features of one image.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class DerivedMetric(Protocol):
 
 
 class SetMetric(Protocol):
-    """A distance of a set of faces to another one; pictures are looked at once and kept as features."""
+    """A distance of a set of faces to another one; images are looked at once and kept as features."""
 
     @property
     def name(self) -> str: ...

@@ -35,7 +35,7 @@ class LandmarkDistance:
         return torch.tensor([landmark_distance(restored, clean) for restored, clean in pairs], dtype=torch.float64)
 
     def _middle_faces(self, faces_B3HW: Tensor) -> list[Face | None]:
-        """Of each picture the face nearest to its middle; a passer-by may have the better score."""
+        """Of each image the face nearest to its middle; a passer-by may have the better score."""
         height, width = faces_B3HW.shape[2:]
         middle = ((width - 1) / 2, (height - 1) / 2)
         found = self._detector.detect(faces_B3HW.float().permute(0, 2, 3, 1).contiguous())

@@ -1,7 +1,7 @@
-"""LPIPS with VGG16: how different two pictures look, for evaluation and as a training loss.
+"""LPIPS with VGG16: how different two images look, for evaluation and as a training loss.
 
 Source: Zhang et al. 2018, arXiv 1801.03924, version 0.1. The package `lpips` brings the five linear heads; the VGG16
-backbone is a file the user names. Shape legend: B pictures, H W height and width.
+backbone is a file the user names. Shape legend: B images, H W height and width.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ..weights.reading import WeightsError, read_state_dict
 from .kinds import Better, check_pair
 
-# Four poolings halve the picture: below 16 pixels the last feature map is empty.
-SMALLEST_SIDE = 16
+# Four poolings halve the image: below 16 pixels the last feature map is empty.
+MIN_SIDE = 16
 # VGG16's convolutions as torchvision numbers them: number -> channels in and out (Simonyan and Zisserman 2014, D).
 _LAYERS = {
     **{0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256)},
@@ -29,9 +29,9 @@ CURE = (
 
 
 class PerceptualDistance(nn.Module):
-    """LPIPS-VGG: `module(a_B3HW, b_B3HW)` -> distance_B111 >= 0, float32, differentiable in both pictures.
+    """LPIPS-VGG: `module(a_B3HW, b_B3HW)` -> distance_B111 >= 0, float32, differentiable in both images.
 
-    Pictures are RGB in [-1, 1], normalised to the backbone's range once, in here. Always float32, also under
+    SplitImages are RGB in [-1, 1], normalised to the backbone's range once, in here. Always float32, also under
     autocast; the weights are frozen, and `train()` leaves the heads' dropout off.
     """
 
@@ -44,9 +44,9 @@ class PerceptualDistance(nn.Module):
         return super().train(False)
 
     def forward(self, a_B3HW: Tensor, b_B3HW: Tensor) -> Tensor:
-        if a_B3HW.shape != b_B3HW.shape or a_B3HW.ndim != 4 or min(a_B3HW.shape[2:]) < SMALLEST_SIDE:
+        if a_B3HW.shape != b_B3HW.shape or a_B3HW.ndim != 4 or min(a_B3HW.shape[2:]) < MIN_SIDE:
             raise ValueError(
-                f"LPIPS needs two batches of one shape (n, 3, {SMALLEST_SIDE} or more, {SMALLEST_SIDE} or more), "
+                f"LPIPS needs two batches of one shape (n, 3, {MIN_SIDE} or more, {MIN_SIDE} or more), "
                 f"got {tuple(a_B3HW.shape)} and {tuple(b_B3HW.shape)}"
             )
         with torch.autocast(a_B3HW.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""NIQE: how far a picture's local statistics are from those of good photographs; needs no clean picture.
+"""NIQE: how far an image's local statistics are from those of good photographs; needs no clean image.
 
 Source: Mittal, Soundararajan, Bovik 2013, "Making a completely blind image quality analyzer"; its AGGD fits by
 matching moments are those of Lasmar et al. 2009. Computed on the luma Y in 16..235,
@@ -105,8 +105,8 @@ def luma(face_HW3: np.ndarray) -> np.ndarray:
 
 
 def niqe(luma_HW: np.ndarray, pristine: PristineModel) -> float:
-    """The distance of a picture's statistics to the pristine ones (paper, eq. 10). luma_HW: 16..235."""
-    features_NF = picture_features(luma_HW)
+    """The distance of an image's statistics to the pristine ones (paper, eq. 10). luma_HW: 16..235."""
+    features_NF = image_features(luma_HW)
     whole_NF = features_NF[np.isfinite(features_NF).all(axis=1)]
     if len(whole_NF) < 2:
         return float("nan")
@@ -115,7 +115,7 @@ def niqe(luma_HW: np.ndarray, pristine: PristineModel) -> float:
     return float(np.sqrt(max(apart_F @ np.linalg.pinv(covariance_FF) @ apart_F, 0.0)))
 
 
-def picture_features(luma_HW: np.ndarray) -> np.ndarray:
+def image_features(luma_HW: np.ndarray) -> np.ndarray:
     """-> features_NF of the whole blocks, 18 at full size and 18 at half; NaN where a block is flat."""
     rows, columns = (side // BLOCK for side in luma_HW.shape)
     if not rows * columns:
@@ -159,7 +159,7 @@ def half_size(luma_HW: np.ndarray) -> np.ndarray:
 
 
 def in_blocks(values_HW: np.ndarray, side: int) -> np.ndarray:
-    """-> blocks_NSS; both sides of the picture are multiples of `side`."""
+    """-> blocks_NSS; both sides of the image are multiples of `side`."""
     rows, columns = values_HW.shape[0] // side, values_HW.shape[1] // side
     return values_HW.reshape(rows, side, columns, side).swapaxes(1, 2).reshape(-1, side, side)
 

@@ -36,7 +36,7 @@ class Psnr:
 class Ssim:
     """Structural similarity, mean over pixels and the three colours; 1 for equal faces.
 
-    Windows at the border see the picture mirrored there; programs that leave the border out give other numbers, the
+    Windows at the border see the image mirrored there; programs that leave the border out give other numbers, the
     smaller the face the more.
     """
 

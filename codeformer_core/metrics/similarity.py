@@ -1,6 +1,6 @@
-"""PSNR and SSIM as functions of two batches of pictures, in torch alone.
+"""PSNR and SSIM as functions of two batches of images, in torch alone.
 
-Shape legend: B pictures, 3 colours RGB, H W height and width, K side of the window, N planes of one colour each.
+Shape legend: B images, 3 colours RGB, H W height and width, K side of the window, N planes of one colour each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CONTRAST_CONSTANT = 0.03**2
 
 
 def psnr(made_B3HW: Tensor, reference_B3HW: Tensor, weights_BHW: Tensor | None = None) -> Tensor:
-    """Peak signal-to-noise ratio in dB -> values_B float64 on the CPU; infinite for equal pictures.
+    """Peak signal-to-noise ratio in dB -> values_B float64 on the CPU; infinite for equal images.
 
     made_B3HW, reference_B3HW: RGB [0, 1].
     weights_BHW: How much each pixel counts, at least 0. All count the same without it.
@@ -34,7 +34,7 @@ def psnr(made_B3HW: Tensor, reference_B3HW: Tensor, weights_BHW: Tensor | None =
 def ssim(made_B3HW: Tensor, reference_B3HW: Tensor) -> Tensor:
     """Structural similarity, mean over pixels and colours -> values_B float64 on the CPU. Both: RGB [0, 1].
 
-    1 for equal pictures. The border is mirrored. Raises ValueError for pictures smaller than the window.
+    1 for equal images. The border is mirrored. Raises ValueError for images smaller than the window.
     """
     height, width = made_B3HW.shape[2:]
     if min(height, width) < WINDOW:

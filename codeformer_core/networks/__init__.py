@@ -1,1 +1,1 @@
-"""Networks as torch modules with frozen config dataclasses; they know nothing of files, pictures or hosts."""
+"""Networks as torch modules with frozen config dataclasses; they know nothing of files, images or hosts."""

@@ -1,6 +1,6 @@
 """The building blocks that the encoder, the generator and the fusion share.
 
-Shape legend: B pictures, C channels, H W height and width, T = H*W tokens.
+Shape legend: B images, C channels, H W height and width, T = H*W tokens.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from .kernels import DoubleAndConvolve, apply_norm, convolution_with
 from .operations import Device, DType, LayerOptions, Operations
 
-# The published 32 groups, but at least two channels in each: a channel normed alone loses its mean over the picture,
-# and with it, in the last norm, the picture's colour.
+# The published 32 groups, but at least two channels in each: a channel normed alone loses its mean over the image,
+# and with it, in the last norm, the image's colour.
 NORM_GROUPS = 32
 NORM_EPSILON = 1e-6
 
@@ -25,7 +25,7 @@ def group_norm(channels: int, device: Device, dtype: DType, operations: Operatio
 
 
 def norm_swish(norm: nn.Module, x_BCHW: Tensor) -> Tensor:
-    """Norm, then swish written over the norm's own output: one picture-sized buffer less. Not where gradients are
+    """Norm, then swish written over the norm's own output: one image-sized buffer less. Not where gradients are
     wanted: they need the output, and torch would copy it first."""
     normed_BCHW = apply_norm(norm, x_BCHW)
     return F.silu(normed_BCHW, inplace=not normed_BCHW.requires_grad)
@@ -77,7 +77,7 @@ class SpatialAttention(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halves the picture: one zero right and below, then a 3x3 convolution of stride 2."""
+    """Halves the image: one zero right and below, then a 3x3 convolution of stride 2."""
 
     def __init__(self, channels: int, *, device: Device, dtype: DType, operations: Operations) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles the picture (nearest neighbour), then a 3x3 convolution."""
+    """Doubles the image (nearest neighbour), then a 3x3 convolution."""
 
     def __init__(self, channels: int, *, device: Device, dtype: DType, operations: Operations) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """How much of each frequency band of a photo is the scene's own signal: detail against noise, blocks and screens.
 
 A small network that sees energies, not pixels. It knows nothing of faces or restorers, so that one serves all of them.
-Shape legend: B pictures, H W their size, N bands with a gate, E seen energies, h w a quarter of H W.
+Shape legend: B images, H W their size, N bands with a gate, E seen energies, h w a quarter of H W.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ class DecoderLevel(nn.Module):
 
 
 class Tail(nn.Module):
-    """The decoder's last features -> picture in [-1, 1]."""
+    """The decoder's last features -> image in [-1, 1]."""
 
     def __init__(self, channels: int, *, device: Device, dtype: DType, operations: Operations) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ class DFDNet(nn.Module):
         """-> restored_B3HW in [-1, 1].
 
         parts_B44: x0, y0, x1, y1 (the last two not included) of left eye, right eye, nose and mouth as seen in the
-        picture, in pixels of the face; fractions are cut off. Where parts overlap, the later one counts.
+        image, in pixels of the face; fractions are cut off. Where parts overlap, the later one counts.
         Raises ValueError for faces of another size and for boxes that leave the face or are too small.
         """
         boxes = self._checked(faces_B3HW, parts_B44)

@@ -1,6 +1,6 @@
 """The patch discriminator of the adversarial losses (Isola et al. 2017, as VQGAN uses it).
 
-Shape legend: B pictures, C channels, H W height and width, h w the map of patch scores.
+Shape legend: B images, C channels, H W height and width, h w the map of patch scores.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ GROUPS = 8
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """Published: 64 channels, 4 layers, "batch" norm; 30x30 scores for a 512 face. "group" judges every picture
+    """Published: 64 channels, 4 layers, "batch" norm; 30x30 scores for a 512 face. "group" judges every image
     by itself, so that small or split batches give the same."""
 
     channels: int
@@ -29,7 +29,7 @@ class DiscriminatorConfig:
 
 
 class Discriminator(nn.Module):
-    """Scores of overlapping patches: high for real pictures, low for made ones."""
+    """Scores of overlapping patches: high for real images, low for made ones."""
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
@@ -48,20 +48,20 @@ class Discriminator(nn.Module):
             if config.norm == "batch":
                 nn.init.normal_(norm.weight, 1.0, 0.02)
 
-    def features(self, pictures_B3HW: Tensor) -> list[Tensor]:
+    def features(self, images_B3HW: Tensor) -> list[Tensor]:
         """What each layer but the last gives, from large maps to small ones."""
-        maps = [F.leaky_relu(self.first(pictures_B3HW), SLOPE)]
+        maps = [F.leaky_relu(self.first(images_B3HW), SLOPE)]
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             maps.append(F.leaky_relu(norm(convolution(maps[-1])), SLOPE))
         return maps
 
-    def forward(self, pictures_B3HW: Tensor) -> Tensor:
+    def forward(self, images_B3HW: Tensor) -> Tensor:
         """RGB in [-1, 1] -> scores_B1hw."""
-        return self.last(self.features(pictures_B3HW)[-1])
+        return self.last(self.features(images_B3HW)[-1])
 
-    def judge(self, pictures_B3HW: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def judge(self, images_B3HW: Tensor) -> tuple[Tensor, list[Tensor]]:
         """scores_B1hw and the features they were made from."""
-        maps = self.features(pictures_B3HW)
+        maps = self.features(images_B3HW)
         return self.last(maps[-1]), maps
 
 
@@ -70,7 +70,7 @@ def _norm(kind: str, channels: int) -> nn.BatchNorm2d | nn.GroupNorm:
 
 
 def score_size(config: DiscriminatorConfig, side: int) -> int:
-    """Side of the map of scores for a picture of `side` pixels; below 1 the picture is too small."""
+    """Side of the map of scores for an image of `side` pixels; below 1 the image is too small."""
     for _ in range(config.layers):
         side //= 2
     return side - 2  # two convolutions without a stride

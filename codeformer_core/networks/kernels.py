@@ -18,7 +18,7 @@ from .operations import Operations
 # float32 that costs three digits on a 512x512 map, more with fewer threads (measured: errors of 3e-4 against 7e-7).
 # A strip of this many pixels costs none; below 1024 the kernel takes another, slow way.
 STRIP_PIXELS = 2048
-SMALLEST_MAP = 128 * 128
+MIN_MAP_SIZE = 128 * 128
 
 
 # Kernels are mixed into a Conv2d, torch's or a host's.
@@ -131,7 +131,7 @@ def _gains(x_BCHW: Tensor) -> bool:
     return (
         x_BCHW.device.type == "cpu"
         and x_BCHW.dtype == torch.float32
-        and height * width > SMALLEST_MAP
+        and height * width > MIN_MAP_SIZE
         and height % _rows(width) == 0
         and x_BCHW.is_contiguous(memory_format=torch.channels_last)
     )

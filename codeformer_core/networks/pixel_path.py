@@ -3,7 +3,7 @@
 Not part of the published CodeFormer, which makes every output pixel from codes and fused features. A small network
 can't paint a sharp photo's own detail; with this path it needn't.
 Shape legend: B faces, C channels, H W height and width, N frequency bands, E bands whose energy is seen, h w a quarter
-of H W, S side of a picture, K places of a blur; faces are RGB, about [-1, 1].
+of H W, S side of an image, K places of a blur; faces are RGB, about [-1, 1].
 """
 
 from __future__ import annotations
@@ -95,41 +95,41 @@ class PixelPath(nn.Module):
         return self.gate_out(hidden_BChw)
 
 
-def band_energies(picture_B3HW: Tensor, sigmas: tuple[float, ...]) -> Tensor:
+def band_energies(image_B3HW: Tensor, sigmas: tuple[float, ...]) -> Tensor:
     """-> energies_BEhw float32, a logarithm scaled to a few units, of E = len(sigmas) + 1 bands at a quarter of the
     size: what Gaussians of half the first sigma and of all of them take away, finest first."""
-    bands = split_bands(picture_B3HW.float(), (sigmas[0] / 2, *sigmas))[:-1]
+    bands = split_bands(image_B3HW.float(), (sigmas[0] / 2, *sigmas))[:-1]
     energies = [F.avg_pool2d(band.square().mean(1, keepdim=True), SHRINK) for band in bands]
     return torch.log(torch.cat(energies, dim=1) + EMPTY) / 2 + 3
 
 
-def split_bands(picture_BCHW: Tensor, sigmas: tuple[float, ...]) -> list[Tensor]:
-    """-> len(sigmas) + 1 pictures, finest first, whose sum is `picture_BCHW`."""
+def split_bands(image_BCHW: Tensor, sigmas: tuple[float, ...]) -> list[Tensor]:
+    """-> len(sigmas) + 1 images, finest first, whose sum is `image_BCHW`."""
     bands: list[Tensor] = []
     for sigma in sigmas:
-        smooth_BCHW = gaussian_blur(picture_BCHW, sigma)
-        bands.append(picture_BCHW - smooth_BCHW)
-        picture_BCHW = smooth_BCHW
-    return [*bands, picture_BCHW]
+        smooth_BCHW = gaussian_blur(image_BCHW, sigma)
+        bands.append(image_BCHW - smooth_BCHW)
+        image_BCHW = smooth_BCHW
+    return [*bands, image_BCHW]
 
 
-def gaussian_blur(picture_BCHW: Tensor, sigma: float) -> Tensor:
+def gaussian_blur(image_BCHW: Tensor, sigma: float) -> Tensor:
     """float32 in and out, the border repeated.
 
     Products with a matrix of weights, piece by piece: on a CPU a third of the time of convolutions with one channel.
     Never under autocast: half precision has fewer digits than the finest bands need.
     """
-    with torch.autocast(picture_BCHW.device.type, enabled=False):
-        across_BCHW = _blurred_rows(picture_BCHW.float(), sigma)
+    with torch.autocast(image_BCHW.device.type, enabled=False):
+        across_BCHW = _blurred_rows(image_BCHW.float(), sigma)
         return _blurred_rows(across_BCHW.mT.contiguous(), sigma).mT
 
 
-def _blurred_rows(picture_BCHW: Tensor, sigma: float) -> Tensor:
+def _blurred_rows(image_BCHW: Tensor, sigma: float) -> Tensor:
     reach = max(1, math.ceil(_REACH_IN_SIGMAS * sigma))
-    width = picture_BCHW.shape[-1]
+    width = image_BCHW.shape[-1]
     pieces = math.ceil(width / _PIECE)
-    padded = F.pad(picture_BCHW, (reach, reach + pieces * _PIECE - width, 0, 0), mode="replicate")
-    weights = _blur_weights(sigma, reach, picture_BCHW.device)
+    padded = F.pad(image_BCHW, (reach, reach + pieces * _PIECE - width, 0, 0), mode="replicate")
+    weights = _blur_weights(sigma, reach, image_BCHW.device)
     return (padded.unfold(-1, _PIECE + 2 * reach, _PIECE) @ weights).flatten(-2)[..., :width]
 
 

@@ -68,7 +68,7 @@ def _levels(channels: tuple[int, ...], blocks: int, resample: type[_Resample], f
 
 
 class Encoder(nn.Module):
-    """Picture -> features_BCHW of the coarsest level."""
+    """Image -> features_BCHW of the coarsest level."""
 
     def __init__(self, config: VQFRConfig, factory: Factory) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Encoder(nn.Module):
 
 
 class TextureDecoder(nn.Module):
-    """Quantised features -> textures of all levels, the coarsest first; its head paints a picture of them alone."""
+    """Quantised features -> textures of all levels, the coarsest first; its head paints an image of them alone."""
 
     def __init__(self, config: VQFRConfig, factory: Factory) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ class VQFRv2Config(VQFRConfig):
 
 
 class Double(nn.Module):
-    """Doubles the picture (nearest neighbour), then a 3x3 convolution to another number of channels."""
+    """Doubles the image (nearest neighbour), then a 3x3 convolution to another number of channels."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, device: Device, dtype: DType, operations: Operations
@@ -41,7 +41,7 @@ def _run_blocks(level: Level, x_BCHW: Tensor) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """Picture -> latent map."""
+    """Image -> latent map."""
 
     def __init__(self, config: VQFRConfig, factory: Factory) -> None:
         super().__init__()

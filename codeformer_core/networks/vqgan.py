@@ -1,6 +1,6 @@
 """The VQ autoencoder: encoder, codebook of faces' local looks, generator (CodeFormer paper, stage I).
 
-Shape legend: B pictures, C channels, H W height and width, K codes in the codebook, D channels of a code,
+Shape legend: B images, C channels, H W height and width, K codes in the codebook, D channels of a code,
 T tokens of the latent map.
 """
 
@@ -23,7 +23,7 @@ from .containers import ModuleList
 from .kernels import apply_norm
 from .operations import Device, DType, Factory, LayerOptions, Operations, set_memory_format
 
-# Called with the picture size (H) of a generator level and its features; returns the features to go on with.
+# Called with the image size (H) of a generator level and its features; returns the features to go on with.
 Fusion = Callable[[int, Tensor], Tensor]
 
 
@@ -68,7 +68,7 @@ class AutoencoderConfig:
 
 
 class Level(nn.Module):
-    """Residual blocks of one picture size, each followed by attention where the size asks for it."""
+    """Residual blocks of one image size, each followed by attention where the size asks for it."""
 
     def __init__(
         self, in_channels: int, out_channels: int, blocks: int, attention: bool, *, resample: Resample, factory: Factory
@@ -98,7 +98,7 @@ class Middle(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Picture -> latent map, and on the way the features that the controllable fusion taps."""
+    """Image -> latent map, and on the way the features that the controllable fusion taps."""
 
     def __init__(self, config: AutoencoderConfig, *, device: Device, dtype: DType, operations: Operations) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class Encoder(nn.Module):
 
 
 class Generator(nn.Module):
-    """Latent map -> picture. `fuse` may change the features once per level."""
+    """Latent map -> image. `fuse` may change the features once per level."""
 
     def __init__(self, config: AutoencoderConfig, *, device: Device, dtype: DType, operations: Operations) -> None:
         super().__init__()

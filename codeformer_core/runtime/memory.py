@@ -67,7 +67,7 @@ def require(bytes_needed: int, device: torch.device | str, what: str) -> None:
     if free is not None and bytes_needed > free:
         raise NotEnoughMemory(
             f"{what} needs about {bytes_needed / GIB:.1f} GiB of memory, {free / GIB:.1f} GiB are free on "
-            f"{torch.device(device).type}. Use a smaller picture, a smaller upscale, or fewer pictures at a time."
+            f"{torch.device(device).type}. Use a smaller image, a smaller upscale, or fewer images at a time."
         )
 
 

@@ -15,20 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from .safetensors_cache import LARGEST_HEADER
+from .safetensors_cache import MAX_HEADER_SIZE
 
 Kind = Literal["safetensors", "torch zip", "pickle", "none"]
 
 # Bytes of a pickle that are looked at for the names it imports: those of a checkpoint take a few 100 kB.
 _LONGEST_PICKLE = 64 * 2**20
 # How many times its own size a zip may unpack to. Weights hardly shrink; only a file made to fill the memory does.
-_MOST_UNPACKED = 20
+_MAX_UNPACKED = 20
 # Pickles in a row that torch's format before 1.6 begins with.
 _LEGACY_PICKLES = 5
 
 _MAGICS = (
-    (b"\x89PNG", "a PNG picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
     (b"RIFF", "a WebP, WAV or AVI file"),
     (b"%PDF", "a PDF document"),
     (b"GGUF", "a GGUF file, the format of language models"),
@@ -69,7 +69,7 @@ def sniff(path: Path, expected_size: int | None = None) -> FileKind:
     if start.startswith(b"PK\x03\x04"):
         return _sniff_zip(path, size, expected_size)
     length = int.from_bytes(start[:8], "little")
-    if start[8:9] == b"{" and 2 <= length <= LARGEST_HEADER:
+    if start[8:9] == b"{" and 2 <= length <= MAX_HEADER_SIZE:
         return _sniff_safetensors(path, size, length)
     if start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05":
         return FileKind("pickle")
@@ -169,7 +169,7 @@ def _sniff_zip(path: Path, size: int, expected_size: int | None) -> FileKind:
     if "constants.pkl" in last:
         # Never handed to torch: a program runs where weights are only read.
         return FileKind("none", "a TorchScript program, which holds code and not only weights")
-    if unpacked > _MOST_UNPACKED * size:
+    if unpacked > _MAX_UNPACKED * size:
         return FileKind("none", f"a zip of {size:,} bytes that unpacks to {unpacked:,}, which no weights do")
     if "data.pkl" in last:
         return FileKind("torch zip")

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
 # The limit of the safetensors library itself; a larger number means that the file is something else.
-LARGEST_HEADER = 100_000_000
+MAX_HEADER_SIZE = 100_000_000
 # Room left free on the disk after a copy was written, in bytes.
 SPARE_SPACE = 16 * 2**20
 
@@ -54,7 +54,7 @@ def read_header(path: Path) -> dict[str, object] | None:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= LARGEST_HEADER:
+            if not 2 <= length <= MAX_HEADER_SIZE:
                 return None
             text = file.read(length)
     except OSError:

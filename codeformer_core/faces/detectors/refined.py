@@ -33,7 +33,7 @@ REFINED = ("yunet", "retinaface_mobile0.25")
 # Side of the crops that the mesh looks at: it sees 192 pixels of their 226.
 _SIDE = 256
 # Crops at a time.
-_MOST_FACES = 16
+_MAX_PER_PASS = 16
 # Of the 68: corners of the left and of the right eye, tip of the nose, corners of the mouth.
 _FIVE_OF_68 = ((36, 39), (42, 45), (30,), (48,), (54,))
 # Pixels of the 512 crop from the mesh's five points to those of the template, mean of 169 faces and their mirror
@@ -81,8 +81,8 @@ class RefinedDetector:
         matrices = [(index, estimate_alignment(face)) for index, face in enumerate(faces) if yaw_of(face) <= MAX_YAW]
         looks = [(index, matrix) for index, matrix in matrices if matrix is not None]
         image_HW3 = image_HWC[..., :3] if image_HWC.shape[-1] >= 3 else image_HWC[..., :1].expand(-1, -1, 3)
-        for start in range(0, len(looks), _MOST_FACES):
-            part = looks[start : start + _MOST_FACES]
+        for start in range(0, len(looks), _MAX_PER_PASS):
+            part = looks[start : start + _MAX_PER_PASS]
             crops_N3SS = torch.stack([crop_face(image_HW3, matrix, _SIDE) for _, matrix in part])
             found_N682 = self.landmark_detector.find(crops_N3SS * 2 - 1)
             landmarks_N682 = (found_N682 + 0.5) * (CROP_SIZE / _SIDE) - 0.5

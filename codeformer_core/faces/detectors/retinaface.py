@@ -4,7 +4,7 @@ Deng et al., "RetinaFace: Single-stage Dense Face Localisation in the Wild", 201
 variances and the subtracted mean are those the published weights were trained with (facexlib's
 `generate_config`).
 
-Shape legend: B pictures, H W height and width, C channels, A anchors, N candidates.
+Shape legend: B images, H W height and width, C channels, A anchors, N candidates.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ...imaging.tensors import check_images, detector_view
 from ...runtime import memory
 from ...runtime.packages import fill_network, import_for_faces, place_of, without_module_prefix
 from ..detection import (
-    SMALLEST_PICTURE_SIDE,
+    MIN_IMAGE_SIDE,
     ViewSize,
-    faces_in_picture,
+    faces_in_image,
     require_confidence,
     resized_view,
     view_size,
@@ -41,7 +41,7 @@ MEAN_BGR = (104.0, 117.0, 123.0)
 CANDIDATE_LIMIT = 5000
 # Activations of resnet50 in float32 take 310 bytes per pixel of the view, those of mobile0.25 80.
 BYTES_PER_PIXEL = 400
-MOST_PER_PASS = 8
+MAX_PER_PASS = 8
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ class RetinaFaceDetector:
 
     def bytes_for(self, images_BHWC: Tensor) -> int:
         size = view_size(images_BHWC.shape[1], images_BHWC.shape[2], SHORTER_SIDE)
-        return BYTES_PER_PIXEL * size.height * size.width * min(len(images_BHWC), MOST_PER_PASS)
+        return BYTES_PER_PIXEL * size.height * size.width * min(len(images_BHWC), MAX_PER_PASS)
 
     def detect(
         self, images_BHWC: Tensor, confidence: float | None = None, batch_size: int | None = None
     ) -> list[list[Face]]:
-        """One list of faces per picture, best score first; see `FaceDetector.detect`.
+        """One list of faces per image, best score first; see `FaceDetector.detect`.
 
-        batch_size: pictures per forward pass; None takes as many as the memory allows, at most 8. Fewer are
+        batch_size: images per forward pass; None takes as many as the memory allows, at most 8. Fewer are
         taken after an out-of-memory error. Raises RuntimeError when the network answers with non-finite
         numbers.
         """
@@ -74,11 +74,11 @@ class RetinaFaceDetector:
         confidence = require_confidence(confidence, self.default_confidence)
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}. Leave it out to have one chosen")
-        if min(image_size_hw) < SMALLEST_PICTURE_SIDE:
+        if min(image_size_hw) < MIN_IMAGE_SIDE:
             return [[] for _ in images_BHWC]
         size = view_size(*image_size_hw, SHORTER_SIDE)
         if batch_size is None:
-            batch_size = memory.batch_size(self.bytes_for(images_BHWC[:1]), place_of(self.module)[0], MOST_PER_PASS)
+            batch_size = memory.batch_size(self.bytes_for(images_BHWC[:1]), place_of(self.module)[0], MAX_PER_PASS)
         passes = memory.in_batches(
             len(images_BHWC), batch_size, lambda part: self._detect_pass(images_BHWC[part], size, confidence)
         )
@@ -150,7 +150,7 @@ def _faces(
     image_size_hw: tuple[int, int],
     confidence: float,
 ) -> list[Face]:
-    """The faces of one picture: only candidates above `confidence` are decoded and leave the device."""
+    """The faces of one image: only candidates above `confidence` are decoded and leave the device."""
     chosen_N = (scores_A > confidence).nonzero().flatten()
     if len(chosen_N) > CANDIDATE_LIMIT:
         chosen_N = chosen_N[scores_A[chosen_N].topk(CANDIDATE_LIMIT).indices]
@@ -166,4 +166,4 @@ def _faces(
     # On the CPU: there are few candidates left, and torchvision is often installed without its GPU operators.
     kept = import_for_faces("torchvision.ops").nms(rows[:, :4], rows[:, 14], NMS_IOU)
     rows_np = rows[kept].numpy()
-    return faces_in_picture(rows_np[:, :4], rows_np[:, 4:14].reshape(-1, 5, 2), rows_np[:, 14], size, image_size_hw)
+    return faces_in_image(rows_np[:, :4], rows_np[:, 4:14].reshape(-1, 5, 2), rows_np[:, 14], size, image_size_hw)

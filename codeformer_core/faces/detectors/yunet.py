@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from ...imaging.tensors import check_images, detector_view
 from ...runtime.packages import import_for_faces
 from ..detection import (
-    SMALLEST_PICTURE_SIDE,
+    MIN_IMAGE_SIDE,
     ViewSize,
-    faces_in_picture,
+    faces_in_image,
     require_confidence,
     resized_view,
     view_size,
@@ -36,11 +36,11 @@ logger = logging.getLogger(__name__)
 WEIGHTS_PATH = Path(__file__).parents[2] / "assets" / "face_detection_yunet_2023mar.onnx"
 FINE_SHORTER_SIDE = 640
 COARSE_SHORTER_SIDE = 320
-COARSE_SMALLEST_FACE = 80
+COARSE_MIN_FACE_SIZE = 80
 NMS_IOU = 0.3
 CANDIDATE_LIMIT = 5000
 # The first release that understands the weights of March 2023; the class itself exists since 4.5.4.
-OLDEST_OPENCV = (4, 8)
+MIN_OPENCV = (4, 8)
 _LOG_LEVEL_LOCK = threading.Lock()
 
 
@@ -71,14 +71,14 @@ class YuNetDetector:
         self.detect(torch.zeros(1, 32, 32, 3))
 
     def detect(self, images_BHWC: Tensor, confidence: float | None = None) -> list[list[Face]]:
-        """One list of faces per picture, best score first; see `FaceDetector.detect`.
+        """One list of faces per image, best score first; see `FaceDetector.detect`.
 
         Raises ImportError without OpenCV, RuntimeError when OpenCV is too old or cannot use the weights.
         """
         check_images(images_BHWC)
         image_size_hw = (images_BHWC.shape[1], images_BHWC.shape[2])
         confidence = require_confidence(confidence, self.default_confidence)
-        if min(image_size_hw) < SMALLEST_PICTURE_SIDE:
+        if min(image_size_hw) < MIN_IMAGE_SIDE:
             return [[] for _ in images_BHWC]
         fine = view_size(*image_size_hw, FINE_SHORTER_SIDE)
         coarse = view_size(*image_size_hw, COARSE_SHORTER_SIDE)
@@ -93,7 +93,7 @@ class YuNetDetector:
                 faces += [
                     face
                     for face in _faces(look_coarse, view_HWC, coarse)
-                    if max(face.width, face.height) * coarse.factor >= COARSE_SMALLEST_FACE
+                    if max(face.width, face.height) * coarse.factor >= COARSE_MIN_FACE_SIZE
                 ]
                 faces.sort(key=lambda face: -face.score)
                 found.append(list(skip_duplicates(faces, iou=NMS_IOU).kept))
@@ -104,8 +104,8 @@ def _opencv_detector(weights_path: Path, size: ViewSize, confidence: float) -> A
     cv2 = import_for_faces("cv2")
     create = getattr(getattr(cv2, "FaceDetectorYN", None), "create", None)
     create = create or getattr(cv2, "FaceDetectorYN_create", None)
-    if create is None or _release(cv2.__version__) < OLDEST_OPENCV:
-        oldest = ".".join(map(str, OLDEST_OPENCV))
+    if create is None or _release(cv2.__version__) < MIN_OPENCV:
+        oldest = ".".join(map(str, MIN_OPENCV))
         raise RuntimeError(
             f"the face detector yunet needs OpenCV {oldest} or newer, and this is OpenCV {cv2.__version__}. "
             "Run pip install --upgrade opencv-python, or choose a retinaface detector"
@@ -165,7 +165,7 @@ def _quiet(cv2: Any) -> Generator[None]:
 
 def _faces(detector: Any, view_HWC: np.ndarray, size: ViewSize) -> list[Face]:
     """OpenCV's rows are x, y, width, height, ten landmark numbers, score. It names the landmarks by the
-    person (right eye, left eye, nose, right and left mouth corner), which in the picture is left before
+    person (right eye, left eye, nose, right and left mouth corner), which in the image is left before
     right: our order.
     """
     rows_N15 = detector.detect(resized_view(view_HWC, size))[1]
@@ -174,7 +174,7 @@ def _faces(detector: Any, view_HWC: np.ndarray, size: ViewSize) -> list[Face]:
     boxes_N4 = rows_N15[:, :4].copy()
     boxes_N4[:, 2:] += boxes_N4[:, :2]
     landmarks_N52 = rows_N15[:, 4:14].reshape(-1, 5, 2)
-    return faces_in_picture(boxes_N4, landmarks_N52, rows_N15[:, 14], size, view_HWC.shape[:2])
+    return faces_in_image(boxes_N4, landmarks_N52, rows_N15[:, 14], size, view_HWC.shape[:2])
 
 
 def _release(version: str) -> tuple[int, int]:

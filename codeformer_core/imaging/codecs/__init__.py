@@ -1,1 +1,1 @@
-"""How picture files are decoded and encoded; `codeformer_core.imaging.files` is the door to it."""
+"""How image files are decoded and encoded; `codeformer_core.imaging.files` is the door to it."""

@@ -1,6 +1,6 @@
 """Decoded pixels of the two kinds of files: 8 bits per channel through Pillow, 16 through OpenCV.
 
-Shape legend: H W picture height and width, C channels (3 RGB, 4 RGBA).
+Shape legend: H W image height and width, C channels (3 RGB, 4 RGBA).
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def decode_16_bit(data: bytes, image: Image.Image, transparent: tuple[int, ...] 
     except ImportError as error:
         raise ImportError(
             "16 bits per channel need OpenCV, which can't be imported "
-            f"({error}); run pip install opencv-python, or save the picture with 8 bits"
+            f"({error}); run pip install opencv-python, or save the image with 8 bits"
         ) from error
     try:
         pixels: np.ndarray | None = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)

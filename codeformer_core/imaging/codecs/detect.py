@@ -5,7 +5,7 @@ from __future__ import annotations
 from .suffixes import FORMATS_IN_WORDS
 
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs")
-# What files of no picture format that is read begin with: (offset, bytes, name).
+# What files of no image format that is read begin with: (offset, bytes, name).
 _OTHERS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\x0a", "JPEG XL"),
     (0, b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
@@ -65,7 +65,7 @@ def name_of_stranger(head: bytes) -> str:
     """Why a file that `detect_format` doesn't know is not read, as the end of a sentence that begins with its name."""
     name = _stranger(head)
     if name is None:
-        return f"not a picture this program can read ({FORMATS_IN_WORDS}), or its start is damaged"
+        return f"not an image this program can read ({FORMATS_IN_WORDS}), or its start is damaged"
     return f"is {_article(name)} {name} file, which is not read{_CURE}"
 
 

@@ -1,6 +1,6 @@
-"""A picture's pixels and metadata -> the bytes of a PNG, JPEG, WebP, TIFF, BMP or AVIF file.
+"""An image's pixels and metadata -> the bytes of a PNG, JPEG, WebP, TIFF, BMP or AVIF file.
 
-Shape legend: H W picture height and width, C channels (1 gray, 2 gray and alpha, 3 RGB, 4 RGBA).
+Shape legend: H W image height and width, C channels (1 gray, 2 gray and alpha, 3 RGB, 4 RGBA).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def encode(picture: Picture, file_format: str, name: str) -> bytes:
     """The file's bytes. What the format can't hold is left out with one warning that names it: 16 bits are rounded to
     8, and alpha is dropped (the colours under it stay as they are; nobody knows the background it was meant for).
 
-    Raises ValueError for values that are not numbers or far outside [0, 1], and for pictures too large for the format;
+    Raises ValueError for values that are not numbers or far outside [0, 1], and for images too large for the format;
     ImportError with the cure where a package is missing for it.
     """
     height, width, _ = picture.image_HWC.shape
@@ -74,11 +74,9 @@ def encode(picture: Picture, file_format: str, name: str) -> bytes:
 
 def _check_values(image_HWC: torch.Tensor, name: str) -> None:
     least, most = torch.aminmax(image_HWC)
-    # Smallest and largest are finite exactly when all values are, and need no mask of the picture's size.
+    # Smallest and largest are finite exactly when all values are, and need no mask of the image's size.
     if not (torch.isfinite(least) and torch.isfinite(most)):
-        raise ValueError(
-            f"{name}: not written, because the picture holds values that are not numbers (NaN or infinity)"
-        )
+        raise ValueError(f"{name}: not written, because the image holds values that are not numbers (NaN or infinity)")
     if max(-float(least), float(most)) > FAR_OUTSIDE:
         raise ValueError(f"{name}: not written, because {outside_words(float(least), float(most))}")
 
@@ -131,7 +129,7 @@ def _encode(pixels_HWC: np.ndarray, picture: Picture, file_format: str, attached
 
 
 def _quantise(image_HWC: torch.Tensor, bit_depth: int) -> np.ndarray:
-    """Values outside [0, 1] are clipped, the rest rounded to the nearest step. In strips: a whole picture once more
+    """Values outside [0, 1] are clipped, the rest rounded to the nearest step. In strips: a whole image once more
     as floats is what large ones have no memory for."""
     steps = (1 << bit_depth) - 1
     height, width, channels = image_HWC.shape
@@ -167,5 +165,5 @@ def _encode_png16(pixels_HWC: np.ndarray, name: str) -> bytes:
         ) from error
     order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[pixels_HWC.shape[2]]
     written, encoded = cv2.imencode(".png", np.ascontiguousarray(pixels_HWC[..., order]))
-    assert written  # the picture's kind and size were checked
+    assert written  # the image's kind and size were checked
     return encoded.tobytes()

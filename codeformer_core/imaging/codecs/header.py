@@ -1,8 +1,8 @@
-"""What the first bytes of a picture file declare, read without decoding and without trusting a decoder.
+"""What the first bytes of an image file declare, read without decoding and without trusting a decoder.
 
 Needed beside Pillow's own header because Pillow reads 16-bit RGB as 8-bit without a word, refuses zero-sized
-files as "not a picture", and allocates an animated WebP's canvas while opening it; and because a whole batch is looked
-at before its first picture is worked on.
+files as "not an image", and allocates an animated WebP's canvas while opening it; and because a whole batch is looked
+at before its first image is worked on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Header:
     """width, height: declared pixels, before the orientation is applied. None stands for what could not be read.
 
     bit_depth: of PNG, JPEG and AVIF.
-    raw: a camera's RAW file in the shape of a TIFF, whose main picture is only a preview.
+    raw: a camera's RAW file in the shape of a TIFF, whose main image is only a preview.
     """
 
     width: int | None = None

@@ -1,4 +1,4 @@
-"""Which file names are pictures, and what each format can hold. Imports nothing, so the command line can ask before
+"""Which file names are images, and what each format can hold. Imports nothing, so the command line can ask before
 torch is loaded."""
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ FORMATS_IN_WORDS = "PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF"
 # libjpeg's, WebP's and libavif's own limits, pixels.
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "AVIF": 65536}
 # Of libavif's default; a tensor of that size would take several GiB.
-_MOST_PIXELS = {"AVIF": 16384 * 16384}
+_MAX_PIXELS = {"AVIF": 16384 * 16384}
 
 
 def check_size(file_format: str, width: int, height: int) -> None:
-    """Raise ValueError, with the cure, for a picture that the format can't hold."""
+    """Raise ValueError, with the cure, for an image that the format can't hold."""
     longest = _LONGEST_SIDE.get(file_format)
     if longest is not None and max(height, width) > longest:
         raise ValueError(
             f"{width}x{height} pixels are too many for {file_format}, which takes {longest} a side; write PNG or TIFF"
         )
-    most = _MOST_PIXELS.get(file_format)
+    most = _MAX_PIXELS.get(file_format)
     if most is not None and width * height > most:
         raise ValueError(
             f"{width}x{height} pixels are too many for {file_format}, which takes {most:,}; write PNG or TIFF"

@@ -2,7 +2,7 @@
 
 Baseline TIFF 6.0, Deflate with horizontal differencing, one directory. The file begins with the EXIF block, if there is
 one: its entries become the directory's own, and every offset in it, those in maker notes included, stays right. Shape
-legend: H W picture height and width, C channels (1 gray, 2 gray and alpha, 3 RGB, 4 RGBA).
+legend: H W image height and width, C channels (1 gray, 2 gray and alpha, 3 RGB, 4 RGBA).
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Picture files as containers: taken apart into pixels and metadata, and put together again."""
+"""Image files as containers: taken apart into pixels and metadata, and put together again."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-# More items than any picture has.
+# More items than any image has.
 _MAX_ITEMS = 4096
 
 

@@ -107,10 +107,10 @@ def _sort(marker: int, content: bytes, whole: bytes, found: _Found, warn: Warn) 
     elif marker == 0xE0 and content.startswith(_JFIF):
         if len(content) >= 12:
             found.density = struct.unpack_from(">BHH", content, 7)
-        # Without it colours would be guessed at; its thumbnail of the old picture is left out.
+        # Without it colours would be guessed at; its thumbnail of the old image is left out.
         found.needed.append(b"\xff\xe0\0\x10" + content[:12].ljust(12, b"\0") + b"\0\0")
     elif marker == 0xE0 and content.startswith(b"JFXX\0"):
-        pass  # a thumbnail of the old picture
+        pass  # a thumbnail of the old image
     elif marker == 0xE1 and content.startswith(PREFIX):
         found.exif += content[len(PREFIX) :]
     elif marker == 0xE1 and content.startswith(_XMP):
@@ -128,7 +128,7 @@ def _sort(marker: int, content: bytes, whole: bytes, found: _Found, warn: Warn) 
     elif marker == 0xEB and content.startswith(b"JP"):
         if not found.credentials:
             found.credentials = True
-            warn("its JUMBF data (content credentials) holds for the unchanged picture only and is left out")
+            warn("its JUMBF data (content credentials) holds for the unchanged image only and is left out")
     else:
         found.extras.append(Extra("JPEG", bytes((marker,)), content))
 
@@ -152,11 +152,11 @@ def _name_the_rest(rest: bytes, found: _Found, warn: Warn) -> None:
         return
     if found.several or rest.startswith(b"\xff\xd8"):
         found.several = True
-        warn("holds further pictures (a preview, a depth map or an HDR gain map); they are left out")
+        warn("holds further images (a preview, a depth map or an HDR gain map); they are left out")
     elif b"ftyp" in rest[:64]:
-        warn("a video follows the picture in its file; it is left out")
+        warn("a video follows the image in its file; it is left out")
     else:
-        warn(f"{len(rest):,} bytes of unknown data follow the picture in its file; they are left out")
+        warn(f"{len(rest):,} bytes of unknown data follow the image in its file; they are left out")
 
 
 def _joined_profile(pieces: list[bytes], warn: Warn) -> bytes | None:

@@ -172,7 +172,7 @@ def _take(kind: bytes, content: bytes, found: _Found, warn: Warn) -> None:
     elif kind[3:].islower():  # safe to copy, whatever happened to the pixels
         found.extras.append(Extra("PNG", kind, content))
     else:
-        warn(f"its {kind.decode('latin-1')} chunk describes the unchanged picture and is left out")
+        warn(f"its {kind.decode('latin-1')} chunk describes the unchanged image and is left out")
 
 
 def _background(content: bytes, found: _Found) -> bytes | None:

@@ -10,9 +10,9 @@ from ..metadata.exif import ORIENTATION, STRUCTURAL, exif_of_tiff, resolution
 from ..metadata.ifd import LONG, DamagedDirectory, Structure, keep_entries, set_integer
 
 XMP, IPTC, PHOTOSHOP, ICC_PROFILE = 700, 33723, 34377, 34675
-_SUB_PICTURES, _LAYERS = 330, 37724
+_SUB_IMAGES, _LAYERS = 330, 37724
 # Kept out of what decoders see, beside the metadata: they would apply an orientation, or complain.
-_NOT_FOR_DECODERS = {ORIENTATION, XMP, IPTC, PHOTOSHOP, ICC_PROFILE, _SUB_PICTURES, _LAYERS, 282, 283, 296}
+_NOT_FOR_DECODERS = {ORIENTATION, XMP, IPTC, PHOTOSHOP, ICC_PROFILE, _SUB_IMAGES, _LAYERS, 282, 283, 296}
 
 
 def take_apart(data: bytes, warn: Warn, strict: bool) -> Parts:
@@ -34,8 +34,8 @@ def take_apart(data: bytes, warn: Warn, strict: bool) -> Parts:
     optional = [tag for tag in main.broken if tag not in STRUCTURAL or tag in _NOT_FOR_DECODERS]
     if optional:
         warn(f"its TIFF tags {', '.join(map(str, optional))} are damaged and left out")
-    if main.find(_SUB_PICTURES):
-        warn("holds further pictures (SubIFDs); they are left out")
+    if main.find(_SUB_IMAGES):
+        warn("holds further images (SubIFDs); they are left out")
     if main.find(_LAYERS):
         warn("its Photoshop layers are left out")
     resources = photoshop.clean_resources(parts[PHOTOSHOP], warn) if PHOTOSHOP in parts else None

@@ -1,1 +1,1 @@
-"""What travels beside the pixels of a picture file, as the bytes that it came in."""
+"""What travels beside the pixels of an image file, as the bytes that it came in."""

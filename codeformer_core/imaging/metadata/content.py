@@ -1,4 +1,4 @@
-"""The parts of a picture file that are not pixels, independent of the format they came from."""
+"""The parts of an image file that are not pixels, independent of the format they came from."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ NOTHING = Metadata()
 
 @dataclass(frozen=True)
 class Parts:
-    """A picture file taken apart.
+    """An image file taken apart.
 
     pixels: a file of the same format with what decoding needs and nothing else.
     icc_profile: raw ICC profile.
     exif: raw EXIF (a TIFF structure, without "Exif\\0\\0"), upright and without thumbnail.
     orientation: 1..8, to be applied to the pixels.
     dpi: horizontal and vertical pixels per inch of the pixels as they are stored.
-    several: the file holds several pictures.
+    several: the file holds several images.
     transparent: the colour of the PNG's tRNS chunk, one value per channel in the file's own steps; None for palettes,
         where it is left to the decoder.
     """

@@ -1,6 +1,6 @@
 """EXIF as bytes: only what would be wrong in the new file is changed, in place.
 
-Orientation becomes 1 (the pixels are turned), the thumbnail of the old picture is cut off, sizes follow the new one.
+Orientation becomes 1 (the pixels are turned), the thumbnail of the old image is cut off, sizes follow the new one.
 Everything else, maker notes and texts of any encoding included, stays as it stands.
 """
 
@@ -29,7 +29,7 @@ STRUCTURAL = frozenset(
 
 
 def clean_exif(raw: bytes, warn: Warn) -> tuple[bytes | None, int]:
-    """-> (EXIF that fits the upright picture, the orientation that it had, 1..8).
+    """-> (EXIF that fits the upright image, the orientation that it had, 1..8).
 
     raw: with or without "Exif\\0\\0". None where it is damaged, which is said; damaged entries cost themselves.
     """
@@ -84,7 +84,7 @@ def _remove_damaged(data: bytearray, structure: Structure) -> int:
 
 
 def _without_thumbnail(data: bytearray) -> bytes:
-    """The second directory holds nothing but the old picture in small."""
+    """The second directory holds nothing but the old image in small."""
     structure = Structure.of(data)
     main = structure.directory(structure.first)
     if not main.next:
@@ -105,7 +105,7 @@ def _without_thumbnail(data: bytearray) -> bytes:
 
 
 def with_size(exif: bytes, width: int, height: int) -> bytes:
-    """The sizes that EXIF mentions, if it does, become those of the new picture."""
+    """The sizes that EXIF mentions, if it does, become those of the new image."""
     data = bytearray(exif)
     structure = Structure.of(data)
     for position in _directories(structure, structure.directory(structure.first)):

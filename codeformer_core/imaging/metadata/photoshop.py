@@ -13,7 +13,7 @@ from .content import Warn
 JPEG_PREFIX = b"Photoshop 3.0\0"
 _SIGNATURES = (b"8BIM", b"PHUT", b"DCSR", b"AgHg", b"MeSa")
 IPTC = 0x0404
-# Thumbnails of the old picture.
+# Thumbnails of the old image.
 _STALE = (0x0409, 0x040C)
 
 

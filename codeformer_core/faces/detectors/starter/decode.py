@@ -1,7 +1,7 @@
 """From the network's numbers to boxes and landmarks, and from many answers to one for each face.
 
 Coordinates are pixels of the view, pixel centres at whole numbers.
-Shape legend: B pictures, h w a grid's cells, A the cells of all grids, N candidates, 5 2 landmarks in x and y.
+Shape legend: B images, h w a grid's cells, A the cells of all grids, N candidates, 5 2 landmarks in x and y.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .network import STRIDES
 # Boxes and landmarks are counted in this many strides, so that a grid's usual faces give numbers around one.
 UNIT_STRIDES = 4.0
 # exp(4) units are 218 strides: no box is larger, and none infinite.
-_LARGEST_LOG_SIZE = 4.0
+_MAX_LOG_SIZE = 4.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def decode(outputs: Sequence[Tensor], grid: Cells) -> Answers:
     return Answers(
         rows_BA15[..., 0],
         grid.centers_A2 + rows_BA15[..., 1:3] * units_A1,
-        torch.exp(rows_BA15[..., 3:5].clamp(max=_LARGEST_LOG_SIZE)) * units_A1,
+        torch.exp(rows_BA15[..., 3:5].clamp(max=_MAX_LOG_SIZE)) * units_A1,
         grid.centers_A2[:, None] + torch.unflatten(rows_BA15[..., 5:], -1, (5, 2)) * units_A1[:, None],
     )
 

@@ -1,6 +1,6 @@
-"""The starter detector as a `FaceDetector`: views, passes, and faces in pixels of the picture.
+"""The starter detector as a `FaceDetector`: views, passes, and faces in pixels of the image.
 
-Shape legend: B pictures, H W height and width, C channels, A cells, N candidates.
+Shape legend: B images, H W height and width, C channels, A cells, N candidates.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ....networks.operations import set_memory_format
 from ....runtime import memory
 from ....runtime.packages import fill_network, place_of, without_module_prefix
 from ...detection import (
-    SMALLEST_PICTURE_SIDE,
+    MIN_IMAGE_SIDE,
     ViewSize,
-    faces_in_picture,
+    faces_in_image,
     require_confidence,
     resized_view,
     view_size,
@@ -30,24 +30,24 @@ from .decode import cells, decode, is_nested, merged
 from .network import STRIDES, StarterNetwork
 
 NAME = "starter_detector"
-# It is trained on faces of 11 to 290 pixels, so it looks twice: the second view shows faces that fill the picture.
+# It is trained on faces of 11 to 290 pixels, so it looks twice: the second view shows faces that fill the image.
 SHORTER_SIDES = (640, 320)
 # In pixels of the first view, the longer side of the box: larger ones are left to the second.
-FINE_LARGEST_FACE = 400
+FINE_MAX_FACE_SIZE = 400
 # Candidates that overlap by more than this are one face.
 MERGE_IOU = 0.4
 # Candidates of one view kept before they are merged, best first. Reached only with a confidence near 0.
 CANDIDATE_LIMIT = 2000
 # A view in float32, its padded copy and the first activations take 60 bytes per pixel; convolutions want room besides.
 BYTES_PER_PIXEL = 120
-MOST_PER_PASS = 8
+MAX_PER_PASS = 8
 # A key that no RetinaFace file has.
 _TELLING_KEY = "fine.0.convolution.weight"
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """What scores above the confidence in one view of one picture; weights_N: how far to trust its coordinates."""
+    """What scores above the confidence in one view of one image; weights_N: how far to trust its coordinates."""
 
     boxes_N4: np.ndarray
     points_N52: np.ndarray
@@ -83,19 +83,19 @@ class StarterDetector:
 
     def bytes_for(self, images_BHWC: Tensor) -> int:
         size = view_size(images_BHWC.shape[1], images_BHWC.shape[2], max(SHORTER_SIDES))
-        return BYTES_PER_PIXEL * size.height * size.width * min(len(images_BHWC), MOST_PER_PASS)
+        return BYTES_PER_PIXEL * size.height * size.width * min(len(images_BHWC), MAX_PER_PASS)
 
     def detect(self, images_BHWC: Tensor, confidence: float | None = None) -> list[list[Face]]:
-        """One list of faces per picture, best score first; see `FaceDetector.detect`.
+        """One list of faces per image, best score first; see `FaceDetector.detect`.
 
         Raises RuntimeError when the network answers with non-finite numbers.
         """
         check_images(images_BHWC)
         image_size_hw = (images_BHWC.shape[1], images_BHWC.shape[2])
         confidence = require_confidence(confidence, self.default_confidence)
-        if min(image_size_hw) < SMALLEST_PICTURE_SIDE:
+        if min(image_size_hw) < MIN_IMAGE_SIDE:
             return [[] for _ in images_BHWC]
-        fits = memory.batch_size(self.bytes_for(images_BHWC[:1]), place_of(self.module)[0], MOST_PER_PASS)
+        fits = memory.batch_size(self.bytes_for(images_BHWC[:1]), place_of(self.module)[0], MAX_PER_PASS)
         passes = memory.in_batches(
             len(images_BHWC), fits, lambda part: self._detect_pass(images_BHWC[part], confidence)
         )
@@ -109,7 +109,7 @@ class StarterDetector:
         fine, coarse = sizes
         found: list[list[Face]] = []
         for look_fine, look_coarse in zip(*looks, strict=True):
-            is_right_N = (look_fine.boxes_N4[:, 2:] - look_fine.boxes_N4[:, :2]).max(axis=1) <= FINE_LARGEST_FACE
+            is_right_N = (look_fine.boxes_N4[:, 2:] - look_fine.boxes_N4[:, :2]).max(axis=1) <= FINE_MAX_FACE_SIZE
             both = look_fine.only(is_right_N).followed_by(look_coarse.enlarged(coarse, fine))
             boxes_N4, points_N52, scores_N = merged(
                 both.boxes_N4, both.points_N52, both.scores_N, both.weights_N, MERGE_IOU
@@ -119,12 +119,12 @@ class StarterDetector:
             # The division by the factor alone would leave faces up to the left of where they are: a resize by f maps a
             # pixel's middle x to (x + 0.5) f - 0.5.
             shift = 0.5 * (1 - fine.factor)
-            found.append(faces_in_picture(boxes_N4 + shift, points_N52 + shift, scores_N, fine, image_size_hw))
+            found.append(faces_in_image(boxes_N4 + shift, points_N52 + shift, scores_N, fine, image_size_hw))
         return found
 
     @torch.no_grad()
     def _look(self, pictures: list[np.ndarray], size: ViewSize, confidence: float) -> list[Candidates]:
-        """What each picture shows, in pixels of the view."""
+        """What each image shows, in pixels of the view."""
         device, dtype = place_of(self.module)
         views = [torch.from_numpy(resized_view(picture, size)) for picture in pictures]
         inputs_B3HW = (torch.stack(views).to(device).permute(0, 3, 1, 2).float() - 127.5) / 127.5

@@ -1,9 +1,9 @@
 """A small fully convolutional network: for each cell of three grids a score, a box and five landmarks.
 
 Plain 3x3 convolutions, because these are what CPUs are best at. While training most are followed by a batch norm, which
-`fold_norms` multiplies into the convolution for use, so that a picture of 640x640 takes 1.1 billion multiplications.
+`fold_norms` multiplies into the convolution for use, so that an image of 640x640 takes 1.1 billion multiplications.
 
-Shape legend: B pictures, H W height and width, C channels, h w the cells of one grid.
+Shape legend: B images, H W height and width, C channels, h w the cells of one grid.
 """
 
 from __future__ import annotations
