@@ -30,7 +30,8 @@ class FaceBatch:
     """The faces of a batch of images that all have one size.
 
     per_image: in pixels of the images, in their order; a face's number is its place in its image, from 1.
-    image_size_hw: height and width of the images. thumbnails_B88: their brightness at 8x8, float32, read-only.
+    image_size_hw: height and width of the images in pixels.
+    thumbnails_B88: brightness of the images at 8x8, float32 [0, 1], read-only.
     """
 
     per_image: tuple[tuple[Face, ...], ...]
@@ -39,7 +40,11 @@ class FaceBatch:
 
     @classmethod
     def of(cls, images_BHWC: Tensor, per_image: Sequence[Sequence[Face]]) -> FaceBatch:
-        """The faces found in these images, one entry for each."""
+        """The faces found in these images.
+
+        images_BHWC: floats in [0, 1], gray, RGB or RGBA.
+        per_image: one entry for each image.
+        """
         assert len(images_BHWC) == len(per_image)
         height, width = images_BHWC.shape[1:3]
         return cls(tuple(map(tuple, per_image)), (height, width), thumbnails(images_BHWC))

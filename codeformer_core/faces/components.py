@@ -43,7 +43,10 @@ NOSE_TO_MOUTH = 0.2
 
 @dataclass(frozen=True, eq=False)
 class ComponentBoxes:
-    """boxes_44: int64, see above. source: FROM_68 or FROM_FIVE. events: what was wrong with the landmarks."""
+    """boxes_44: int64, pixels of the crop, see the module.
+    source: FROM_68 or FROM_FIVE.
+    events: what was wrong with the landmarks.
+    """
 
     boxes_44: np.ndarray
     source: str
@@ -55,7 +58,10 @@ def find_components(
 ) -> ComponentBoxes:
     """The boxes from the 68 landmarks, or from the five where there are none or a part is lost among them.
 
-    Both in pixels of an aligned crop of `size`. Raises ValueError only for five points that are NaN or infinite.
+    landmarks_52: the detector's five points, in pixels of an aligned crop.
+    landmarks_682: the 68 points, in pixels of the same crop.
+    size: side of the crop in pixels.
+    Raises ValueError for five points that are NaN or infinite.
     """
     lost = () if landmarks_682 is None else _lost_parts(landmarks_682, size)
     if landmarks_682 is not None and not lost:
@@ -67,11 +73,15 @@ def find_components(
 
 
 def boxes_from_68(landmarks_682: np.ndarray, size: int = CROP_SIZE) -> np.ndarray:
-    """The 68 landmarks in pixels of a crop of `size` -> boxes_44, by the published rule: around the mean of a part's
-    points, as far as half their larger extent, 16 pixels at least. What leaves the crop is cut off or moved back in.
+    """The boxes by the published rule, boxes_44.
 
+    Each lies around the mean of a part's points and reaches as far as half their larger extent, 16 pixels at least.
+    What leaves the crop is cut off or moved back in.
+
+    landmarks_682: in pixels of an aligned crop.
+    size: side of the crop in pixels.
     Raises ValueError where points of a part are NaN or infinite, or their mean lies outside the crop: a detector that
-    lost the part. Then `boxes_from_five` still tells where it should be.
+    lost the part. `boxes_from_five` still tells where it should be.
     """
     if lost := _lost_parts(landmarks_682, size):
         raise ValueError(
@@ -84,14 +94,16 @@ def boxes_from_68(landmarks_682: np.ndarray, size: int = CROP_SIZE) -> np.ndarra
 
 
 def boxes_from_five(landmarks_52: np.ndarray, size: int = CROP_SIZE) -> np.ndarray:
-    """The detector's five points, in pixels of an aligned crop of `size` -> boxes_44, near those of 68 points.
+    """Boxes near those of 68 points, from the detector's five: boxes_44.
 
     The unit is the eye distance of a face looking straight ahead, from the longer of eye distance and the way from eyes
     to mouth. Eyes: a square of 0.363 units to each side, 0.135 above the eye and 0.03 outwards, with the brow in it.
     Nose: 0.227 units to each side, a fifth of the way from its tip to the mouth. Mouth: half the distance of its
     corners to each side, 0.044 below their middle.
 
-    A point outside the crop was badly placed: the crop is aligned, so the template's point stands in for it.
+    landmarks_52: in pixels of an aligned crop. A point outside the crop was badly placed: the template's point replaces
+    it.
+    size: side of the crop in pixels.
     Raises ValueError for points that are NaN or infinite.
     """
     landmarks_52 = np.asarray(landmarks_52, dtype=np.float64)
@@ -116,7 +128,7 @@ def boxes_from_five(landmarks_52: np.ndarray, size: int = CROP_SIZE) -> np.ndarr
 
 
 def _lost_parts(landmarks_682: np.ndarray, size: int) -> tuple[str, ...]:
-    """The parts with points that are no numbers, or whose mean lies outside the crop."""
+    """The parts with points that are NaN, or whose mean lies outside the crop."""
     landmarks_682 = np.asarray(landmarks_682, dtype=np.float64)
     if landmarks_682.shape != (68, 2):
         raise ValueError(f"landmarks must be 68 points (x, y), got the shape {landmarks_682.shape}")

@@ -29,11 +29,14 @@ RIM = (0.02, 0.1)
 
 
 def contour_masks(landmarks_N52: np.ndarray, size: int = CROP_SIZE) -> Tensor:
-    """Landmarks in pixels of a crop of `size` -> masks_NSS float32 [0, 1]: 1 on the face, from forehead to chin and
-    from ear to ear, fading out over about a third of the way, 0 at the crop's rim.
+    """masks_NSS float32 [0, 1]: 1 on the face, from forehead to chin and from ear to ear, 0 at the crop's rim.
 
-    A convex shape: halves of two superellipses that meet at the middle between eyes and mouth, as tall and as wide as
-    eyes and mouth say, tilted with them. A turned head reaches further on the side that the nose points away from.
+    They fade out over about a third of the way. A convex shape: halves of two superellipses that meet at the middle
+    between eyes and mouth, as tall and as wide as eyes and mouth say, tilted with them. A turned head reaches further
+    on the side that the nose points away from.
+
+    landmarks_N52: in pixels of the crop.
+    size: side of the crop in pixels.
     """
     masks = [_outline(landmarks_52, size) for landmarks_52 in landmarks_N52]
     return torch.stack(masks) if masks else torch.zeros(0, size, size)

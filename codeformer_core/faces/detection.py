@@ -45,9 +45,10 @@ class FaceDetector(Protocol):
         ...
 
     def detect(self, images_BHWC: Tensor, confidence: float | None = None) -> list[list[Face]]:
-        """One list per image, best score first. images_BHWC: RGB in [0, 1], as `images.check_images` wants it.
+        """One list of faces per image, best score first.
 
-        confidence: only faces with a higher score count; None takes `default_confidence`.
+        images_BHWC: RGB in [0, 1], see `imaging.tensors.check_images`.
+        confidence: only faces with a higher score count, 0..1; None takes `default_confidence`.
         Raises ValueError for a confidence outside [0, 1] and for images that `check_images` refuses.
         """
         ...
@@ -55,7 +56,11 @@ class FaceDetector(Protocol):
 
 @dataclass(frozen=True)
 class ViewSize:
-    """The size at which a detector looks at an image; image pixels times `factor` are view pixels."""
+    """The size at which a detector looks at an image.
+
+    height, width: of the view, in pixels.
+    factor: image pixels times this are view pixels.
+    """
 
     height: int
     width: int
@@ -65,14 +70,17 @@ class ViewSize:
 def view_size(height: int, width: int, shorter_side: int) -> ViewSize:
     """The official rule: the shorter side becomes `shorter_side`, up or down, both sides cut to whole pixels.
 
-    SplitImages so long that this would exceed VIEW_PIXEL_BUDGET get the largest view that fits.
+    Images so long that this would exceed VIEW_PIXEL_BUDGET get the largest view that fits.
     """
     factor = min(shorter_side / min(height, width), math.sqrt(VIEW_PIXEL_BUDGET / (height * width)))
     return ViewSize(max(1, int(height * factor)), max(1, int(width * factor)), factor)
 
 
 def resized_view(view_HWC: np.ndarray, size: ViewSize) -> np.ndarray:
-    """view_HWC (uint8) at `size`: area averaging when it shrinks, bilinear when it grows."""
+    """The view at `size`: area averaging when it shrinks, bilinear when it grows.
+
+    view_HWC: uint8.
+    """
     if view_HWC.shape[:2] == (size.height, size.width):
         return view_HWC
     cv2 = import_for_faces("cv2")
@@ -81,7 +89,10 @@ def resized_view(view_HWC: np.ndarray, size: ViewSize) -> np.ndarray:
 
 
 def require_confidence(confidence: float | None, default: float) -> float:
-    """`confidence`, or `default` for None. Raises ValueError outside [0, 1]."""
+    """`confidence`, or `default` for None.
+
+    Raises ValueError outside [0, 1].
+    """
     if confidence is None:
         return default
     if not 0 <= confidence <= 1:  # NaN fails this comparison as well
@@ -96,11 +107,15 @@ def faces_in_image(
     size: ViewSize,
     image_size_hw: tuple[int, int],
 ) -> list[Face]:
-    """Faces from view coordinates, in image pixels, best score first; of equals the upper, then left.
+    """The faces in pixels of the image, best score first; of equals the upper, then the left one.
 
-    Both axes are divided by the one resize factor, as the official code does, although the view was cut to
-    whole pixels and so is up to one pixel shorter than the factor says. Boxes without an area or wholly
-    outside the image are no faces and are left out.
+    Both axes are divided by the one resize factor, as the official code does, although the view was cut to whole pixels
+    and so is up to one pixel shorter than the factor says. Boxes without an area or wholly outside the image are not
+    faces and are left out.
+
+    boxes_N4: left, top, right, bottom in pixels of the view.
+    landmarks_N52: in pixels of the view.
+    scores_N: 0..1.
     """
     height, width = image_size_hw
     faces: list[Face] = []

@@ -159,7 +159,10 @@ class Event:
 
 @dataclass(frozen=True)
 class SkippedFace:
-    """A face that is left as it is, and why. values: as those of `Event`."""
+    """A face that is left as it is, and why.
+
+    values: as those of `Event`.
+    """
 
     face: Face
     kind: SkipKind

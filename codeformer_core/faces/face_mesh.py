@@ -54,7 +54,7 @@ class MeshLandmarkDetector:
         return BYTES_PER_FACE * min(len(faces_B3HW), MAX_PER_PASS)
 
     def find(self, faces_B3HW: Tensor) -> np.ndarray:
-        """See `LandmarkDetector.find`; NaN for what the network takes for no face."""
+        """See `LandmarkDetector.find`; NaN where the network sees no face."""
         found = find_mesh(self.module, faces_B3HW)
         landmarks_B682 = found.points_BN2[:, list(POINTS_OF_68)]
         return np.where(found.is_face_B[:, None, None], landmarks_B682, np.nan)
@@ -110,7 +110,10 @@ def is_face_mesh(state_dict: Mapping[str, Tensor]) -> bool:
 
 
 def build_face_mesh(state_dict: Mapping[str, Tensor], device: str | torch.device = "cpu") -> FaceMesh:
-    """The network with these weights on `device`, in float32. Raises ValueError naming the keys that do not fit."""
+    """The network with these weights on `device`, in float32.
+
+    Raises ValueError naming the keys that do not fit.
+    """
     network = FaceMesh()
     fill_network(network, state_dict, NAME)
     return network.eval().requires_grad_(False).to(device)

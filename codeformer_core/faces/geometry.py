@@ -40,7 +40,7 @@ def boxes_of(faces: Sequence[Face]) -> Tensor:
 
 
 def box_iou(first_N4: Tensor, second_N4: Tensor) -> Tensor:
-    """Intersection over union of boxes -> iou_N; 0 where neither has an area. Differentiable.
+    """Intersection over union of boxes, iou_N; 0 where neither has an area. Differentiable.
 
     first_N4, second_N4: left, top, right, bottom in any unit. Their shapes broadcast: one box goes with many.
     """
@@ -79,9 +79,10 @@ class Rectangle:
 
 
 def estimate_alignment(face: Face) -> np.ndarray | None:
-    """Image -> 512 crop, float64 (2, 3); None when the five points allow no similarity (all in one place, say).
+    """The matrix image -> 512 crop, float64 (2, 3).
 
-    Least median of squares, as published: it ignores one badly placed point where least squares would tilt the face.
+    None when the five points allow no similarity (all in one place, for example). Least median of squares, as
+    published: it ignores one badly placed point where least squares would tilt the face.
     """
     if not np.isfinite(face.landmarks_array()).all():
         return None
@@ -113,7 +114,7 @@ def covered_rectangle(matrix: np.ndarray, crop_size: int, height: int, width: in
 
 
 def crop_coordinates(matrix: np.ndarray, area: Rectangle, device: torch.device) -> tuple[Tensor, Tensor]:
-    """For each pixel of `area`: x_HW and y_HW in the crop, float32."""
+    """x_HW and y_HW in the crop for each pixel of `area`, float32."""
     columns_W = torch.arange(area.left, area.right, dtype=torch.float64)
     rows_H1 = torch.arange(area.top, area.bottom, dtype=torch.float64)[:, None]
     coordinates: list[Tensor] = []
@@ -126,9 +127,10 @@ def crop_coordinates(matrix: np.ndarray, area: Rectangle, device: torch.device) 
 
 
 def sample(image_CHW: Tensor, x_HW: Tensor, y_HW: Tensor, *, continued: bool = False) -> Tensor:
-    """Bilinear samples of an image at (x, y) in its pixels -> (C, *x.shape).
+    """Bilinear samples of an image, (C, *x.shape).
 
-    continued: outside, its outermost pixels; otherwise zeros.
+    x_HW, y_HW: where, in pixels of the image.
+    continued: outside the image, its outermost pixels; otherwise zeros.
     """
     height, width = image_CHW.shape[1:]
     grid_HW2 = torch.stack(((x_HW * 2 + 1) / width - 1, (y_HW * 2 + 1) / height - 1), dim=-1)
@@ -137,10 +139,13 @@ def sample(image_CHW: Tensor, x_HW: Tensor, y_HW: Tensor, *, continued: bool = F
 
 
 def crop_face(image_HW3: Tensor, matrix: np.ndarray, side: int = CROP_SIZE) -> Tensor:
-    """The aligned face as (3, side, side) in [0, 1]; outside the image its outermost pixels go on.
+    """The aligned face as (3, side, side) in [0, 1]; outside the image, its outermost pixels continue.
 
-    matrix: image -> 512 crop. A face larger than about twice the crop is averaged down in blocks first, so that it does
-    not alias.
+    A face larger than about twice the crop is averaged down in blocks first, so that it does not alias.
+
+    image_HW3: RGB in [0, 1].
+    matrix: image -> 512 crop.
+    side: of the crop, in pixels.
     """
     matrix = enlarged_alignment(matrix, side / CROP_SIZE)
     return sample_crop(image_HW3, matrix, int(1 / scale_of(matrix)), crop_coordinates, side=side)
@@ -161,12 +166,13 @@ def sample_crop(
     border_rgb: tuple[int, int, int] | None = None,
     side: int = CROP_SIZE,
 ) -> Tensor:
-    """`crop_face` with every choice made by the caller.
+    """`crop_face` with every choice made by the caller. A crop that touches no pixel of the image is gray.
 
-    block: side in pixels of the squares that are averaged before one sample per pixel is taken; below 2 none.
     matrix: image -> crop of this side.
+    block: side in pixels of the squares that are averaged before one sample per pixel is taken; none below 2.
+    coordinates: maps pixels of the crop to the image, such as `crop_coordinates`.
     border_rgb: 0..255, the colour outside the image; None continues the image's outermost pixels.
-    A crop that touches no pixel of the image is gray.
+    side: of the crop, in pixels.
     """
     height, width = image_HW3.shape[:2]
     border = torch.tensor(border_rgb or (127.5, 127.5, 127.5), dtype=torch.float32, device=image_HW3.device)

@@ -25,15 +25,18 @@ CHIP_SPAN = 344.0
 
 @dataclass(frozen=True, eq=False)
 class FaceIdentity:
-    """Descriptors of faces, differentiable. network: chips_B3SS -> descriptors_BD, frozen."""
+    """Descriptors of faces, differentiable.
+
+    network: chips_B3SS -> descriptors_BD, frozen.
+    """
 
     network: FaceRecognition
 
     def descriptors(self, faces_B3HW: Tensor) -> Tensor:
-        """Who each face is, in 128 numbers.
+        """Who each face is: descriptors_BD float32, computed in float32 also under autocast.
 
         faces_B3HW: float RGB in [0, 1], square, any size, aligned to the 512 template, on the network's device.
-        -> descriptors_BD float32; always computed in float32, also under autocast. Raises ValueError for other shapes.
+        Raises ValueError for other shapes.
         """
         if faces_B3HW.ndim != 4 or faces_B3HW.shape[1] != 3 or faces_B3HW.shape[2] != faces_B3HW.shape[3]:
             raise ValueError(f"aligned faces must be (n, 3, side, side), got {tuple(faces_B3HW.shape)}")
@@ -42,7 +45,10 @@ class FaceIdentity:
 
 
 def load_identity(device: torch.device | str = "cpu") -> FaceIdentity:
-    """The network that comes with the pack, on `device`. Raises WeightsError where its file is missing or damaged."""
+    """The network that comes with the pack, on `device`.
+
+    Raises WeightsError where its file is missing or damaged.
+    """
     return FaceIdentity(load_face_recognition().to(device))
 
 
@@ -53,12 +59,12 @@ def cached_identity(device: torch.device) -> FaceIdentity:
 
 
 def distance(a_BD: Tensor, b_BD: Tensor) -> Tensor:
-    """Euclidean, -> distance_B. Below SAME_PERSON: the same person, by dlib's rule."""
+    """Euclidean distance_B. Below SAME_PERSON: the same person, by dlib's rule."""
     return cast(Tensor, torch.linalg.vector_norm(a_BD - b_BD, dim=-1))
 
 
 def cut_chips(faces_B3HW: Tensor) -> Tensor:
-    """-> chips_B3SS: dlib's face chip, cut from the aligned faces.
+    """dlib's face chips, cut from the aligned faces: chips_B3SS.
 
     Two matrices resample rows and columns: deterministic on every device, where a sampled grid's gradient is not.
     """

@@ -23,7 +23,8 @@ _RANGE = ".range"
 def load_face_recognition(path: str | os.PathLike[str] = ASSETS_FOLDER / FILENAME) -> FaceRecognition:
     """The network, frozen, float32, on the CPU.
 
-    path: the file that comes with the pack, or one made like it. Raises WeightsError for any other.
+    path: the file that comes with the pack, or one made like it.
+    Raises WeightsError for any other file.
     """
     path = Path(path)
     network = FaceRecognition()
@@ -48,7 +49,10 @@ def _not_the_network(path: Path, why: str) -> WeightsError:
 
 
 def dequantized(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All tensors in float32. Raises KeyError for a uint8 tensor without its range."""
+    """All tensors in float32.
+
+    Raises KeyError for a uint8 tensor without its range.
+    """
     values: dict[str, Tensor] = {}
     for key, tensor in state.items():
         if key.endswith(_RANGE):

@@ -1,4 +1,4 @@
-"""What finds 68 landmarks in aligned faces, and facexlib's alignment network as one.
+"""The `LandmarkDetector` protocol (68 landmarks in aligned faces) and facexlib's alignment network as one.
 
 Shape legend: B faces, H W height and width, N landmarks of the network (98), S side of its heatmaps.
 """
@@ -43,7 +43,10 @@ class LandmarkDetector(Protocol):
         ...
 
     def find(self, faces_B3HW: Tensor) -> np.ndarray:
-        """landmarks_B682 float64, pixels of the faces. faces_B3HW: RGB in [-1, 1]. NaN where it found nothing."""
+        """landmarks_B682, float64, pixels of the faces; NaN where nothing was found.
+
+        faces_B3HW: RGB in [-1, 1], aligned to the 512 template.
+        """
         ...
 
 
@@ -82,8 +85,10 @@ class HourglassLandmarkDetector:
 
 
 def peaks(heatmaps_BNSS: Tensor) -> Tensor:
-    """-> points_BN2 from 0 to 1: the middle of each map's highest cell, a quarter of a cell towards its higher
-    neighbours. NaN where a map holds NaN."""
+    """The middle of each map's highest cell, a quarter of a cell towards its higher neighbours: points_BN2, 0..1.
+
+    NaN where a map holds NaN.
+    """
     side = heatmaps_BNSS.shape[-1]
     place_BN = heatmaps_BNSS.flatten(2).argmax(-1)
     column_BN, row_BN = place_BN % side, place_BN // side
@@ -102,7 +107,7 @@ def peaks(heatmaps_BNSS: Tensor) -> Tensor:
 def build_landmark_detector(
     state_dict: Mapping[str, Tensor], device: str | torch.device = "cpu"
 ) -> HourglassLandmarkDetector:
-    """The aligner with the published weights (alignment_WFLW_4HG.pth) on `device`.
+    """The landmark detector with the published weights (alignment_WFLW_4HG.pth) on `device`.
 
     Raises ValueError naming the first keys that do not fit, ImportError when facexlib is missing or broken.
     """

@@ -1,8 +1,8 @@
-"""Which faces the user picked in the editor, found again among the faces of this run.
+"""The faces that the user picked in the editor, found again among the faces of this run.
 
-The picker hands back text: "" for no choice, or JSON {"1": [[left, top, right, bottom], ...]}: per image number, from
-1, the boxes of the faces to keep, as parts (0..1) of the image's width and height. An image that is not named keeps
-all its faces; an empty list keeps none.
+The picker returns text: "" for no choice, or JSON {"1": [[left, top, right, bottom], ...]}: per image number, from 1,
+the boxes of the faces to keep, as parts (0..1) of the image's width and height. An image that is not named keeps all
+its faces; an empty list keeps none.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ MAX_FRACTION = 1000
 
 @dataclass(frozen=True, eq=False)
 class PickedFaces:
-    """faces: the kept ones. kept: per image, for each face that came in, whether it is kept.
-
-    changed: numbers of the images in which none of the picks was found again. events: of each image how many faces
-    are picked, where any picks came, and what else is to know.
+    """faces: the kept ones.
+    kept: per image, for each of its faces, whether it is kept.
+    changed: numbers of the images, from 1, in which none of the picks was found again.
+    events: how many faces of each image are picked, if any are, and warnings.
     """
 
     faces: FaceBatch
@@ -44,10 +44,12 @@ class PickedFaces:
 
 
 def apply_picks(faces: FaceBatch, picked: str) -> PickedFaces:
-    """Keeps the picked faces, in the order in which they came.
+    """Keeps the picked faces, in their order.
 
     An image in which no pick is found again has changed: it keeps all its faces, and an event says so.
-    Raises ValueError for text that no picker wrote.
+
+    picked: the picker's text, see the module.
+    Raises ValueError for text that is not a picker's.
     """
     picks = _read(picked)
     kept: list[tuple[bool, ...]] = []
@@ -109,7 +111,7 @@ def _read(picked: str) -> dict[int, list[Box]]:
     picks: dict[int, list[Box]] = {}
     for key, boxes in read.items():
         if not (key.isdecimal() and len(key) < 10 and int(key) >= 1):
-            raise _refusal(f"picked faces: {key!r} is no image number from 1 on")
+            raise _refusal(f"picked faces: {key!r} is not an image number from 1 on")
         if not is_array(boxes):
             raise _refusal(f"picked faces: image {key} has no list of boxes")
         picks[int(key)] = [_box(box, key) for box in boxes]
@@ -124,5 +126,5 @@ def _box(box: object, key: str) -> Box:
 
 
 def _is_part(side: object) -> TypeGuard[float]:
-    """Beyond 1 by any amount is no part of an image's side, and no number too large for a float."""
+    """A part of an image's side may be a little outside 0..1, but not so large that it overflows."""
     return isinstance(side, int | float) and not isinstance(side, bool) and -MAX_FRACTION <= side <= MAX_FRACTION

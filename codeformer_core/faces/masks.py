@@ -21,9 +21,11 @@ PARSE_BORDER = 10
 
 
 def face_shape_mask(labels_BSS: Tensor) -> Tensor:
-    """Parse labels (uint8, 19 classes) -> mask_BSS float32 [0, 1], soft at the face's outline, 0 at the crop's rim.
+    """mask_BSS float32 [0, 1], soft at the face's outline, 0 at the crop's rim.
 
     The published recipe: a 101-tap Gaussian of sigma 11, twice, then 10 pixels of zeros on every side.
+
+    labels_BSS: parse labels, uint8, 19 classes.
     """
     is_face = torch.zeros(256, dtype=torch.float32, device=labels_BSS.device)
     is_face[list(FACE_CLASSES)] = 1
@@ -57,10 +59,12 @@ def gaussian_operator(size: int, taps: int, sigma: float) -> Tensor:
 def soft_box(x_HW: Tensor, y_HW: Tensor, matrix: np.ndarray, crop_size: int) -> Tensor:
     """mask_HW in [0, 1]: 1 in the crop's middle, fading out before its rim; in closed form.
 
-    x_HW, y_HW: each pixel's place in the crop (`geometry.crop_coordinates` under `matrix`).
     The published mask erodes the warped square by 1/10 of its side and blurs it (see `published_soft_box`). A square
     under a similarity is a band in crop x times a band in crop y; erosion moves each band's rims inwards, and a
     Gaussian turns each rim into an error function. So no pixel has to look at its neighbours.
+
+    x_HW, y_HW: each pixel's place in the crop (`geometry.crop_coordinates` under `matrix`).
+    matrix: image -> crop of `crop_size`.
     """
     scale = scale_of(matrix)
     edge = max(crop_size / scale / 20, 1.0)

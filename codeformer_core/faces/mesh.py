@@ -34,7 +34,11 @@ def faces_of_mesh(payload: Any, count: int, image_size_hw: tuple[int, int]) -> l
     """The faces of `count` images of this size, one list per image, in the order of the payload.
 
     A face's box is the extent of its mesh, from the forehead to the chin; it has the usual 68 landmarks, too.
-    Raises ValueError for a payload of another shape, with numbers that are none, or for other images.
+
+    payload: FACE_LANDMARKS, see the module.
+    count: number of images.
+    image_size_hw: their height and width in pixels.
+    Raises ValueError for a payload of another shape, with values that are not numbers, or for other images.
     """
     frames, size = _parts(payload)
     if len(frames) != count:

@@ -63,9 +63,11 @@ class MeshParser:
 
 
 def mesh_shape_masks(parser: FaceParser, faces_B3SS: Tensor, landmarks_B52: np.ndarray) -> Tensor:
-    """masks_BSS float32 [0, 1], soft: the faces' shapes as a `MeshParser` sees them, or the contour of the five
-    landmarks where it sees no face and where a face is turned too far for it.
+    """The faces' shapes as a `MeshParser` sees them: masks_BSS float32 [0, 1], soft.
 
+    Where it sees no face or the face is turned too far for it, the contour of the five landmarks.
+
+    faces_B3SS: aligned crops, RGB in [-1, 1].
     landmarks_B52: in pixels of the crops.
     """
     labels_BSS = parser.parse(faces_B3SS)
@@ -77,7 +79,11 @@ def mesh_shape_masks(parser: FaceParser, faces_B3SS: Tensor, landmarks_B52: np.n
 
 
 def draw_labels(points_N2: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """labels_HW, uint8, classes of `FaceParser.parse`. points_N2: a face's mesh in pixels of the image."""
+    """labels_HW, uint8, classes of `FaceParser.parse`.
+
+    points_N2: a face's mesh in pixels of the image.
+    size_hw: of the image, in pixels.
+    """
     labels_HW = np.zeros(size_hw, np.uint8)
     _fill(labels_HW, face_contour(points_N2), _SKIN)
     for label, indices in _PARTS:

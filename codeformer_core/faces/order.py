@@ -46,7 +46,7 @@ def has_number(ranges: Sequence[Range], number: int) -> bool:
 
 
 def check_order(order: str, keep: int) -> None:
-    """Raise ValueError for another word than `Order` has, or a negative number to keep."""
+    """Raise ValueError for a word that is not an `Order`, or a negative number to keep."""
     if order not in get_args(Order):
         raise ValueError(f"order must be one of {', '.join(get_args(Order))}, got {order!r}")
     if keep < 0:
@@ -54,10 +54,12 @@ def check_order(order: str, keep: int) -> None:
 
 
 def order_faces(faces: Sequence[Face], order: Order, image_size_hw: tuple[int, int]) -> list[int]:
-    """The faces' indices in this order; equals stay as they were found.
+    """The faces' indices in this order; equals stay in detection order.
 
-    Sides and distances go by the box's centre, size by the box's part inside the image. Raises ValueError, see
-    `check_order`.
+    Sides and distances go by the box's centre, size by the box's part inside the image.
+
+    image_size_hw: height and width in pixels.
+    Raises ValueError, see `check_order`.
     """
     check_order(order, 0)
     middle_xy = (image_size_hw[1] / 2, image_size_hw[0] / 2)
@@ -73,7 +75,7 @@ def order_faces(faces: Sequence[Face], order: Order, image_size_hw: tuple[int, i
 
 
 def reading_order(faces: Sequence[Face]) -> list[Face]:
-    """As one reads: rows from top to bottom, each from left to right.
+    """Rows from top to bottom, each from left to right.
 
     A face is in a row while its centre lies less than half a face, the tallest of them, below that of the row's first.
     """

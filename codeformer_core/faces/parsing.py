@@ -40,11 +40,12 @@ class FaceParser(Protocol):
         ...
 
     def parse(self, faces_B3HW: Tensor) -> Tensor:
-        """labels_BHW, uint8, on the device and at the size of faces_B3HW (RGB in [-1, 1]).
+        """labels_BHW, uint8, on the device and at the size of faces_B3HW.
 
-        The 19 classes of CelebAMask-HQ: 0 background, 1 skin, 2 nose, 3 eyeglasses, 4 and 5 eyes, 6 and 7
-        brows, 8 and 9 ears, 10 inside of the mouth, 11 and 12 lips, 13 hair, 14 hat, 15 earrings, 16
-        necklace, 17 neck, 18 clothes.
+        The 19 classes of CelebAMask-HQ: 0 background, 1 skin, 2 nose, 3 eyeglasses, 4 and 5 eyes, 6 and 7 brows, 8 and
+        9 ears, 10 inside of the mouth, 11 and 12 lips, 13 hair, 14 hat, 15 earrings, 16 necklace, 17 neck, 18 clothes.
+
+        faces_B3HW: RGB in [-1, 1], aligned to the 512 template.
         """
         ...
 
@@ -63,9 +64,9 @@ class ParseNetParser:
     def parse(self, faces_B3HW: Tensor, batch_size: int | None = None) -> Tensor:
         """See `FaceParser.parse`.
 
-        batch_size: faces per forward pass; None takes as many as the memory allows, at most 4. Fewer are
-        taken after an out-of-memory error. Raises ValueError for another shape, RuntimeError when the network
-        answers with non-finite numbers.
+        batch_size: faces per forward pass, fewer after an out-of-memory error; None: as many as the memory allows, at
+        most 4.
+        Raises ValueError for another shape, RuntimeError when the network answers with non-finite numbers.
         """
         if faces_B3HW.ndim != 4 or faces_B3HW.shape[1] != 3 or 0 in faces_B3HW.shape[2:]:
             raise ValueError(

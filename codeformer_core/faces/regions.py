@@ -22,7 +22,10 @@ REGION_BLUR_SIGMA = 3.0
 
 
 def parse_regions(text: str) -> tuple[str, ...]:
-    """ "eyes, mouth" -> ("eyes", "mouth"). Raises ValueError for an empty list and for unknown names."""
+    """ "eyes, mouth" -> ("eyes", "mouth").
+
+    Raises ValueError for an empty list and for unknown names.
+    """
     parts = (name.strip().lower() for name in re.split(SEPARATORS, text))
     names = tuple(dict.fromkeys(filter(None, parts)))
     unknown = [name for name in names if name not in REGIONS]
@@ -33,14 +36,21 @@ def parse_regions(text: str) -> tuple[str, ...]:
 
 
 def region_masks(labels_NSS: Tensor, regions: Sequence[str]) -> Tensor:
-    """Parse labels (uint8, 19 classes) -> masks_NSS float32 [0, 1] of these regions together, soft at the edges."""
+    """masks_NSS float32 [0, 1] of these regions together, soft at the edges.
+
+    labels_NSS: parse labels, uint8, 19 classes.
+    regions: names in `REGIONS`.
+    """
     is_wanted = torch.zeros(256, dtype=torch.float32, device=labels_NSS.device)
     is_wanted[[number for region in regions for number in REGIONS[region]]] = 1
     return blurred(is_wanted[labels_NSS.long()], REGION_BLUR_SIGMA)
 
 
 def grown(masks_NSS: Tensor, pixels: float) -> Tensor:
-    """Masks whose edges moved outwards by so many pixels, inwards if negative. The rim counts as outside."""
+    """The masks with their edges moved. The rim counts as outside.
+
+    pixels: how far outwards; inwards if negative.
+    """
     steps = round(abs(pixels))
     if steps == 0:
         return masks_NSS
@@ -56,7 +66,10 @@ def _widest(padded_N1PP: Tensor, steps: int) -> Tensor:
 
 
 def blurred(images_NSS: Tensor, sigma: float) -> Tensor:
-    """A Gaussian blur of so many pixels, mirrored at the rim."""
+    """A Gaussian blur, mirrored at the rim.
+
+    sigma: pixels; none at 0.
+    """
     if sigma <= 0:
         return images_NSS
     size = images_NSS.shape[-1]

@@ -20,7 +20,7 @@ DUPLICATE_LANDMARK_SHIFT = 0.1
 
 @dataclass(frozen=True)
 class Selection:
-    """What a filter decided: both parts in the order in which the faces came."""
+    """The decision of a filter: both parts in the order of the faces."""
 
     kept: tuple[Face, ...]
     skipped: tuple[SkippedFace, ...]
@@ -40,7 +40,12 @@ def choose_faces(
 ) -> Selection:
     """All filters one after the other: numbers, eye distance, size, duplicates, last which faces are wanted.
 
-    Raises what the single filters raise.
+    image_size_hw: height and width in pixels.
+    which: among what the other filters keep.
+    min_face_size: pixels of the box's shorter side; 0 keeps all.
+    max_face_size: pixels of the box's longer side.
+    merge_duplicates: keep only the best of faces that overlap.
+    Raises ValueError as the single filters do.
     """
     filters: list[FaceFilter] = [
         skip_not_finite,
@@ -72,8 +77,9 @@ def check_min_face_size(min_face_size: float) -> None:
 
 
 def select_faces(faces: Sequence[Face], which: FaceSelection, image_size_hw: tuple[int, int]) -> Selection:
-    """All faces, the one with the largest box inside the image, or the one nearest to the image's centre
-    (by its box's centre). Of equals the first one wins."""
+    """All faces, the one with the largest box inside the image, or the one nearest to the image's centre (by its box's
+    centre). Of equals the first one wins.
+    """
     if which == "all" or len(faces) < 2:
         return Selection(tuple(faces), ())
     if which == "largest":
@@ -88,7 +94,9 @@ def select_faces(faces: Sequence[Face], which: FaceSelection, image_size_hw: tup
 
 
 def skip_not_finite(faces: Sequence[Face]) -> Selection:
-    """Skips faces with numbers that are NaN or infinite: compared with others, they would take these along."""
+    """Skips faces with numbers that are NaN or infinite: compared with other faces, they would make these skipped as
+    well.
+    """
 
     def judged(face: Face) -> SkippedFace | None:
         numbers = (*face.box_xyxy, face.score, *(value for point in face.landmarks_xy for value in point))
@@ -126,9 +134,9 @@ def skip_large_faces(faces: Sequence[Face], max_face_size: float) -> Selection:
     return skip_faces(faces, judged)
 
 
-def skip_near_eyes(faces: Sequence[Face], smallest_distance: float = MIN_EYE_DISTANCE) -> Selection:
-    """Skips faces whose eyes are less than `smallest_distance` image pixels apart."""
-    return skip_faces(faces, lambda face: eyes_judged(face, face.eye_distance, smallest_distance))
+def skip_near_eyes(faces: Sequence[Face], min_distance: float = MIN_EYE_DISTANCE) -> Selection:
+    """Skips faces whose eyes are less than `min_distance` image pixels apart."""
+    return skip_faces(faces, lambda face: eyes_judged(face, face.eye_distance, min_distance))
 
 
 def skip_duplicates(faces: Sequence[Face], iou: float = DUPLICATE_IOU) -> Selection:

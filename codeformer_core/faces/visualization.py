@@ -1,4 +1,4 @@
-"""Faces as others want to see them: boxes for the host and the editor, and images with numbered boxes.
+"""Faces for display: boxes for the host and the editor, and images with numbered boxes.
 
 Shape legend: B images, H W their height and width, C channels; h w height and width of a view.
 """
@@ -40,19 +40,23 @@ def box_fractions(face: Face, image_size_hw: tuple[int, int]) -> Box:
 
 
 def bounding_boxes(faces: FaceBatch) -> list[list[dict[str, Any]]]:
-    """The host's BOUNDING_BOX: per image a list of {x, y, width, height, label, score}, the first four whole pixels
-    inside the image, at least one wide and high."""
+    """The host's BOUNDING_BOX: per image a list of {x, y, width, height, label, score}.
+
+    The first four are whole pixels inside the image, at least one wide and high.
+    """
     height, width = faces.image_size_hw
     return [[_bounding_box(face, height, width) for face in found] for found in faces.per_image]
 
 
 @torch.no_grad()
 def draw_faces(images_BHWC: Tensor, kept: FaceBatch, dropped: Sequence[Sequence[Face]]) -> Tensor:
-    """Views of images with the kept faces in numbered boxes and the dropped ones in thin gray boxes: views_Bhw3, RGB
-    float32 [0, 1] on the CPU, the longer side within VIEW_SIDES.
+    """Views of the images with their faces in boxes: views_Bhw3, RGB float32 [0, 1] on the CPU.
 
-    images_BHWC: floats in [0, 1], gray, RGB or RGBA. dropped: per image. Raises ValueError for other images, and
-    NotEnoughMemory. Nothing that was passed in is changed.
+    The kept faces have numbered boxes, the dropped ones thin gray boxes. The longer side is within VIEW_SIDES.
+
+    images_BHWC: floats in [0, 1], gray, RGB or RGBA.
+    dropped: per image.
+    Raises ValueError for other images, NotEnoughMemory when the views don't fit. Nothing that was passed in is changed.
     """
     imaging.check_layout(images_BHWC)
     count, height, width = images_BHWC.shape[:3]
@@ -73,8 +77,8 @@ def _drawn(view_hw3: Tensor, kept: Sequence[Face], dropped: Sequence[Face], imag
 
     height, width = view_hw3.shape[:2]
     levels_hw3 = view_hw3.detach().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
-    picture = Image.fromarray(levels_hw3)
-    draw = ImageDraw.Draw(picture)
+    view = Image.fromarray(levels_hw3)
+    draw = ImageDraw.Draw(view)
     font = ImageFont.load_default(FONT_SIZE)
     boxes = [_in_view(face, image_size_hw, width, height) for face in kept]
     for face in dropped:
@@ -85,7 +89,7 @@ def _drawn(view_hw3: Tensor, kept: Sequence[Face], dropped: Sequence[Face], imag
     # Last, so that no box of a neighbour crosses a number.
     for number, box in enumerate(boxes, 1):
         _label(draw, font, str(number), box, width)
-    return torch.from_numpy(np.array(picture)).float() / 255
+    return torch.from_numpy(np.array(view)).float() / 255
 
 
 def _label(

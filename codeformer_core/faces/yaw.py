@@ -19,14 +19,13 @@ MAX_YAW = 90.0
 
 
 def yaw_of(face: Face) -> float:
-    """Degrees by which the head is turned to either side: 0 straight ahead, 90 a profile, more when only the back of
-    the cheek shows.
+    """Degrees by which the head is turned to either side.
 
-    Seen from afar, a head turned by t shows its eyes cos(t) as far apart as they are, and its nose sin(t) times
-    its depth beside the line from the middle of the eyes to the middle of the mouth. So
-    t = atan2(nose beside the line / NOSE_DEPTH, eyes across the line). Tilting the head changes nothing, nodding
-    little. A nose 15 % longer or shorter than the canonical one makes 4 degrees at 45; hidden landmarks of a profile
-    are the detector's guesses, and the estimate is no better than they.
+    0 straight ahead, 90 a profile, more when only the back of the cheek shows. Seen from afar, a head turned by t shows
+    its eyes cos(t) as far apart as they are, and its nose sin(t) times its depth beside the line from the middle of the
+    eyes to the middle of the mouth. So t = atan2(nose beside the line / NOSE_DEPTH, eyes across the line). Tilting the
+    head changes nothing, nodding little. A nose 15 % longer or shorter than the canonical one makes 4 degrees at 45.
+    The hidden landmarks of a profile are the detector's guesses, and the estimate is not better than these.
     """
     return yaw_of_landmarks(face.landmarks_array())
 
@@ -45,8 +44,9 @@ def yaw_of_landmarks(landmarks_52: np.ndarray) -> float:
 
 
 def skip_by_yaw(faces: Sequence[Face], max_yaw: float) -> Selection:
-    """Skips faces turned further to the side than `largest_turn` degrees; 90 keeps all.
+    """Skips faces turned further to the side than `max_yaw`.
 
+    max_yaw: degrees, 0 to 90; 90 keeps all.
     Raises ValueError outside 0 to 90.
     """
     if not 0 <= max_yaw <= MAX_YAW:

@@ -23,7 +23,7 @@ from ..faces.geometry import CROP_SIZE, Rectangle, covered_rectangle, invert, sa
 from ..faces.masks import gaussian_operator, opencv_sigma
 from ..faces.parsing import FaceParser
 from ..faces.selection import (
-    SMALLEST_EYE_DISTANCE,
+    MIN_EYE_DISTANCE,
     FaceFilter,
     Selection,
     apply_filters,
@@ -131,7 +131,7 @@ class OfficialRecipe(Recipe):
 OFFICIAL = OfficialRecipe()
 
 
-def skip_near_eyes(faces: Sequence[Face], smallest_distance: float = SMALLEST_EYE_DISTANCE) -> Selection:
+def skip_near_eyes(faces: Sequence[Face], smallest_distance: float = MIN_EYE_DISTANCE) -> Selection:
     """The official code reads its row of numbers one place too late: what it calls the eye distance is the length of
     (left eye's y - right eye's y, right eye's x - nose's x)."""
 

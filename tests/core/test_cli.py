@@ -278,7 +278,7 @@ def test_one_bad_file_is_named_and_the_others_go_on(fakes, tmp_path, capsys, deb
     assert restore(tmp_path / "in", "-o", tmp_path / "out", *(["--debug"] if debug else [])) == 1
     assert names(tmp_path / "out") == ["a.png", "c.png"]
     err = capsys.readouterr().err
-    assert "bad.png: not a picture" in err and "1 of 3 pictures failed" in err
+    assert "bad.png: not an image" in err and "1 of 3 pictures failed" in err
     assert ("Traceback" in err) == debug
 
 

@@ -230,7 +230,7 @@ def test_faces_that_are_given_replace_the_detection(photo):
     expected = colorize_photos(photo, restorer=Painter(), face_source=GivenDetector(((FACE,),)))
     assert torch.equal(colorized.images_BHWC, expected.images_BHWC)
     assert steps(colorized) == {0: {"given": 1, "colorized": 1}}
-    with pytest.raises(ValueError, match="the faces belong to 1 picture, but 2 pictures came"):
+    with pytest.raises(ValueError, match="the faces belong to 1 image, but 2 images came"):
         colorize_photos(photo.expand(2, -1, -1, -1), restorer=Painter(), face_source=given)
 
 

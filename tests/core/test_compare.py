@@ -166,5 +166,5 @@ def test_models_for_something_else_are_refused(crops):
 
 def test_faces_of_other_pictures_are_refused(crops):
     faces = FaceBatch.of(torch.rand(2, 64, 64, 3), [[placed_face(32, 32, 12)], []])
-    with pytest.raises(ValueError, match="faces were found in pictures of 64x64 pixels, but these have 512x512"):
+    with pytest.raises(ValueError, match="faces were found in images of 64x64 pixels, but these have 512x512"):
         compare_fidelities(crops, restorer=FadingRestorer(), faces=faces)

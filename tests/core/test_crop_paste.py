@@ -71,7 +71,7 @@ def test_a_face_without_a_shape_is_left_out_and_it_is_said(photo):
 
 def test_faces_of_other_pictures(photo):
     faces = faces_of(photo)
-    with pytest.raises(ValueError, match="belong to 1 picture, but 2 pictures came"):
+    with pytest.raises(ValueError, match="belong to 1 image, but 2 images came"):
         cf.crop_faces(torch.cat((photo, photo)), faces)
     with pytest.raises(ValueError, match=f"{WIDTH}x{HEIGHT} pixels, but these have {WIDTH}x{HEIGHT - 1}"):
         cf.crop_faces(photo[:, 1:], faces)
@@ -280,9 +280,9 @@ def test_nothing_to_paste_takes_any_crops(photo):
     ("change", "complaint"),
     [
         ({"crops_NSSC": torch.rand(3, 512, 512, 3)}, "2 faces but 3 crops came"),
-        ({"background_BHWC": torch.rand(2, HEIGHT, WIDTH, 3)}, "belong to 1 picture, but there are 2 backgrounds"),
+        ({"background_BHWC": torch.rand(2, HEIGHT, WIDTH, 3)}, "belong to 1 image, but there are 2 backgrounds"),
         ({"background_BHWC": torch.rand(1, WIDTH, HEIGHT, 3)}, "has other proportions"),
-        ({"clip_mask_BHW": torch.rand(3, 5, 5)}, "one mask for each picture"),
+        ({"clip_mask_BHW": torch.rand(3, 5, 5)}, "one mask for each image"),
         ({"clip_mask_BHW": torch.full((1, 5, 5), torch.nan)}, "the mask holds values that are NaN"),
         ({"options": cf.PasteOptions(regions=("eyes",))}, "only be told apart by a face parser"),
         ({"crops_NSSC": torch.full((2, 512, 512, 3), torch.nan)}, "NaN"),

@@ -87,7 +87,7 @@ def test_a_face_that_fills_the_picture_needs_the_coarse_look_of_yunet(monkeypatc
     faces = YuNetDetector().detect(portrait)[0]
     assert len(faces) == 1
     assert faces[0].score > 0.85
-    monkeypatch.setattr(yunet, "COARSE_SMALLEST_FACE", 10_000)
+    monkeypatch.setattr(yunet, "COARSE_MIN_FACE_SIZE", 10_000)
     assert YuNetDetector().detect(portrait) == [[]]  # 0.59 by the fine look alone
 
 
@@ -176,7 +176,7 @@ def test_confidence(detector):
 
 def test_refuses_other_tensors(detector, mobile):
     for wrong in (torch.zeros(64, 64, 3), torch.zeros(1, 3, 64, 64)):
-        with pytest.raises(ValueError, match=r"pictures must"):
+        with pytest.raises(ValueError, match=r"images must"):
             detector.detect(wrong)
     with pytest.raises(ValueError, match=r"batch_size must be at least 1"):
         mobile.detect(torch.zeros(1, 64, 64, 3), batch_size=0)
@@ -199,7 +199,7 @@ def test_non_finite_answers_are_reported():
 
 def test_boxes_without_area_or_outside_are_no_faces():
     boxes = np.array([[0, 0, 10, 10], [5, 5, 5, 9], [-9, 0, -1, 9], [0, 50, 9, 60]], dtype=np.float32)
-    faces = detection.faces_in_picture(
+    faces = detection.faces_in_image(
         boxes, np.ones((4, 5, 2)), np.array([0.9] * 4), detection.ViewSize(80, 80, 2.0), (25, 40)
     )
     assert [face.box_xyxy for face in faces] == [(0, 0, 5, 5)]
@@ -224,7 +224,7 @@ def test_recognises_the_network_by_its_keys(weights, mobile):
 
 
 def test_weights_that_do_not_fit(weights):
-    with pytest.raises(ValueError, match=r"no RetinaFace.*first key is 'params'"):
+    with pytest.raises(ValueError, match=r"not a RetinaFace.*first key is 'params'"):
         build_retinaface({"params": torch.zeros(1)})
     incomplete = {key: value for key, value in weights.items() if "fpn.merge2" not in key}
     with pytest.raises(ValueError, match=r"mobile0\.25 \(missing: fpn\.merge2\.0\.weight, .* and 2 more"):

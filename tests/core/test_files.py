@@ -340,7 +340,7 @@ def zero_sized_png() -> bytes:
     ("content", "reason"),
     [
         (b"", "empty"),
-        (b"hello, I am a letter", "not a picture"),
+        (b"hello, I am a letter", "not an image"),
         (b"\x89PNG\r\n\x1a\n", "truncated"),
         (zero_sized_png(), "no pixels"),
     ],
@@ -397,7 +397,7 @@ def test_floating_point_and_other_depths_are_refused_with_the_cure(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(ValueError, match=r"pipe\.png: a pipe or device, not a picture file"):
+    with pytest.raises(ValueError, match=r"pipe\.png: a pipe or device, not an image file"):
         read_image(tmp_path / "pipe.png")
 
 

@@ -60,7 +60,7 @@ def test_alpha_follows_the_colours_size(rgba_BHWC):
 @pytest.mark.parametrize(
     ("bad", "complaint"),
     [
-        (None, "pictures must be a tensor .*got NoneType"),
+        (None, "images must be a tensor .*got NoneType"),
         (np.zeros((1, 4, 4, 3), np.float32), "got ndarray"),
         (torch.zeros(4, 4, 3), r"\(batch, height, width, channels\), got \(4, 4, 3\)"),
         (torch.zeros(1, 4, 4, 3, 1), r"got \(1, 4, 4, 3, 1\)"),
@@ -83,7 +83,7 @@ def test_what_is_no_batch_of_pictures(bad, complaint):
 def test_values_that_are_no_numbers(value, dtype):
     pictures = torch.zeros((3, 4, 4, 4), dtype=dtype)
     pictures[1, 2, 3, 3] = value  # in the alpha, which counts as well
-    with pytest.raises(ValueError, match=r"pictures: number 2 holds 1 values that are NaN or .*decode in float32"):
+    with pytest.raises(ValueError, match=r"images: number 2 holds 1 values that are NaN or .*decode in float32"):
         check_images(pictures)
 
 

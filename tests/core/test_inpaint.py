@@ -175,7 +175,7 @@ def test_a_mask_of_another_size_is_stretched_and_one_serves_all(photo):
 @pytest.mark.parametrize(
     ("mask", "words"),
     [
-        (torch.zeros(3, 9, 9), r"\(1 or 2, height, width\), got \(3, 9, 9\).*Give one mask for each picture"),
+        (torch.zeros(3, 9, 9), r"\(1 or 2, height, width\), got \(3, 9, 9\).*Give one mask for each image"),
         (torch.zeros(1, 1, 9, 9), r"the mask must have the shape"),
         (torch.full((1, 9, 9), torch.nan), "the mask holds values that are NaN"),
     ],

@@ -372,7 +372,7 @@ BAD_FILES = {
         r"a Git LFS pointer that stands for 376,637,898 bytes",
     ),
     "text": (b"hello there", "a text beginning with 'hello there'"),
-    "png": (b"\x89PNG\r\n\x1a\n123", "a PNG picture"),
+    "png": (b"\x89PNG\r\n\x1a\n123", "a PNG image"),
     "zeros": (bytes(4000), "nothing but zero bytes"),
     "unknown": (bytes(range(7, 90)), r"of no known kind \(its first bytes: 07 08"),
     "gguf": (b"GGUF\x03\0\0\0", "a GGUF file"),

@@ -186,7 +186,7 @@ def test_yunets_file_is_no_restorer():
 
 def test_a_restorer_is_no_detector_and_no_parser(roots):
     path = roots[0] / "facerestore_models" / "codeformer.pth"
-    for load, kind in ((cf.load_detector, "no RetinaFace detector"), (cf.load_parser, "do not fit parsenet")):
+    for load, kind in ((cf.load_detector, "not a RetinaFace detector"), (cf.load_parser, "do not fit parsenet")):
         text = complaint(load, path)
         assert str(path) in text and kind in text
 

@@ -64,7 +64,7 @@ def test_too_much_is_refused_with_both_sizes_and_the_cure(eight_gib_free):
     assert isinstance(caught.value, ValueError)
     assert str(caught.value) == (
         "a result of 1 x 20000x20000 pixels needs about 10.0 GiB of memory, 8.0 GiB are free on cpu. "
-        "Use a smaller picture, a smaller upscale, or fewer pictures at a time."
+        "Use a smaller image, a smaller upscale, or fewer images at a time."
     )
 
 

@@ -323,7 +323,7 @@ def test_other_chunks_are_copied_where_the_standard_allows_it(tmp_path, caplog):
     data = with_chunks(picture(noise(), "PNG"), safe, unsafe, png_chunk(b"tIME", bytes(7)))
     made = png_chunks(through(tmp_path, data, "a.png", "b.png"))
     assert (b"priv", b"may stay") in made and not {b"caBX", b"tIME"} & {kind for kind, _ in made}
-    assert "its caBX chunk describes the unchanged picture and is left out" in caplog.text
+    assert "its caBX chunk describes the unchanged image and is left out" in caplog.text
     caplog.clear()
     through(tmp_path, data, "a.png", "b.webp")
     assert "priv chunk" in caplog.text
@@ -523,7 +523,7 @@ def test_unknown_segments_of_a_jpeg_are_kept_and_elsewhere_named(tmp_path, caplo
 @pytest.mark.parametrize(
     ("rest", "words"),
     [
-        (picture(noise(), "JPEG"), "further pictures"),
+        (picture(noise(), "JPEG"), "further images"),
         (b"\0\0\0\x18ftypmp42" + bytes(100), "a video follows"),
         (b"SEFT" * 10, "40 bytes of unknown data"),
     ],
@@ -559,7 +559,7 @@ def test_a_jpeg_without_pixels_is_refused(tmp_path):
     whole = picture(noise(), "JPEG")
     for end in (3, 20, whole.index(b"\xff\xda") + 4):
         (tmp_path / "a.jpg").write_bytes(whole[:end])
-        with pytest.raises(ValueError, match=r"a\.jpg: (is truncated|not a picture)"):
+        with pytest.raises(ValueError, match=r"a\.jpg: (is truncated|not an image)"):
             read_image(tmp_path / "a.jpg")
 
 

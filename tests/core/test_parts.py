@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codeformer_core.faces.components import SMALLEST, boxes_from_68, boxes_from_five, find_components
+from codeformer_core.faces.components import MIN_SIDE, boxes_from_68, boxes_from_five, find_components
 from codeformer_core.faces.geometry import TEMPLATE_XY
 
 from .facts import facts
@@ -49,7 +49,7 @@ def overlap(first_4: np.ndarray, second_4: np.ndarray) -> float:
 def assert_usable(boxes_44: np.ndarray, size: int = 512) -> None:
     assert boxes_44.shape == (4, 4) and boxes_44.dtype == np.int64
     assert boxes_44.min() >= 0 and boxes_44.max() <= size
-    assert (boxes_44[:, 2:] - boxes_44[:, :2]).min() >= SMALLEST
+    assert (boxes_44[:, 2:] - boxes_44[:, :2]).min() >= MIN_SIDE
     assert (boxes_44[:, 2:] // 16 > boxes_44[:, :2] // 16).all()
 
 

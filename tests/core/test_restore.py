@@ -608,7 +608,7 @@ def test_memory_is_stated_before_anything_starts(monkeypatch, shape, options, sa
     huge = torch.zeros((1, 1, 1, 1), dtype=dtype).expand(shape)
     with NothingComputed(), pytest.raises(NotEnoughMemory) as caught:
         restore(huge, **options)
-    assert said in str(caught.value) and "4.0 GiB are free on cpu. Use a smaller picture" in str(caught.value)
+    assert said in str(caught.value) and "4.0 GiB are free on cpu. Use a smaller image" in str(caught.value)
 
 
 # --- progress, batches, memory ---------------------------------------------------------------------------------------
@@ -823,7 +823,7 @@ def test_given_faces_in_the_published_recipe_lie_where_they_were():
 
 def test_given_faces_of_other_pictures_are_refused():
     faces = cf.FaceBatch.of(pictures(2), [BOTH, BOTH])
-    with pytest.raises(ValueError, match="belong to 2 pictures, but 1 picture came"):
+    with pytest.raises(ValueError, match="belong to 2 images, but 1 image came"):
         cf.restore_images(pictures(), restorer=WatchedRestorer(), detector=faces)
 
 

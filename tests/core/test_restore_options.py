@@ -167,7 +167,7 @@ def test_one_file_for_background_and_faces_is_loaded_once(models, restored, monk
         ("gone.pth", "'gone.pth' is not on this machine"),
         ("folder/gone.pth", "there is no such file"),
         ("realesrgan_x2plus", "RealESRGAN_x2plus.pth is not on this machine: add --download"),
-        ("photo.png", "photo.png is a PNG picture"),
+        ("photo.png", "photo.png is a PNG image"),
     ],
 )
 def test_what_is_no_upscaler_is_said_before_the_first_picture(models, photo, capsys, monkeypatch, option, file, said):

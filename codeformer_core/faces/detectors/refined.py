@@ -71,8 +71,11 @@ class RefinedDetector:
 
     @torch.no_grad()
     def detect(self, images_BHWC: Tensor, confidence: float | None = None) -> list[list[Face]]:
-        """See `FaceDetector.detect`. Boxes and scores are the detector's own, and so are the landmarks of profiles and
-        of faces that the mesh does not see."""
+        """See `FaceDetector.detect`.
+
+        Boxes and scores are the detector's own, and so are the landmarks of profiles and of faces that the mesh does
+        not see.
+        """
         found = self.detector.detect(images_BHWC, confidence)
         return [self._refined(image_HWC, faces) for image_HWC, faces in zip(images_BHWC, found, strict=True)]
 
@@ -94,7 +97,8 @@ class RefinedDetector:
 def with_landmarks_68(face: Face, matrix: np.ndarray, landmarks_682: np.ndarray) -> Face:
     """The face with the five landmarks that the mesh gives it; unchanged where the mesh saw none or another face.
 
-    matrix: image -> 512 crop. landmarks_682: in pixels of the crop, NaN where nothing was found.
+    matrix: image -> 512 crop.
+    landmarks_682: in pixels of the crop, NaN where nothing was found.
     """
     five_52 = np.stack([landmarks_682[list(points)].mean(0) for points in _FIVE_OF_68]) + _OFFSETS_52
     was_52 = face.landmarks_array() @ matrix[:, :2].T + matrix[:, 2]

@@ -65,9 +65,9 @@ class RetinaFaceDetector:
     ) -> list[list[Face]]:
         """One list of faces per image, best score first; see `FaceDetector.detect`.
 
-        batch_size: images per forward pass; None takes as many as the memory allows, at most 8. Fewer are
-        taken after an out-of-memory error. Raises RuntimeError when the network answers with non-finite
-        numbers.
+        batch_size: images per forward pass, fewer after an out-of-memory error; None: as many as the memory allows, at
+        most 8.
+        Raises RuntimeError when the network answers with non-finite numbers.
         """
         check_images(images_BHWC)
         image_size_hw = (images_BHWC.shape[1], images_BHWC.shape[2])
@@ -116,7 +116,7 @@ def build_retinaface(state_dict: Mapping[str, Tensor], device: str | torch.devic
         network = "mobile0.25"
     else:
         raise ValueError(
-            "these weights are no RetinaFace detector: neither 'body.layer4.0.conv1.weight' (resnet50) nor "
+            "these weights are not a RetinaFace detector: neither 'body.layer4.0.conv1.weight' (resnet50) nor "
             f"'body.stage1.0.0.weight' (mobile0.25) is in them; the first key is {next(iter(keys), None)!r}. "
             "Give detection_Resnet50_Final.pth or detection_mobilenet0.25_Final.pth"
         )
@@ -131,7 +131,7 @@ def build_retinaface(state_dict: Mapping[str, Tensor], device: str | torch.devic
 
 
 def anchors(height: int, width: int) -> Tensor:
-    """Centre x, centre y, width, height in view pixels of every anchor, in the network's order (A4, CPU)."""
+    """anchors_A4 on the CPU: centre x, centre y, width, height in view pixels, in the network's order."""
     levels: list[Tensor] = []
     for stride, sides in ANCHOR_SIDES.items():
         center_y = (torch.arange(math.ceil(height / stride)) + 0.5) * stride

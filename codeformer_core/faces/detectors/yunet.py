@@ -67,7 +67,7 @@ class YuNetDetector:
         return 0
 
     def check(self) -> None:
-        """Raise at once what `detect` would for want of OpenCV or of a usable weights file."""
+        """Raise now what `detect` would without OpenCV or a usable weights file."""
         self.detect(torch.zeros(1, 32, 32, 3))
 
     def detect(self, images_BHWC: Tensor, confidence: float | None = None) -> list[list[Face]]:
@@ -128,7 +128,7 @@ def _opencv_detector(weights_path: Path, size: ViewSize, confidence: float) -> A
 
 @contextmanager
 def _explained_errors(weights_path: Path) -> Generator[None]:
-    """Whatever OpenCV says of a file it can't load, or can load and not run, names the file and the cure."""
+    """Errors of OpenCV, which fails to load or to run a file, name the file and the fix."""
     cv2 = import_for_faces("cv2")
     try:
         yield

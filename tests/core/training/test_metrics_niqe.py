@@ -105,7 +105,7 @@ def noisy_face(seed: int, size: int = 200) -> torch.Tensor:
 
 def test_a_picture_is_at_no_distance_of_its_own_statistics():
     face = noisy_face(0)
-    features = niqe.picture_features(niqe.luma(face[0].permute(1, 2, 0).double().numpy()))
+    features = niqe.image_features(niqe.luma(face[0].permute(1, 2, 0).double().numpy()))
     assert features.shape == (4, 36) and np.isfinite(features).all()
     own = PristineModel(features.mean(0), np.cov(features, rowvar=False))
     assert float(Niqe(own).measure(face, face)) == pytest.approx(0, abs=1e-9)
@@ -128,7 +128,7 @@ def test_a_blurred_face_is_farther_from_good_photographs():
     from PIL import Image, ImageFilter
 
     photographs = [Image.open(path).convert("RGB") for path in large_faces()[:8]]
-    features = np.concatenate([niqe.picture_features(niqe.luma(np.asarray(photo) / 255)) for photo in photographs[:6]])
+    features = np.concatenate([niqe.image_features(niqe.luma(np.asarray(photo) / 255)) for photo in photographs[:6]])
     features = features[np.isfinite(features).all(1)]
     pristine = PristineModel(features.mean(0), np.cov(features, rowvar=False))
     for photo in photographs[6:]:

@@ -24,7 +24,9 @@ _MAX_LOG_SIZE = 4.0
 
 @dataclass(frozen=True)
 class Cells:
-    """centers_A2: where each cell's middle lies; units_A: the length in which its numbers are given."""
+    """centers_A2: each cell's middle, in pixels of the view.
+    units_A: the length in which a cell's numbers are given, in pixels of the view.
+    """
 
     centers_A2: Tensor
     units_A: Tensor
@@ -32,7 +34,10 @@ class Cells:
 
 @dataclass(frozen=True)
 class Answers:
-    """logits_BA; centers_BA2 and sizes_BA2 of boxes; points_BA52."""
+    """logits_BA: scores before the sigmoid.
+    centers_BA2, sizes_BA2: of the boxes, in pixels of the view.
+    points_BA52: landmarks, in pixels of the view.
+    """
 
     logits_BA: Tensor
     centers_BA2: Tensor
@@ -95,6 +100,8 @@ def merged(
 
     The best candidate takes all that overlap with it by more than `iou`. Its score stays; box and landmarks become the
     weighted mean over them: neighbouring cells err independently of each other.
+
+    weights_N: how far to trust a candidate's coordinates.
     """
     order = np.argsort(-scores_N, kind="stable")
     boxes_N4, points_N52, scores_N, weights_N = boxes_N4[order], points_N52[order], scores_N[order], weights_N[order]

@@ -47,7 +47,12 @@ _TELLING_KEY = "fine.0.convolution.weight"
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """What scores above the confidence in one view of one image; weights_N: how far to trust its coordinates."""
+    """What scores above the confidence in one view of one image.
+
+    boxes_N4, points_N52: in pixels of the view.
+    scores_N: 0..1.
+    weights_N: how far to trust the coordinates.
+    """
 
     boxes_N4: np.ndarray
     points_N52: np.ndarray
@@ -103,9 +108,9 @@ class StarterDetector:
 
     def _detect_pass(self, images_BHWC: Tensor, confidence: float) -> list[list[Face]]:
         image_size_hw = (images_BHWC.shape[1], images_BHWC.shape[2])
-        pictures = [detector_view(image_HWC) for image_HWC in images_BHWC]
+        images = [detector_view(image_HWC) for image_HWC in images_BHWC]
         sizes = [view_size(*image_size_hw, side) for side in SHORTER_SIDES]
-        looks = [self._look(pictures, size, confidence) for size in sizes]
+        looks = [self._look(images, size, confidence) for size in sizes]
         fine, coarse = sizes
         found: list[list[Face]] = []
         for look_fine, look_coarse in zip(*looks, strict=True):
@@ -123,10 +128,10 @@ class StarterDetector:
         return found
 
     @torch.no_grad()
-    def _look(self, pictures: list[np.ndarray], size: ViewSize, confidence: float) -> list[Candidates]:
+    def _look(self, images: list[np.ndarray], size: ViewSize, confidence: float) -> list[Candidates]:
         """What each image shows, in pixels of the view."""
         device, dtype = place_of(self.module)
-        views = [torch.from_numpy(resized_view(picture, size)) for picture in pictures]
+        views = [torch.from_numpy(resized_view(image, size)) for image in images]
         inputs_B3HW = (torch.stack(views).to(device).permute(0, 3, 1, 2).float() - 127.5) / 127.5
         # Zeros, as the convolutions themselves take what lies outside.
         right, bottom = (-size.width % max(STRIDES), -size.height % max(STRIDES))
@@ -149,7 +154,10 @@ def is_starter_detector(state_dict: Mapping[str, Tensor]) -> bool:
 
 
 def build_starter_detector(state_dict: Mapping[str, Tensor], device: str | torch.device = "cpu") -> StarterDetector:
-    """The detector with these weights on `device`. Raises ValueError naming the first keys that do not fit."""
+    """The detector with these weights on `device`.
+
+    Raises ValueError naming the first keys that do not fit.
+    """
     network = StarterNetwork()
     fill_network(network, state_dict, NAME)
     # Channels last is how CPUs and GPUs convolve fastest: 1.2 to 1.5 times as fast on a CPU.

@@ -53,7 +53,10 @@ class StarterNetwork(nn.Module):
             nn.init.constant_(output.bias[:1], _FIRST_SCORE_LOGIT)
 
     def forward(self, views_B3HW: Tensor) -> list[Tensor]:
-        """views_B3HW: BGR in [-1, 1], sides divisible by 32. -> outputs_B15hw for each of STRIDES, see `decode`."""
+        """outputs_B15hw for each of STRIDES, see `decode`.
+
+        views_B3HW: BGR in [-1, 1], sides divisible by 32.
+        """
         fine = self.fine(views_B3HW)
         middle = self.middle(fine)
         coarse = self.coarse(middle)
