@@ -62,17 +62,16 @@ _MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
 def read_image(path: str | os.PathLike[str], *, strict: bool = False) -> Picture:
     """The image in a file, upright; of an animation or a multi-page file the first image, with a warning.
 
-    The format is told from the file's bytes, not from its name. What else the file holds is kept as bytes; of that,
-    what is damaged or too large is left out with a warning.
+    The file's bytes decide on the format, not its name. What else the file holds is kept as bytes; what is damaged or
+    too large of it is left out with a warning.
 
     path: PNG, JPEG, WebP, TIFF, BMP, GIF, or AVIF where Pillow reads it.
-    strict: refuse an image whose end is missing. Else a JPEG that is cut short is read as far as it goes, and a PNG
-        whose pixels are complete is read without its end marker, with a warning.
-
-    Raises FileNotFoundError and other OSErrors as the system gives them; ValueError naming the file when it
-    is empty, not an image, truncated, without pixels, of a kind that isn't read, or larger than the free
-    memory (checked against the size in the file's header, before anything is decoded); ImportError when 16
-    bits need an OpenCV, or AVIF a Pillow, that isn't there.
+    strict: refuse an image whose end is missing. Otherwise a JPEG that is cut short is read as far as it goes, and a
+    PNG whose pixels are complete is read without its end marker, with a warning.
+    Raises FileNotFoundError and other OSErrors as the system gives them; ValueError naming the file when it is empty,
+    not an image, truncated, without pixels, of a kind that isn't read, or larger than the free memory (checked against
+    the size in the file's header, before anything is decoded); ImportError when 16 bits need OpenCV, or AVIF a newer
+    Pillow.
     """
     path = Path(path)
     mode = path.stat().st_mode  # asked before opening, which waits for ever at a pipe
@@ -88,9 +87,10 @@ def read_image(path: str | os.PathLike[str], *, strict: bool = False) -> Picture
 
 
 def inspect(path: Path, stream: BinaryIO) -> tuple[str, Header]:
-    """-> (format, what the header declares), from the first bytes alone; the stream is left at its start.
+    """The format and what the header declares, from the first bytes alone; the stream is left at its start.
 
-    Raises ValueError naming the file when it is empty, or no image that is read; ImportError where Pillow lacks AVIF.
+    Raises ValueError naming the file when it is empty or not an image that is read; ImportError where Pillow lacks
+    AVIF.
     """
     head = stream.read(512)
     stream.seek(0)
@@ -110,11 +110,13 @@ def inspect(path: Path, stream: BinaryIO) -> tuple[str, Header]:
 def write_image(path: str | os.PathLike[str], picture: Picture, *, overwrite: bool = False) -> None:
     """Write an image in the format its file name ends with: whole, or not at all.
 
-    16 bits are kept in PNG and TIFF and rounded to 8 elsewhere; alpha is kept in PNG, WebP, TIFF and AVIF and
-    dropped elsewhere; JPEG has quality 95, WebP and AVIF too unless the source was lossless. A gray source is written
-    gray as long as its pixels still are. Colour profile, resolution, EXIF and the rest of the metadata go over as bytes
+    16 bits are kept in PNG and TIFF and rounded to 8 elsewhere; alpha is kept in PNG, WebP, TIFF and AVIF and dropped
+    elsewhere; JPEG has quality 95, WebP and AVIF too unless the source was lossless. A gray source is written gray as
+    long as its pixels still are. Colour profile, resolution, EXIF and the rest of the metadata go over as bytes
     wherever the format has a place for them. Each loss is named in a warning.
 
+    path: its suffix decides on the format.
+    overwrite: replace a file that is there.
     Raises ExistingFileError unless `overwrite`; ValueError for an unknown suffix, values that are not numbers or far
     outside [0, 1], or a size the format can't hold; ImportError with the fix for AVIF without a Pillow that writes it;
     OSError naming the file when the disk is full or the folder missing or read-only.
@@ -234,7 +236,7 @@ def _without_pillow_limit() -> Generator[None]:
 
 @contextmanager
 def _named_errors(path: Path) -> Generator[None]:
-    """Whatever a decoder says about bad data, all of which is in memory, becomes a ValueError with the file's name."""
+    """Errors of a decoder about bad data, all of which is in memory, become a ValueError with the file's name."""
     try:
         yield
     except UnidentifiedImageError as error:

@@ -14,7 +14,10 @@ LUMA_RGB = (0.2989, 0.5870, 0.1140)
 
 
 def is_gray(image_HW3: Tensor) -> bool:
-    """Whether an RGB [0, 1] image has no colour but for noise and compression."""
+    """Whether an image has no colour but for noise and compression.
+
+    image_HW3: RGB [0, 1].
+    """
     red_HW, green_HW, blue_HW = (image_HW3.float() * 255).unbind(-1)
     variances = [
         difference.var(correction=0) for difference in (red_HW - green_HW, red_HW - blue_HW, green_HW - blue_HW)

@@ -26,7 +26,7 @@ FAR_OUTSIDE = 16.0
 
 @dataclass(frozen=True)
 class SplitImages:
-    """SplitImages taken apart: colour and, where there was one, transparency.
+    """Images split into colour and, where there was one, transparency.
 
     rgb_BHW3: float32 [0, 1]; a view of the input where no conversion was needed, so never written to.
     alpha_BHW1: float32 [0, 1] or None.
@@ -40,7 +40,8 @@ def split_alpha(images_BHWC: Tensor, what: str = "images") -> SplitImages:
     """Check a batch of images and split off its alpha.
 
     images_BHWC: float, 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGBA) channels, at least one pixel, all finite.
-    what: how messages call them. Raises ValueError that names the image and the cure.
+    what: how messages call them.
+    Raises ValueError that names the image and the fix.
     """
     check_images(images_BHWC, what)
     images_BHWC = images_BHWC.float()
@@ -67,7 +68,7 @@ def check_images(images_BHWC: Tensor, what: str = "images") -> None:
 
 
 def outside_words(least: float, most: float) -> str:
-    """What is wrong with values from `least` to `most`, and the cure."""
+    """What is wrong with values from `least` to `most`, and the fix."""
     return (
         f"its values reach from {least:g} to {most:g}, and images have [0, 1]; divide 8-bit values by 255 and 16-bit "
         "values by 65535, and tone-map an HDR image first"
@@ -89,10 +90,13 @@ def check_layout(images_BHWC: Tensor, what: str = "images") -> None:
 
 
 def fit_masks(masks_BHW: Tensor, batch: int, size_hw: tuple[int, int] | None, what: str = "the mask") -> Tensor:
-    """-> masks_BHW float32 [0, 1]: one for each of `batch` images, stretched to their size (None: as they are).
+    """masks_BHW float32 [0, 1], one for each image.
 
     masks_BHW: numbers or booleans, one for each image or one for all (then the first axis may be missing), any size.
-    Raises ValueError naming the mask and the cure.
+    batch: number of images.
+    size_hw: height and width in pixels that the masks are stretched to; None keeps theirs.
+    what: how messages call them.
+    Raises ValueError naming the mask and the fix.
     """
     masks = masks_BHW[None] if isinstance(masks_BHW, Tensor) and masks_BHW.ndim == 2 else masks_BHW
     if not isinstance(masks, Tensor) or masks.ndim != 3 or len(masks) not in (1, batch) or masks.numel() == 0:
@@ -110,7 +114,7 @@ def fit_masks(masks_BHW: Tensor, batch: int, size_hw: tuple[int, int] | None, wh
 
 
 def merge_alpha(rgb_BHW3: Tensor, alpha_BHW1: Tensor | None) -> Tensor:
-    """-> images_BHWC with the alpha re-attached, resized where the colour was."""
+    """images_BHWC with the alpha re-attached, resized to the size of the colour."""
     if alpha_BHW1 is None:
         return rgb_BHW3
     height, width = rgb_BHW3.shape[1:3]
@@ -118,12 +122,12 @@ def merge_alpha(rgb_BHW3: Tensor, alpha_BHW1: Tensor | None) -> Tensor:
 
 
 def is_constant(image_HWC: Tensor) -> bool:
-    """Whether all pixels are equal: nothing to work on, or what stands for an image that isn't there."""
+    """Whether all pixels are equal: nothing to work on, or a placeholder."""
     return bool((image_HWC == image_HWC[:1, :1]).all())
 
 
 def resize(images_BHWC: Tensor, height: int, width: int, mode: ResizeMode = "bilinear") -> Tensor:
-    """Resize; area-weighted when shrinking. The same tensor comes back when the size already fits."""
+    """Area-weighted when shrinking. The same tensor comes back when the size already fits."""
     if images_BHWC.shape[1:3] == (height, width):
         return images_BHWC
     shrinks = height < images_BHWC.shape[1] or width < images_BHWC.shape[2]
@@ -179,7 +183,10 @@ def quantize_8bit(values: Tensor) -> Tensor:
 
 
 def detector_view(image_HWC: Tensor) -> np.ndarray:
-    """What detectors see: uint8 (H, W, 3) BGR, contiguous, from 1 to 4 channels; alpha is not looked at."""
+    """The input of detectors: uint8 (H, W, 3) BGR, contiguous.
+
+    image_HWC: floats in [0, 1], 1 to 4 channels; alpha is ignored.
+    """
     channels = image_HWC.shape[-1]
     rgb_HW3 = image_HWC[..., :3] if channels >= 3 else image_HWC[..., :1].expand(*image_HWC.shape[:2], 3)
     levels_HW3 = rgb_HW3.float().clamp(0, 1).mul_(255).round_().to(torch.uint8)

@@ -1,4 +1,4 @@
-"""Images cut into overlapping tiles, and what is made of the tiles put together so that no seam shows.
+"""Images cut into overlapping tiles, and the results merged without a visible seam.
 
 Neighbours are cross-faded in the middle of their overlap; what lies beyond on either side, where a network sees too
 little of the image, is thrown away.
@@ -53,7 +53,7 @@ class Tile:
         return image_HWC[self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
 
     def add_to(self, canvas_HWC: Tensor, made_hwC: Tensor, scale: int) -> None:
-        """Adds what was made of the tile, in place, to a canvas that was 0 before its first tile.
+        """Adds the tile's result, in place, to a canvas that was 0 before its first tile.
 
         canvas_HWC, made_hwC: `scale` times as large as the image and as the tile.
         """

@@ -1,4 +1,4 @@
-"""What an image file holds once it is read: pixels and what has to survive until it is written again.
+"""An image file once it is read: pixels and what has to survive until it is written again.
 
 Shape legend: H W image height and width, C channels.
 """

@@ -87,11 +87,11 @@ def _cmyk_to_rgb(image: Image.Image, profile: bytes | None, warn: Warn) -> Image
 
 
 def decode_16_bit(data: bytes, image: Image.Image, transparent: tuple[int, ...] | None) -> np.ndarray:
-    """uint16 HWC RGB or RGBA of a PNG's or TIFF's bytes; `image` is the same file opened by Pillow.
+    """uint16 HWC, RGB or RGBA, of a PNG's or TIFF's bytes.
 
+    image: the same file opened by Pillow.
     transparent: the colour that stands for transparency.
-
-    Raises ValueError for damaged data, ImportError with the cure when there is no OpenCV.
+    Raises ValueError for damaged data, ImportError with the fix without OpenCV.
     """
     if image.format == "TIFF":
         _check_tiff(data, image)

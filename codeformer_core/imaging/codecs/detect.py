@@ -62,7 +62,10 @@ def detect_format(head: bytes) -> str | None:
 
 
 def name_of_stranger(head: bytes) -> str:
-    """Why a file that `detect_format` doesn't know is not read, as the end of a sentence that begins with its name."""
+    """Why a file that `detect_format` doesn't know is not read, as the end of a sentence that begins with its name.
+
+    head: the first 64 bytes of the file or more.
+    """
     name = _stranger(head)
     if name is None:
         return f"not an image this program can read ({FORMATS_IN_WORDS}), or its start is damaged"

@@ -35,11 +35,15 @@ _OPAQUE = 254.5 / 255  # what becomes 255
 
 
 def encode(picture: Picture, file_format: str, name: str) -> bytes:
-    """The file's bytes. What the format can't hold is left out with one warning that names it: 16 bits are rounded to
-    8, and alpha is dropped (the colours under it stay as they are; nobody knows the background it was meant for).
+    """The file's bytes.
 
+    What the format can't hold is left out with one warning that names it: 16 bits are rounded to 8, and alpha is
+    dropped (the colours under it stay as they are; nobody knows the background it was meant for).
+
+    file_format: "PNG", "JPEG", "WEBP", "TIFF", "BMP" or "AVIF".
+    name: of the file, for messages.
     Raises ValueError for values that are not numbers or far outside [0, 1], and for images too large for the format;
-    ImportError with the cure where a package is missing for it.
+    ImportError with the fix where a package is missing for it.
     """
     height, width, _ = picture.image_HWC.shape
     if file_format == "AVIF":
@@ -129,8 +133,10 @@ def _encode(pixels_HWC: np.ndarray, picture: Picture, file_format: str, attached
 
 
 def _quantise(image_HWC: torch.Tensor, bit_depth: int) -> np.ndarray:
-    """Values outside [0, 1] are clipped, the rest rounded to the nearest step. In strips: a whole image once more
-    as floats is what large ones have no memory for."""
+    """Values outside [0, 1] are clipped, the rest rounded to the nearest step.
+
+    In strips: memory does not hold a large image once more as floats.
+    """
     steps = (1 << bit_depth) - 1
     height, width, channels = image_HWC.shape
     pixels_HWC = np.empty((height, width, channels), np.uint8 if bit_depth == 8 else np.uint16)

@@ -1,8 +1,8 @@
-"""What the first bytes of an image file declare, read without decoding and without trusting a decoder.
+"""The first bytes of an image file, read without decoding and without trusting a decoder.
 
-Needed beside Pillow's own header because Pillow reads 16-bit RGB as 8-bit without a word, refuses zero-sized
-files as "not an image", and allocates an animated WebP's canvas while opening it; and because a whole batch is looked
-at before its first image is worked on.
+Needed beside Pillow's own header because Pillow reads 16-bit RGB as 8-bit without a warning, refuses zero-sized files
+as "not an image", and allocates an animated WebP's canvas while opening it; and because a whole batch is looked at
+before its first image is worked on.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ _MAX_SEGMENTS, _MAX_ENTRIES = 4096, 4096
 
 @dataclass(frozen=True)
 class Header:
-    """width, height: declared pixels, before the orientation is applied. None stands for what could not be read.
+    """What a file declares. None stands for what could not be read.
 
+    width, height: pixels, before the orientation is applied.
     bit_depth: of PNG, JPEG and AVIF.
     raw: a camera's RAW file in the shape of a TIFF, whose main image is only a preview.
     """
@@ -33,8 +34,11 @@ class Header:
 
 
 def read_header(stream: BinaryIO) -> Header:
-    """What the file declares. Unknown or cut-off headers give an empty Header: the decoder, which opens the same file
-    next, says what is wrong with it. The stream is left at its start."""
+    """What the file declares. The stream is left at its start.
+
+    Unknown or cut-off headers give an empty Header: the decoder, which opens the same file next, says what is wrong
+    with it.
+    """
     stream.seek(0)
     head = stream.read(64)
     try:

@@ -1,4 +1,4 @@
-"""What is made of the metadata on its way from file to file: pixels turned upright, resolution, fitting profile.
+"""Metadata on its way from file to file: pixels turned upright, resolution, fitting profile.
 
 Shape legend: H W image height and width, C channels.
 """

@@ -1,5 +1,6 @@
-"""Which file names are images, and what each format can hold. Imports nothing, so the command line can ask before
-torch is loaded."""
+"""File names of images, and what each format can hold. Imports nothing, so the command line can ask before torch is
+loaded.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ _MAX_PIXELS = {"AVIF": 16384 * 16384}
 
 
 def check_size(file_format: str, width: int, height: int) -> None:
-    """Raise ValueError, with the cure, for an image that the format can't hold."""
+    """Raise ValueError, with the fix, for an image that the format can't hold."""
     longest = _LONGEST_SIDE.get(file_format)
     if longest is not None and max(height, width) > longest:
         raise ValueError(

@@ -39,8 +39,9 @@ class _Found:
 
 
 def take_apart(data: bytes, warn: Warn, strict: bool) -> Parts:
-    """A file that is cut short is completed by an end marker, which is said; the decoder fills what is missing.
+    """A file that is cut short is completed by an end marker, with a warning; the decoder fills what is missing.
 
+    strict: refuse a file that is cut short anywhere.
     Raises ValueError where it is cut before the pixels; with `strict` wherever it is cut.
     """
     found = _Found()
@@ -186,7 +187,10 @@ def _resolution(
 
 
 def put_together(encoded: bytes, attached: Attachments) -> bytes:
-    """The file with its metadata. encoded: a JPEG whose only segment of this kind is JFIF's."""
+    """The file with its metadata.
+
+    encoded: a JPEG whose only segment of this kind is JFIF's.
+    """
     metadata, lost = attached.metadata, attached.lost
     segments: list[tuple[int, bytes]] = []
     if attached.exif is not None:

@@ -219,7 +219,10 @@ def _take_profile(chunk: PngText, found: _Found, warn: Warn) -> bool:
 
 
 def put_together(encoded: bytes, attached: Attachments) -> bytes:
-    """The file with its metadata. encoded: a PNG without any."""
+    """The file with its metadata.
+
+    encoded: a PNG without any.
+    """
     after_header = len(PNG_SIGNATURE) + 25  # IHDR always takes 25 bytes
     gray = encoded[25] in _GRAY_TYPES
     chunks = b"".join(_chunk(kind, content) for kind, content in _written(attached, gray))

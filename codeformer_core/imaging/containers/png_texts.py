@@ -15,13 +15,16 @@ _COMMENT = "Comment"
 
 @dataclass
 class Unpacker:
-    """Unpacks the compressed parts of one file. left: bytes that they may still take together."""
+    """Unpacks the compressed parts of one file.
+
+    left: bytes that they may still take together.
+    """
 
     warn: Warn
     left: int = MAX_UNPACKED_TOGETHER
 
     def unpack(self, packed: bytes, name: str) -> bytes | None:
-        """None where the part is damaged or too large, which is said."""
+        """None where the part is damaged or too large, with a warning."""
         unpacker, reason = zlib.decompressobj(), "unpacks to more than 16 MiB"
         try:
             content = unpacker.decompress(packed, max(1, min(MAX_PART, self.left)))
@@ -37,7 +40,7 @@ class Unpacker:
 
 
 def read_text(kind: bytes, content: bytes, unpacker: Unpacker) -> PngText | None:
-    """None where the chunk is damaged or too large, which is said."""
+    """None where the chunk is damaged or too large, with a warning."""
     keyword, separator, rest = content.partition(b"\0")
     name = f"text {keyword[:79].decode('latin-1')!r}"
     if not separator or not 1 <= len(keyword) <= 79:

@@ -6,7 +6,7 @@ _KEYWORD = "raw profile type "
 
 
 def read_raw_profile(keyword: str, text: bytes) -> bytes | None:
-    """The bytes; None where the text is none of this kind, or damaged."""
+    """The bytes; None where the text is not of this kind, or damaged."""
     if not keyword.lower().startswith(_KEYWORD):
         return None
     try:

@@ -1,4 +1,4 @@
-"""TIFF files taken apart. TIFF 6.0; XMP part 3; what is written stands in `codecs.tiff`."""
+"""TIFF files taken apart. TIFF 6.0; XMP part 3; for writing see `codecs.tiff`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NOT_FOR_DECODERS = {ORIENTATION, XMP, IPTC, PHOTOSHOP, ICC_PROFILE, _SUB_IMAGES
 
 
 def take_apart(data: bytes, warn: Warn, strict: bool) -> Parts:
-    """Raises ValueError where there is no directory of pixels."""
+    """Raises ValueError without a directory of pixels."""
     try:
         structure = Structure.of(data)
         main = structure.directory(structure.first)

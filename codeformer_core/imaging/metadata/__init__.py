@@ -1,1 +1,1 @@
-"""What travels beside the pixels of an image file, as the bytes that it came in."""
+"""Metadata of image files, as the bytes that came with the pixels."""

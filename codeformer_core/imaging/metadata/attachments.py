@@ -1,4 +1,4 @@
-"""What is put beside the pixels of a new file, and what its format has no place for."""
+"""Metadata for a new file, and what its format has no place for."""
 
 from __future__ import annotations
 

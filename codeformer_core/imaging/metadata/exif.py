@@ -29,9 +29,9 @@ STRUCTURAL = frozenset(
 
 
 def clean_exif(raw: bytes, warn: Warn) -> tuple[bytes | None, int]:
-    """-> (EXIF that fits the upright image, the orientation that it had, 1..8).
+    """EXIF that fits the upright image, and the orientation that it had, 1..8.
 
-    raw: with or without "Exif\\0\\0". None where it is damaged, which is said; damaged entries cost themselves.
+    raw: with or without "Exif\0\0". None where it is damaged, with a warning; of damaged entries only these are lost.
     """
     data = bytearray(raw.removeprefix(PREFIX))
     try:
@@ -200,8 +200,10 @@ def _packed(
 
 
 def main_entries(exif: bytes) -> tuple[ByteOrder, list[tuple[int, bytes]]]:
-    """For a TIFF that begins with this block: its byte order, and the main directory's entries (tag, 12 bytes) but for
-    what describes pixels."""
+    """The byte order and the main directory's entries (tag, 12 bytes), for a TIFF that begins with this block.
+
+    Entries that describe pixels are left out.
+    """
     structure = Structure.of(exif)
     main = structure.directory(structure.first)
     kept = [entry for entry in main.entries if entry.tag not in STRUCTURAL]

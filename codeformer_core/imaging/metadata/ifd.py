@@ -27,7 +27,9 @@ class DamagedDirectory(ValueError):
 
 @dataclass(frozen=True)
 class Entry:
-    """position: of the entry in the data. start, size: of its value in the data."""
+    """position: of the entry in the data, in bytes.
+    start, size: of its value in the data, in bytes.
+    """
 
     tag: int
     kind: int
@@ -39,7 +41,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Directory:
-    """broken: tags of entries whose value lies outside the data, or has an unknown type. next: 0 for none."""
+    """broken: tags of entries whose value lies outside the data, or has an unknown type.
+    next: position of the next directory; 0 for none.
+    """
 
     position: int
     entries: tuple[Entry, ...]
@@ -52,7 +56,9 @@ class Directory:
 
 @dataclass(frozen=True)
 class Structure:
-    """data: begins with the TIFF header. big: BigTIFF, with 64-bit offsets."""
+    """data: begins with the TIFF header.
+    big: BigTIFF, with 64-bit offsets.
+    """
 
     data: bytes | bytearray
     order: ByteOrder
@@ -61,7 +67,7 @@ class Structure:
 
     @classmethod
     def of(cls, data: bytes | bytearray) -> Structure:
-        """Raises DamagedDirectory where `data` is no TIFF structure."""
+        """Raises DamagedDirectory where `data` is not a TIFF structure."""
         order = _ORDERS.get(bytes(data[:2]))
         try:
             if order is not None:

@@ -18,7 +18,7 @@ _STALE = (0x0409, 0x040C)
 
 
 def clean_resources(data: bytes, warn: Warn) -> bytes | None:
-    """Whole blocks as they stand, without thumbnails; what follows a damaged one is left out, which is said."""
+    """Whole blocks as they stand, without thumbnails; what follows a damaged one is left out, with a warning."""
     kept: list[bytes] = []
     end = 0
     for kind, block, _ in _blocks(data):
