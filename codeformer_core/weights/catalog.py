@@ -1,4 +1,4 @@
-"""Finding weight files by what users type, and which of them are the best of their kind."""
+"""Weight files found by what users type, and which of them are the best of their kind."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ WITHOUT_FACEXLIB = "yunet"
 
 
 def find_entry(name: str) -> CatalogEntry | None:
-    """The entry called `name`: its catalog name, file name, an alias, or the safetensors copy of one of them.
+    """The entry called `name`; None when the catalog has no such file.
 
-    Upper and lower case are the same; a folder in front is not looked at. None when the catalog has no such
-    file.
+    name: catalog name, file name, an alias, or the safetensors copy of one of them, in upper or lower case; a folder in
+    front is ignored.
     """
     wanted = name.replace("\\", "/").rsplit("/", 1)[-1].lower()
     return next((entry for entry in CATALOG if wanted in _spellings(entry)), None)

@@ -56,7 +56,10 @@ class DownloadError(OSError):
 
 
 class _TransferError(OSError):
-    """Why an address didn't give the file. temporary: whether trying it again can help."""
+    """Why an address didn't give the file.
+
+    temporary: whether trying it again can help.
+    """
 
     def __init__(self, reason: str, *, temporary: bool) -> None:
         super().__init__(reason)
@@ -75,8 +78,9 @@ def download(
     """Fetch `entry` into `destination_folder` and return its path; a good file that is there already is kept.
 
     Bytes gather in <file>.part, which an interrupted download leaves behind and the next one continues.
+
     on_progress: called with the bytes done and the bytes in all (None: unknown) several times a second, also while
-        another process or a slow server is waited for. What it raises cancels the download and comes out of here.
+    waiting for another process or a slow server. What it raises cancels the download and comes out of here.
     timeout: seconds without a byte after which a connection counts as dead.
     attempts: tries per address without progress.
     retry_delay: seconds before the second try, doubling.
@@ -122,7 +126,10 @@ def addresses(entry: CatalogEntry, environ: Mapping[str, str] = os.environ) -> l
 
 
 def sha256_of(path: Path, on_block: Callable[[], None] | None = None) -> str:
-    """The file's sha256 in lowercase hex. on_block: called after every MiB; may raise to stop."""
+    """The file's sha256 in lowercase hex.
+
+    on_block: called after every MiB; may raise to stop.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):
@@ -133,7 +140,10 @@ def sha256_of(path: Path, on_block: Callable[[], None] | None = None) -> str:
 
 
 def mismatch(path: Path, entry: CatalogEntry, on_block: Callable[[], None] | None = None) -> str | None:
-    """How `path` differs from what `entry` promises (size first, then sha256), or None when it doesn't."""
+    """How `path` differs from what `entry` promises (size first, then sha256); None when it doesn't.
+
+    on_block: called after every MiB; may raise to stop.
+    """
     size = _size(path)
     if entry.size is not None and size != entry.size:
         return f"it has {size:,} bytes, expected {entry.size:,}"
@@ -144,7 +154,10 @@ def mismatch(path: Path, entry: CatalogEntry, on_block: Callable[[], None] | Non
 
 @dataclass
 class _Download:
-    """One file on its way to `target`, by way of `part`. reported: when the listener heard of it last."""
+    """One file on its way to `target`, by way of `part`.
+
+    reported: when the listener was called last.
+    """
 
     entry: CatalogEntry
     target: Path
@@ -186,7 +199,10 @@ class _Download:
         return self.target
 
     def fetch(self) -> None:
-        """Bring `part` to the whole, checked file. Raises DownloadError."""
+        """Bring `part` to the whole, checked file.
+
+        Raises DownloadError.
+        """
         tried: list[tuple[str, _TransferError]] = []
         for url in addresses(self.entry):
             try:
@@ -230,7 +246,8 @@ class _Download:
     def _transfer(self, url: str) -> int:
         """One request: append to `part`, or write it anew where the server starts from the beginning.
 
-        Returns the file position of its first byte. Raises _TransferError.
+        Returns the file position of its first byte.
+        Raises _TransferError.
         """
         done, exact = _size(self.part), self.exact_size
         with closing(_stream(url, done, self.timeout)) as pieces:
@@ -315,7 +332,7 @@ def _write(file: FileIO, piece: bytes, part: Path) -> None:
 
 @contextmanager
 def _writing(path: Path) -> Generator[None]:
-    """Errors of the disk become a DownloadError that names the file and the cure."""
+    """Errors of the disk become a DownloadError that names the file and the fix."""
     try:
         yield
     except OSError as error:
@@ -336,7 +353,11 @@ def _cannot_write(path: Path, error: OSError) -> DownloadError:
 
 @dataclass(frozen=True)
 class _Head:
-    """What the answer announces. start: place of its first byte; total: bytes of the whole file, if told."""
+    """Headers of the answer.
+
+    start: place of its first byte in the file.
+    total: bytes of the whole file; None where the server doesn't say.
+    """
 
     start: int
     total: int | None
@@ -345,7 +366,10 @@ class _Head:
 def _stream(url: str, start: int, timeout: float) -> Generator[_Head | bytes | None, None, None]:
     """Ask for the file at `url` from byte `start` on: yields a _Head, then its bytes, and None at idle ticks.
 
-    Proxies come from the environment. Close the iterator (contextlib.closing) to cancel. Raises _TransferError.
+    Proxies come from the environment. Close the iterator (contextlib.closing) to cancel.
+
+    timeout: seconds without a byte after which the connection counts as dead.
+    Raises _TransferError.
     """
     items: queue.Queue[_Head | bytes | Exception] = queue.Queue(WAITING_BLOCKS)
     closed = threading.Event()

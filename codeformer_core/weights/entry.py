@@ -25,13 +25,18 @@ Task = Literal[
 class CatalogEntry:
     """One file.
 
-    name: what a user types; filename: what it is called on disk, and `aliases` what others call the same
-    bytes. url, mirrors: tried in this order; url is None for a file that is nowhere but in this package, and for one
-    that no address gives: by_hand then says how to come by it. size: bytes, or None where nobody recorded it. sha256:
-    64 lowercase hex digits or None. sha256_confirmed: False when the hash comes from a single source; then a mismatch
-    only warns. folder: the folder's name below a models root, as ComfyUI users have it. bundled: it comes with this
-    package, in its assets. uses_fidelity: whether fidelity changes a restorer's faces. strengths: what it is good at,
-    in a few words.
+    name: what a user types.
+    filename: its name on disk.
+    url, mirrors: tried in this order. No url for a file that comes with this package alone, or that no address gives.
+    size: bytes, or None where nobody recorded it.
+    sha256: 64 lowercase hex digits or None.
+    folder: the folder's name below a models root, as ComfyUI users have it.
+    sha256_confirmed: False when the hash comes from a single source; then a mismatch only warns.
+    aliases: other file names of the same bytes.
+    bundled: it comes with this package, in its assets.
+    by_hand: how to get a file that no address gives.
+    uses_fidelity: whether fidelity changes a restorer's faces.
+    strengths: what it is good at, in a few words.
     """
 
     name: str
@@ -62,7 +67,7 @@ class CatalogEntry:
         if (self.url is not None or self.bundled) == (self.by_hand is not None):
             raise ValueError(
                 f"{self.name}: a file that doesn't come with the package needs an address, or else words for how to "
-                f"come by it; got url {self.url!r}, by_hand {self.by_hand!r}"
+                f"get it; got url {self.url!r}, by_hand {self.by_hand!r}"
             )
 
     @property

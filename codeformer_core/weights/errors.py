@@ -1,4 +1,4 @@
-"""What is wrong with a weight file; a module of its own, because reading files takes far longer to import."""
+"""Errors about weight files; a module of its own, because reading files takes far longer to import."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from ..runtime.errors import InputProblem
 
 
 class WeightsError(ValueError):
-    """A file that can't be used as weights: names it, what was found, and the fix. kind: as that of `InputError`."""
+    """A file that can't be used as weights: names it, what was found, and the fix.
+
+    kind: as that of `InputError`.
+    """
 
     def __init__(self, message: str, kind: InputProblem | None = None) -> None:
         super().__init__(message)

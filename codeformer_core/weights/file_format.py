@@ -1,4 +1,4 @@
-"""What a file is, told from its bytes alone: a kind of weights file, or words for what it is instead.
+"""File formats, detected from the bytes alone: a kind of weights file, or words for what the file is instead.
 
 Nothing is unpickled here.
 """
@@ -50,15 +50,18 @@ _HARMLESS = re.compile(
 
 @dataclass(frozen=True)
 class FileKind:
-    """kind: how to read the file, "none" when it holds no weights; found: what it is instead, in words."""
+    """kind: how to read the file, "none" when it holds no weights.
+    found: what it is instead, in words.
+    """
 
     kind: Kind
     found: str = ""
 
 
 def sniff(path: Path, expected_size: int | None = None) -> FileKind:
-    """Look at the first bytes of `path`, and at the tables of archives. expected_size: for the words only.
+    """Look at the first bytes of `path`, and at the tables of archives.
 
+    expected_size: bytes, for the words only.
     Raises OSError when the file can't be read.
     """
     size = path.stat().st_size
@@ -151,7 +154,7 @@ def _imports(data: bytes) -> list[str]:
                 elif isinstance(argument, str):
                     strings.append(argument)
         except ValueError:
-            # The end of the data, or bytes that are no pickle: what was seen so far is the answer.
+            # The end of the data, or bytes that are not a pickle: what was seen so far is the answer.
             break
     return names
 
@@ -207,7 +210,7 @@ def _stranger(path: Path, start: bytes) -> str:
     if start[257:262] == b"ustar":
         return "a tar archive: unpack it, or save the weights with a torch of 1.6 or newer"
     if path.suffix.lower() == ".onnx":
-        return "an ONNX model, which is no checkpoint of weights"
+        return "an ONNX model, which is not a checkpoint of weights"
     for magic, words in _MAGICS:
         if start.startswith(magic):
             return words

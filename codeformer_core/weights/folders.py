@@ -1,4 +1,4 @@
-"""Where weight files lie: the folders searched when no host says, and the search itself.
+"""Folders of weight files: those searched when no host names any, and the search itself.
 
 Nothing is created, downloaded or remembered here.
 """
@@ -62,9 +62,11 @@ def download_folder(entry: CatalogEntry, roots: Sequence[Path]) -> Path:
 def find_weights(wanted: CatalogEntry | str, roots: Sequence[Path]) -> Path | None:
     """The file of a catalog entry, a catalog name or a file name below `roots`, or None.
 
-    Per root: the entry's own folder, the other known folders, the root itself. The files shipped with the
-    pack come last. Where a pickle has a safetensors file of the same name beside it, that one is returned,
-    unless it is damaged or our own copy of an older state of the pickle.
+    Per root: the entry's own folder, the other known folders, the root itself. The files shipped with the pack come
+    last. Where a pickle has a safetensors file of the same name beside it, that one is returned, unless it is damaged
+    or our own copy of an older state of the pickle.
+
+    roots: models folders, preferred first.
     """
     entry = wanted if isinstance(wanted, CatalogEntry) else find_entry(wanted)
     names = _file_names(wanted, entry)

@@ -31,10 +31,11 @@ _LONGEST_QUOTE = 60
 
 @dataclass(frozen=True)
 class CheckpointMetadata:
-    """What a file says of its network; None where it says nothing usable.
+    """Metadata of a checkpoint; None where it says nothing usable.
 
     architecture: id, such as "codeformer".
-    task: what the network was trained for. also: further tasks that it learned.
+    task: what the network was trained for.
+    also: further tasks that it learned.
     image_size: side of its faces in pixels.
     heads: of the transformer's attention.
     pixel_path: sigmas in pixels that cut the pixel path's bands, finest first.
@@ -54,7 +55,10 @@ class CheckpointMetadata:
     also: tuple[str, ...] = ()
 
     def to_header(self) -> dict[str, str]:
-        """The header's entry. Raises ValueError where `trained` is no text or too long to be read back."""
+        """The header's entry.
+
+        Raises ValueError where `trained` is not text or too long to be read back.
+        """
         for key, value in self.trained.items():
             if not isinstance(key, str) or not isinstance(value, str):
                 raise ValueError(f"trained: {quoted(key)}: {quoted(value)} must be text; turn both into str")
@@ -79,7 +83,7 @@ class CheckpointMetadata:
 
     @classmethod
     def read(cls, path: Path) -> CheckpointMetadata | None:
-        """What the header of `path` says; None for files that say nothing, and for those that aren't safetensors.
+        """The metadata in the header of `path`; None for files without any, and for those that aren't safetensors.
 
         What can't be used is left out and logged as a warning with the file's name and the key.
         """
@@ -130,16 +134,16 @@ def quoted(value: object) -> str:
 def _parse(entry: object, path: Path) -> dict[str, object] | None:
     content: object = None
     if not isinstance(entry, str):
-        problem = f"is a {type(entry).__name__}, no text"
+        problem = f"is a {type(entry).__name__}, not text"
     elif len(entry) > LONGEST_ENTRY:
         problem = f"has {len(entry):,} characters, at most {LONGEST_ENTRY:,} are read"
     else:
         try:
             content = json.loads(entry)
         except (ValueError, RecursionError) as error:
-            problem = f"is no JSON ({type(error).__name__}: {error})"
+            problem = f"is not JSON ({type(error).__name__}: {error})"
         else:
-            problem = "" if is_object(content) else f"is {quoted(content)}, no object with keys"
+            problem = "" if is_object(content) else f"is {quoted(content)}, not an object with keys"
     if is_object(content) and not problem:
         return content
     log.warning("%s: its header's %s %s; it is ignored, and the shapes alone decide", path, ENTRY, problem)
@@ -173,7 +177,7 @@ def _text(content: Mapping[str, object], key: str, path: Path) -> str | None:
     value = content.get(key)
     if value is None or isinstance(value, str):
         return value
-    log.warning("%s: its header's %s.%s is %s, no text; it is ignored", path, ENTRY, key, quoted(value))
+    log.warning("%s: its header's %s.%s is %s, not text; it is ignored", path, ENTRY, key, quoted(value))
     return None
 
 
@@ -183,7 +187,7 @@ def _also(content: Mapping[str, object], path: Path) -> tuple[str, ...]:
         return ()
     if is_array(value) and (tasks := [task for task in value if isinstance(task, str)]) == value:
         return tuple(dict.fromkeys(task for task in tasks if task != content.get("task")))
-    log.warning("%s: its header's %s.tasks is %s, no list of tasks; it is ignored", path, ENTRY, quoted(value))
+    log.warning("%s: its header's %s.tasks is %s, not a list of tasks; it is ignored", path, ENTRY, quoted(value))
     return ()
 
 
@@ -192,12 +196,12 @@ def _trained(content: Mapping[str, object], path: Path) -> dict[str, str]:
     if value is None:
         return {}
     if not is_object(value):
-        log.warning("%s: its header's %s.trained is %s, no object; it is ignored", path, ENTRY, quoted(value))
+        log.warning("%s: its header's %s.trained is %s, not an object; it is ignored", path, ENTRY, quoted(value))
         return {}
     texts = {key: text for key, text in value.items() if isinstance(text, str)}
     if left_out := sorted(value.keys() - texts.keys()):
         log.warning(
-            "%s: its header's %s.trained.%s is %s, no text; left out, and %d more like it",
+            "%s: its header's %s.trained.%s is %s, not text; left out, and %d more like it",
             path,
             ENTRY,
             quoted(left_out[0]),

@@ -1,7 +1,7 @@
-"""A weight file as key -> tensor, whatever it was saved as; or an error that says what the file is instead.
+"""A weight file as key -> tensor, however it was saved; or an error that says what the file is instead.
 
-Code in a file is never run: safetensors hold none, and pickles pass only through torch's `weights_only`
-reader. Whoever has use for a pickle's tensors keeps them as safetensors beside it, see `WeightFile.keep_copy`.
+Code in a file is never run: safetensors hold none, and pickles pass only through torch's `weights_only` reader. Whoever
+has use for a pickle's tensors keeps them as safetensors beside it, see `WeightFile.keep_copy`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WeightFile:
-    """What a weight file holds.
+    """The contents of a weight file.
 
-    state_dicts: where in the file ("" for its top) -> the tensors there by name, on the CPU; see `state_dicts_in`.
-        They may be backed by the file: don't write into them.
-    pickle: what the file system said of a pickle that has no safetensors copy yet, when it was read.
+    state_dicts: where in the file ("" for its top) -> the tensors there by name, on the CPU; see `state_dicts_in`. They
+    may be backed by the file: don't write into them.
+    pickle: the file's status, when it was read, of a pickle that has no safetensors copy yet.
     """
 
     path: Path
@@ -47,22 +47,28 @@ class WeightFile:
         return next(iter(self.state_dicts.values()))
 
     def keep_copy(self, state: Mapping[str, Tensor]) -> None:
-        """Leave `state`, which a network was loaded from, as safetensors beside a pickle where the folder allows.
+        """Write `state`, which a network was loaded from, as safetensors beside a pickle where the folder allows.
 
-        Only for tensors that have proved to be of use: of a refused file nothing stays behind.
+        Only for tensors that have proved to be of use: nothing stays behind of a refused file.
         """
         if self.pickle is not None:
             keep_copy(state, self.path, self.pickle)
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The likeliest weights in a safetensors file or pickle, see `read_weights`."""
+    """The likeliest weights in a safetensors file or pickle, see `read_weights`.
+
+    Raises WeightsError naming the file, what was found, and the fix.
+    """
     return read_weights(path).state_dict
 
 
 def read_weights(path: str | os.PathLike[str]) -> WeightFile:
-    """The tensors in a safetensors file or pickle; a pickle is read from its own up-to-date safetensors copy where
-    there is one. Nothing is written. Raises WeightsError.
+    """The tensors in a safetensors file or pickle. Nothing is written.
+
+    A pickle is read from its own up-to-date safetensors copy where there is one.
+
+    Raises WeightsError naming the file, what was found, and the fix.
     """
     path = Path(path)
     try:
@@ -102,7 +108,7 @@ def _read_copy(path: Path) -> dict[str, dict[str, Tensor]] | None:
             raise WeightsError(f"{copy} is {kind.found}")
         return _state_dicts(copy, _read_safetensors(copy))
     except (WeightsError, OSError) as error:
-        log.warning("the copy of %s is no use and is written again: %s", path.name, error)
+        log.warning("the copy of %s can't be used and is written again: %s", path.name, error)
         return None
 
 
@@ -133,7 +139,7 @@ def _read_pickle(path: Path, kind: Kind) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001
-        # A malformed pickle can raise anything; all of it means that this file is no use.
+        # A malformed pickle can raise anything; all of it means that this file can't be used.
         _refuse_pickle(path, kind, error)
 
 
@@ -159,9 +165,9 @@ def _refuse_pickle(path: Path, kind: Kind, error: Exception) -> NoReturn:
 def _state_dicts(path: Path, loaded: object) -> dict[str, dict[str, Tensor]]:
     """What was loaded, as `state_dicts_in` gives it; without those that hold other things than plain numbers."""
     if isinstance(loaded, Tensor):
-        _refuse(path, "a single tensor without a name, no checkpoint")
+        _refuse(path, "a single tensor without a name, not a checkpoint")
     if not is_mapping(loaded):
-        _refuse(path, f"a pickled {type(loaded).__name__}, no checkpoint")
+        _refuse(path, f"a pickled {type(loaded).__name__}, not a checkpoint")
     found = state_dicts_in(loaded)
     if not found:
         keys = ", ".join(str(key) for key in list(loaded)[:5]) or "nothing at all"
@@ -193,10 +199,10 @@ def _no_plain_numbers(tensor: Tensor) -> str | None:
 
 
 def _refuse(path: Path, found: str, cause: BaseException | None = None) -> NoReturn:
-    cure = "Choose another file, or get this one again from where it came."
+    fix = "Choose another file, or get this one again from its source."
     if (entry := _known(path)) is not None:
-        cure = f"Delete it and fetch it again: {entry.how_to_get}."
-    raise WeightsError(f"{path} is {found}. {_expectation(path)}{cure}") from cause
+        fix = f"Delete it and fetch it again: {entry.how_to_get}."
+    raise WeightsError(f"{path} is {found}. {_expectation(path)}{fix}") from cause
 
 
 def _where_from(path: Path) -> str:

@@ -1,8 +1,8 @@
-"""The safetensors copy kept beside a pickle: what it is called, whose it is, whether it is still true.
+"""The safetensors copy kept beside a pickle: its name, its source, and whether it is up to date.
 
-A copy carries its source's name, size and modification time in its header. Only a file with such a mark is
-ever taken for a copy or replaced; a safetensors file that somebody else put there is left alone. Importing
-this module needs no torch: the search for files reads headers only.
+A copy carries its source's name, size and modification time in its header. Only a file with such a mark is ever taken
+for a copy or replaced; a safetensors file that somebody else put there is left alone. Importing this module needs no
+torch: the search for files reads headers only.
 """
 
 from __future__ import annotations
@@ -94,17 +94,19 @@ def is_current(copy: Path, source: Path) -> bool:
 
 
 def is_stale(copy: Path, source: Path) -> bool:
-    """Whether `copy` is no use in place of `source`: damaged, or ours from another state of `source`."""
+    """Whether `copy` can't be used in place of `source`: damaged, or ours from another state of `source`."""
     if read_header(copy) is None:
         return True
     return origin(copy) is not None and not is_current(copy, source)
 
 
 def keep_copy(state: Mapping[str, Tensor], source: Path, status: os.stat_result) -> Path | None:
-    """Write `state` as the safetensors copy of `source`, which had `status` when it was read.
+    """Write `state` as the safetensors copy of `source`.
 
-    Returns None, and logs why, when there is nothing to be done or the disk doesn't allow it: loading has
-    succeeded by then, so this is never an error.
+    Returns None, and logs why, when there is nothing to do or the disk doesn't allow it: loading has succeeded by then,
+    so this is never an error.
+
+    status: of `source` when it was read.
     """
     copy = copy_path(source)
     if copy.exists():
@@ -136,7 +138,11 @@ def keep_copy(state: Mapping[str, Tensor], source: Path, status: os.stat_result)
 
 
 def write_safetensors(state: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write `state` to `path` at once or not at all, see `replaced`. Raises OSError when it can't be written."""
+    """Write `state` to `path`, whole or not at all, see `replaced`.
+
+    metadata: texts for the file's header.
+    Raises OSError when it can't be written.
+    """
     import safetensors.torch
 
     with replaced(path) as temporary:

@@ -13,10 +13,10 @@ NAMES_SHOWN = 3
 def difference(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
     """Why `state` can't be loaded in place of `expected`, in words; empty where it can.
 
+    Keys come first: shapes and kinds of number are compared only where every key is there.
+
     state: key -> tensor, as read from a file.
     expected: key -> tensor of a network of the same sizes; on the meta device, numbers are not compared.
-
-    Keys come first: shapes and kinds of number are compared only where every key is there.
     """
     if problem := key_difference(state, expected):
         return problem

@@ -1,4 +1,4 @@
-"""Where in a checkpoint the weights lie: wrappers that trainers put around them, and beginnings that all keys share."""
+"""Where the weights are in a checkpoint: wrappers that trainers put around them, and prefixes that all keys share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWN = 4
 def state_dicts_in(loaded: Mapping[object, object]) -> dict[str, dict[str, Tensor]]:
     """Every dictionary in a checkpoint that holds tensors by name, the likeliest weights first.
 
-    -> where it lies ("" for the top, "state_dict.net_g") -> its tensors, detached, without torch's own prefixes.
+    Place ("" for the top, "state_dict.net_g") -> its tensors, detached, without torch's own prefixes.
     """
     found = dict(_found(loaded, (), set()))
     return {".".join(names): found[names] for names in sorted(found, key=_rank)}

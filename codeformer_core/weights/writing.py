@@ -1,4 +1,4 @@
-"""A state dict into a file: safetensors or a pickle, whole or not at all, with the causes of a failure in words."""
+"""A state dict written to a file: safetensors or a pickle, whole or not at all, with the causes of a failure in words."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ def plain(path: Path, key: str, tensor: Tensor, dtype: torch.dtype | None) -> Te
 
     path, key: for messages.
     dtype: float32, bfloat16 or float16; None keeps the tensor's own, which must be one of these.
-
     Raises ValueError for numbers that get lost.
     """
     wanted = dtype or tensor.dtype
@@ -53,8 +52,7 @@ def write_state_dict(state: Mapping[str, Tensor], path: Path, header: dict[str, 
     """Write `state` to `path`, whole or not at all; its folder is made, an older file is replaced.
 
     header: the metadata of a safetensors file; None writes a pickle, as the official code reads it.
-
-    Raises OSError with the path, the cause and the cure.
+    Raises OSError with the path, the cause and the fix.
     """
     needed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     try:

@@ -146,19 +146,19 @@ def test_an_unknown_version_is_warned_of_and_read_as_far_as_known(write, caplog,
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
-        ("", "is no JSON"),
-        ("{", "is no JSON"),
-        ("not JSON", "is no JSON"),
-        ('{"heads": 4}}', "is no JSON"),
-        ("\x00\x1b[31m", "is no JSON"),
-        ("[" * 60_000, "is no JSON (RecursionError"),
-        ('{"a":' * 12_000, "is no JSON (RecursionError"),
+        ("", "is not JSON"),
+        ("{", "is not JSON"),
+        ("not JSON", "is not JSON"),
+        ('{"heads": 4}}', "is not JSON"),
+        ("\x00\x1b[31m", "is not JSON"),
+        ("[" * 60_000, "is not JSON (RecursionError"),
+        ('{"a":' * 12_000, "is not JSON (RecursionError"),
         ('{"heads": 4, "x": "' + "y" * LONGEST_ENTRY + '"}', "has 65,557 characters, at most 65,536"),
-        ("[4]", "is a list of 1, no object"),
-        ('"codeformer"', 'is "codeformer", no object'),
-        ("4", "is 4, no object"),
-        ("NaN", "is NaN, no object"),
-        ("null", "is null, no object"),
+        ("[4]", "is a list of 1, not an object"),
+        ('"codeformer"', 'is "codeformer", not an object'),
+        ("4", "is 4, not an object"),
+        ("NaN", "is NaN, not an object"),
+        ("null", "is null, not an object"),
     ],
 )
 def test_an_entry_that_is_no_use_is_ignored(write, state, caplog, entry, words):
@@ -184,7 +184,7 @@ def test_words_of_a_wrong_type_are_ignored(write, state, caplog, key, value):
     restorer = cf.load_restorer(path)
     assert (restorer.task, restorer.module.config.heads) == ("restoration", 4)
     (text,) = warnings_of(caplog)
-    assert text.startswith(f"{path}: its header's codeformer.{key} is ") and text.endswith("no text; it is ignored")
+    assert text.startswith(f"{path}: its header's codeformer.{key} is ") and text.endswith("not text; it is ignored")
 
 
 def test_tasks_beside_the_first_are_read(write, state):
@@ -217,7 +217,7 @@ def test_odd_words_about_training_are_ignored(write, caplog, trained):
 def test_what_is_text_about_training_stays(write, caplog):
     said = read_metadata(write({"x": torch.ones(1)}, {**GOOD, "trained": {"a": "x", "b": 3, "c": None, "d": {}}}))
     assert said == replace(SAID, trained={"a": "x"})
-    assert 'codeformer.trained."b" is 3, no text; left out, and 2 more like it' in warnings_of(caplog)[0]
+    assert 'codeformer.trained."b" is 3, not text; left out, and 2 more like it' in warnings_of(caplog)[0]
 
 
 def test_lone_surrogates_are_read_and_can_be_printed(write, state, caplog):
