@@ -1,1 +1,1 @@
-"""What every part may use: memory, progress, whole files, optional packages. Imports nothing of the rest."""
+"""Shared by all packages: memory, progress, whole files, optional packages. Imports nothing of the rest."""

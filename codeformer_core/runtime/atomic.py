@@ -14,10 +14,12 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def replaced(path: Path) -> Generator[Path]:
-    """Gives an empty file in the folder of `path` to write into; it takes the name `path` when the block succeeds.
+    """Yields an empty file in the folder of `path` to write into; it takes the name `path` when the block succeeds.
 
-    By then it lies on the disk, so that after a power cut there is the old file or the new one, never a part of it.
-    When the block fails it is removed and `path` stays as it was. Raises OSError.
+    By then it is on the disk, so that after a power cut there is the old file or the new one, never a part of it. When
+    the block fails it is removed and `path` stays as it was.
+
+    Raises OSError.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
     try:
@@ -35,7 +37,10 @@ def replaced(path: Path) -> Generator[Path]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """See `replaced`. Raises OSError naming `path`."""
+    """See `replaced`.
+
+    Raises OSError naming `path`.
+    """
     try:
         with replaced(path) as temporary:
             temporary.write_bytes(data)

@@ -19,7 +19,10 @@ InputProblem = Literal[
 
 
 class InputError(ValueError):
-    """An input that can't be worked with; the message names it and the fix. kind: what is wrong with it."""
+    """An input that can't be worked with; the message names it and the fix.
+
+    kind: what is wrong with it.
+    """
 
     def __init__(self, message: str, kind: InputProblem) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""What kind of value came from elsewhere (JSON, a pickle, another program), in words that type checkers understand."""
+"""Types of values from elsewhere (JSON, a pickle, another program), in words that type checkers understand."""
 
 from __future__ import annotations
 

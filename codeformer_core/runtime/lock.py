@@ -32,11 +32,11 @@ class LockError(OSError):
 def locked(path: Path, on_wait: Callable[[], None], poll: float = POLL) -> Generator[None]:
     """Hold the lock file `path` during the block, and remove it afterwards.
 
-    path: The lock file; its folder exists.
-    on_wait: Called before each pause while another process holds the lock. May raise to give up.
-    poll: seconds. The pause between two tries.
-    Raises LockError when the file can't be made. On a file system without locks a warning is logged and the block
-    runs without one.
+    path: the lock file; its folder exists.
+    on_wait: called before each pause while another process holds the lock; may raise to give up.
+    poll: seconds between two tries.
+    Raises LockError when the file can't be made. On a file system without locks a warning is logged and the block runs
+    without one.
     """
     from filelock import FileLock
 

@@ -1,4 +1,4 @@
-"""How much fits, said before it is tried; and smaller batches when it did not."""
+"""How much memory a step takes, checked before it starts; smaller batches where it was not enough."""
 
 from __future__ import annotations
 
@@ -53,8 +53,10 @@ def _cached_files(memory_stat: Path) -> int:
 
 
 def sparse_zeros(shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
-    """float32 zeros that on a CPU take memory only where they are written to: masks of many frames are mostly empty,
-    and often nobody looks at them."""
+    """float32 zeros that on a CPU take memory only where they are written to.
+
+    Masks of many frames are mostly empty, and often not used.
+    """
     if torch.device(device).type != "cpu":
         return torch.zeros(tuple(shape), device=device)
     # numpy asks the system for pages that it clears at the first touch; torch clears them itself, and so touches all.
@@ -82,7 +84,7 @@ def batch_size(bytes_per_item: int, device: torch.device | str, most: int) -> in
 def in_batches(count: int, size: int, run: Callable[[slice], Result]) -> Iterator[tuple[slice, Result]]:
     """Call `run` on consecutive slices of range(count); after an out-of-memory error, again with half as many.
 
-    A single item that does not fit raises the device's own out-of-memory error.
+    Yields each slice and its result. A single item that does not fit raises the device's own out-of-memory error.
     """
     start = 0
     while start < count:
@@ -98,7 +100,7 @@ def in_batches(count: int, size: int, run: Callable[[slice], Result]) -> Iterato
             yield part, result
             start = part.stop
             continue
-        logger.warning("out of memory with %d at a time, going on with %d", tried, size)
+        logger.warning("out of memory with %d at a time, continuing with %d", tried, size)
         # Only here, where the error no longer holds on to what the failed call had made.
         empty_cache()
 

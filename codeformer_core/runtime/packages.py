@@ -1,7 +1,7 @@
-"""The doors to OpenCV, facexlib, torchvision and spandrel: imported when used, with an error that names the fix.
+"""Imports of OpenCV, facexlib, torchvision and spandrel, when they are used, with an error that names the fix.
 
-These are the packages most often missing or broken on a user's machine (several OpenCV wheels on top of
-each other, a torchvision built for another torch), so nothing here runs before they are needed.
+These are the packages most often missing or broken on a user's machine (several OpenCV wheels on top of each other, a
+torchvision built for another torch), so nothing here runs before they are needed.
 """
 
 from __future__ import annotations
@@ -19,15 +19,19 @@ _PIP_NAMES = {"cv2": "opencv-python", "PIL": "pillow"}
 
 
 def import_for_faces(module_name: str) -> ModuleType:
-    """Imports `module_name` ("cv2", "facexlib.parsing.parsenet", ...). Raises as `import_package`."""
+    """Imports `module_name` ("cv2", "facexlib.parsing.parsenet", ...).
+
+    Raises ImportError as `import_package`.
+    """
     return import_package(module_name, "working with faces")
 
 
 def import_package(module_name: str, task: str) -> ModuleType:
-    """Imports `module_name`. task: what needs it, for messages, such as "working with faces".
+    """Imports `module_name`.
 
-    Raises ImportError naming the package that is truly missing or broken (facexlib itself imports cv2,
-    torchvision and PIL; neither numba nor filterpy on our paths), and the command that installs it.
+    task: what needs it, for messages, such as "working with faces".
+    Raises ImportError naming the package that is truly missing or broken (facexlib itself imports cv2, torchvision and
+    PIL; neither numba nor filterpy on our paths), and the command that installs it.
     """
     wanted = module_name.partition(".")[0]
     try:
@@ -64,8 +68,11 @@ def import_package(module_name: str, task: str) -> ModuleType:
 def fill_network(module: nn.Module, state_dict: Mapping[str, Tensor], what: str) -> None:
     """Loads published weights into `module`, a leading "module." of the keys taken off.
 
-    Counters of batch norm layers may be absent: files older than torch 0.4.1 have none, and inference has no
-    use for them. Raises ValueError naming the first missing, unexpected or wrongly shaped keys.
+    Counters of batch norm layers may be absent: files older than torch 0.4.1 have none, and inference does not need
+    them.
+
+    what: the network's name, for messages.
+    Raises ValueError naming the first missing, unexpected or wrongly shaped keys.
     """
     given = without_module_prefix(state_dict)
     expected = module.state_dict()

@@ -1,4 +1,4 @@
-"""How long steps tell how far they are."""
+"""Progress callbacks."""
 
 from __future__ import annotations
 

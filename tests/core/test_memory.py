@@ -125,8 +125,8 @@ def test_halved_until_it_fits_and_no_item_lost(error, caplog):
         assert collected(11, 8, worker) == list(range(11))
     assert worker.tried == [8, 4, 2, 2, 2, 2, 2, 1]
     assert [record.getMessage() for record in caplog.records] == [
-        "out of memory with 8 at a time, going on with 4",
-        "out of memory with 4 at a time, going on with 2",
+        "out of memory with 8 at a time, continuing with 4",
+        "out of memory with 4 at a time, continuing with 2",
     ]
 
 

@@ -678,7 +678,7 @@ def test_out_of_memory_goes_on_with_smaller_batches(caplog):
         )
     assert restorer.batches == [8, 4, 2, 2, 2, 2]
     assert told[-5:] == [0, 2, 4, 6, 8]
-    assert "going on with 2" in caplog.text
+    assert "continuing with 2" in caplog.text
     assert torch.equal(result.images_BHWC, restore(given, batch_size=8).images_BHWC)
     assert len(result.crops) == 8
 
