@@ -1,4 +1,4 @@
-"""A state dict written to a file: safetensors or a pickle, whole or not at all, with the causes of a failure in words."""
+"""A state dict written to a file: safetensors or a pickle, whole or not at all, with the causes of a failure."""
 
 from __future__ import annotations
 
