@@ -25,8 +25,10 @@ def group_norm(channels: int, device: Device, dtype: DType, operations: Operatio
 
 
 def norm_swish(norm: nn.Module, x_BCHW: Tensor) -> Tensor:
-    """Norm, then swish written over the norm's own output: one image-sized buffer less. Not where gradients are
-    wanted: they need the output, and torch would copy it first."""
+    """Norm, then swish written over the norm's own output: one image-sized buffer less.
+
+    Not for gradients: they need the output, and torch would copy it first.
+    """
     normed_BCHW = apply_norm(norm, x_BCHW)
     return F.silu(normed_BCHW, inplace=not normed_BCHW.requires_grad)
 

@@ -108,8 +108,10 @@ class ControllableFusion(nn.Module):
 
 
 class Generated(NamedTuple):
-    """made_B3HW: from codes and fused features. output_B3HW: the answer, the same where there is no pixel path.
-    gate_logits_BNhw: of the path, None where there is none."""
+    """made_B3HW: from codes and fused features.
+    output_B3HW: the result; the same as made_B3HW without a pixel path.
+    gate_logits_BNhw: of the pixel path; None without one.
+    """
 
     made_B3HW: Tensor
     output_B3HW: Tensor
@@ -143,7 +145,7 @@ class CodeFormer(VQNetwork):
         self.arrange(torch.channels_last)
 
     def predict_logits(self, latent_BDHW: Tensor) -> Tensor:
-        """-> logits_BTK, one row of code scores per position of the latent map."""
+        """logits_BTK, one row of code scores per position of the latent map."""
         tokens = self.position.num_embeddings
         if latent_BDHW.shape[2] * latent_BDHW.shape[3] != tokens:
             size = self.config.image_size
@@ -156,12 +158,13 @@ class CodeFormer(VQNetwork):
         return self.code_head(self.norm_out(x_BTW))
 
     def predict_codes(self, latent_BDHW: Tensor) -> Tensor:
-        """-> codes_BT int64, the best code of every position."""
+        """codes_BT int64, the best code of every position."""
         return self.predict_logits(latent_BDHW).argmax(-1)
 
     def restore(self, faces_B3HW: Tensor, fidelity: float, adain: bool = True) -> Tensor:
-        """-> restored_B3HW, about [-1, 1], not clamped.
+        """restored_B3HW, about [-1, 1], not clamped.
 
+        faces_B3HW: RGB in [-1, 1], aligned, image_size square.
         fidelity: the paper's w. 0 gives the codebook's best quality, 1 the closest to the input; more is accepted.
         adain: give the looked-up codes the mean and deviation of the encoder's output, channel by channel.
         """
@@ -172,15 +175,21 @@ class CodeFormer(VQNetwork):
         return self.generate(quantised_BDHW, skips, fidelity, faces_B3HW).output_B3HW
 
     def encode_with_skips(self, faces_B3HW: Tensor, fidelity: float) -> tuple[Tensor, dict[int, Tensor]]:
-        """-> latent_BDHW, and the features that `generate` fuses (none at fidelity 0)."""
+        """latent_BDHW, and the skip features that `generate` fuses (none at fidelity 0)."""
         taps_wanted: frozenset[int] = frozenset(self.config.fuse_sizes) if fidelity > 0 else frozenset()
         return self.encoder(faces_B3HW.contiguous(memory_format=self.memory_format), taps_wanted)
 
     def generate(
         self, quantised_BDHW: Tensor, skips: dict[int, Tensor], fidelity: float | Tensor, faces_B3HW: Tensor
     ) -> Generated:
-        """Looked-up codes -> a face, fused with the taps, which leave the dict as they are used, and with the input's
-        own pixels where there is a pixel path. No fidelity, no fusion and no path."""
+        """Looked-up codes -> a face, fused with the skip features and, where there is a pixel path, with the input's
+        own pixels.
+
+        Neither fusion nor path at fidelity 0.
+
+        skips: by size; each is removed from the dict as it is used.
+        faces_B3HW: the input, RGB in [-1, 1].
+        """
 
         def fuse(size: int, features_BCHW: Tensor) -> Tensor:
             if size not in skips:
@@ -195,9 +204,12 @@ class CodeFormer(VQNetwork):
         return Generated(made_B3HW, output_B3HW, logits_BNhw)
 
     def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
-        """-> faces_B3HW with the masked pixels (1 = fill) made new and all others exactly as they came.
+        """faces_B3HW with the masked pixels made new and all others exactly as in the input.
 
         The published recipe: the region painted white, fidelity 1, no adain, hard composite.
+
+        faces_B3HW: RGB in [-1, 1], aligned, image_size square.
+        mask_B1HW: 1 = fill.
         """
         hole_B1HW = mask_B1HW > 0.5
         white = torch.ones((), dtype=faces_B3HW.dtype, device=faces_B3HW.device)
@@ -206,7 +218,7 @@ class CodeFormer(VQNetwork):
 
 
 def uses_adain(task: str | None) -> bool:
-    """White strokes would change the statistics; so inpainting leaves the codes as they are, as published."""
+    """Not for inpainting: white strokes would change the statistics, so the codes stay as they are, as published."""
     return task != "inpainting"
 
 

@@ -31,7 +31,7 @@ class DetailGates(nn.Module):
         self.last = nn.Conv2d(width, len(SIGMAS), 3, padding=1)
 
     def forward(self, luma_B1HW: Tensor) -> Tensor:
-        """-> logits_BNhw, finest band first; their sigmoid is 1 where a band is the scene's, 0 where it is not.
+        """logits_BNhw, finest band first; their sigmoid is 1 where a band is the scene's, 0 where it is not.
 
         luma_B1HW: float32, [-1, 1], sides divisible by 4.
         """

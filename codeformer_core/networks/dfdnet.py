@@ -1,4 +1,4 @@
-"""DFDNet: the parts of a face are brought back from dictionaries of sharp eyes, noses and mouths.
+"""DFDNet: restores the components of a face from dictionaries of sharp eyes, noses and mouths.
 
 Source: "Blind Face Restoration via Deep Multi-scale Component Dictionaries", arXiv 2008.00418; sizes of the published
 checkpoint at the end.
@@ -27,10 +27,11 @@ DILATIONS = (4, 3, 2, 1)
 
 @dataclass(frozen=True)
 class DFDNetConfig:
-    """widths: channels of VGG's five blocks; the decoder has the same backwards.
-
-    atoms: K of every dictionary. part_sizes: side of the atoms in pixels of the face, in the order of PARTS; at a scale
-    of stride s an atom has part_size // s pixels.
+    """image_size: side of the faces in pixels.
+    widths: channels of VGG's five blocks; the decoder has the same backwards.
+    atoms: K of every dictionary.
+    part_sizes: side of the atoms in pixels of the face, in the order of PARTS; at a scale of stride s an atom has
+    part_size // s pixels.
     """
 
     image_size: int
@@ -72,7 +73,7 @@ class Features(nn.Module):
         )
 
     def forward(self, faces_B3HW: Tensor) -> list[Tensor]:
-        """-> features_BCHW of every scale, finest first. All are rectified but the coarsest."""
+        """features_BCHW of every scale, finest first. All are rectified but the coarsest."""
         taps: list[Tensor] = []
         x = self.normalize(faces_B3HW)
         last = self.blocks[-1][-1]
@@ -116,7 +117,7 @@ class Context(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """Features scaled and shifted by what the transfers say, then doubled.
+    """Features scaled and shifted by the transferred features, then doubled.
 
     Scale and shift start from the same features, so their first convolutions are one.
     """
@@ -189,8 +190,9 @@ class DFDNet(nn.Module):
         set_memory_format(self, torch.channels_last)
 
     def restore(self, faces_B3HW: Tensor, parts_B44: Tensor) -> Tensor:
-        """-> restored_B3HW in [-1, 1].
+        """restored_B3HW in [-1, 1].
 
+        faces_B3HW: RGB in [-1, 1], aligned, image_size square.
         parts_B44: x0, y0, x1, y1 (the last two not included) of left eye, right eye, nose and mouth as seen in the
         image, in pixels of the face; fractions are cut off. Where parts overlap, the later one counts.
         Raises ValueError for faces of another size and for boxes that leave the face or are too small.
@@ -204,8 +206,11 @@ class DFDNet(nn.Module):
         return self.tail(x_BCHW)
 
     def transfer(self, features_BCHW: Tensor, boxes: list[list[Box]], scale: int) -> Tensor:
-        """-> features_BCHW with all parts of all faces renewed. boxes: per face those of PARTS, in pixels of the face;
-        scale: index into STRIDES."""
+        """features_BCHW with all parts of all faces renewed.
+
+        boxes: per face those of PARTS, in pixels of the face.
+        scale: index into STRIDES.
+        """
         stride = STRIDES[scale]
         renewed_BCHW = features_BCHW.clone()
         for i, part in enumerate(PARTS):

@@ -1,4 +1,4 @@
-"""What DFDNet does with one part of a face at one scale: find the atom most like it, and add it where it is trusted.
+"""DFDNet on one part of a face at one scale: find the atom most like it, and add it where it is trusted.
 
 Shape legend: B faces, C channels, H W height and width, K atoms of a dictionary, n side of an atom, D = C*n*n.
 """
@@ -22,12 +22,12 @@ Box = tuple[int, int, int, int]
 
 
 class MatchAndRestyle(ConvolutionKernel):
-    """Component AdaIN and feature matching: crops_BCnn -> atoms_BCnn, for each crop the atom with the largest inner
-    product, both taken in the crop's own style (its channels' mean and unbiased deviation).
+    """Component AdaIN and feature matching: crops_BCnn -> atoms_BCnn.
 
-    Atoms are stored with mean 0 and deviation 1 in each channel. So the style enters the products as one factor per
-    channel, its mean alike for all atoms, and only the best atom is ever restyled: not K maps for every face.
-    The layer's weight_KCnn are the atoms.
+    For each crop the atom with the largest inner product, both taken in the crop's own style (its channels' mean and
+    unbiased deviation). Atoms are stored with mean 0 and deviation 1 in each channel. So the style enters the products
+    as one factor per channel, its mean alike for all atoms, and only the best atom is ever restyled: not K maps for
+    every face. The layer's weight_KCnn are the atoms.
     """
 
     def reset_parameters(self) -> None:
@@ -71,7 +71,10 @@ class PartTransfer(nn.Module):
         self.confidence_out = operations.Conv2d(channels, channels, 3, padding=1, **options)
 
     def forward(self, features_BCHW: Tensor, boxes: list[Box]) -> list[Tensor]:
-        """-> for each face its part (C, y1 - y0, x1 - x0), with the atom's detail added; boxes in feature pixels."""
+        """For each face its part (C, y1 - y0, x1 - x0), with the atom's detail added.
+
+        boxes: in pixels of the features.
+        """
         crops = [
             features_CHW[None, :, y0:y1, x0:x1]
             for features_CHW, (x0, y0, x1, y1) in zip(features_BCHW, boxes, strict=True)

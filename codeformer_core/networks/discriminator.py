@@ -20,8 +20,10 @@ GROUPS = 8
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """Published: 64 channels, 4 layers, "batch" norm; 30x30 scores for a 512 face. "group" judges every image
-    by itself, so that small or split batches give the same."""
+    """Published: 64 channels, 4 layers, "batch" norm; 30x30 scores for a 512 face.
+
+    norm: "batch", or "group", which judges every image by itself, so that small or split batches give the same.
+    """
 
     channels: int
     layers: int
@@ -29,7 +31,7 @@ class DiscriminatorConfig:
 
 
 class Discriminator(nn.Module):
-    """Scores of overlapping patches: high for real images, low for made ones."""
+    """Scores of overlapping patches: high for real images, low for generated ones."""
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
@@ -49,14 +51,17 @@ class Discriminator(nn.Module):
                 nn.init.normal_(norm.weight, 1.0, 0.02)
 
     def features(self, images_B3HW: Tensor) -> list[Tensor]:
-        """What each layer but the last gives, from large maps to small ones."""
+        """The features of each layer but the last, from large maps to small ones."""
         maps = [F.leaky_relu(self.first(images_B3HW), SLOPE)]
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             maps.append(F.leaky_relu(norm(convolution(maps[-1])), SLOPE))
         return maps
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
-        """RGB in [-1, 1] -> scores_B1hw."""
+        """scores_B1hw.
+
+        images_B3HW: RGB in [-1, 1].
+        """
         return self.last(self.features(images_B3HW)[-1])
 
     def judge(self, images_B3HW: Tensor) -> tuple[Tensor, list[Tensor]]:

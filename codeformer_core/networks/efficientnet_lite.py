@@ -55,12 +55,11 @@ BLOCKS = tuple(_blocks())
 class EfficientNetLite0(nn.Module):
     """`module(images_B3HW)` -> one feature map (B, C, h, w) per layer asked for, in that order.
 
-    images_B3HW: float RGB, scaled as the weights want it, any size.
+    images_B3HW: float RGB, scaled as the weights expect it, any size.
     """
 
     def __init__(self, layers: Sequence[int]) -> None:
-        """layers: block numbers 0..15, STEM for the stem. Blocks after the last one asked for are not built.
-
+        """layers: block numbers 0..15, STEM for the stem. Blocks after the last one are not built.
         Raises ValueError for an unknown, repeated or missing layer.
         """
         super().__init__()

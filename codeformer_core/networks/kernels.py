@@ -38,7 +38,7 @@ class ConvolutionKernel(_Layer):
         raise NotImplementedError
 
     def output_shape(self, input_shape: torch.Size) -> tuple[int, ...]:
-        """What `compute` makes of an input of this shape."""
+        """The shape of `compute`'s result for an input of this shape."""
         raise NotImplementedError
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

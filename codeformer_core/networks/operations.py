@@ -1,4 +1,4 @@
-"""Whose layers a network is made of, and where they are put.
+"""The layers that networks are made of, and where they are put.
 
 Every block takes `operations` (torch.nn or a host's drop-in), so that a host can hold weights elsewhere and hand them
 over layer by layer.
@@ -32,14 +32,14 @@ class Operations(Protocol):
 
 
 class LayerOptions(TypedDict):
-    """What a layer is made with."""
+    """Arguments of every layer."""
 
     device: Device
     dtype: DType
 
 
 class Factory(LayerOptions):
-    """What a block is made with."""
+    """Arguments of every block."""
 
     operations: Operations
 

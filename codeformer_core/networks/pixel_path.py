@@ -29,8 +29,9 @@ _PIECE = 64
 
 @dataclass(frozen=True)
 class PixelPathConfig:
-    """sigmas: pixels, ascending; Gaussians that cut the difference into len + 1 bands, finest first. width: channels
-    of the gate's hidden layers."""
+    """sigmas: pixels, ascending; Gaussians that cut the difference into len + 1 bands, finest first.
+    width: channels of the gate's hidden layers.
+    """
 
     sigmas: tuple[float, ...]
     width: int
@@ -68,7 +69,10 @@ class PixelPath(nn.Module):
         self.gate_out = operations.Conv2d(config.width, config.bands, 3, padding=1, **options)
 
     def forward(self, input_B3HW: Tensor, made_B3HW: Tensor, fidelity: float | Tensor) -> tuple[Tensor, Tensor]:
-        """-> output_B3HW, logits_BNhw of the gates at a quarter of the size, the finest band first."""
+        """output_B3HW, and logits_BNhw of the gates at a quarter of the size, the finest band first.
+
+        input_B3HW, made_B3HW: RGB, about [-1, 1].
+        """
         logits_BNhw = self.gate_logits(input_B3HW, made_B3HW)
         gates_BNHW = F.interpolate(
             torch.sigmoid(logits_BNhw.float()), size=input_B3HW.shape[2:], mode="bilinear", align_corners=False
@@ -78,7 +82,7 @@ class PixelPath(nn.Module):
         return (made_B3HW.float() + fidelity * added_B3HW).to(made_B3HW.dtype), logits_BNhw
 
     def gate_logits(self, input_B3HW: Tensor, made_B3HW: Tensor) -> Tensor:
-        """-> logits_BNhw; their sigmoid is the gate, 0 for what was made, 1 for the input's own band."""
+        """logits_BNhw; their sigmoid is the gate, 0 for the generated band, 1 for the input's own."""
         # Gates judge what was made; what is made should not be trained to move them.
         made_B3HW = made_B3HW.detach()
         seen = [
@@ -96,15 +100,22 @@ class PixelPath(nn.Module):
 
 
 def band_energies(image_B3HW: Tensor, sigmas: tuple[float, ...]) -> Tensor:
-    """-> energies_BEhw float32, a logarithm scaled to a few units, of E = len(sigmas) + 1 bands at a quarter of the
-    size: what Gaussians of half the first sigma and of all of them take away, finest first."""
+    """energies_BEhw float32, a logarithm scaled to a few units, at a quarter of the size.
+
+    E = len(sigmas) + 1 bands, finest first: what Gaussians of half the first sigma and of all of them take away.
+
+    sigmas: pixels, ascending.
+    """
     bands = split_bands(image_B3HW.float(), (sigmas[0] / 2, *sigmas))[:-1]
     energies = [F.avg_pool2d(band.square().mean(1, keepdim=True), SHRINK) for band in bands]
     return torch.log(torch.cat(energies, dim=1) + EMPTY) / 2 + 3
 
 
 def split_bands(image_BCHW: Tensor, sigmas: tuple[float, ...]) -> list[Tensor]:
-    """-> len(sigmas) + 1 images, finest first, whose sum is `image_BCHW`."""
+    """len(sigmas) + 1 images, finest first, whose sum is `image_BCHW`.
+
+    sigmas: pixels, ascending.
+    """
     bands: list[Tensor] = []
     for sigma in sigmas:
         smooth_BCHW = gaussian_blur(image_BCHW, sigma)

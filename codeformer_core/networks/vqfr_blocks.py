@@ -1,8 +1,8 @@
-"""What both versions of VQFR share: their sizes, their codebook, and the warping of textures to the given face.
+"""Shared parts of both versions of VQFR: their sizes, their codebook, and the warping of textures to the given face.
 
 Source: "VQFR: Blind Face Restoration with Vector-Quantized Dictionary and Parallel Decoder", arXiv 2205.06803.
-Shape legend: B faces, C channels, H W height and width, T tokens of the latent map, K codes, D channels of a code,
-G channels of the guide (features taken straight from the given face).
+Shape legend: B faces, C channels, H W height and width, T tokens of the latent map, K codes, D channels of a code, G
+channels of the guide (features taken straight from the given face).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class ReadElsewhere(ConvolutionKernel):
         # Face by face: it unfolds what it is given, nine times the memory.
         for face_1XHW in torch.split(input.to(exact), 1):
             features_1CHW, shifts_1SHW, masks_1MHW = torch.split(face_1XHW, [channels, 2 * masks, masks], dim=1)
-            # A shift that is no number would be read from anywhere in memory. The mask takes it over, so that it is
+            # A shift that is NaN would be read from anywhere in memory. The mask takes it over, so that it is
             # seen in the result; 0 times any other shift is nothing.
             masks_1MHW = masks_1MHW.sigmoid() + 0 * torch.unflatten(shifts_1SHW, 1, (masks, 2)).sum(2)
             shifts_1SHW = torch.nan_to_num(shifts_1SHW)
@@ -96,14 +96,14 @@ def _torchvision_operator() -> Any:
         from torchvision.ops import deform_conv2d
     # A torchvision of another torch's fails with a RuntimeError.
     except (ImportError, RuntimeError) as error:
-        raise RuntimeError(f"VQFR needs torchvision, which can't be imported ({error}): {_cure()}") from error
+        raise RuntimeError(f"VQFR needs torchvision, which can't be imported ({error}): {_fix()}") from error
     # One of another torch's may also be imported without the part of it that was compiled.
     if not hasattr(torch.ops.torchvision, "deform_conv2d"):
-        raise RuntimeError(f"VQFR needs torchvision's deform_conv2d, and the installed torchvision has none: {_cure()}")
+        raise RuntimeError(f"VQFR needs torchvision's deform_conv2d, and the installed torchvision has none: {_fix()}")
     return deform_conv2d
 
 
-def _cure() -> str:
+def _fix() -> str:
     return (
         f"install the torchvision that belongs to torch {torch.__version__}, see https://pytorch.org/get-started, "
         "or choose another model"
@@ -129,7 +129,7 @@ class TextureWarp(nn.Module):
         self.warp = convolution(channels, channels, 3, padding=1, **options)
 
     def forward(self, textures_BCHW: Tensor, guide_BGHW: Tensor, coarser_BCHW: Tensor | None) -> tuple[Tensor, Tensor]:
-        """-> warped_BCHW, motion_BCHW: the features that told the shifts, doubled the next finer level's `coarser`."""
+        """warped_BCHW, and motion_BCHW, the features behind the shifts, doubled: the next finer level's `coarser`."""
         motion_BCHW = self.compare(torch.cat((guide_BGHW, textures_BCHW), dim=1))
         motion_BCHW = self.look_around(norm_swish(self.norm1, motion_BCHW))
         motion_BCHW = self.mix(norm_swish(self.norm2, motion_BCHW))
@@ -158,7 +158,10 @@ class MainDecoder(nn.Module):
         return resize(guide_BGHW, size)
 
     def forward(self, textures: Sequence[Tensor], guide_BGHW: Tensor) -> Tensor:
-        """textures: one map per level, the coarsest first -> features_BCHW of the finest level."""
+        """features_BCHW of the finest level.
+
+        textures: one map per level, the coarsest first.
+        """
         features_BCHW, motion_BCHW = self.warps[0](
             textures[0], self.guide_at(0, guide_BGHW, textures[0].shape[2:]), None
         )
@@ -187,7 +190,7 @@ class Head(nn.Module):
 
 
 class VQFR(nn.Module):
-    """What the versions share. Faces are RGB in [-1, 1], aligned, image_size square; any batch size."""
+    """Base of both versions. Faces are RGB in [-1, 1], aligned, image_size square; any batch size."""
 
     # Whether `restore` makes anything of its fidelity.
     uses_fidelity: bool
@@ -200,7 +203,10 @@ class VQFR(nn.Module):
         self.guide = operations.Conv2d(3, config.guide_channels, 3, padding=1, **options)
 
     def prepare(self, faces_B3HW: Tensor) -> Tensor:
-        """The faces in the memory order of the weights. Raises ValueError for another size."""
+        """The faces in the memory order of the weights.
+
+        Raises ValueError for another size.
+        """
         size = self.config.image_size
         if faces_B3HW.shape[1:] != (3, size, size):
             raise ValueError(
@@ -210,7 +216,10 @@ class VQFR(nn.Module):
         return faces_B3HW.contiguous(memory_format=torch.channels_last)
 
     def embed_codes(self, codes_BT: Tensor) -> Tensor:
-        """codes_BT int64 in [0, K) -> quantised_BDHW, a square map."""
+        """quantised_BDHW, a square map.
+
+        codes_BT: int64 in [0, K).
+        """
         side = self.config.image_size >> (len(self.config.level_channels) - 1)
         quantised_BTD = self.codebook(codes_BT)
         quantised_BDHW = quantised_BTD.transpose(1, 2).unflatten(2, (side, side))

@@ -1,8 +1,8 @@
-"""VQFR as published first: the nearest codes give the textures, a second decoder brings them to the given face.
+"""VQFR's first version: the nearest codes give the textures, a second decoder brings them to the given face.
 
 Source: arXiv 2205.06803; sizes of the published checkpoint at the end.
-Shape legend: B faces, C channels, H W height and width, T tokens of the latent map, K codes, D channels of a code,
-G channels of the guide.
+Shape legend: B faces, C channels, H W height and width, T tokens of the latent map, K codes, D channels of a code, G
+channels of the guide.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class GuidedDecoder(MainDecoder):
         self.conv_out = operations.Conv2d(config.level_channels[0] + 3, 3, 3, padding=1, **options)
 
     def guide_at(self, level: int, guide_BGHW: Tensor, size: torch.Size) -> Tensor:
-        """Nothing is done to the guide at the finest level."""
+        """The guide as it is at the finest level."""
         guide_BGHW = super().guide_at(level, guide_BGHW, size)
         return self.guides[level](guide_BGHW) if level < len(self.guides) else guide_BGHW
 
@@ -123,7 +123,7 @@ class GuidedDecoder(MainDecoder):
 
 
 class VQFRv1(VQFR):
-    """Blind face restoration without a knob for fidelity."""
+    """Blind face restoration without adjustable fidelity."""
 
     uses_fidelity = False
 
@@ -142,11 +142,15 @@ class VQFRv1(VQFR):
         set_memory_format(self, torch.channels_last)
 
     def encode(self, faces_B3HW: Tensor) -> Tensor:
-        """-> latent_BDHW, not yet quantised. Raises ValueError for faces of another size."""
+        """latent_BDHW, not yet quantised.
+
+        faces_B3HW: RGB in [-1, 1], aligned, image_size square.
+        Raises ValueError for faces of another size.
+        """
         return self.to_code(self.encoder(self.prepare(faces_B3HW)))
 
     def pick_codes(self, latent_BDHW: Tensor) -> Tensor:
-        """-> codes_BT int64: for each position the code with the smallest squared distance."""
+        """codes_BT int64: for each position the code with the smallest squared distance."""
         # Distances of near codes differ in the last digits: no autocast here.
         with torch.autocast(latent_BDHW.device.type, enabled=False):
             vectors_BTD = latent_BDHW.flatten(2).transpose(1, 2).float()
@@ -156,17 +160,18 @@ class VQFRv1(VQFR):
             return distance_BTK.argmin(-1)
 
     def decode(self, quantised_BDHW: Tensor) -> list[Tensor]:
-        """-> textures_BCHW of all levels, the coarsest first; `decoder.head` paints the last one."""
+        """textures_BCHW of all levels, the coarsest first; `decoder.head` paints the last one."""
         return self.decoder(self.from_code(quantised_BDHW))
 
     def warp(self, textures: list[Tensor], faces_B3HW: Tensor) -> Tensor:
-        """-> restored_B3HW of the textures where the given faces have them, about [-1, 1], not clamped."""
+        """restored_B3HW: the textures where the given faces have them, about [-1, 1], not clamped."""
         return self.main.paint(self.main(textures, self.guide(faces_B3HW)), faces_B3HW)
 
     def restore(self, faces_B3HW: Tensor, fidelity: float) -> Tensor:
-        """-> restored_B3HW, about [-1, 1], not clamped.
+        """restored_B3HW, about [-1, 1], not clamped.
 
-        fidelity: taken for the sake of other networks and without effect; this one has nothing to trade.
+        faces_B3HW: RGB in [-1, 1], aligned, image_size square.
+        fidelity: accepted as by other networks, and without effect.
         Raises ValueError for faces of another size.
         """
         faces_B3HW = self.prepare(faces_B3HW)

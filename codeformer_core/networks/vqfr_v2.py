@@ -102,7 +102,7 @@ class TextureDecoder(nn.Module):
 
 
 class VQFRv2(VQFR):
-    """Blind face restoration with a knob: textures alone, or textures where the given face has them."""
+    """Blind face restoration with adjustable fidelity: textures alone, or textures where the given face has them."""
 
     uses_fidelity = True
 
@@ -120,27 +120,33 @@ class VQFRv2(VQFR):
         set_memory_format(self, torch.channels_last)
 
     def encode(self, faces_B3HW: Tensor) -> Tensor:
-        """-> latent_BDHW, not yet quantised. Raises ValueError for faces of another size."""
+        """latent_BDHW, not yet quantised.
+
+        faces_B3HW: RGB in [-1, 1], aligned, image_size square.
+        Raises ValueError for faces of another size.
+        """
         return self.encoder(self.prepare(faces_B3HW))
 
     def pick_codes(self, latent_BDHW: Tensor) -> Tensor:
-        """-> codes_BT int64, the code predicted for every position."""
+        """codes_BT int64, the code predicted for every position."""
         latent_BTD = latent_BDHW.flatten(2).transpose(1, 2)
         return self.code_head(self.code_norm(latent_BTD)).argmax(-1)
 
     def decode(self, quantised_BDHW: Tensor) -> list[Tensor]:
-        """-> textures_BCHW of all levels, the coarsest first; `decoder.head` paints the last one."""
+        """textures_BCHW of all levels, the coarsest first; `decoder.head` paints the last one."""
         return self.decoder(quantised_BDHW)
 
     def warp(self, textures: list[Tensor], faces_B3HW: Tensor) -> Tensor:
-        """-> features_BCHW: what the given faces add to the finest textures at fidelity 1."""
+        """features_BCHW: what the given faces add to the finest textures at fidelity 1."""
         return self.main(textures, self.guide(faces_B3HW))
 
     def restore(self, faces_B3HW: Tensor, fidelity: float) -> Tensor:
-        """-> restored_B3HW, about [-1, 1], not clamped.
+        """restored_B3HW, about [-1, 1], not clamped.
 
-        fidelity: the published fidelity ratio as it is. 0 gives the textures' best quality, 1 the closest to the input;
-        more is accepted. Raises ValueError for faces of another size.
+        faces_B3HW: RGB in [-1, 1], aligned, image_size square.
+        fidelity: the published fidelity ratio. 0 gives the textures' best quality, 1 the closest to the input; more is
+        accepted.
+        Raises ValueError for faces of another size.
         """
         faces_B3HW = self.prepare(faces_B3HW)
         latent_BDHW = self.encode(faces_B3HW)

@@ -98,7 +98,7 @@ class Middle(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Image -> latent map, and on the way the features that the controllable fusion taps."""
+    """Image -> latent map, and on the way the skip features for the controllable fusion."""
 
     def __init__(self, config: AutoencoderConfig, *, device: Device, dtype: DType, operations: Operations) -> None:
         super().__init__()
@@ -124,7 +124,10 @@ class Encoder(nn.Module):
         self.conv_out = operations.Conv2d(channels[-1], config.code_channels, 3, padding=1, **options)
 
     def forward(self, x_B3HW: Tensor, tap_sizes: frozenset[int] = frozenset()) -> tuple[Tensor, dict[int, Tensor]]:
-        """-> latent_BDHW, {size: features_BCHW} after the last residual block of each tapped level."""
+        """latent_BDHW, and {size: features_BCHW}, the skip features.
+
+        tap_sizes: sizes of the levels whose features are kept, after their last residual block.
+        """
         skips: dict[int, Tensor] = {}
         x = self.conv_in(x_B3HW)
         for size, level in zip(self.sizes, self.levels, strict=True):
@@ -179,7 +182,7 @@ class Generator(nn.Module):
 
 
 class VQNetwork(nn.Module):
-    """Encoder, codebook and generator, as verbs: what stage I's network and CodeFormer have in common.
+    """Encoder, codebook and generator, as verbs: shared by stage I's network and CodeFormer.
 
     Images are RGB in [-1, 1], image_size square.
     """
@@ -193,17 +196,23 @@ class VQNetwork(nn.Module):
         self.arrange(torch.channels_last)
 
     def arrange(self, memory_format: torch.memory_format) -> None:
-        """Keep weights and features in this order. channels_last is what inference is fastest in, and GPUs training;
-        training on a CPU is faster in contiguous_format: torch's group norm takes ten times as long otherwise."""
+        """Keep weights and features in this memory format.
+
+        Inference is fastest in channels_last, and so is training on GPUs; training on a CPU is faster in
+        contiguous_format: torch's group norm takes ten times as long otherwise.
+        """
         self.memory_format = memory_format
         set_memory_format(self, memory_format)
 
     def encode(self, faces_B3HW: Tensor) -> Tensor:
-        """-> latent_BDHW, not yet quantised."""
+        """latent_BDHW, not yet quantised.
+
+        faces_B3HW: RGB in [-1, 1], image_size square.
+        """
         return self.encoder(faces_B3HW.contiguous(memory_format=self.memory_format))[0]
 
     def quantize(self, latent_BDHW: Tensor) -> Tensor:
-        """-> codes_BT int64: for each position the code with the smallest squared distance."""
+        """codes_BT int64: for each position the code with the smallest squared distance."""
         # Distances of near codes differ in the last digits: no autocast here.
         with torch.autocast(latent_BDHW.device.type, enabled=False):
             vectors_BTD = latent_BDHW.flatten(2).transpose(1, 2).float()
@@ -217,7 +226,10 @@ class VQNetwork(nn.Module):
             return distance_BTK.argmin(-1)
 
     def embed_codes(self, codes_BT: Tensor) -> Tensor:
-        """codes_BT int64 in [0, K) -> quantised_BDHW, a square map."""
+        """quantised_BDHW, a square map.
+
+        codes_BT: int64 in [0, K).
+        """
         batch, tokens = codes_BT.shape
         side = round(tokens**0.5)
         if side * side != tokens:
@@ -226,7 +238,10 @@ class VQNetwork(nn.Module):
         return quantised_BTD.transpose(1, 2).reshape(batch, -1, side, side).contiguous(memory_format=self.memory_format)
 
     def decode(self, codes_BT: Tensor) -> Tensor:
-        """-> faces_B3HW, about [-1, 1], not clamped."""
+        """faces_B3HW, about [-1, 1], not clamped.
+
+        codes_BT: int64 in [0, K).
+        """
         return self.generator(self.embed_codes(codes_BT))
 
     def reconstruct(self, faces_B3HW: Tensor) -> Tensor:
@@ -235,7 +250,7 @@ class VQNetwork(nn.Module):
 
 
 class VQAutoencoder(VQNetwork):
-    """The network of stage I: its own input is what it is to give back."""
+    """The network of stage I: it reconstructs its own input."""
 
     def __init__(
         self, config: AutoencoderConfig, *, device: Device = None, dtype: DType = None, operations: Operations = nn

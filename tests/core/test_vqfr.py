@@ -243,22 +243,22 @@ def test_an_impossible_shift_is_no_read_of_foreign_memory(shift):
     assert torch.allclose(warped_BCHW, sound_BCHW)
 
 
-CURE = "install the torchvision that belongs to torch .*, or choose another model"
+FIX = "install the torchvision that belongs to torch .*, or choose another model"
 
 
 def test_without_torchvision_the_error_says_so(network, faces_B3HW, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision.ops", None)
-    with pytest.raises(RuntimeError, match=rf"needs torchvision, which can't be imported .*: {CURE}"):
+    with pytest.raises(RuntimeError, match=rf"needs torchvision, which can't be imported .*: {FIX}"):
         network.restore(faces_B3HW, 1.0)
 
 
 def test_a_torchvision_without_the_operator_is_named_with_the_cure(network, faces_B3HW, monkeypatch):
     with monkeypatch.context() as older:
         older.delattr("torchvision.ops.deform_conv2d")
-        with pytest.raises(RuntimeError, match=rf"can't be imported \(cannot import name 'deform_conv2d'.*: {CURE}"):
+        with pytest.raises(RuntimeError, match=rf"can't be imported \(cannot import name 'deform_conv2d'.*: {FIX}"):
             network.restore(faces_B3HW, 1.0)
     monkeypatch.setattr(torch.ops, "torchvision", SimpleNamespace())
-    with pytest.raises(RuntimeError, match=rf"torchvision's deform_conv2d, and the installed .* has none: {CURE}"):
+    with pytest.raises(RuntimeError, match=rf"torchvision's deform_conv2d, and the installed .* has none: {FIX}"):
         network.restore(faces_B3HW, 1.0)
 
 
