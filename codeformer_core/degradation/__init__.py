@@ -1,4 +1,4 @@
-"""How clean faces become the ones a network learns to restore. One set of drawn numbers, two paths, one image."""
+"""Degradation of clean faces into training inputs. One set of drawn numbers, two paths, one image."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ WHITE = 255
 
 
 def brush_mask(drawn: Drawn) -> np.ndarray:
-    """-> (size, size) bool, True where the strokes lie. Ends and joints are round."""
+    """(size, size) bool, True where the strokes lie. Ends and joints are round."""
     mask = Image.new("L", (drawn.size, drawn.size), 0)
     pen = ImageDraw.Draw(mask)
     for stroke in drawn.strokes:

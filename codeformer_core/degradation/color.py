@@ -9,7 +9,10 @@ from .draw import Colors
 
 
 def change_colors(levels_3HW: Tensor, colors: Colors) -> Tensor:
-    """Shift, adjustments in their drawn order, gray; clipped to 0..255 after each. Gray has three equal channels."""
+    """Shift, adjustments in their drawn order, gray; clipped to 0..255 after each. Gray has three equal channels.
+
+    levels_3HW: float32 RGB, 0..255.
+    """
     from torchvision.transforms import functional
 
     adjust = {

@@ -14,9 +14,12 @@ from .worn import wear
 
 
 def degrade_on_cpu(clean_HW3: np.ndarray, drawn: Drawn, *, bicubic: bool = False) -> np.ndarray:
-    """(size, size, 3) uint8 RGB -> a new one of the same shape. Raises ValueError for other sizes and types.
+    """The degraded face, (size, size, 3) uint8 RGB.
 
-    bicubic: the shrunken face is enlarged so and not bilinearly, as networks are trained; for comparisons.
+    clean_HW3: uint8 RGB, (size, size, 3).
+    drawn: the numbers for a face of this size.
+    bicubic: enlarge the shrunken face so and not bilinearly, as networks are trained; for comparisons.
+    Raises ValueError for other sizes and types.
     """
     import cv2
 

@@ -28,10 +28,13 @@ ANY_QUALITY = 100  # for faces without JPEG, whose result isn't used
 
 @torch.no_grad()
 def degrade_batch(clean_B3HW: Tensor, drawn: Sequence[Drawn]) -> Tensor:
-    """uint8 RGB (B, 3, size, size) on any device -> new ones, as `degrade_on_cpu` makes them.
+    """The degraded faces, uint8 RGB (B, 3, size, size), as `degrade_on_cpu` makes them.
 
     Differences come from the rounding of float32 alone: a value that lies within about 1e-4 of a rounding border can
     fall to the other side. Before JPEG that can change one coefficient of a block of 8x8 small pixels.
+
+    clean_B3HW: uint8 RGB (B, 3, size, size) on any device.
+    drawn: one for each face.
     Raises ValueError for other types and sizes, and when there aren't as many `drawn` as faces.
     """
     _check(clean_B3HW, drawn)

@@ -29,7 +29,11 @@ STEP_LENGTH = (0.05, 0.25)
 
 @dataclass(frozen=True)
 class Blur:
-    """Sigmas in pixels along the axes of a frame that is turned by `angle` (radians)."""
+    """A Gaussian along the axes of a turned frame.
+
+    sigma_x, sigma_y: pixels.
+    angle: radians, of the frame.
+    """
 
     sigma_x: float
     sigma_y: float
@@ -38,7 +42,9 @@ class Blur:
 
 @dataclass(frozen=True)
 class Stroke:
-    """A brush's way through `points` (x, y), in pixels; its width in pixels."""
+    """width: of the brush, in pixels.
+    points: its path, (x, y) in pixels.
+    """
 
     width: float
     points: tuple[tuple[float, float], ...]
@@ -46,7 +52,9 @@ class Stroke:
 
 @dataclass(frozen=True)
 class Colors:
-    """shift_rgb: added, of 255. adjustments: ("brightness" | "contrast" | "saturation" | "hue", value) in order."""
+    """shift_rgb: added, of 255.
+    adjustments: ("brightness" | "contrast" | "saturation" | "hue", value) in order.
+    """
 
     shift_rgb: tuple[float, float, float] | None
     adjustments: tuple[tuple[str, float], ...]
@@ -55,11 +63,15 @@ class Colors:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What happens to one face of `size` x `size` pixels; None where a step is left out.
+    """The numbers for one face of `size` x `size` pixels; None where a step is left out.
 
-    strokes: white, on the clean face. low_size: side after the downscale. noise_sigma: of 255; the noise itself comes
-    from `noise_seed` (see noise.py). jpeg_quality: 1..100. lens_sigma, scan_sigma: pixels, of round blurs before
-    and after grain, halftone, fading and marks (scratches and specks).
+    strokes: white, on the clean face.
+    low_size: side after the downscale, in pixels.
+    noise_sigma: of 255.
+    noise_seed: the noise itself comes from it, see noise.py.
+    jpeg_quality: 1..100.
+    lens_sigma, scan_sigma: pixels, of round blurs before and after grain, halftone, fading and marks.
+    marks: scratches and specks.
     """
 
     size: int
@@ -89,9 +101,13 @@ class Drawn:
 
 
 def draw(degradation: Degradation, size: int, generator: torch.Generator) -> Drawn:
-    """The numbers for one face of size x size pixels, from a generator on the CPU.
+    """The numbers for one face.
 
-    Sigmas and brush are scaled by size / 512; r, noise and quality are as given. Raises ValueError for a size under 2.
+    Sigmas and brush are scaled by size / 512; r, noise and quality are as given.
+
+    size: side of the face in pixels.
+    generator: on the CPU.
+    Raises ValueError for a size under 2.
     """
     if size < 2:
         raise ValueError(f"a face must be at least 2 pixels wide to be degraded, got {size}")

@@ -22,7 +22,11 @@ LIGHT, LIGHT_LEVELS, DARK_LEVELS = 0.65, (190.0, 255.0), (0.0, 70.0)
 
 @dataclass(frozen=True)
 class Wave:
-    """cos(2 pi (along_x x + along_y y) + phase); along_x, along_y: cycles per pixel. phase: radians."""
+    """cos(2 pi (along_x x + along_y y) + phase)
+
+    along_x, along_y: cycles per pixel.
+    phase: radians.
+    """
 
     along_x: float
     along_y: float
@@ -31,7 +35,11 @@ class Wave:
 
 @dataclass(frozen=True)
 class DrawnGrain:
-    """strength: levels. sigma: pixels. chroma: 0..1. seed: of the noise, see noise.py."""
+    """strength: levels.
+    sigma: pixels.
+    chroma: 0..1.
+    seed: of the noise, see noise.py.
+    """
 
     strength: float
     sigma: float
@@ -41,7 +49,9 @@ class DrawnGrain:
 
 @dataclass(frozen=True)
 class DrawnHalftone:
-    """screens: one for all colours, or three for red, green and blue; each the mean of two waves. strength: 0..1."""
+    """screens: one for all colours, or three for red, green and blue; each the mean of two waves.
+    strength: 0..1.
+    """
 
     screens: tuple[tuple[Wave, Wave], ...]
     strength: float
@@ -49,7 +59,10 @@ class DrawnHalftone:
 
 @dataclass(frozen=True)
 class DrawnFading:
-    """strength: 0..1. toward: levels. waves: their sum says how faded a place is."""
+    """strength: 0..1.
+    toward: levels.
+    waves: their sum says how faded a place is.
+    """
 
     strength: float
     toward: float
@@ -58,7 +71,13 @@ class DrawnFading:
 
 @dataclass(frozen=True)
 class Mark:
-    """A scratch, hair or speck. points (x, y) and width: pixels; one point is a round speck. level: of 255."""
+    """A scratch, hair or speck.
+
+    points: (x, y) in pixels; one point is a round speck.
+    width: pixels.
+    level: of 255.
+    opacity: 0..1.
+    """
 
     points: tuple[tuple[float, float], ...]
     width: float

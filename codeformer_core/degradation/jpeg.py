@@ -41,7 +41,10 @@ CHROMA_TABLE[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [4
 
 
 def quality_tables(quality: int) -> np.ndarray:
-    """Quantisation steps at a quality of 1..100 -> (2, 8, 8) int32 in [1, 255], luma first (IJG's scale)."""
+    """Quantisation steps, (2, 8, 8) int32 in [1, 255], luma first (IJG's scale).
+
+    quality: 1..100.
+    """
     if not 1 <= quality <= 100:
         raise ValueError(f"the JPEG quality must be from 1 to 100, got {quality}")
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
@@ -89,10 +92,12 @@ TRANSFORM = _transform_matrix()
 
 
 def jpeg_round_trip(canvas_B3PP: Tensor, sizes: Sequence[int], qualities: Sequence[int]) -> Tensor:
-    """Square images in the upper left corners of a canvas -> the same after a JPEG file, uint8 (B, 3, P, P).
+    """The images after a JPEG file, uint8 (B, 3, P, P), in the upper left corners of the canvas.
 
-    canvas_B3PP: uint8 RGB. sizes: each image's side, 1..P; what lies outside is not read, and holds nothing of
-    meaning in the answer. qualities: 1..100. Raises ValueError for other sizes and qualities, or other lengths.
+    canvas_B3PP: uint8 RGB, square images in its upper left corners.
+    sizes: each image's side, 1..P; what lies outside is not read, and has no meaning in the result.
+    qualities: 1..100.
+    Raises ValueError for other sizes and qualities, or other lengths.
     """
     side = canvas_B3PP.shape[-1]
     if not len(canvas_B3PP) == len(sizes) == len(qualities):

@@ -21,7 +21,10 @@ def kernel_side(size: int) -> int:
 
 
 def gaussian_kernels(blurs: Sequence[Blur | None], side: int) -> np.ndarray:
-    """-> (B, K, K) float32, each of sum 1; None gives a kernel that changes nothing."""
+    """(B, K, K) float32, each of sum 1; None gives a kernel that changes nothing.
+
+    side: K, odd.
+    """
     half = side // 2
     places_K = np.arange(-half, half + 1)
     y_K1, x_1K = places_K[:, None], places_K[None]

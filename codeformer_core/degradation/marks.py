@@ -13,7 +13,7 @@ FINER = 2  # drawn so many times larger, so that edges are smooth
 
 
 def mark_layers(marks: Sequence[Mark], size: int) -> np.ndarray:
-    """-> (2, size, size) uint8: opacity, and level times opacity; a later mark covers an earlier one."""
+    """(2, size, size) uint8: opacity, and level times opacity; a later mark covers an earlier one."""
     layers = [Image.new("L", (size * FINER, size * FINER), 0) for _ in range(2)]
     pens = [ImageDraw.Draw(layer) for layer in layers]
     for mark in marks:

@@ -27,7 +27,10 @@ UNIFORM_BITS = 24  # what a float32 holds
 
 
 def normals(seed: int, count: int) -> np.ndarray:
-    """-> (count,) float32 of mean 0 and deviation 1, at most 5.9 away from 0. seed: 0..2^62-1."""
+    """(count,) float32 of mean 0 and deviation 1, at most 5.9 away from 0.
+
+    seed: 0..2^62-1.
+    """
     hashes = hashes_of(seed, count + count % 2)
     uniforms = ((hashes >> (32 - UNIFORM_BITS)).astype(np.float32) + np.float32(0.5)) * np.float32(2**-UNIFORM_BITS)
     radius = np.sqrt(-2 * np.log(uniforms[0::2]))
@@ -36,7 +39,7 @@ def normals(seed: int, count: int) -> np.ndarray:
 
 
 def normals_batch(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
-    """`normals` of each seed -> (B, count) float32 on the device."""
+    """`normals` of each seed, (B, count) float32 on the device."""
     hashes = hashes_batch(seeds, count + count % 2, device)
     uniforms = ((hashes >> (32 - UNIFORM_BITS)).float() + 0.5) * 2**-UNIFORM_BITS
     radius = torch.sqrt(-2 * torch.log(uniforms[:, 0::2]))
@@ -45,7 +48,10 @@ def normals_batch(seeds: Sequence[int], count: int, device: torch.device) -> Ten
 
 
 def hashes_of(seed: int, count: int) -> np.ndarray:
-    """-> (count,) uint32: the hash of each place from 0 on. seed: 0..2^62-1."""
+    """(count,) uint32: the hash of each place from 0 on.
+
+    seed: 0..2^62-1.
+    """
     first, second = (np.uint32(key) for key in _keys(seed))
     hashes = np.arange(count, dtype=np.uint32) ^ first
     for key in (second, None):
@@ -59,7 +65,7 @@ def hashes_of(seed: int, count: int) -> np.ndarray:
 
 
 def hashes_batch(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
-    """`hashes_of` each seed -> (B, count) int64 on the device."""
+    """`hashes_of` each seed, (B, count) int64 on the device."""
     if device.type == "cpu":  # numpy computes modulo 2^32, in a fifth of the time
         return torch.from_numpy(np.stack([hashes_of(seed, count) for seed in seeds]).astype(np.int64))
     keys_2B1 = torch.tensor([_keys(seed) for seed in seeds], device=device).T[..., None]
@@ -67,7 +73,7 @@ def hashes_batch(seeds: Sequence[int], count: int, device: torch.device) -> Tens
 
 
 def bytes_batch(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
-    """The four bytes of `hashes_of` each seed -> (B, 4, count) uint8 on the device, the lowest byte first."""
+    """The four bytes of `hashes_of` each seed, (B, 4, count) uint8 on the device, the lowest byte first."""
     if device.type == "cpu":
         bytes_BN4 = np.stack([hashes_of(seed, count).astype("<u4").view(np.uint8).reshape(-1, 4) for seed in seeds])
         return torch.from_numpy(bytes_BN4).transpose(1, 2)
@@ -75,7 +81,10 @@ def bytes_batch(seeds: Sequence[int], count: int, device: torch.device) -> Tenso
 
 
 def bytes_of(hashes_BN: Tensor) -> Tensor:
-    """int64 in 0..2^32-1 -> (B, 4, N) uint8, the lowest byte first."""
+    """(B, 4, N) uint8, the lowest byte first.
+
+    hashes_BN: int64 in 0..2^32-1.
+    """
     return torch.stack([(hashes_BN >> shift & 255).to(torch.uint8) for shift in (0, 8, 16, 24)], dim=1)
 
 

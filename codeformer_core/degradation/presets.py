@@ -1,4 +1,4 @@
-"""What is done to a clean face before a network sees it: a range for each number, and the published ranges."""
+"""Degradation presets: a range for each number, and the published ranges."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from .wear import Fading, Grain, Halftone, RoundBlur, Scratches
 class ColorJitter:
     """Colours of the degraded side, in this order: shift, adjustments in random order, gray.
 
-    shift: each of R, G, B by up to so many of 255 levels, in `shift_share` of the faces. brightness, contrast,
-    saturation: factors, 1 changes nothing; hue: up to so many turns to either side; these four in `jitter_share` of the
-    faces. gray_share of the faces lose their colour. Shares are from 0 to 1. Raises ValueError for values outside.
+    shift: each of R, G, B by up to so many of 255 levels.
+    shift_share: 0..1, of the faces. They get the shift.
+    brightness, contrast, saturation: factors, 1 changes nothing.
+    hue: up to so many turns to either side.
+    jitter_share: 0..1, of the faces. They get these four.
+    gray_share: 0..1, of the faces. They lose their colour.
+    Raises ValueError for values outside.
     """
 
     shift: float

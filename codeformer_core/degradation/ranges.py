@@ -9,7 +9,11 @@ REFERENCE_SIZE = 512
 
 
 def check_range(name: str, ends: tuple[float, float], least: float, most: float, whole: bool = False) -> None:
-    """Raises ValueError unless least <= ends[0] <= ends[1] <= most."""
+    """Raise ValueError unless least <= ends[0] <= ends[1] <= most.
+
+    name: for the message.
+    whole: the ends must be whole numbers.
+    """
     valid = len(ends) == 2 and least <= ends[0] <= ends[1] <= most and not any(math.isinf(end) for end in ends)
     if not valid or (whole and not all(isinstance(end, int) for end in ends)):
         kind = "two whole numbers" if whole else "two numbers"
@@ -21,6 +25,6 @@ def check_range(name: str, ends: tuple[float, float], least: float, most: float,
 
 
 def check_share(name: str, share: float) -> None:
-    """Raises ValueError unless 0 <= share <= 1."""
+    """Raise ValueError unless 0 <= share <= 1."""
     if not 0 <= share <= 1:
         raise ValueError(f"the degradation's {name} is a share of the faces and must be from 0 to 1, got {share}")

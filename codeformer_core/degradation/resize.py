@@ -16,9 +16,11 @@ from torch import Tensor
 
 
 def resize_batch(canvas_BCHW: Tensor, sizes: Sequence[int], new_sizes: Sequence[int]) -> Tensor:
-    """Squares in the upper left corners -> squares of their new sizes on a canvas as large as the largest of these.
+    """The squares at their new sizes, on a canvas as large as the largest of these.
 
-    canvas_BCHW: float32. The rest of the answer repeats each face's last row and column.
+    canvas_BCHW: float32, squares in its upper left corners. The rest of the result repeats each face's last row and
+    column.
+    sizes, new_sizes: sides of the squares, in pixels.
     """
     before_BT, after_BT, share_BT = _places(sizes, new_sizes)
     device = canvas_BCHW.device
@@ -44,12 +46,12 @@ def _places(sizes: Sequence[int], new_sizes: Sequence[int]) -> tuple[np.ndarray,
 
 
 def take_rows(planes_BCHW: Tensor, rows_BT: Tensor) -> Tensor:
-    """-> (B, C, T, W): of each batch entry its own rows."""
+    """(B, C, T, W): of each batch entry its own rows."""
     batch, channels, _, width = planes_BCHW.shape
     return planes_BCHW.gather(2, rows_BT[:, None, :, None].expand(batch, channels, -1, width))
 
 
 def take_columns(planes_BCHW: Tensor, columns_BT: Tensor) -> Tensor:
-    """-> (B, C, H, T): of each batch entry its own columns."""
+    """(B, C, H, T): of each batch entry its own columns."""
     batch, channels, height, _ = planes_BCHW.shape
     return planes_BCHW.gather(3, columns_BT[:, None, None, :].expand(batch, channels, height, -1))

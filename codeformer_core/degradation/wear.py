@@ -1,4 +1,4 @@
-"""What an old print, its scan or its copy in a newspaper suffers: a range for each number, and the share of faces.
+"""Wear of an old print, its scan or its copy in a newspaper: a range for each number, and the share of faces.
 
 Lengths are in pixels of a 512 face; levels are of 255. Each effect is drawn by itself: a face can get several or none.
 """

@@ -31,7 +31,11 @@ FADING_SLOPE = 1.5
 
 
 def wear(levels_B3HW: Tensor, drawn: Sequence[Drawn]) -> Tensor:
-    """float32 levels around 0..255 -> new ones; faces without wear keep every bit."""
+    """The worn faces, float32; faces without wear keep every bit.
+
+    levels_B3HW: float32, around 0..255.
+    drawn: one for each face.
+    """
     steps: tuple[tuple[str, Callable[[Tensor, Any], Tensor]], ...] = (
         ("lens_sigma", _blurred),
         ("grain", _with_grain),
@@ -109,12 +113,13 @@ def _blurred(levels_B3HW: Tensor, sigmas: list[float]) -> Tensor:
 
 
 def plane_waves(waves: Sequence[Sequence[Sequence[Wave]]], like_BCHW: Tensor) -> Tensor:
-    """Sums of waves on every pixel, each of two outer products: cos(a + b) = cos a cos b - sin a sin b, with a of the
-    column and b of the row. So the device computes no cosine, and tables are exact however many periods they run.
+    """Sums of waves on every pixel, (B, G, H, W) float32.
+
+    Each wave is two outer products: cos(a + b) = cos a cos b - sin a sin b, with a of the column and b of the row. So
+    the device computes no cosine, and tables are exact however many periods they run.
 
     waves: for each face the groups to sum, as many for all.
     like_BCHW: the batch whose size and device are meant.
-    Returns (B, G, H, W) float32.
     """
     size = like_BCHW.shape[-1]
     numbers_BGN3 = np.array(
@@ -133,7 +138,11 @@ def plane_waves(waves: Sequence[Sequence[Sequence[Wave]]], like_BCHW: Tensor) ->
 
 
 def gaussian_taps(sigmas: Sequence[float], size: int) -> np.ndarray:
-    """-> (B, T) float64 of sum 1, T odd: three deviations of the widest to either side, where the face has as much."""
+    """(B, T) float64 of sum 1, T odd: three deviations of the widest to either side, where the face has as much.
+
+    sigmas: pixels.
+    size: side of the faces in pixels.
+    """
     reach = min(max(1, math.ceil(3 * max(sigmas))), size - 1)
     places_T = np.arange(-reach, reach + 1)
     # Each face's own reach, or its neighbours in the batch would decide how much of its bell is kept.
