@@ -1,1 +1,1 @@
-"""What restored faces are judged by: one file per family of metrics."""
+"""Metrics of restored faces: one file per family."""

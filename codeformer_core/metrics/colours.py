@@ -20,7 +20,7 @@ LAB_EDGE, LAB_SLOPE, LAB_OFFSET = (6 / 29) ** 3, (29 / 6) ** 2 / 3, 4 / 29
 
 
 class ColorShift:
-    """Mean distance of (a, b) in CIELAB between restored and clean; lightness is not looked at. 0 for equal faces.
+    """Mean distance of (a, b) in CIELAB between restored and clean; lightness is ignored. 0 for equal faces.
 
     Both faces are first averaged over a grid of 8x8 cells, as sRGB values. About 2 is what an attentive eye sees.
     """

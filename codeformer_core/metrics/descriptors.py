@@ -28,7 +28,10 @@ class DlibIdentity(ReferenceMetric):
 
     @torch.no_grad()
     def reference(self, clean_B3HW: Tensor) -> Tensor | None:
-        """-> descriptors_BD, or None for faces that aren't square."""
+        """descriptors_BD, or None for faces that aren't square.
+
+        clean_B3HW: RGB float in [0, 1].
+        """
         if clean_B3HW.shape[2] != clean_B3HW.shape[3]:
             return None
         return self._identity.descriptors(clean_B3HW.to(self._device))

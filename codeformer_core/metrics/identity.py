@@ -1,7 +1,8 @@
 """Identity: whether a face-recognition network takes the restored face for the clean one.
 
-The network is an ArcFace-like ONNX file that the user names (Deng et al. 2019, arXiv 1801.07698); OpenCV runs it
-on the CPU. Shape legend: B faces, H W height and width, E numbers of an embedding, S = 112.
+The network is an ArcFace-like ONNX file that the user names (Deng et al. 2019, arXiv 1801.07698); OpenCV runs it on the
+CPU.
+Shape legend: B faces, H W height and width, E numbers of an embedding, S = 112.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SIDE = 112
 ARCFACE_XY = np.array(
     [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]
 )
-CURE = (
+FIX = (
     "give an ArcFace-like recognition network as ONNX: input (1, 3, 112, 112) of RGB in [-1, 1], output (1, E), "
     "such as insightface's w600k_r50.onnx"
 )
@@ -53,7 +54,10 @@ class Identity:
         return F.cosine_similarity(restored_BE, clean_BE, dim=1).double()
 
     def embeddings(self, faces_B3HW: Tensor) -> Tensor:
-        """-> embeddings_BE float32 on the CPU. faces_B3HW: aligned to the 512 template, RGB in [0, 1]."""
+        """embeddings_BE float32 on the CPU.
+
+        faces_B3HW: aligned to the 512 template, RGB in [0, 1].
+        """
         # Times 255, minus 127.5, divided by 127.5, as it was trained.
         inputs_B3SS = (align_for_arcface(faces_B3HW.float().cpu()) * 2 - 1).numpy()
         rows: list[np.ndarray] = []
@@ -62,14 +66,16 @@ class Identity:
             rows.append(np.asarray(self._network.forward(), dtype=np.float32).reshape(-1))
         embeddings_BE = torch.from_numpy(np.stack(rows))
         if not torch.isfinite(embeddings_BE).all():
-            raise WeightsError(f"{self._path} gives values that are NaN or infinite for a face; {CURE}")
+            raise WeightsError(f"{self._path} gives values that are NaN or infinite for a face; {FIX}")
         return embeddings_BE
 
 
 def align_for_arcface(faces_B3HW: Tensor) -> Tensor:
-    """-> faces_B3SS: the crop that recognition networks are trained on, cut out of faces aligned to the 512 template.
+    """faces_B3SS: the crop that recognition networks are trained on.
 
-    Faces may have any square size; the crop lies within them, and where it shrinks several samples make one pixel.
+    The crop lies within the faces, and where it shrinks several samples make one pixel.
+
+    faces_B3HW: aligned to the 512 template, square, any size.
     """
     size = faces_B3HW.shape[2]
     if size != faces_B3HW.shape[3]:
@@ -87,7 +93,7 @@ def align_for_arcface(faces_B3HW: Tensor) -> Tensor:
 
 
 def fitted_similarity(from_XY: npt.NDArray[np.float64], to_XY: npt.NDArray[np.float64]) -> np.ndarray:
-    """The similarity (rotation, one scale, shift) with least squares from -> to, float64 (2, 3).
+    """The similarity (rotation, one scale, shift) with least squares, float64 (2, 3).
 
     In complex numbers it is to = a * from + b, whose least squares are those of a straight line.
     """
@@ -104,16 +110,16 @@ def _read_network(path: Path) -> Any:
     try:
         kind = sniff(path)
         if kind.kind == "safetensors":
-            raise WeightsError(f"{path} holds weights without the network they belong to; {CURE}")
+            raise WeightsError(f"{path} holds weights without the network they belong to; {FIX}")
         if kind.kind != "none" or "TorchScript" in kind.found:
-            raise WeightsError(f"{path}: TorchScript and pickles are code, which is not run; {CURE}")
+            raise WeightsError(f"{path}: TorchScript and pickles are code, which is not run; {FIX}")
         shapes = read_onnx_shapes(path)
     except FileNotFoundError as error:
-        raise WeightsError(f"{path} is not there; {CURE}") from error
+        raise WeightsError(f"{path} is not there; {FIX}") from error
     except WeightsError:
         raise
     except ValueError as error:
-        raise WeightsError(f"{error}; {CURE}") from error
+        raise WeightsError(f"{error}; {FIX}") from error
     _check_shapes(path, shapes)
     try:
         # By its bytes: on Windows OpenCV opens no path with letters outside the code page.
@@ -123,10 +129,10 @@ def _read_network(path: Path) -> Any:
     except cv2.error as error:
         raise WeightsError(
             f"OpenCV {cv2.__version__} can't run {path} on a face of (1, 3, {SIDE}, {SIDE}): "
-            f"{' '.join(error.err.split())}. Its input is {_in_words(shapes.inputs)}; {CURE}"
+            f"{' '.join(error.err.split())}. Its input is {_in_words(shapes.inputs)}; {FIX}"
         ) from error
     if output.ndim < 2 or output.shape[0] != 1 or output.size != output.shape[1] or output.size < 2:
-        raise WeightsError(f"{path} gives {tuple(output.shape)} for one face, expected (1, E); {CURE}")
+        raise WeightsError(f"{path} gives {tuple(output.shape)} for one face, expected (1, E); {FIX}")
     return network
 
 
@@ -135,10 +141,10 @@ def _check_shapes(path: Path, shapes: OnnxShapes) -> None:
     stated = list(shapes.inputs.values())
     if len(stated) != 1 or (stated[0] and not _allows(stated[0], (1, 3, SIDE, SIDE))):
         raise WeightsError(
-            f"{path} takes {_in_words(shapes.inputs)}, expected one input of (1, 3, {SIDE}, {SIDE}); {CURE}"
+            f"{path} takes {_in_words(shapes.inputs)}, expected one input of (1, 3, {SIDE}, {SIDE}); {FIX}"
         )
     if len(shapes.outputs) != 1:
-        raise WeightsError(f"{path} gives {_in_words(shapes.outputs)}, expected one output (1, E); {CURE}")
+        raise WeightsError(f"{path} gives {_in_words(shapes.outputs)}, expected one output (1, E); {FIX}")
 
 
 def _allows(shape: Shape, wanted: tuple[int, ...]) -> bool:

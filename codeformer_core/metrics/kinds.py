@@ -1,4 +1,4 @@
-"""What a metric is: a number per face, a number per set of faces, or skipped with the reason.
+"""Kinds of metrics: a number per face, a number per set of faces, or skipped with the reason.
 
 Shape legend: B faces, 3 colours RGB, H W height and width, F features of one image.
 """
@@ -18,7 +18,10 @@ Better = Literal["higher", "lower", "neither"]
 
 @dataclass(frozen=True)
 class Skipped:
-    """A metric that isn't computed. reason: "skipped: FILE, ..." with what to give so that it is."""
+    """A metric that isn't computed.
+
+    reason: "skipped: FILE, ..." with the fix.
+    """
 
     name: str
     reason: str
@@ -34,8 +37,9 @@ class FaceMetric(Protocol):
     def better(self) -> Better: ...
 
     def measure(self, restored_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:
-        """-> values_B float64 on the CPU; NaN for a face that has no value. Both inputs: RGB float in [0, 1].
+        """values_B float64 on the CPU; NaN for a face that has no value.
 
+        restored_B3HW, clean_B3HW: RGB float in [0, 1].
         Raises ValueError for inputs that `check_pair` refuses.
         """
         ...
@@ -47,16 +51,19 @@ class ReferenceMetric(Protocol):
 
     @torch.no_grad()
     def measure(self, restored_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:
-        """As `FaceMetric` says."""
+        """See `FaceMetric.measure`."""
         check_pair(restored_B3HW, clean_B3HW)
         return self.measure_to(restored_B3HW, self.reference(clean_B3HW))
 
     def reference(self, clean_B3HW: Tensor) -> Any:
-        """-> what `measure_to` needs of the clean faces. clean: RGB float in [0, 1]."""
+        """The part of the clean faces that `measure_to` needs.
+
+        clean_B3HW: RGB float in [0, 1].
+        """
         ...
 
     def measure_to(self, restored_B3HW: Tensor, reference: Any) -> Tensor:
-        """-> values_B, the same as `measure` with the faces that `reference` was made from."""
+        """values_B, the same as `measure` with the faces that `reference` was made from."""
         ...
 
 
@@ -71,16 +78,19 @@ class DerivedMetric(Protocol):
 
     @property
     def source(self) -> str:
-        """The name of the other metric; without it this one isn't there either."""
+        """The name of the other metric; without it this one is missing, too."""
         ...
 
     def derive(self, values_B: Tensor) -> Tensor:
-        """values_B of the other metric, float64 -> this one's, NaN where that one has no value."""
+        """This metric's values; NaN where the other one has no value.
+
+        values_B: of the other metric, float64.
+        """
         ...
 
 
 class SetMetric(Protocol):
-    """A distance of a set of faces to another one; images are looked at once and kept as features."""
+    """A distance of a set of faces to another one; each image is reduced to its features once."""
 
     @property
     def name(self) -> str: ...
@@ -90,11 +100,14 @@ class SetMetric(Protocol):
 
     @property
     def has_reference(self) -> bool:
-        """Whether the other set's statistics were given, so that `clean` in `distance` isn't looked at."""
+        """Whether the other set's statistics were given, so that `distance` ignores `clean_NF`."""
         ...
 
     def features(self, faces_B3HW: Tensor) -> np.ndarray:
-        """-> features_BF float64. faces_B3HW: RGB float in [0, 1]."""
+        """features_BF float64.
+
+        faces_B3HW: RGB float in [0, 1].
+        """
         ...
 
     def distance(self, restored_NF: np.ndarray, clean_NF: np.ndarray | None) -> float:

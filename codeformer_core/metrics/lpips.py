@@ -1,7 +1,8 @@
 """LPIPS with VGG16: how different two images look, for evaluation and as a training loss.
 
-Source: Zhang et al. 2018, arXiv 1801.03924, version 0.1. The package `lpips` brings the five linear heads; the VGG16
-backbone is a file the user names. Shape legend: B images, H W height and width.
+Source: Zhang et al. 2018, arXiv 1801.03924, version 0.1. The package `lpips` has the five linear heads; the VGG16
+backbone is a file the user names.
+Shape legend: B images, H W height and width.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _LAYERS = {
     **{0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256)},
     **{17: (256, 512), 19: (512, 512), 21: (512, 512), 24: (512, 512), 26: (512, 512), 28: (512, 512)},
 }
-CURE = (
+FIX = (
     "give torchvision's VGG16 (vgg16-397923af.pth, or the same as .safetensors; its keys begin with features.0.weight)"
 )
 
@@ -31,8 +32,9 @@ CURE = (
 class PerceptualDistance(nn.Module):
     """LPIPS-VGG: `module(a_B3HW, b_B3HW)` -> distance_B111 >= 0, float32, differentiable in both images.
 
-    SplitImages are RGB in [-1, 1], normalised to the backbone's range once, in here. Always float32, also under
-    autocast; the weights are frozen, and `train()` leaves the heads' dropout off.
+    Always float32, also under autocast; the weights are frozen, and `train()` leaves the heads' dropout off.
+
+    a_B3HW, b_B3HW: RGB in [-1, 1], normalised to the backbone's range once, in here.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -54,10 +56,13 @@ class PerceptualDistance(nn.Module):
 
 
 def load_lpips(backbone_file: str | os.PathLike[str], device: torch.device | str = "cpu") -> PerceptualDistance:
-    """LPIPS-VGG on `device` with the backbone of `backbone_file` (.pth or .safetensors in torchvision's vgg16 layout).
+    """LPIPS-VGG on `device`.
 
-    Nothing is downloaded, and torch's random state stays as it was. Raises WeightsError naming the file and its
-    first missing or misshapen keys; ImportError when the package `lpips` is not there.
+    Nothing is downloaded, and torch's random state stays as it was.
+
+    backbone_file: .pth or .safetensors in torchvision's vgg16 layout.
+    Raises WeightsError naming the file and its first missing or misshapen keys; ImportError when the package `lpips` is
+    not there.
     """
     from lpips.lpips import LPIPS
 
@@ -84,7 +89,7 @@ def _read_backbone(path: Path) -> dict[str, Tensor]:
     if missing or misshapen:
         what = f"lacks {_first(missing)}" if missing else f"has other shapes in {_first(misshapen)}"
         found = ", ".join(list(state)[:3])
-        raise WeightsError(f"{path} is no VGG16 backbone: it {what}; its first keys are {found}; {CURE}")
+        raise WeightsError(f"{path} is not a VGG16 backbone: it {what}; its first keys are {found}; {FIX}")
     for key in wanted:
         if not torch.isfinite(state[key]).all():
             raise WeightsError(f"{path}: {key} holds values that are NaN or infinite; get the file again")

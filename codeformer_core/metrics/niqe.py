@@ -1,8 +1,8 @@
 """NIQE: how far an image's local statistics are from those of good photographs; needs no clean image.
 
-Source: Mittal, Soundararajan, Bovik 2013, "Making a completely blind image quality analyzer"; its AGGD fits by
-matching moments are those of Lasmar et al. 2009. Computed on the luma Y in 16..235,
-in blocks of 96 pixels at full and of 48 at half size.
+Source: Mittal, Soundararajan, Bovik 2013, "Making a completely blind image quality analyzer"; its AGGD fits by matching
+moments are those of Lasmar et al. 2009. Computed on the luma Y in 16..235, in blocks of 96 pixels at full and of 48 at
+half size.
 Shape legend: N blocks, H W height and width, F = 36 features, B faces.
 """
 
@@ -58,7 +58,8 @@ class PristineModel:
 def read_pristine_model(path: str | os.PathLike[str] = PARAMETERS_FILE) -> PristineModel:
     """The model in a file like BasicSR's niqe_pris_params.npz (mu_pris_param, cov_pris_param).
 
-    path: .npz; default: the file that comes with this package. Raises WeightsError naming the file.
+    path: .npz; default: the file that comes with this package.
+    Raises WeightsError naming the file.
     """
     path = Path(path)
     keys = ("mu_pris_param", "cov_pris_param")
@@ -67,7 +68,7 @@ def read_pristine_model(path: str | os.PathLike[str] = PARAMETERS_FILE) -> Prist
             missing = [key for key in keys if key not in arrays]
             if missing:
                 raise WeightsError(
-                    f"{path} is no NIQE model: it lacks {', '.join(missing)}; in it: {', '.join(arrays.files[:5])}. "
+                    f"{path} is not a NIQE model: it lacks {', '.join(missing)}; in it: {', '.join(arrays.files[:5])}. "
                     "Give basicsr's niqe_pris_params.npz"
                 )
             mean_F, covariance_FF = (np.asarray(arrays[key], dtype=np.float64) for key in keys)
@@ -77,12 +78,12 @@ def read_pristine_model(path: str | os.PathLike[str] = PARAMETERS_FILE) -> Prist
     except FileNotFoundError as error:
         raise WeightsError(f"{path} is not there; give basicsr's niqe_pris_params.npz") from error
     except Exception as error:
-        # A damaged archive can raise anything; all of it means it is no use
-        raise WeightsError(f"{path} is no NIQE model ({error}). Give basicsr's niqe_pris_params.npz") from error
+        # A damaged archive can raise anything; all of it means it can't be used
+        raise WeightsError(f"{path} is not a NIQE model ({error}). Give basicsr's niqe_pris_params.npz") from error
 
 
 class Niqe:
-    """NIQE of the restored face; lower is better. The clean one is not looked at.
+    """NIQE of the restored face; lower is better. The clean one is ignored.
 
     NaN for a face with fewer than two blocks of 96x96 pixels that aren't flat.
     """
@@ -100,12 +101,18 @@ class Niqe:
 
 
 def luma(face_HW3: np.ndarray) -> np.ndarray:
-    """RGB in [0, 1] -> Y_HW, whole numbers 16..235 as float64."""
+    """Y_HW, whole numbers 16..235 as float64.
+
+    face_HW3: RGB in [0, 1].
+    """
     return np.rint(face_HW3 @ np.asarray(LUMA) + LUMA_OFFSET)
 
 
 def niqe(luma_HW: np.ndarray, pristine: PristineModel) -> float:
-    """The distance of an image's statistics to the pristine ones (paper, eq. 10). luma_HW: 16..235."""
+    """The distance of an image's statistics to the pristine ones (paper, eq. 10).
+
+    luma_HW: 16..235.
+    """
     features_NF = image_features(luma_HW)
     whole_NF = features_NF[np.isfinite(features_NF).all(axis=1)]
     if len(whole_NF) < 2:
@@ -116,7 +123,10 @@ def niqe(luma_HW: np.ndarray, pristine: PristineModel) -> float:
 
 
 def image_features(luma_HW: np.ndarray) -> np.ndarray:
-    """-> features_NF of the whole blocks, 18 at full size and 18 at half; NaN where a block is flat."""
+    """features_NF of the whole blocks, 18 at full size and 18 at half; NaN where a block is flat.
+
+    luma_HW: 16..235.
+    """
     rows, columns = (side // BLOCK for side in luma_HW.shape)
     if not rows * columns:
         return np.empty((0, FEATURES))
@@ -159,13 +169,16 @@ def half_size(luma_HW: np.ndarray) -> np.ndarray:
 
 
 def in_blocks(values_HW: np.ndarray, side: int) -> np.ndarray:
-    """-> blocks_NSS; both sides of the image are multiples of `side`."""
+    """blocks_NSS.
+
+    values_HW: both sides are multiples of `side`.
+    """
     rows, columns = values_HW.shape[0] // side, values_HW.shape[1] // side
     return values_HW.reshape(rows, side, columns, side).swapaxes(1, 2).reshape(-1, side, side)
 
 
 def block_features(blocks_NSS: np.ndarray) -> np.ndarray:
-    """-> (N, 18): shape and mean width of the values; shape, mean, left and right width of four neighbours' products.
+    """(N, 18): shape and mean width of the values; shape, mean, left and right width of four neighbours' products.
 
     A block's right neighbour at its border is the block's other border, as in the authors' program.
     """
@@ -179,7 +192,7 @@ def block_features(blocks_NSS: np.ndarray) -> np.ndarray:
 
 
 def fit_asymmetric(blocks_NSS: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An asymmetric generalised Gaussian for every block by its moments -> shape_N, left and right width beta_N.
+    """An asymmetric generalised Gaussian for every block by its moments: shape_N, left and right width beta_N.
 
     NaN for blocks without values on both sides of zero.
     """

@@ -23,21 +23,21 @@ View = memoryview
 
 @dataclass(frozen=True)
 class OnnxShapes:
-    """name -> shape; None stands for a side left open. Inputs are those that aren't weights."""
+    """inputs, outputs: name -> shape; None stands for a side left open. Weights are not inputs."""
 
     inputs: dict[str, Shape]
     outputs: dict[str, Shape]
 
 
 def read_onnx_shapes(path: Path) -> OnnxShapes:
-    """Raises ValueError naming the file when it is no ONNX model, OSError when it can't be read."""
+    """Raises ValueError naming the file when it is not an ONNX model, OSError when it can't be read."""
     data = path.read_bytes()
     if not data:
-        raise ValueError(f"{path} is an empty file, no ONNX model")
+        raise ValueError(f"{path} is an empty file, not an ONNX model")
     try:
         return _graph_shapes(memoryview(data))
     except (IndexError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no ONNX model, or a damaged one") from error
+        raise ValueError(f"{path} is not an ONNX model, or a damaged one") from error
 
 
 def _graph_shapes(data: View) -> OnnxShapes:
@@ -82,7 +82,10 @@ def _text(message: View, wanted: int) -> str:
 
 
 def _fields(data: View) -> Iterator[tuple[int, int | View]]:
-    """(number, value) of every field. Raises IndexError where the bytes don't fit the format."""
+    """(number, value) of every field.
+
+    Raises IndexError where the bytes don't fit the format.
+    """
     position = 0
     while position < len(data):
         key, position = _varint(data, position)

@@ -86,13 +86,16 @@ class Sharpness:
 
 
 def gradient_magnitude(faces_B3HW: Tensor) -> Tensor:
-    """-> magnitude_BHW of the luma's gradient by Prewitt's 3x3 masks / 3, the border repeated."""
+    """magnitude_BHW of the luma's gradient by Prewitt's 3x3 masks / 3, the border repeated.
+
+    faces_B3HW: RGB in [0, 1].
+    """
     across_33 = torch.tensor([[1.0, 0.0, -1.0]] * 3, device=faces_B3HW.device) / 3
     return mask_magnitude(luma(faces_B3HW), across_33)
 
 
 def mask_magnitude(luma_BHW: Tensor, across_33: Tensor) -> Tensor:
-    """-> magnitude_BHW of the gradient by a mask and its transpose, the border repeated."""
+    """magnitude_BHW of the gradient by a mask and its transpose, the border repeated."""
     # Faces as channels: many channels at once are several times faster than a batch of single ones.
     faces = len(luma_BHW)
     masks_2133 = torch.stack((across_33, across_33.T)).unsqueeze(1)
@@ -102,5 +105,8 @@ def mask_magnitude(luma_BHW: Tensor, across_33: Tensor) -> Tensor:
 
 
 def luma(faces_B3HW: Tensor) -> Tensor:
-    """-> luma_BHW float32, BT.601 full range. faces_B3HW: RGB in [0, 1]."""
+    """luma_BHW float32, BT.601 full range.
+
+    faces_B3HW: RGB in [0, 1].
+    """
     return (faces_B3HW.float() * faces_B3HW.new_tensor(LUMA, dtype=torch.float32).view(1, 3, 1, 1)).sum(1)

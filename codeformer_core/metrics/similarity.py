@@ -17,10 +17,10 @@ CONTRAST_CONSTANT = 0.03**2
 
 
 def psnr(made_B3HW: Tensor, reference_B3HW: Tensor, weights_BHW: Tensor | None = None) -> Tensor:
-    """Peak signal-to-noise ratio in dB -> values_B float64 on the CPU; infinite for equal images.
+    """Peak signal-to-noise ratio in dB: values_B float64 on the CPU; infinite for equal images.
 
     made_B3HW, reference_B3HW: RGB [0, 1].
-    weights_BHW: How much each pixel counts, at least 0. All count the same without it.
+    weights_BHW: how much each pixel counts, at least 0; all count the same without it.
     """
     error_BHW = (made_B3HW.float() - reference_B3HW.float()).square().mean(1)
     if weights_BHW is None:
@@ -32,9 +32,12 @@ def psnr(made_B3HW: Tensor, reference_B3HW: Tensor, weights_BHW: Tensor | None =
 
 
 def ssim(made_B3HW: Tensor, reference_B3HW: Tensor) -> Tensor:
-    """Structural similarity, mean over pixels and colours -> values_B float64 on the CPU. Both: RGB [0, 1].
+    """Structural similarity, mean over pixels and colours: values_B float64 on the CPU; 1 for equal images.
 
-    1 for equal images. The border is mirrored. Raises ValueError for images smaller than the window.
+    The border is mirrored.
+
+    made_B3HW, reference_B3HW: RGB [0, 1].
+    Raises ValueError for images smaller than the window.
     """
     height, width = made_B3HW.shape[2:]
     if min(height, width) < WINDOW:

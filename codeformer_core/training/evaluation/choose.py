@@ -75,13 +75,13 @@ def choose_metrics(files: MetricFiles, device: torch.device | str, detector: Fac
         skipped.append(Skipped("NIQE", "skipped: the package scipy is not installed; pip install scipy"))
     per_face.append(ColorShift())
     if files.lpips_backbone is None:
-        skipped.append(Skipped("LPIPS", f"skipped: VGG16 backbone file; {lpips.CURE} with --lpips-backbone"))
+        skipped.append(Skipped("LPIPS", f"skipped: VGG16 backbone file; {lpips.FIX} with --lpips-backbone"))
     elif not _installed("lpips"):
         skipped.append(Skipped("LPIPS", "skipped: the package lpips is not installed; pip install lpips"))
     else:
         per_face.append(lpips.Lpips(files.lpips_backbone, device))
     if files.identity is None:
-        skipped.append(Skipped("identity", f"skipped: ArcFace-like ONNX file; {identity.CURE}, with --identity"))
+        skipped.append(Skipped("identity", f"skipped: ArcFace-like ONNX file; {identity.FIX}, with --identity"))
     else:
         per_face.append(identity.Identity(files.identity))
     if detector is None:
@@ -91,9 +91,9 @@ def choose_metrics(files: MetricFiles, device: torch.device | str, detector: Fac
     # Read even where FID is skipped: a wrong file shouldn't be found out another day.
     reference = None if files.fid_reference is None else frechet.read_statistics(files.fid_reference)
     if files.inception is None:
-        skipped.append(Skipped("FID", f"skipped: Inception v3 weights; {frechet.CURE_FILE} with --inception"))
+        skipped.append(Skipped("FID", f"skipped: Inception v3 weights; {frechet.FIX_FILE} with --inception"))
     elif not _installed("torch_fidelity"):
-        skipped.append(Skipped("FID", f"skipped: the package torch-fidelity is not installed; {frechet.CURE_PACKAGE}"))
+        skipped.append(Skipped("FID", f"skipped: the package torch-fidelity is not installed; {frechet.FIX_PACKAGE}"))
     else:
         per_set.append(frechet.Fid(frechet.load_inception(files.inception, device), device, reference))
     return Metrics(tuple(per_face), tuple(per_set), tuple(skipped), (SamePerson(),))

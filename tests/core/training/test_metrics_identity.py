@@ -144,7 +144,7 @@ def test_code_and_other_files_are_refused(tmp_path):
         with pytest.raises(WeightsError, match=rf"{name}: TorchScript and pickles are code"):
             Identity(tmp_path / name)
     (tmp_path / "text.onnx").write_bytes(b"hello " * 100)
-    with pytest.raises(WeightsError, match=r"text\.onnx is no ONNX model"):
+    with pytest.raises(WeightsError, match=r"text\.onnx is not an ONNX model"):
         Identity(tmp_path / "text.onnx")
     (tmp_path / "empty.onnx").write_bytes(b"")
     with pytest.raises(WeightsError, match=r"empty\.onnx is an empty file"):
