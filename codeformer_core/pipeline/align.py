@@ -53,7 +53,11 @@ class AlignedFace:
 
 @dataclass(frozen=True, eq=False)
 class AlignedBatch:
-    """aligned: in the order of the images. skipped: per image, the faces that can't be aligned, with the reason."""
+    """The faces of a batch that can be aligned, and the others.
+
+    aligned: in the order of the images.
+    skipped: per image, the faces that can't be aligned, with the reason.
+    """
 
     aligned: tuple[AlignedFace, ...]
     skipped: tuple[tuple[SkippedFace, ...], ...]

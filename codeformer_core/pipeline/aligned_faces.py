@@ -32,7 +32,11 @@ from .sizes import plan_sizes, require_memory
 
 @dataclass(frozen=True, eq=False)
 class RestoredCrops:
-    """images_BHWC: float32 [0, 1], as many as came in and of their size, alpha kept. events: what was done."""
+    """Restored crops.
+
+    images_BHWC: float32 [0, 1], as many as came in and of their size, alpha kept.
+    events: what was done.
+    """
 
     images_BHWC: Tensor
     events: tuple[Event, ...]

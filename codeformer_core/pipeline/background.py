@@ -40,7 +40,7 @@ def check_background(given_BHWC: Tensor, batch: int) -> None:
     imaging.check_images(given_BHWC, "backgrounds")
     if len(given_BHWC) not in (1, batch):
         raise ValueError(
-            f"there are {batch} pictures but {len(given_BHWC)} backgrounds: give one for each, or one for all"
+            f"there are {batch} images but {len(given_BHWC)} backgrounds: give one for each, or one for all"
         )
 
 
@@ -83,7 +83,7 @@ def make_canvas(
 
 
 def _take_colour_of(colour_HW3: Tensor, canvas_HW3: Tensor) -> None:
-    """In place, a part of the rows at a time: what is made on the way is several times as large."""
+    """In place, a part of the rows at a time, because intermediate results are several times as large."""
     for colour_hW3, canvas_hW3 in zip(torch.split(colour_HW3, ROWS), torch.split(canvas_HW3, ROWS), strict=True):
         canvas_hW3.copy_(with_luma_of(colour_hW3, canvas_hW3))
 

@@ -1,4 +1,4 @@
-"""Giving a new face the colours of the picture it goes into.
+"""Giving a new face the colours of the image it goes into.
 
 Shape legend: S side of the aligned crop; RGB in [0, 1].
 """
@@ -19,8 +19,9 @@ LOW_FREQUENCY_SIGMA = 32.0
 def match_color(face_3SS: Tensor, original_3SS: Tensor, mask_SS: Tensor | None, kind: ColorMatch) -> Tensor:
     """face_3SS with the colours of original_3SS: two views of one face, in the same place.
 
-    mean-std: each channel gets the mean and deviation that the original has under the mask. low-frequency: the
-    difference of the two, blurred, is taken away, so that light and skin tone are the original's at every place.
+    mask_SS: [0, 1], where the face is.
+    kind: "mean-std" gives each channel the mean and deviation that the original has under the mask. "low-frequency"
+    subtracts the blurred difference of the two, so that light and skin tone are the original's at every place.
     """
     if kind in ("off", "automatic"):
         return face_3SS
@@ -37,7 +38,7 @@ def match_color(face_3SS: Tensor, original_3SS: Tensor, mask_SS: Tensor | None, 
 
 
 def with_luma_of(colour_HW3: Tensor, luma_HW3: Tensor) -> Tensor:
-    """The chroma of one picture with the brightness (BT.601 luma) of another, RGB [0, 1].
+    """The chroma of one image with the brightness (BT.601 luma) of another, RGB [0, 1].
 
     Where that leaves the range, the chroma fades until it fits, so the brightness is exact.
     """

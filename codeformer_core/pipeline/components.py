@@ -24,8 +24,8 @@ def component_boxes(
 
     aligned: the faces; their own 68 landmarks place the components, or the five where these are missing or have lost
     one.
-    crops_N3SS: RGB [0, 1], the crops of these faces. aligner: looks for 68 landmarks in the crops of faces whose own
-    do not place them.
+    crops_N3SS: RGB [0, 1], the crops of these faces.
+    landmark_detector: finds 68 landmarks in the crops of faces whose own do not place the components.
     """
     placed = [_from_own_landmarks(one) for one in aligned]
     if landmark_detector is None or crops_N3SS is None or all(one.source == FROM_68 for one in placed):
@@ -48,7 +48,8 @@ def _from_own_landmarks(one: AlignedFace) -> ComponentBoxes:
 def aligned_crops(faces: FaceBatch, crops: int) -> tuple[AlignedFace, ...]:
     """The faces that `crop_faces` cut out; none where there was no face to cut out.
 
-    crops: how many came. Raises ValueError unless there are as many crops as faces.
+    crops: how many came.
+    Raises ValueError unless there are as many crops as faces.
     """
     if faces.count not in (0, crops):
         raise InputError(
@@ -80,7 +81,10 @@ def placed_by(boxes: Sequence[ComponentBoxes]) -> list[Event]:
 
 
 def component_events(aligned: Sequence[AlignedFace], boxes: Sequence[ComponentBoxes], scale: float = 1) -> list[Event]:
-    """What was wrong with the landmarks of which face. scale: pixels of a face -> those of its image."""
+    """What was wrong with the landmarks of which face.
+
+    scale: pixels of a face -> those of its image.
+    """
     return [
         replace(event, image=one.image, face=one.face if scale == 1 else one.face.scaled(scale))
         for one, placed in zip(aligned, boxes, strict=True)

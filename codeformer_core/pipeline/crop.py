@@ -23,9 +23,11 @@ from .results import skip_events
 
 @dataclass(frozen=True, eq=False)
 class CroppedFaces:
-    """crops_NHW3: RGB [0, 1], 512x512, aligned to the FFHQ template, image after image.
+    """The crops of a batch of images.
 
-    faces: those of the crops. aligned: the same, with the way from image to crop.
+    crops_NHW3: RGB [0, 1], 512x512, aligned to the FFHQ template, image after image.
+    faces: those of the crops.
+    aligned: the same, with the way from image to crop.
     events: of each image how many were cropped, why others were not, and what else is to know.
     """
 
@@ -65,8 +67,11 @@ def cut_crops(rgb_BHW3: Tensor, aligned: Sequence[AlignedFace]) -> Tensor:
 
 
 def crop_events(crops_NHWC: Tensor) -> list[Event]:
-    """What there is to know of aligned crops before they go through a network: which of them are of one colour and show
-    no face, as the placeholder, and whether they have another size than the network."""
+    """Events for aligned crops before they go through a network.
+
+    Which of them are of one colour and show no face, as the placeholder, and whether they have another size than the
+    network's.
+    """
     events = [Event("blank_crop", index) for index, crop_HWC in enumerate(crops_NHWC) if imaging.is_constant(crop_HWC)]
     height, width = crops_NHWC.shape[1:3]
     if (height, width) != (CROP_SIZE, CROP_SIZE):

@@ -77,7 +77,7 @@ class PhotoDetail:
 def with_photos_detail(
     face_3SS: Tensor, photo: PhotoDetail, image_HW3: Tensor, matrix: np.ndarray, seen: float, unseen: float
 ) -> Tensor:
-    """The restored face with the detail of its image; larger than it came where the image shows it larger.
+    """The restored face with the detail of its image; enlarged where the image shows it larger.
 
     face_3SS: RGB [0, 1], 512 pixels.
     photo: of the crop that was restored.

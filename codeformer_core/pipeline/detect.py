@@ -1,6 +1,6 @@
 """Finding faces without restoring them.
 
-Shape legend: B pictures, H W their height and width, C channels (1 to 4).
+Shape legend: B images, H W their height and width, C channels (1 to 4).
 """
 
 from __future__ import annotations
@@ -30,15 +30,17 @@ from ..runtime.progress import FINDING, OnProgress, no_progress
 from .align import align_faces
 from .results import counts, skip_events
 
-# Pictures handed to the detector together; between two such handfuls progress is told and cancel works.
-PICTURES_AT_ONCE = 4
+# Images handed to the detector together; between two such batches progress is reported and cancelling works.
+IMAGES_AT_ONCE = 4
 
 
 @dataclass(frozen=True, eq=False)
 class DetectionResult:
-    """faces: what was found, numbered in each picture as one reads. skipped: what is left out, per picture.
+    """The faces of a batch of images.
 
-    events: of each picture how many were found, why others are left out, and what found them.
+    faces: what was found, numbered in each image in reading order.
+    skipped: what is left out, per image, with the reason.
+    events: of each image how many were found, why others are left out, and what found them.
     """
 
     faces: FaceBatch
@@ -57,11 +59,14 @@ def find_faces(
     merge_duplicates: bool = True,
     on_progress: OnProgress | None = None,
 ) -> DetectionResult:
-    """The faces of pictures that can be aligned, as one reads.
+    """The faces of images that can be aligned, in reading order.
 
-    images_BHWC: floats in [0, 1], gray, RGB or RGBA. confidence: detections below are no faces; the detector's default
-    if None. min_face_size, max_face_size: sides of the box in pixels, see `skip_small_faces` and `skip_large_faces`.
-    merge_duplicates: of detections that are one face, keep the best. Raises ValueError naming the input and the cure.
+    images_BHWC: floats in [0, 1], gray, RGB or RGBA.
+    confidence: detections that score below are not faces, 0 to 1; the detector's default if None.
+    min_face_size, max_face_size: sides of the box in pixels, see `skip_small_faces` and `skip_large_faces`.
+    merge_duplicates: of detections that are one face, keep the best.
+    on_progress: called with (stage, done, total) between batches; may raise to cancel.
+    Raises ValueError naming the input and the fix.
     """
     check_min_face_size(min_face_size)
     skip_large_faces((), max_face_size)
@@ -73,10 +78,11 @@ def find_faces(
 
 
 def faces_from_landmarks(images_BHWC: Tensor, landmarks: Any) -> DetectionResult:
-    """The faces of a face mesh (see `faces.mesh`) that can be aligned, as one reads.
+    """The faces of a face mesh (see `faces.mesh`) that can be aligned, in reading order.
 
-    images_BHWC: the pictures in which the mesh was found, floats in [0, 1]. Raises ValueError naming the input and the
-    cure.
+    images_BHWC: the images in which the mesh was found, floats in [0, 1].
+    landmarks: the host's face landmarks of these images.
+    Raises ValueError naming the input and the fix.
     """
     rgb_BHW3 = imaging.split_alpha(images_BHWC).rgb_BHW3
     count, height, width = rgb_BHW3.shape[:3]
@@ -97,12 +103,12 @@ def _result(rgb_BHW3: Tensor, chosen: Sequence[Selection], source: Event) -> Det
 def detect_in_batches(
     rgb_BHW3: Tensor, detector: FaceDetector, confidence: float | None, report: OnProgress
 ) -> list[list[Face]]:
-    """All detections, one list per picture; told and cancelled between handfuls of pictures."""
+    """All detections, one list per image; progress is reported, and may cancel, between batches."""
     batch = len(rgb_BHW3)
     found: list[list[Face]] = []
-    for start in range(0, batch, PICTURES_AT_ONCE):
+    for start in range(0, batch, IMAGES_AT_ONCE):
         report(FINDING, start, batch)
-        found += detector.detect(rgb_BHW3[start : start + PICTURES_AT_ONCE], confidence)
+        found += detector.detect(rgb_BHW3[start : start + IMAGES_AT_ONCE], confidence)
     report(FINDING, batch, batch)
     return found
 

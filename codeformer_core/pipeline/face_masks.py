@@ -1,6 +1,6 @@
-"""Faces as areas of their pictures: their outlines as a mask, and which of them lie inside a given mask.
+"""Faces as areas of their images: their outlines as a mask, and which of them lie inside a given mask.
 
-Shape legend: B pictures, H W their height and width; S side of an aligned crop.
+Shape legend: B images, H W their height and width; S side of an aligned crop.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ ROUNDING = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class FacesInMask:
-    """faces: those inside the mask. events: of each picture how many these are, and the others."""
+    """The faces inside a mask.
+
+    faces: those inside.
+    events: of each image how many these are, and the others.
+    """
 
     faces: FaceBatch
     events: tuple[Event, ...]
@@ -36,8 +40,11 @@ class FacesInMask:
 
 @torch.no_grad()
 def face_masks(faces: FaceBatch) -> Tensor:
-    """masks_BHW float32 [0, 1] on the CPU: the outlines of all faces from forehead to chin, soft at their edges, at the
-    size of the pictures. Raises NotEnoughMemory."""
+    """The outlines of all faces from forehead to chin, soft at their edges.
+
+    Returns masks_BHW float32 [0, 1], on the CPU, at the size of the images.
+    Raises NotEnoughMemory.
+    """
     height, width = faces.image_size_hw
     count = len(faces.per_image)
     memory.require(count * height * width * 4, "cpu", f"masks of {count} x {width}x{height} pixels")
@@ -49,10 +56,11 @@ def face_masks(faces: FaceBatch) -> Tensor:
 
 @torch.no_grad()
 def faces_in_mask(faces: FaceBatch, masks_BHW: Tensor, share: float = 0.5) -> FacesInMask:
-    """The faces whose box lies inside the mask by at least `share` of its area; at 0, those that the mask touches.
+    """The faces whose box lies inside a mask. What of a box lies outside its image does not count.
 
-    masks_BHW: [0, 1], one for each picture or one for all, of any size (stretched to the pictures). What of a box lies
-    outside its picture does not count. Raises ValueError naming the input and the cure.
+    masks_BHW: [0, 1], one for each image or one for all, of any size (stretched to the images).
+    share: how much of the box's area the mask must cover, 0 to 1; at 0 it only has to touch the box.
+    Raises ValueError naming the input and the fix.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share must be from 0 (the mask touches the face) to 1 (wholly inside), got {share}")
@@ -79,8 +87,8 @@ def _add_outline(mask_HW: Tensor, one: AlignedFace) -> None:
         return
     outline_1SS = contour_masks(one.landmarks_in_crop()[None])
     drawn_hw = sample(outline_1SS, *crop_coordinates(one.matrix, area, mask_HW.device))[0]
-    noted_hw = area.of(mask_HW)
-    torch.maximum(noted_hw, drawn_hw, out=noted_hw)
+    below_hw = area.of(mask_HW)
+    torch.maximum(below_hw, drawn_hw, out=below_hw)
 
 
 def _share_inside(face: Face, mask_HW: Tensor, image_size_hw: tuple[int, int]) -> float:

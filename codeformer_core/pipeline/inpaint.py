@@ -23,7 +23,14 @@ from ..runtime.progress import FILLING, OnProgress, no_progress
 from .align import AlignedFace
 from .batches import through_network
 from .crop import crop_events, cut_crops
-from .inpaint_masks import covered_face, hole_in_crop, hole_in_network_size, holes_of, nothing_marked, with_soft_edge
+from .inpaint_masks import (
+    covered_face,
+    empty_mask_event,
+    hole_in_crop,
+    hole_in_network_size,
+    make_inpaint_masks,
+    with_soft_edge,
+)
 from .options import PasteOptions, RestoreOptions
 from .paste import paste_aligned
 from .photos import EditedPhotos
@@ -39,7 +46,9 @@ SHARE_WORTH_SAYING = 0.005
 
 @dataclass(frozen=True, eq=False)
 class InpaintedFaces:
-    """images_BHWC: float32 [0, 1], as many as came in and of their size, alpha kept; outside the masks unchanged to
+    """Inpainted crops.
+
+    images_BHWC: float32 [0, 1], as many as came in and of their size, alpha kept; outside the masks unchanged to
     the last bit.
     masks_BHW: float32, 1 where a pixel was filled, else 0.
     events: what was done.
@@ -64,7 +73,7 @@ def inpaint_aligned(
     Colours are the network's, as published, also in a gray crop; `inpaint_photos` keeps gray images gray.
 
     images_BHWC: floats in [0, 1], gray, RGB or RGBA.
-    mask_BHW, white_pixels: what is to be filled, see `holes_of`.
+    mask_BHW, white_pixels: what is to be filled, see `make_inpaint_masks`.
     on_progress: called with (stage, done, total) between batches; may raise to cancel.
     Raises ValueError naming the input and the fix.
     """
@@ -73,11 +82,11 @@ def inpaint_aligned(
     height, width = images_BHWC.shape[1:3]
     require_memory(images_BHWC, plan_sizes(height, width))
     source = imaging.split_alpha(images_BHWC, "face crops")
-    holes_BHW = holes_of(source.rgb_BHW3, mask_BHW, white_pixels)
+    holes_BHW = make_inpaint_masks(source.rgb_BHW3, mask_BHW, white_pixels)
     marked = _marked(holes_BHW)
     result_BHW3 = source.rgb_BHW3.clone(memory_format=torch.contiguous_format)
     result_BHW3[marked] = _filled(source.rgb_BHW3[marked], holes_BHW[marked], restorer, on_progress or no_progress)
-    events = _filled_events(holes_BHW, marked, restorer) if marked else [nothing_marked(mask_BHW, white_pixels)]
+    events = _filled_events(holes_BHW, marked, restorer) if marked else [empty_mask_event(mask_BHW, white_pixels)]
     events += [event for event in crop_events(source.rgb_BHW3) if marked and event.kind == "crops_resized"]
     return InpaintedFaces(imaging.merge_alpha(result_BHW3, source.alpha_BHW1), holes_BHW.float(), tuple(events))
 
@@ -101,7 +110,7 @@ def inpaint_photos(
     images_BHWC: floats in [0, 1], gray, RGB or RGBA; what is filled in a gray one is gray.
     face_source: looks for the faces; or the faces themselves, whatever confidence and min_face_size say, as a detector
     may not see a face with a hole in it.
-    mask_BHW, white_pixels: see `holes_of`.
+    mask_BHW, white_pixels: see `make_inpaint_masks`.
     confidence, min_face_size: see `RestoreOptions`.
     on_progress: called with (stage, done, total) between batches; may raise to cancel.
     Raises ValueError naming the input and the fix. Nothing that was passed in is changed.
@@ -117,11 +126,11 @@ def inpaint_photos(
     memory.require(batch * height * width * 4 * 3, images_BHWC.device, what)
     source = imaging.split_alpha(images_BHWC)
     rgb_BHW3 = source.rgb_BHW3
-    holes_BHW = holes_of(rgb_BHW3, mask_BHW, white_pixels)
+    holes_BHW = make_inpaint_masks(rgb_BHW3, mask_BHW, white_pixels)
     if not bool(holes_BHW.any()):
         same_BHWC = imaging.merge_alpha(rgb_BHW3.clone(), source.alpha_BHW1)
         nobody = FaceBatch.of(rgb_BHW3, [()] * batch)
-        return EditedPhotos(same_BHWC, holes_BHW.float(), nobody, (nothing_marked(mask_BHW, white_pixels),))
+        return EditedPhotos(same_BHWC, holes_BHW.float(), nobody, (empty_mask_event(mask_BHW, white_pixels),))
     options = RestoreOptions(confidence=confidence, min_face_size=min_face_size)
     planned = plan(rgb_BHW3, face_source, options, report=report)
     holes_NSS = _crop_holes(holes_BHW, planned.aligned)
@@ -181,13 +190,13 @@ def _filled(crops_NHW3: Tensor, holes_NHW: Tensor, restorer: FaceInpainter, repo
     return torch.where(holes_NHW[..., None], made_NHW3, crops_NHW3)
 
 
-def _is_gray(picture_HW3: Tensor, hole_HW: Tensor) -> bool:
-    """Of what is not to be filled, where there is anything else."""
-    return is_gray(picture_HW3 if bool(hole_HW.all()) else picture_HW3[~hole_HW][None])
+def _is_gray(image_HW3: Tensor, hole_HW: Tensor) -> bool:
+    """Whether the pixels outside the hole are gray; all pixels if the hole covers the image."""
+    return is_gray(image_HW3 if bool(hole_HW.all()) else image_HW3[~hole_HW][None])
 
 
 def _soft_edges(holes_BHW: Tensor, worked_on: FaceBatch) -> Tensor:
-    """masks_BHW; only of pictures in which something was filled."""
+    """masks_BHW; empty for images in which nothing was filled."""
     soft_BHW = holes_BHW.new_zeros(holes_BHW.shape, dtype=torch.float32)
     for index, found in enumerate(worked_on.per_image):
         if found:
@@ -208,7 +217,7 @@ def _marked(holes_NHW: Tensor) -> list[int]:
 
 
 def _left_over(holes_BHW: Tensor, pasted_BHW: Tensor, worked_on: FaceBatch) -> list[Event]:
-    """An event for each picture whose mask reaches beyond its faces."""
+    """An event for each image whose mask reaches beyond its faces."""
     events: list[Event] = []
     for index, faces in enumerate(worked_on.per_image):
         hole_HW = holes_BHW[index]

@@ -1,6 +1,6 @@
-"""Which pixels of a picture are to be filled, and where they lie in an aligned crop.
+"""Inpaint masks: which pixels of an image are to be filled, and where they lie in an aligned crop.
 
-Shape legend: B pictures, H W their height and width; N faces, S side of an aligned crop. Holes are boolean.
+Shape legend: B images, H W their height and width; N faces, S side of an aligned crop. Holes are boolean.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ WHITE = 254.5 / 255
 # A resampled pixel belongs to the hole from this part on: less can't be seen in 8 bits, and the network takes what is
 # left of the mark for part of the face.
 TOUCHED = 1 / 255
-# Pixels of the picture over which the filled pixels fade into the picture's own, from so many outside the hole.
+# Pixels of the image over which the filled pixels fade into the image's own, from so many outside the hole.
 EDGE = 2
 
 
-def holes_of(rgb_BHW3: Tensor, mask_BHW: Tensor | None, white_pixels: bool) -> Tensor:
-    """holes_BHW: where the mask, stretched to the pictures, is above 0.5; without one the white pixels, if they count.
+def make_inpaint_masks(rgb_BHW3: Tensor, mask_BHW: Tensor | None, white_pixels: bool) -> Tensor:
+    """holes_BHW: the pixels that are to be filled.
 
-    mask_BHW: [0, 1], one for each picture or one for all, any size. Raises ValueError naming the input and the cure.
+    rgb_BHW3: the images, RGB [0, 1].
+    mask_BHW: [0, 1], one for each image or one for all, any size (stretched to the images); a hole is above 0.5.
+    white_pixels: without a mask, white pixels are to be filled.
+    Raises ValueError naming the input and the fix.
     """
     batch, height, width = rgb_BHW3.shape[:3]
     if mask_BHW is not None:
@@ -38,7 +41,7 @@ def holes_of(rgb_BHW3: Tensor, mask_BHW: Tensor | None, white_pixels: bool) -> T
     return torch.zeros((batch, height, width), dtype=torch.bool, device=rgb_BHW3.device)
 
 
-def nothing_marked(mask_BHW: Tensor | None, white_pixels: bool) -> Event:
+def empty_mask_event(mask_BHW: Tensor | None, white_pixels: bool) -> Event:
     """Why no pixel is to be filled."""
     if mask_BHW is not None:
         return Event("empty_mask")
@@ -52,7 +55,7 @@ def hole_in_network_size(holes_NHW: Tensor) -> Tensor:
 
 
 def hole_in_crop(hole_HW: Tensor, matrix: np.ndarray) -> Tensor:
-    """hole_SS: every pixel of the aligned crop (picture -> crop: `matrix`) into which a part of the hole goes."""
+    """hole_SS: every pixel of the aligned crop (image -> crop: `matrix`) into which a part of the hole goes."""
     # Sampled by what samples the crop, so that the two agree; the difference takes the border's colour away.
     marked_HW3 = hole_HW.float()[..., None].expand(-1, -1, 3)
     unmarked_HW3 = marked_HW3.new_zeros(()).expand_as(marked_HW3)

@@ -21,7 +21,7 @@ from .options import WhenWorse
 
 # Rows and columns of an aligned face of 512 that hold the face itself: no hair, no background.
 _FACE = (slice(60, 480), slice(90, 430))
-# Sharpness, after / before, from which on a face is no worse, and at which nothing of it shows.
+# Sharpness, after / before, from which on a face is not worse, and at which nothing of it shows.
 SHARP_ENOUGH, TOO_SOFT = 0.8, 0.5
 # The same of identity's distance: SAME_PERSON is dlib's limit.
 SAME_ENOUGH, ANOTHER_PERSON = 0.4, SAME_PERSON
@@ -100,7 +100,7 @@ def judge(face_3SS: Tensor, crop_3SS: Tensor, photo: PhotoDetail) -> Judgement:
 
 
 def judged_events(faces: list[tuple[AlignedFace, Judgement, float]], unscale: float) -> list[Event]:
-    """What was judged: of all faces, and of each that shows less than wholly.
+    """What was judged: of all faces, and of each that is faded.
 
     faces: those that were pasted, each with how much of it shows.
     unscale: pixels as they are worked on -> those of the image that came.

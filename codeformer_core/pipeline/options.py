@@ -26,7 +26,7 @@ MAX_EDGE_SHIFT = 256.0
 class Option:
     """One choice of a user.
 
-    default: what it is unless told otherwise.
+    default: its value if nothing is chosen.
     label: its name for people, without a capital.
     help: what happens when it changes; one or two sentences.
     minimum, maximum: both included; None where there is no limit.

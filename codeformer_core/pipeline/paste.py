@@ -65,11 +65,13 @@ def paste_faces(
     face_upscaler: Upscaler | None = None,
     on_progress: OnProgress | None = None,
 ) -> PastedFaces:
-    """Blend every crop into its image. Where the background has the images' size and a crop its 512 pixels, what the
-    crop did not change stays the image's own pixels.
+    """Blend every crop into its image.
+
+    Where the background has the images' size and a crop its 512 pixels, what the crop did not change stays the
+    image's own pixels.
 
     background_BHWC: the images of `faces`, or others of their proportions at any size; one for each, or one for all.
-    crops_NSSC: one for each face, in the order of `Faces.in_order`, any size (made square, 512 if it was not).
+    crops_NSSC: one for each face, in the order of `FaceBatch.in_order`, any size (made square, 512 if it was not).
     parser: for the mask "face" and for single parts.
     clip_mask_BHW: how much of a face each pixel of the background may get, [0, 1], one for each image or one for all,
     of any size.
@@ -102,7 +104,10 @@ def paste_aligned(
     face_upscaler: Upscaler | None = None,
     on_progress: OnProgress | None = None,
 ) -> PastedFaces:
-    """`paste_faces` for faces whose alignments are known. aligned: of each face; None where there is none."""
+    """`paste_faces` for faces whose alignments are known.
+
+    aligned: of each face; None for one that can't be aligned.
+    """
     masks = make_mask_maker(options, parser)
     imaging.check_layout(background_BHWC, "backgrounds")
     scale_xy = _check_background(background_BHWC, faces)
@@ -168,19 +173,19 @@ def _with_masks(pieces: Sequence[NewFace | SkipKind], masks: MaskMaker) -> list[
 
 
 def _check_background(background_BHWC: Tensor, faces: FaceBatch) -> tuple[float, float]:
-    """Background pixels per pixel of the pictures, along x and y."""
+    """Background pixels per pixel of the images, along x and y."""
     batch, (height, width) = len(faces.per_image), faces.image_size_hw
     if len(background_BHWC) not in (1, batch):
         raise ValueError(
             f"the faces belong to {image_count(batch)}, but there are {len(background_BHWC)} backgrounds. "
-            "Give one background for each picture, or one for all"
+            "Give one background for each image, or one for all"
         )
     across, down = background_BHWC.shape[2] / width, background_BHWC.shape[1] / height
     # Sizes are whole pixels, which counts in small images.
     rounding = 0.5 / min(background_BHWC.shape[1:3]) + 0.5 / min(height, width)
     if abs(across / down - 1) > max(SAME_PROPORTIONS, rounding):
         raise ValueError(
-            f"the faces were found in pictures of {width}x{height} pixels; a background of "
+            f"the faces were found in images of {width}x{height} pixels; a background of "
             f"{background_BHWC.shape[2]}x{background_BHWC.shape[1]} has other proportions. "
             "Give a background that was resized as a whole, not cropped"
         )

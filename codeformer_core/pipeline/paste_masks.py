@@ -34,7 +34,11 @@ MakeMasks = Callable[[Tensor, np.ndarray], Tensor]
 
 @dataclass(frozen=True)
 class MaskMaker:
-    """make: None for the soft box alone, which every paste has. event: what it makes."""
+    """Makes the masks of a paste.
+
+    make: None for the soft box alone, which every paste has.
+    event: what it makes, for the report.
+    """
 
     make: MakeMasks | None
     event: Event

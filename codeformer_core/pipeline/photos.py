@@ -15,9 +15,12 @@ from ..faces.events import Event
 
 @dataclass(frozen=True, eq=False)
 class EditedPhotos:
-    """images_BHWC: float32 [0, 1], as many as came in and of their size, alpha kept.
+    """Images with edited faces.
 
-    masks_BHW: how much of a new face shows, 0..1. faces: those that were worked on. events: what was found and done.
+    images_BHWC: float32 [0, 1], as many as came in and of their size, alpha kept.
+    masks_BHW: how much of a new face shows, 0..1.
+    faces: those that were worked on.
+    events: what was found and done.
     """
 
     images_BHWC: Tensor

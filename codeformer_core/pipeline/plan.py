@@ -33,8 +33,9 @@ FaceSource = FaceDetector | FaceBatch | Sequence[AlignedFace]
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """aligned: the faces to work on, image after image, in pixels of the images as they are worked on.
+    """The faces of a batch of images that are worked on, and the others.
 
+    aligned: the faces to work on, image after image, in pixels of the images as they are worked on.
     skipped: per image, the others with the reason.
     events: what else is to know of the images.
     detector: the name of what found the faces; None for faces that were given.
@@ -106,7 +107,7 @@ def faces_of(source: FaceSource, rgb_BHW3: Tensor, aligned: Sequence[AlignedFace
 
 
 def _inside(planned: Plan, sizes: Sizes) -> Plan:
-    """The plan without the faces outside their images, which no network need see."""
+    """The plan without the faces outside their images, so that no network runs on them."""
     outside = [one for one in planned.aligned if one.lies_outside(sizes.working)]
     lost = [
         [SkippedFace(one.face, "outside_image") for one in outside if one.image == index]

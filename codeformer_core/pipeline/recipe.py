@@ -52,7 +52,7 @@ class Recipe:
     def choose(
         self, faces: Sequence[Face], image_size_hw: tuple[int, int], options: RestoreOptions, enlarged: float
     ) -> Selection:
-        """Which of an image's detections are restored, as one reads.
+        """Which of an image's detections are restored, in reading order.
 
         enlarged: pixels of the image as it is worked on per pixel of the image that came.
         """
@@ -78,8 +78,11 @@ class Recipe:
         return match_gray(faces_N3SS, crops_N3SS)
 
     def face_to_parse(self, network_N3SS: Tensor, _finished_N3SS: Tensor) -> Tensor:
-        """What the paste masks are made from, RGB [-1, 1]. network_N3SS: [-1, 1], as the network made them.
-        _finished_N3SS: [0, 1], as they will be pasted."""
+        """What the paste masks are made from, RGB [-1, 1].
+
+        network_N3SS: [-1, 1], as the network made them.
+        _finished_N3SS: [0, 1], as they will be pasted.
+        """
         return network_N3SS
 
     def mask_maker(self, options: PasteOptions, parser: FaceParser | None) -> MaskMaker:

@@ -48,7 +48,7 @@ from .sizes import Sizes
 
 # Images whose shorter side is below this are enlarged, and stay so.
 SHORTER_SIDE = 512
-# RGB of a crop outside its picture, 0..255 (published as BGR 135, 133, 132).
+# RGB of a crop outside its image, 0..255 (published as BGR 135, 133, 132).
 BORDER_RGB = (132, 133, 135)
 # OpenCV up to 4.12 samples at multiples of 1/32 pixel, found from a row's and a column's part in 1/1024.
 GRID = 32
@@ -105,7 +105,7 @@ class OfficialRecipe(Recipe):
         return finished_N3SS * 2 - 1
 
     def mask_maker(self, options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
-        """It knows no shape but ParseNet's."""
+        """Always ParseNet's shape, whatever the options say."""
         if options.mask == "face" and (parser is None or parser.name == FACE_MESH):
             return MaskMaker(None, Event("mask_box_instead"))
         return make_mask_maker(options, parser)
@@ -131,7 +131,7 @@ class OfficialRecipe(Recipe):
 OFFICIAL = OfficialRecipe()
 
 
-def skip_near_eyes(faces: Sequence[Face], smallest_distance: float = MIN_EYE_DISTANCE) -> Selection:
+def skip_near_eyes(faces: Sequence[Face], min_distance: float = MIN_EYE_DISTANCE) -> Selection:
     """The official code reads its row of numbers one place too late: what it calls the eye distance is the length of
     (left eye's y - right eye's y, right eye's x - nose's x)."""
 
@@ -139,7 +139,7 @@ def skip_near_eyes(faces: Sequence[Face], smallest_distance: float = MIN_EYE_DIS
         (_, left_y), (right_x, right_y), (nose_x, _) = face.landmarks_xy[:3]
         return math.hypot(left_y - right_y, right_x - nose_x)
 
-    return skip_faces(faces, lambda face: eyes_judged(face, distance(face), smallest_distance))
+    return skip_faces(faces, lambda face: eyes_judged(face, distance(face), min_distance))
 
 
 def crop(image_HW3: Tensor, matrix: np.ndarray) -> Tensor:
@@ -183,16 +183,16 @@ def paste(target: Target, new: NewFace, opacity: float, upscale: float) -> bool:
 
 
 def published_paste_matrix(matrix: np.ndarray, upscale: float, face_size: int) -> np.ndarray:
-    """Enlarged picture -> restored face of `face_size` pixels, from the picture -> 512 crop matrix.
+    """Enlarged image -> restored face of `face_size` pixels, from the image -> 512 crop matrix.
 
-    Half a pixel too far to the right and below when the picture is enlarged; not so with an enlarged face.
+    Half a pixel too far to the right and below when the image is enlarged; not so with an enlarged face.
     """
-    to_picture = invert(matrix) * upscale
+    to_image = invert(matrix) * upscale
     if face_size == CROP_SIZE:
-        to_picture[:, 2] += 0.5 * upscale if upscale > 1 else 0
+        to_image[:, 2] += 0.5 * upscale if upscale > 1 else 0
     else:
-        to_picture[:, :2] *= CROP_SIZE / face_size
-    return invert(to_picture)
+        to_image[:, :2] *= CROP_SIZE / face_size
+    return invert(to_image)
 
 
 def published_soft_box(
@@ -202,21 +202,23 @@ def published_soft_box(
     crop_size: int,
     upscale: float,
     area: Rectangle,
-    picture_size: tuple[int, int],
+    image_size: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:
-    """-> coverage_HW, mask_HW: the published box, pixel by pixel, the picture's own border included.
+    """The published box, pixel by pixel, the image's own border included: coverage_HW, mask_HW.
 
     Warp a square of ones, erode it by int(2 * upscale) pixels (the face is multiplied by this coverage), take its
     area, erode by 2 * edge pixels with edge = int(sqrt(area)) // 20, blur by 2 * edge + 1 taps. Erosion stops at the
-    picture's border and the blur is mirrored there. picture_size: height, width.
+    image's border and the blur is mirrored there.
+
+    image_size: height, width.
     """
     first = int(2 * upscale)
-    coverage_HW = _eroded_square(x_HW, y_HW, matrix, crop_size, area, picture_size, (first,))
+    coverage_HW = _eroded_square(x_HW, y_HW, matrix, crop_size, area, image_size, (first,))
     edge = int(math.sqrt(float(coverage_HW.sum()))) // 20
     if edge == 0:
         return coverage_HW, coverage_HW
-    mask_HW = _eroded_square(x_HW, y_HW, matrix, crop_size, area, picture_size, (first, 2 * edge))
-    # Mirroring at the rectangle is mirroring at the picture's border, or of zeros where the rectangle ends inside it.
+    mask_HW = _eroded_square(x_HW, y_HW, matrix, crop_size, area, image_size, (first, 2 * edge))
+    # Mirroring at the rectangle is mirroring at the image's border, or of zeros where the rectangle ends inside it.
     for _ in range(2):
         operator = gaussian_operator(mask_HW.shape[0], 2 * edge + 1, opencv_sigma(edge)).to(mask_HW.device)
         mask_HW = (operator @ mask_HW).T
@@ -229,7 +231,7 @@ def _eroded_square(
     matrix: np.ndarray,
     crop_size: int,
     area: Rectangle,
-    picture_size: tuple[int, int],
+    image_size: tuple[int, int],
     kernels: tuple[int, ...],
 ) -> Tensor:
     """A warped square of ones, eroded by squares of `kernels` pixels one after the other.
@@ -243,7 +245,7 @@ def _eroded_square(
     rows_H1 = torch.arange(area.top, area.bottom, device=x_HW.device)[:, None]
     windows = [
         (-position.clamp(max=behind).float(), (size - 1 - position).clamp(max=ahead).float())
-        for position, size in ((columns_W, picture_size[1]), (rows_H1, picture_size[0]))
+        for position, size in ((columns_W, image_size[1]), (rows_H1, image_size[0]))
     ]
     square_HW = torch.ones_like(x_HW)
     for coordinate_HW, gradients in zip((x_HW, y_HW), matrix[:, :2].tolist(), strict=True):

@@ -21,9 +21,9 @@ Language = Literal["en", "zh"]
 # Up to so many images, each has its line.
 SMALL_BATCH = 4
 # Where the images would take more lines, equal facts are put together.
-MOST_LINES = 32
+MAX_LINES = 32
 # So many numbers of images, or ranges of them, are named.
-MOST_RANGES = 8
+MAX_RANGES = 8
 
 
 class HasEvents(Protocol):
@@ -111,7 +111,7 @@ class _Writer:
             total = self._format(self.texts.images, count=len(numbers), text=total)
         shown = {event.image for event in details if event.image is not None}
         shown |= set(numbers) if 1 < len(numbers) <= SMALL_BATCH else set()
-        if len(shown) + sum(event.face is not None for event in details) > MOST_LINES:
+        if len(shown) + sum(event.face is not None for event in details) > MAX_LINES:
             lines = self._grouped(details)
         else:
             lines = [
@@ -165,8 +165,8 @@ class _Writer:
                 ranges[-1] = (ranges[-1][0], number)
             else:
                 ranges.append((number, number))
-        text = ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in ranges[:MOST_RANGES])
-        left = sum(last - first + 1 for first, last in ranges[MOST_RANGES:])
+        text = ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in ranges[:MAX_RANGES])
+        left = sum(last - first + 1 for first, last in ranges[MAX_RANGES:])
         return self._format(self.texts.more_images, images=text, count=left) if left else text
 
     def _table(self, events: Sequence[Event]) -> list[str]:

@@ -1,6 +1,6 @@
 """What a restoration gives back.
 
-Shape legend: B pictures, H W their height and width, C channels (3 or 4).
+Shape legend: B images, H W their height and width, C channels (3 or 4).
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ class RestoredFace:
 
 @dataclass(frozen=True, eq=False)
 class RestoredImages:
-    """One entry per picture that came in.
+    """One entry per input image.
 
     images_BHWC: float32 [0, 1], RGB or RGBA; the official recipe leaves that range in gray images.
     masks_BHW: how much of a pasted face shows, 0..1, at the result's size.
-    faces: the restored faces, and skipped: the others with the reason, in pixels of the pictures that came in.
+    faces: the restored faces, in pixels of the input images.
+    skipped: the other faces with the reason, in pixels of the input images.
     crops: every restored face before and after; empty where they were not to be kept.
-    events: how many faces of each picture were found and restored, why others were skipped, and what made the result.
+    events: how many faces of each image were found and restored, why others were skipped, and what made the result.
     """
 
     images_BHWC: Tensor
@@ -66,7 +67,10 @@ def counts(image: int, **steps: int) -> Event:
 
 
 def skip_events(skipped: Sequence[Sequence[SkippedFace]]) -> list[Event]:
-    """skipped: per image."""
+    """An event for each skipped face.
+
+    skipped: per image.
+    """
     return [entry.as_event(image) for image, entries in enumerate(skipped) for entry in entries]
 
 

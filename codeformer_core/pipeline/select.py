@@ -1,4 +1,4 @@
-"""Which of the faces that were found go on, and in which order."""
+"""Which of the detected faces are kept, and in which order."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ from .results import counts, notes_of
 
 @dataclass(frozen=True, eq=False)
 class SelectedFaces:
-    """faces: the selected ones, in the wanted order and so with new numbers.
+    """The selected faces of a batch of images.
 
-    kept: per picture, for each face that came in, whether it is selected. picked: whether the picks alone keep it.
-    changed: numbers of the pictures in which none of the picked faces was found again. events: of each picture how
-    many are selected, why the others are left out, and what else is to know.
+    faces: the selected ones, in the wanted order and so with new numbers.
+    kept: per image, for each input face, whether it is selected.
+    picked: per image, for each input face, whether the manual selection alone keeps it.
+    changed: numbers, from 1, of the images in which none of the manually selected faces was found again.
+    events: of each image how many are selected, why the others are left out, and what else is to know.
     """
 
     faces: FaceBatch
@@ -52,7 +54,7 @@ def select_faces(
     """The faces that pass every filter, in the wanted order.
 
     numbers: "1, 3-5", of the faces as they come in; empty for all.
-    order: in which they go on.
+    order: of the result.
     keep: so many of each image, the first in that order; 0 for all.
     confidence: detections that scored below are left out, 0 to 1.
     min_face_size: shorter side of the box in pixels.
@@ -78,9 +80,9 @@ def select_faces(
     selected: list[list[Face]] = []
     kept: list[tuple[bool, ...]] = []
     events = [*notes_of(picks.events), *known]
-    for picture, (found, is_picked) in enumerate(zip(faces.per_image, picks.kept, strict=True)):
+    for image, (found, is_picked) in enumerate(zip(faces.per_image, picks.kept, strict=True)):
         skipped = _skipped(found, filters)
-        for index, stranger in strangers.get(picture, {}).items():
+        for index, stranger in strangers.get(image, {}).items():
             skipped.setdefault(index, stranger)
         for index, face in enumerate(found):
             if not has_number(ranges, index + 1):
@@ -97,9 +99,9 @@ def select_faces(
         selected.append([found[index] for index in chosen])
         kept.append(tuple(index in chosen for index in range(len(found))))
         if ranges and max(last for _, last in ranges) > len(found):
-            events.append(Event("numbers_beyond", picture, values={"count": len(found)}))
-        events += [numbered(skipped[index], index + 1).as_event(picture) for index in sorted(skipped)]
-        events.append(counts(picture, given=len(found), selected=len(chosen)))
+            events.append(Event("numbers_beyond", image, values={"count": len(found)}))
+        events += [numbered(skipped[index], index + 1).as_event(image) for index in sorted(skipped)]
+        events.append(counts(image, given=len(found), selected=len(chosen)))
     return SelectedFaces(faces.with_faces(selected), tuple(kept), picks.kept, picks.changed, tuple(events))
 
 

@@ -48,5 +48,5 @@ def require_memory(images_BHWC: Tensor, sizes: Sizes) -> None:
     values += batch * sizes.working[0] * sizes.working[1] * enlarged
     values += sizes.canvas[0] * sizes.canvas[1] * (batch * result + resizing)
     size = f"{sizes.canvas[1]}x{sizes.canvas[0]} pixels"
-    what = f"a result of {size}" if batch == 1 else f"a result of {batch} pictures of {size}"
+    what = f"a result of {size}" if batch == 1 else f"a result of {batch} images of {size}"
     memory.require(values * 4, images_BHWC.device, what)

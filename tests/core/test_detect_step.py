@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from codeformer_core.faces.types import Face
-from codeformer_core.pipeline.detect import PICTURES_AT_ONCE, find_faces
+from codeformer_core.pipeline.detect import IMAGES_AT_ONCE, find_faces
 
 from .conftest import GivenDetector, placed_face
 from .facts import facts, steps, why
@@ -77,9 +77,9 @@ def test_gray_and_transparent_pictures(channels):
 
 def test_progress_is_told_between_handfuls_and_may_cancel():
     told = []
-    count = PICTURES_AT_ONCE + 1
+    count = IMAGES_AT_ONCE + 1
     found(RIGHT, images=pictures(count), on_progress=lambda *progress: told.append(progress[1:]))
-    assert told == [(0, count), (PICTURES_AT_ONCE, count), (count, count)]
+    assert told == [(0, count), (IMAGES_AT_ONCE, count), (count, count)]
 
     def cancel(stage, done, total):
         raise KeyboardInterrupt

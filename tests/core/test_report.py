@@ -17,7 +17,7 @@ import codeformer_core as cf
 from codeformer_core.commands import errors
 from codeformer_core.commands import reports as commands
 from codeformer_core.faces.events import KINDS, METHOD_KINDS, SKIP_KINDS, Event, SkippedFace
-from codeformer_core.pipeline.report import MOST_LINES, SMALL_BATCH, report, report_lines
+from codeformer_core.pipeline.report import MAX_LINES, SMALL_BATCH, report, report_lines
 from codeformer_core.pipeline.report_texts import LANGUAGES
 from codeformer_core.pipeline.report_texts.texts import Texts
 from codeformer_core.runtime.errors import ExistingFileError, InputError, InputProblem
@@ -133,7 +133,7 @@ def test_a_thousand_images_stay_short():
         "500 张人脸（图片 1, 3, 5, 7, 9, 11, 13, 15 及另外 492 张）：小于 30 像素（实为 10 至 20 像素）",
         "3 张人脸（图片 2-4）：与另一个得分更高的检测结果是同一张脸",
     ]
-    assert len(report_lines(events)) < MOST_LINES
+    assert len(report_lines(events)) < MAX_LINES
 
 
 def test_faces_that_have_numbers_are_called_by_them():
@@ -193,8 +193,8 @@ def test_degradations_of_an_image_share_its_line():
         "image 1: 1 white stroke; blur of sigma 3.2 px; colors shifted by +3, -2, +0; contrast 1.10"
     )
     assert report(events, "zh") == "图片 1：1 道白色笔画；模糊 sigma 3.2 像素；颜色偏移 +3, -2, +0；对比度 1.10"
-    few = [Event("gray", image) for image in range(MOST_LINES) for _ in range(3)]
-    assert len(report_lines(few)) == MOST_LINES
+    few = [Event("gray", image) for image in range(MAX_LINES) for _ in range(3)]
+    assert len(report_lines(few)) == MAX_LINES
     many = [Event("strokes", image, values={"count": 1 + image}) for image in range(50)]
     assert report(many) == "image 1-50: 1 to 50 white strokes"
 

@@ -407,12 +407,12 @@ def test_a_background_that_hands_back_what_it_got_is_not_written_to():
 @pytest.mark.parametrize(
     ("background", "complaint"),
     [
-        (torch.zeros(3, 9, 9, 3), "there are 2 pictures but 3 backgrounds: give one for each, or one for all"),
+        (torch.zeros(3, 9, 9, 3), "there are 2 images but 3 backgrounds: give one for each, or one for all"),
         (torch.zeros(9, 9, 3), "backgrounds must be a tensor of shape"),
         (torch.zeros((2, 9, 9, 3), dtype=torch.uint8), "backgrounds must be floats"),
         (torch.tensor([0.0, torch.nan]).view(2, 1, 1, 1), "backgrounds: number 2 holds 1 values that are NaN"),
         (lambda images: images[0], "backgrounds must be a tensor of shape"),
-        (lambda images: images.expand(2, -1, -1, -1), "there are 1 pictures but 2 backgrounds"),
+        (lambda images: images.expand(2, -1, -1, -1), "there are 1 images but 2 backgrounds"),
         (lambda images: None, "backgrounds must be a tensor of shape .*got NoneType"),
     ],
 )
@@ -596,7 +596,7 @@ class NothingComputed(TorchDispatchMode):
         ((1, 20_000, 20_000, 3), {}, "a result of 20000x20000 pixels needs about"),
         ((1, 20_000, 20_000, 4), {}, "a result of 20000x20000 pixels"),
         ((1, 10_000, 10_000, 1), {"upscale": 2.0}, "a result of 20000x20000 pixels"),
-        ((400, 1024, 1024, 3), {}, "a result of 400 pictures of 1024x1024 pixels"),
+        ((400, 1024, 1024, 3), {}, "a result of 400 images of 1024x1024 pixels"),
         # A strip whose shorter side the published recipe enlarges to 512.
         ((1, 1, 5_000, 3), {"parity": True}, "a result of 2560000x512 pixels"),
     ],

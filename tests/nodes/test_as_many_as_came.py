@@ -140,7 +140,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "faces of others": ("colorize", {"faces": ["detect", 0], "image": ["two_more", 0]}, "Connect"),
     "masks for others": ("inpaint", {"mask": ["two_masks", 0]}, "Give one mask for each image"),
     "masks for other crops": ("inpaint_crops", {"mask": ["two_masks", 0]}, "Give one mask for each image"),
-    "backgrounds of others": ("paste", {"background": ["two_more", 0]}, "Give one background for each picture"),
+    "backgrounds of others": ("paste", {"background": ["two_more", 0]}, "Give one background for each image"),
     "limits of others": ("paste", {"limit": ["two_masks", 0]}, "Give one mask for each image"),
     "crops of others": ("paste", {"crops": ["two_more", 0]}, "Connect the FACES of the Crop Faces node"),
     "a number that none is": ("select", {"numbers": "first"}, "Give numbers from 1 on"),
