@@ -44,8 +44,8 @@ class RestoreRequest:
 
     task: one of the model's, "restoration", ...
     fidelity: 0 (best quality) .. 1 (closest to the input).
-    component_boxes_B44: (B, 4, 4) x0, y0, x1, y1 of each face's eyes, nose and mouth in pixels of the face; None where
-        nobody looked: then those of the template, which the faces are aligned to.
+    component_boxes_B44: (B, 4, 4) x0, y0, x1, y1 of each face's eyes, nose and mouth in pixels of the face; None: those
+        of the template, which the faces are aligned to.
     """
 
     task: str
@@ -59,7 +59,8 @@ class Checkpoint:
 
     config: sizes of the network, as its class takes them; None where another package reads them.
     layout: whose keys they are.
-    task: what it was trained for. also: tasks that it learned beside it.
+    task: what it was trained for.
+    also: further tasks that it learned.
     source: the file, for messages.
     task_source: who says its task.
     """
@@ -91,7 +92,7 @@ class Checkpoint:
         return self.architecture.build(state, self, device=device, dtype=dtype, operations=operations)
 
     def in_layout(self, state: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
-        """`state` in these keys. Raises WeightsError where there is no way to them."""
+        """`state` in these keys. Raises WeightsError where it can't be converted to them."""
         if layout == self.layout:
             return dict(state)
         try:
@@ -159,8 +160,10 @@ class Architecture(ABC):
         return dict(state)
 
     def published_config(self, state: Mapping[str, object]) -> Config:
-        """Sizes of the published network, for messages about a state dict that lacks the keys which tell sizes; None
-        where there are none to name."""
+        """Sizes of the published network, or None.
+
+        For messages about a state dict that lacks the keys which tell sizes.
+        """
         return None
 
     def read(self, state: Mapping[str, Tensor], source: str, metadata: CheckpointMetadata = NO_METADATA) -> Checkpoint:
@@ -199,7 +202,8 @@ class Architecture(ABC):
     ) -> Network:
         """The network of `checkpoint` with the weights of `state`, in eval mode, gradients off.
 
-        operations: torch.nn or a host's own layers. Raises WeightsError for weights that can't be used.
+        operations: torch.nn or a host's own layers.
+        Raises WeightsError for weights that can't be used.
         """
         network = self.empty_network(checkpoint.config, device=device, dtype=dtype, operations=operations)
         network.load_state_dict(checkpoint.in_layout(state, "ours"), strict=True)
@@ -254,7 +258,7 @@ class Architecture(ABC):
         # A program that knows fewer tasks than the file was trained for can do those it knows.
         if unknown := [other for other in metadata.also if other not in self.tasks]:
             log.warning(
-                "%s: its header's %s.tasks names %s, which is no task of a %s; left out",
+                "%s: its header's %s.tasks names %s, which is not a task of a %s; left out",
                 source,
                 ENTRY,
                 quoted(unknown[0]),
@@ -277,7 +281,7 @@ class Architecture(ABC):
         return one == other
 
     def layout_problem(self, config: Config, layout: Layout) -> str:
-        """What a file in this layout would lose of the network, with the cure; empty where it loses nothing."""
+        """What a file in this layout would lose of the network, with the fix; empty where it loses nothing."""
         return ""
 
     def warnings_for_others(self, config: Config) -> list[str]:
@@ -300,16 +304,20 @@ class Architecture(ABC):
 
     @abstractmethod
     def floats_per_face(self, network: Network) -> int:
-        """Estimate of the activations that one face needs at the widest point, in numbers; benchmarks/restorers.py
-        measures it."""
+        """Estimate of the activations that one face needs at the widest point: how many numbers.
+
+        benchmarks/restorers.py measures it.
+        """
 
     def restore(self, network: Network, faces_B3SS: Tensor, request: RestoreRequest) -> Tensor:
         """-> restored_B3SS, about [-1, 1], not clamped. Only where `restores_faces`."""
         raise NotImplementedError(f"{self.title} networks can't restore faces")
 
     def inpaint(self, network: Network, faces_B3SS: Tensor, mask_B1SS: Tensor) -> Tensor:
-        """-> faces_B3SS with the pixels where the mask is above 0.5 made new. Only where "inpainting" is among its
-        tasks."""
+        """faces_B3SS with the pixels filled where the mask is above 0.5.
+
+        Only for networks with "inpainting" among their tasks.
+        """
         raise NotImplementedError(f"{self.title} networks can't inpaint")
 
 

@@ -73,10 +73,11 @@ def find_checkpoint(
 ) -> tuple[Checkpoint, dict[str, Tensor]]:
     """The weights among all that a file holds, whatever lies around them and whatever their keys begin with.
 
-    state_dicts: place in the file -> its tensors, likeliest first. source, metadata: as for `detect_architecture`.
-
-    -> what they are, and the weights. Raises WeightsError as `detect_architecture`, of the likeliest weights; where no
-    architecture has such keys, with the places of all tensors.
+    state_dicts: place in the file -> its tensors, likeliest first.
+    source, metadata: as for `detect_architecture`.
+    Returns what they are, and the weights.
+    Raises WeightsError as `detect_architecture`, of the likeliest weights; where no architecture has such keys, with
+    the places of all tensors.
     """
     refused: WeightsError | None = None
     for level in inner_state_dicts(state_dicts):

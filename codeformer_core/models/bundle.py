@@ -25,7 +25,11 @@ class ModelBundle:
         load_parser: Callable[[], FaceParser | None],
         load_landmark_detector: Callable[[], LandmarkDetector | None],
     ) -> None:
-        """restorer: loaded already; the others: called at most once each."""
+        """A restorer and the models that go with it.
+
+        restorer: loaded already.
+        load_detector, load_parser, load_landmark_detector: called at most once each, when first needed.
+        """
         self.restorer = restorer
         self._load_detector = load_detector
         self._load_parser = load_parser

@@ -17,7 +17,11 @@ from .architectures import find_checkpoint
 
 @dataclass(frozen=True)
 class OpenedCheckpoint:
-    """state: the weights, in the layout of `checkpoint`. metadata: what the file's header says."""
+    """A weight file and what it holds.
+
+    state: the weights, in the layout of `checkpoint`.
+    metadata: what the file's header says.
+    """
 
     file: WeightFile
     checkpoint: Checkpoint

@@ -1,6 +1,6 @@
-"""The network that tells a photo's detail from its noise, and the bands that it speaks of. It comes with the pack.
+"""The network that tells a photo's detail from its noise, and the bands that it works on. It comes with the pack.
 
-Shape legend: S side of a picture, N bands.
+Shape legend: S side of an image, N bands.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ FILENAME = "detail_gates.safetensors"
 
 
 def detail_bands(luma_1SS: Tensor) -> list[Tensor]:
-    """N pictures (1, S, S), finest first; what is coarser than detail is not among them."""
+    """N bands (1, S, S), finest first; what is coarser than detail is not among them."""
     return [band_11SS[0] for band_11SS in split_bands(luma_1SS[None], SIGMAS)[: len(SIGMAS)]]
 
 
 @torch.no_grad()
 def open_gates(luma_1SS: Tensor) -> Tensor:
-    """-> (N, S, S) in [0, 1]: how much of each band is detail. luma_1SS: [0, 1]."""
+    """(N, S, S) in [0, 1]: how much of each band is detail.
+
+    luma_1SS: [0, 1].
+    """
     logits_1Nhw = _gates(luma_1SS.device)(luma_1SS[None].float() * 2 - 1)
     gates_1NSS = F.interpolate(torch.sigmoid(logits_1Nhw), luma_1SS.shape[1:], mode="bilinear", align_corners=False)
     return gates_1NSS[0]
@@ -34,7 +37,7 @@ def open_gates(luma_1SS: Tensor) -> Tensor:
 
 @cache
 def _gates(device: torch.device) -> DetailGates:
-    """So small that no memory manager need hold it."""
+    """So small that a memory manager doesn't need to hold it."""
     network = DetailGates()
     network.load_state_dict(read_state_dict(ASSETS_FOLDER / FILENAME))
     return network.requires_grad_(False).eval().to(device)

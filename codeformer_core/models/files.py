@@ -47,9 +47,11 @@ class ModelFiles:
         how_to_fetch: Callable[[str, CatalogEntry], str] = by_command,
         announce: Callable[[str], None] = logger.info,
     ) -> None:
-        """folders: where files lie.
+        """The model files in some folders.
+
+        folders: where files lie.
         how_to_fetch: (choice, its entry) -> what to do in this program to fetch the file, for messages.
-        announce: told what is downloaded, from where and under which licence, before it begins.
+        announce: called before a download with a sentence: what, from where and under which licence.
         """
         self.folders = folders
         self._how_to_fetch, self._announce = how_to_fetch, announce
@@ -101,7 +103,10 @@ class ModelFiles:
     # --- what a choice means ---------------------------------------------------------------------------------------
 
     def auto(self, kind: ModelKind, fetch: bool = False) -> str | None:
-        """The catalog name that AUTO stands for, or None for no model; fetch: of all, not of those that are here."""
+        """The catalog name that AUTO stands for, or None for no model.
+
+        fetch: choose among all that can be fetched, not only among those that are here.
+        """
         if fetch:
             return kind.best_first[0]
         return next(iter(self._installed(map(entry_of, kind.best_first), kind)), kind.when_none)

@@ -21,7 +21,9 @@ TASKS = ("restoration", "colorization", "inpainting")
 
 @dataclass(frozen=True)
 class ModelKind:
-    """folders: names of its folders below a models folder; downloads of files nobody knows belong into the first.
+    """A kind of model file.
+
+    folders: names of its folders below a models folder; new files belong into the first.
     best_first: catalog names that auto chooses from.
     when_none: catalog name that auto stands for where no file is installed, so that loading it says what to do; None:
     then auto stands for no model at all.

@@ -38,7 +38,9 @@ DOWNLOADING = "download"
 
 @dataclass(frozen=True)
 class ModelChoices:
-    """restorer, detector, parser: see `files`.
+    """Which models to load.
+
+    restorer, detector, parser: see `files`.
     dtype: precision of the restorer; float32 is taken where the device has no fast bfloat16.
     fetch: missing files of the catalog are downloaded, and auto stands for the best of all.
     task: "restoration", "colorization" or "inpainting", what the restorer was trained for where its file doesn't say.
@@ -65,7 +67,11 @@ class ModelLibrary(ModelFiles):
         how_to_fetch: Callable[[str, CatalogEntry], str] = by_command,
         announce: Callable[[str], None] = logger.info,
     ) -> None:
-        """host: runs the models and knows the folders; how_to_fetch, announce: see `ModelFiles`."""
+        """The models that a host can run.
+
+        host: runs the models and knows the folders.
+        how_to_fetch, announce: see `ModelFiles`.
+        """
         super().__init__(host.folders, how_to_fetch=how_to_fetch, announce=announce)
         self.host = host
         self._remembered: tuple[ModelChoices, tuple[Fingerprint, ...], ModelBundle] | None = None
@@ -80,7 +86,7 @@ class ModelLibrary(ModelFiles):
         )
 
     def remembered(self, choices: ModelChoices) -> ModelBundle:
-        """As `load`, but the bundle of the last call again where choices and files are still the same."""
+        """As `load`, but returns the bundle of the last call if choices and files are still the same."""
         if self._remembered is not None:
             last_choices, last_files, bundle = self._remembered
             if last_choices == choices and last_files == self.fingerprints(choices):
@@ -103,8 +109,12 @@ class ModelLibrary(ModelFiles):
         fetch: bool = False,
         task: str | None = None,
     ) -> ManagedRestorer:
-        """Raises WeightsError saying what to do for missing and wrong files, DownloadError when one can't be had."""
-        # Here and below, and not at the top: a host's start is not to wait for the networks.
+        """A restorer, managed by the host.
+
+        task: see `ModelChoices`.
+        Raises WeightsError with the fix for missing and wrong files, DownloadError when one can't be downloaded.
+        """
+        # Imported here and below, not at the top, so that a host's start doesn't wait for the networks.
         from . import loading
 
         restorer = loading.load_restorer(
@@ -117,9 +127,10 @@ class ModelLibrary(ModelFiles):
         return manage_restorer(restorer, self.host)
 
     def load_detector(self, choice: Choice = AUTO, *, fetch: bool = False, refine: bool = True) -> FaceDetector:
-        """refine: the face mesh betters the landmarks of detectors that gain by it, see `faces.detectors.refined`.
+        """A detector, managed by the host.
 
-        Raises as `load_restorer`, and ImportError with the cure for a missing package.
+        refine: the face mesh improves the landmarks of detectors that gain by it, see `faces.detectors.refined`.
+        Raises as `load_restorer`, and ImportError with the fix for a missing package.
         """
         from ..faces.detectors.refined import REFINED, RefinedDetector
         from . import loading
@@ -157,8 +168,9 @@ class ModelLibrary(ModelFiles):
         tile: int | None = None,
         fetch: bool = False,
     ) -> ManagedUpscaler:
-        """What enlarges images. tile: side of its tiles in pixels; chosen from the free memory if None.
+        """What enlarges images.
 
+        tile: side of its tiles in pixels; chosen from the free memory if None.
         Raises as `load_detector`.
         """
         from . import loading

@@ -45,19 +45,20 @@ def load_restorer(
     on_progress: DownloadProgress | None = None,
     task: str | None = None,
 ) -> Restorer:
-    """A restorer from a file, a catalog name ("codeformer", or "codeformer_starter", which comes with this package) or
-    a state dict in the published layout or ours.
+    """A loaded restorer.
 
+    Heads, image size and tasks are taken from a file's metadata; for state dicts and pickles the published ones are
+    assumed where shapes can't tell.
+
+    source: a file, a catalog name ("codeformer", or "codeformer_starter", which comes with this package) or a state
+    dict in the published layout or ours.
     device, dtype: where and in what precision faces are computed; float32 if None, bfloat16 halves the memory.
     operations: torch.nn or a host's own layers.
     roots: models folders to search, `weights.folders.default_roots()` if None.
     download: fetch a catalog file that is missing.
     on_progress: called with the bytes fetched so far and their total, None where that is unknown.
     task: "restoration", "colorization" or "inpainting": what the network was trained for, where the file doesn't say.
-
-    Heads, image size and tasks are taken from a file's metadata; for state dicts and pickles the published ones are
-    assumed where shapes can't tell. Raises WeightsError naming the file, what is wrong with it and the cure, and
-    ValueError for an unknown task.
+    Raises WeightsError naming the file, what is wrong with it and the fix, and ValueError for an unknown task.
     """
     if task not in (None, *TASKS):
         raise ValueError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
@@ -95,11 +96,12 @@ def load_detector(
     download: bool = False,
     on_progress: DownloadProgress | None = None,
 ) -> FaceDetector:
-    """A detector from a catalog name ("retinaface_resnet50", "retinaface_mobile0.25", "starter_detector", "yunet") or a
-    file.
+    """A loaded face detector.
 
-    ONNX files are taken for YuNet; the others are a starter detector or a RetinaFace, which their keys tell. The last
-    two names come with this package; YuNet runs on the CPU.
+    source: a catalog name ("retinaface_resnet50", "retinaface_mobile0.25", "starter_detector", "yunet"; the last two
+    come with this package) or a file. ONNX files are taken for YuNet, which runs on the CPU; others are a starter
+    detector or a RetinaFace, which their keys tell.
+    device, roots, download, on_progress: as for `load_restorer`.
     """
     path = locate(source, DETECTOR, roots=roots, download=download, on_progress=on_progress)
     if path.suffix.lower() == ".onnx":
@@ -120,8 +122,12 @@ def load_parser(
     download: bool = False,
     on_progress: DownloadProgress | None = None,
 ) -> FaceParser:
-    """A face parser from a catalog name ("parsenet", or "face_mesh", which comes with this package and sees no hair) or
-    a file of either, which its keys tell."""
+    """A loaded face parser.
+
+    source: a catalog name ("parsenet", or "face_mesh", which comes with this package and sees no hair) or a file of
+    either, which its keys tell.
+    device, roots, download, on_progress: as for `load_restorer`.
+    """
     path = locate(source, PARSER, roots=roots, download=download, on_progress=on_progress)
 
     def build(state: Mapping[str, Tensor]) -> FaceParser:
@@ -138,8 +144,12 @@ def load_landmark_detector(
     download: bool = False,
     on_progress: DownloadProgress | None = None,
 ) -> LandmarkDetector:
-    """What finds 68 landmarks, from a catalog name ("facexlib_alignment", or "face_mesh", which comes with this
-    package) or a file of either, which its keys tell."""
+    """A loaded landmark detector, which finds 68 landmarks.
+
+    source: a catalog name ("facexlib_alignment", or "face_mesh", which comes with this package) or a file of either,
+    which its keys tell.
+    device, roots, download, on_progress: as for `load_restorer`.
+    """
     path = locate(source, LANDMARK_DETECTOR, roots=roots, download=download, on_progress=on_progress)
 
     def build(state: Mapping[str, Tensor]) -> LandmarkDetector:
@@ -160,14 +170,14 @@ def load_upscaler(
     download: bool = False,
     on_progress: DownloadProgress | None = None,
 ) -> ImageUpscaler:
-    """What enlarges images, from a file of any super-resolution network that spandrel knows (Real-ESRGAN, SwinIR, ...),
-    a catalog name ("realesrgan_x2plus", "realesrgan_x4plus") or a state dict.
+    """A loaded network that enlarges images.
 
+    source: a file of any super-resolution network that spandrel knows (Real-ESRGAN, SwinIR, ...), a catalog name
+    ("realesrgan_x2plus", "realesrgan_x4plus") or a state dict.
     device, dtype: where and in what precision images are computed; float32 if None, bfloat16 halves the memory.
     tile: side in pixels of the tiles that images are cut into; chosen from the free memory if None.
     roots, download, on_progress: as for `load_restorer`.
-
-    Raises WeightsError naming the file, what it is instead and the cure; ImportError with the command to install
+    Raises WeightsError naming the file, what it is instead and the fix; ImportError with the command to install
     spandrel where it is missing; ValueError for tiles that are too small.
     """
     if isinstance(source, Mapping):

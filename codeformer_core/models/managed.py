@@ -179,7 +179,7 @@ def manage_restorer(restorer: Restorer, host: Host) -> ManagedRestorer:
 
 
 def manage_detector(detector: FaceDetector, host: Host) -> FaceDetector:
-    """Detectors without a module (OpenCV's) need no managing and come back as they are."""
+    """The detector, managed by the host; one without a module (OpenCV's) is returned unchanged."""
     if detector.module is None:
         return detector
     return ManagedDetector(detector, host, host.hold(detector.module))

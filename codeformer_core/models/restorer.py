@@ -79,7 +79,8 @@ class Restorer:
     """A network that is loaded, whatever its architecture.
 
     kind: what knows its networks.
-    task: "restoration", "colorization", "inpainting" or "autoencoder". also: tasks that it learned beside it.
+    task: "restoration", "colorization", "inpainting" or "autoencoder".
+    also: further tasks that it learned.
     task_source: who says so.
     name: where it came from, for messages.
     device, dtype: where and in what precision faces are computed.
@@ -137,14 +138,13 @@ class Restorer:
         return dataclasses.replace(self, device=torch.device(device))
 
     def restore(self, faces_B3HW: Tensor, fidelity: float = 0.5, component_boxes_B44: Tensor | None = None) -> Tensor:
-        """-> restored_B3HW float32, RGB [-1, 1], clamped, on the faces' device.
+        """restored_B3HW float32, RGB [-1, 1], clamped, on the faces' device.
 
         faces_B3HW: RGB [-1, 1], aligned, `face_size` square.
         fidelity: 0 (best quality) .. 1 (closest to the input). Colorization checkpoints were published for 0,
             inpainting ones for `inpaint`.
         component_boxes_B44: (B, 4, 4) x0, y0, x1, y1 of each face's eyes, nose and mouth in its pixels (see
             `faces.components`), for networks that need landmarks; None: where the template has them.
-
         Raises ValueError for a fidelity outside [0, 1] and for faces of another size.
         """
         check_fidelity(fidelity)
@@ -154,9 +154,10 @@ class Restorer:
         return self._run(lambda network, faces: self.kind.restore(network, faces, request), faces_B3HW)
 
     def inpaint(self, faces_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
-        """-> faces_B3HW with the pixels where mask_B1HW > 0.5 made new; float32 in [-1, 1], the others untouched.
+        """faces_B3HW with the pixels filled where mask_B1HW > 0.5; float32 in [-1, 1], the others untouched.
 
-        faces_B3HW: RGB [-1, 1]. mask_B1HW: one channel for each face, of the faces' size.
+        faces_B3HW: RGB [-1, 1].
+        mask_B1HW: one channel for each face, of the faces' size.
         Raises ValueError for another task's model and for other shapes.
         """
         check_task(self, "inpainting")
@@ -180,7 +181,7 @@ class Restorer:
         size = self.face_size
         if faces_B3HW.shape[1:] == (3, USUAL_FACE_SIZE, USUAL_FACE_SIZE) != (3, size, size):
             raise ValueError(
-                f"{self.name} was trained for faces of {size} pixels; pictures need a model for {USUAL_FACE_SIZE}. "
+                f"{self.name} was trained for faces of {size} pixels; images need a model for {USUAL_FACE_SIZE}. "
                 f"Choose another one, or train with image_size {USUAL_FACE_SIZE}"
             )
         if faces_B3HW.ndim != 4 or faces_B3HW.shape[1:] != (3, size, size):
@@ -198,13 +199,13 @@ class Restorer:
 
     def _retry(self, verb: Callable[[Network, Tensor], Tensor], network: Network, faces_B3HW: Tensor) -> Tensor:
         if self.dtype != torch.float32:
-            logger.warning("%s gave values that are no numbers in %s; trying again in float32", self.name, self.dtype)
+            logger.warning("%s gave values that are not numbers in %s; trying again in float32", self.name, self.dtype)
             exact = network if self.casts_weights else copy.deepcopy(network).float()
             output_B3HW = verb(exact, faces_B3HW.to(self.device, torch.float32))
             if torch.isfinite(output_B3HW).all():
                 return output_B3HW
         raise RuntimeError(
-            f"{self.name} gave values that are no numbers even in float32. "
+            f"{self.name} gave values that are not numbers even in float32. "
             "Its file is damaged: check it with `python -m codeformer_core weights verify` and download it again"
         )
 
@@ -237,7 +238,7 @@ def made_by(kind: Literal["restored_by", "colorized_by", "filled_by"], restorer:
 
 
 def task_assumed(restorer: FaceRestorer) -> list[Event]:
-    """Where its file doesn't say what it was trained for: what it is taken for. Else empty."""
+    """An event with the task that is assumed, if the file doesn't say what it was trained for; else empty."""
     if _task_source(restorer) == "file":
         return []
     return [Event("task_assumed", values={"restorer": restorer.name, "task": restorer.tasks[0]})]
@@ -255,13 +256,17 @@ def restored_by(restorer: FaceRestorer, fidelity: float) -> list[Event]:
 
 
 def without_fidelity(*restorers: FaceRestorer) -> list[Event]:
-    """For those who would wonder: which of these know no fidelity. Empty where all do."""
+    """An event with those of the restorers that have no fidelity; empty if all have one."""
     names = dict.fromkeys(restorer.name for restorer in restorers if not restorer.uses_fidelity)
     return [Event("no_fidelity", values={"restorers": tuple(names)})] if names else []
 
 
 def fidelity_of(restorer: FaceRestorer, wanted: float | None) -> float:
-    """wanted: 0 to 1, or None for the restorer's own. Raises ValueError outside that range."""
+    """The fidelity to restore with.
+
+    wanted: 0 to 1, or None for the restorer's own.
+    Raises ValueError outside that range.
+    """
     if wanted is None:
         return restorer.recommended_fidelity
     check_fidelity(wanted)

@@ -1,7 +1,7 @@
 """From a loaded restorer, or a network that was trained, to a file that loads again as the same one.
 
-Before anything is written it is read back in thought: keys and shapes are compared with the config, and what
-`detect_architecture` would make of the file with what was given.
+Before anything is written, keys and shapes are compared with the config, and what `detect_architecture` would make of
+the file with what was given.
 """
 
 from __future__ import annotations
@@ -33,7 +33,12 @@ _CHUNK = 2**20
 
 @dataclass(frozen=True)
 class SavedModel:
-    """path: the file. size: in bytes. sha256: 64 hex digits. notes: what else is to know."""
+    """A file that was written.
+
+    size: in bytes.
+    sha256: 64 hex digits.
+    notes: what else is to know.
+    """
 
     path: Path
     size: int
@@ -55,12 +60,12 @@ def save_restorer(
 ) -> SavedModel:
     """Write the network of `restorer` as `filename`.safetensors into `folder`: whole, or not at all.
 
+    The file says the network's task and sizes in its header.
+
     filename: without a folder; the ending may be left out.
     dtype: float32, bfloat16 or float16.
     overwrite: an older file of that name may be replaced; otherwise it is an error.
-
-    The file says the network's task and sizes in its header. Raises ValueError naming the input and the cure, OSError
-    when the disk is full or can't be written.
+    Raises ValueError naming the input and the fix, OSError when the disk is full or can't be written.
     """
     path = free_path(folder, filename, overwrite)
     architecture, recommended = restorer.kind, restorer.recommended_fidelity
@@ -127,8 +132,7 @@ def save_checkpoint(
     layout: of the file.
     dtype: float32, bfloat16 or float16; None keeps the tensors' own.
     trained: free text about the training, kept in the header.
-    fidelity: recommended for this network, 0..1, in the header too; None: nothing is said.
-
+    fidelity: recommended for this network, 0..1, in the header too; None: left out.
     Raises ValueError when state, config and task don't fit together, and for weights that are NaN, infinite or too
     large for dtype; OSError when the disk is full or the folder can't be written.
     """

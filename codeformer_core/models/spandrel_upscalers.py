@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_CURE = "Choose a super-resolution file, such as RealESRGAN_x2plus.pth"
+_FIX = "Choose a super-resolution file, such as RealESRGAN_x2plus.pth"
 # What spandrel calls the purposes of networks -> what they do instead. Those for restoration keep an image's size.
 _OTHER_PURPOSES = {"FaceSR": "restores faces", "Inpainting": "fills holes"}
 
@@ -28,18 +28,17 @@ def open_upscaler(state: Mapping[str, Tensor], source: str) -> ImageModelDescrip
     """The network of a state dict, on the CPU.
 
     source: the file, for messages.
-
-    Raises WeightsError saying what the file is instead, ImportError with the cure where spandrel is missing.
+    Raises WeightsError saying what the file is instead, ImportError with the fix where spandrel is missing.
     """
     spandrel = import_package("spandrel", f"enlarging images with {source}")
     for architecture in architectures.ARCHITECTURES:
         if architecture.detect(state):
-            raise WeightsError(f"{source} is a {architecture.title_of(state)}, which enlarges no images. {_CURE}")
+            raise WeightsError(f"{source} is a {architecture.title_of(state)}, which enlarges no images. {_FIX}")
     try:
         found = spandrel.ModelLoader("cpu").load_from_state_dict(dict(state))
     except spandrel.UnsupportedModelError as error:
         keys = ", ".join(sorted(state)[:3])
-        raise WeightsError(f"{source} is no network that spandrel knows (first keys: {keys}). {_CURE}") from error
+        raise WeightsError(f"{source} is not a network that spandrel knows (first keys: {keys}). {_FIX}") from error
     except Exception as error:  # spandrel has no common error of its own
         # It lists every single key.
         reason = textwrap.shorten(str(error), 250, placeholder=" ...")
@@ -49,11 +48,11 @@ def open_upscaler(state: Mapping[str, Tensor], source: str) -> ImageModelDescrip
         ) from error
     name = found.architecture.name
     if found.purpose in _OTHER_PURPOSES:
-        raise WeightsError(f"{source} is a {name}, which {_OTHER_PURPOSES[found.purpose]}. {_CURE}")
+        raise WeightsError(f"{source} is a {name}, which {_OTHER_PURPOSES[found.purpose]}. {_FIX}")
     if (found.input_channels, found.output_channels) != (3, 3):
         raise WeightsError(
             f"{source} is a {name} that takes {found.input_channels} channels and gives {found.output_channels}; "
-            f"RGB images have 3. {_CURE}"
+            f"RGB images have 3. {_FIX}"
         )
     return found
 

@@ -88,7 +88,7 @@ class ImageUpscaler:
         return min(height, tile) * min(width, tile) * self.bytes_per_pixel
 
     def __call__(self, images_BHW3: Tensor, on_progress: OnProgress | None = None) -> Tensor:
-        """-> images_BHW3 float32, RGB [0, 1], `scale` times as large, on the images' device.
+        """images_BHW3 float32, RGB [0, 1], `scale` times as large, on the images' device.
 
         images_BHW3: RGB [0, 1], any size.
         on_progress: called with (stage, tiles done, tiles in all) before the first and after each; may raise to cancel.

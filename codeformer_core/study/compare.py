@@ -1,6 +1,6 @@
 """One face restored with several fidelities, as a grid and in numbers.
 
-Shape legend: B pictures, H W height and width, C channels; N restored faces, S = 512.
+Shape legend: B images, H W height and width, C channels; N restored faces, S = 512.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ DIGITS = 2
 
 @dataclass(frozen=True, eq=False)
 class ComparedFidelities:
-    """grid_HW3: labelled tiles, the input first. faces_NSS3: the restored faces alone. Both RGB [0, 1].
+    """One face with several fidelities.
 
-    fidelities: of each restored face; boxes: of its tile, as fractions of the grid. Both are empty where there was no
-    face; faces_NSS3 then holds one gray picture. events: what was compared, and the numbers.
+    grid_HW3: RGB [0, 1], labelled tiles, the input first.
+    faces_NSS3: RGB [0, 1], the restored faces alone; one gray image if there was no face.
+    fidelities: of each restored face; empty if there was no face.
+    boxes: of each restored face's tile, as fractions of the grid; empty if there was no face.
+    events: what was compared, and the numbers.
     """
 
     grid_HW3: Tensor
@@ -50,9 +53,12 @@ def compare_fidelities(
 ) -> ComparedFidelities:
     """Restore one face with `steps` fidelities from 0 to 1, evenly, rounded to 0.01.
 
-    images_BHWC: floats in [0, 1]; the first one is an aligned face of any size, or, with `faces`, they are the pictures
-    in which these were found, and the first face is cropped. steps: 2..21. on_progress is told before each tile and may
-    raise to cancel. Raises ValueError naming the input and the cure.
+    images_BHWC: floats in [0, 1]; the first one is an aligned face of any size, or, with `faces`, they are the images
+    in which these were found, and the first face is cropped.
+    faces: found in the images.
+    steps: 2..21.
+    on_progress: called with (stage, done, total) before each tile; may raise to cancel.
+    Raises ValueError naming the input and the fix.
     """
     check_task(restorer, "restoration")
     if not MIN_STEPS <= steps <= MAX_STEPS:

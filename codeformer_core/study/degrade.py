@@ -1,6 +1,6 @@
 """Clean faces made worse as in training, so that restorations can be compared with them.
 
-Shape legend: B pictures, H W height and width, C channels; S side of a square.
+Shape legend: B images, H W height and width, C channels; S side of a square.
 """
 
 from __future__ import annotations
@@ -23,13 +23,17 @@ from .limits import DEGRADATION_NAMES, MAX_SEED
 
 DEGRADING = "degrading"
 DEGRADATIONS: Mapping[str, Degradation] = {name: {**PRESETS, **LEVELS}[name] for name in DEGRADATION_NAMES}
-# Values per pixel and colour while one picture is worked on.
+# Values per pixel and colour while one image is worked on.
 WORKING_COPIES = 8
 
 
 @dataclass(frozen=True, eq=False)
 class DegradedImages:
-    """images_BHWC: float32 [0, 1] in steps of 1/255, alpha kept. events: what was done to each picture, in order."""
+    """Degraded images.
+
+    images_BHWC: float32 [0, 1] in steps of 1/255, alpha kept.
+    events: what was done to each image, in order.
+    """
 
     images_BHWC: Tensor
     events: tuple[Event, ...]
@@ -39,7 +43,7 @@ class DegradedImages:
 def degrade_images(
     images_BHWC: Tensor, *, kind: str, seed: int, on_progress: OnProgress | None = None
 ) -> DegradedImages:
-    """Blur, shrink, add noise, compress and enlarge again, by numbers that `seed` and a picture's place determine.
+    """Blur, shrink, add noise, compress and enlarge again, by numbers that `seed` and an image's place determine.
 
     Strengths are meant for 512 faces that fill their image; an image of another size gets them scaled by its longer
     side, and one that is not square is mirrored to a square while it is worked on.
@@ -58,9 +62,9 @@ def degrade_images(
     batch, height, width, channels = images_BHWC.shape
     side = max(height, width)
     if side < 2:
-        raise ValueError("pictures must have more than 1 pixel to be degraded: choose larger ones")
+        raise ValueError("images must have more than 1 pixel to be degraded: choose larger ones")
     needed = 4 * (batch * height * width * channels + WORKING_COPIES * side * side * 3)
-    memory.require(needed, "cpu", f"degrading {batch} pictures of {width}x{height} pixels")
+    memory.require(needed, "cpu", f"degrading {batch} images of {width}x{height} pixels")
     source = imaging.split_alpha(images_BHWC)
     report = on_progress or no_progress
     degraded_BHW3 = torch.empty_like(source.rgb_BHW3, memory_format=torch.contiguous_format)
@@ -79,7 +83,7 @@ Fact = tuple[DegradationKind, Mapping[str, Value]]
 
 
 def facts_of(drawn: Drawn) -> list[Fact]:
-    """What happens to a picture, in the order in which it happens."""
+    """What happens to an image, in the order in which it happens."""
     facts: list[Fact] = []
     if drawn.strokes:
         facts.append(("strokes", {"count": len(drawn.strokes)}))
@@ -129,7 +133,7 @@ def _wear(drawn: Drawn) -> list[Fact]:
 
 
 def _degraded(levels_HW3: np.ndarray, drawn: Drawn) -> np.ndarray:
-    """uint8 to the same; the picture lies in the middle of a square that mirrors it."""
+    """uint8 to the same; the image lies in the middle of a square that mirrors it."""
     height, width = levels_HW3.shape[:2]
     top, left = (drawn.size - height) // 2, (drawn.size - width) // 2
     around = ((top, drawn.size - height - top), (left, drawn.size - width - left), (0, 0))
@@ -138,6 +142,6 @@ def _degraded(levels_HW3: np.ndarray, drawn: Drawn) -> np.ndarray:
 
 
 def _dice(seed: int, index: int) -> torch.Generator:
-    """A generator of its own for every picture, whatever batch it comes in."""
+    """A generator of its own for every image, whatever batch it comes in."""
     digest = hashlib.sha256(f"{seed}/{index}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)

@@ -1,6 +1,6 @@
-"""How alike pictures are to their references, picture by picture.
+"""How similar images are to their references, image by image.
 
-Shape legend: B pictures, H W height and width, C channels.
+Shape legend: B images, H W height and width, C channels.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MEASURING = "measuring"
 PSNR, SSIM, GRADIENTS, L1, IDENTITY = "PSNR dB", "SSIM", "gradients", "L1 of 255", "identity"
 # Values per pixel while one pair is measured: SSIM's maps.
 WORKING_COPIES = 3 * 14
-# How far the proportions of pictures and references may differ, as a part of 1: sizes are rounded.
+# How far the proportions of images and references may differ, as a part of 1: sizes are rounded.
 SAME_PROPORTIONS = 0.02
 
 # (made_1 3HW, reference_1 3HW), RGB [0, 1] -> one value.
@@ -35,7 +35,11 @@ Measure = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Measured:
-    """rows: a value per name for each picture, in the order of `names`. notes: what else is to know."""
+    """The measures of a batch of images.
+
+    rows: of each image a value per name, in the order of `names`.
+    notes: what else is to know.
+    """
 
     names: tuple[str, ...]
     rows: tuple[tuple[float, ...], ...]
@@ -50,7 +54,7 @@ class Measured:
         return (*rows, *self.notes)
 
     def mean(self, name: str) -> float:
-        """Over the pictures; infinite where one of them is."""
+        """Over the images; infinite where one of them is."""
         place = self.names.index(name)
         return math.fsum(row[place] for row in self.rows) / len(self.rows)
 
@@ -63,17 +67,20 @@ def measure_images(
     identity: str | os.PathLike[str] | None = None,
     on_progress: OnProgress | None = None,
 ) -> Measured:
-    """PSNR, SSIM, the similarity of gradients and L1 of each picture to its reference; colours only, within [0, 1].
+    """PSNR, SSIM, the similarity of gradients and L1 of each image to its reference; colours only, within [0, 1].
 
-    One picture or one reference stands for all of the others'. Pictures are brought to the references' size. identity:
-    an ArcFace-like ONNX file; it compares faces that are aligned to the 512 template, of any square size.
-    Raises ValueError naming the input and the cure, and WeightsError for a file that is no such network.
+    images_BHWC: floats, gray, RGB or RGBA; resized to the references' size.
+    reference_BHWC: floats, gray, RGB or RGBA, one for each image or one for all; a single image
+    is compared with all of them.
+    identity: an ArcFace-like ONNX file; it compares faces that are aligned to the 512 template, of any square size.
+    on_progress: called with (stage, done, total) before each image; may raise to cancel.
+    Raises ValueError naming the input and the fix, and WeightsError for a file that is not such a network.
     """
     imaging.check_layout(images_BHWC)
     imaging.check_layout(reference_BHWC, "references")
     count = _pairs(len(images_BHWC), len(reference_BHWC))
     height, width = reference_BHWC.shape[1:3]
-    memory.require(WORKING_COPIES * height * width * 4, "cpu", f"measuring a picture of {width}x{height} pixels")
+    memory.require(WORKING_COPIES * height * width * 4, "cpu", f"measuring an image of {width}x{height} pixels")
     made, reference = imaging.split_alpha(images_BHWC), imaging.split_alpha(reference_BHWC, "references")
     measures: dict[str, Measure] = {PSNR: psnr, SSIM: ssim, GRADIENTS: GradientSimilarity().measure, L1: _l1}
     if identity is not None:
@@ -88,8 +95,8 @@ def measure_images(
     rows: list[tuple[float, ...]] = []
     for index in range(count):
         report(MEASURING, index, count)
-        made_13HW = _picture(made.rgb_BHW3, index, height, width)
-        reference_13HW = _picture(reference.rgb_BHW3, index, height, width)
+        made_13HW = _resized(made.rgb_BHW3, index, height, width)
+        reference_13HW = _resized(reference.rgb_BHW3, index, height, width)
         rows.append(tuple(float(measure(made_13HW, reference_13HW)) for measure in measures.values()))
     report(MEASURING, count, count)
     return Measured(tuple(measures), tuple(rows), tuple(_notes(images_BHWC, reference_BHWC)))
@@ -98,13 +105,13 @@ def measure_images(
 def _pairs(made: int, references: int) -> int:
     if made != references and 1 not in (made, references):
         raise ValueError(
-            f"{made} pictures can't be compared with {references} references. "
-            "Give one reference for each picture, or one for all"
+            f"{made} images can't be compared with {references} references. "
+            "Give one reference for each image, or one for all"
         )
     return max(made, references)
 
 
-def _picture(rgb_BHW3: Tensor, index: int, height: int, width: int) -> Tensor:
+def _resized(rgb_BHW3: Tensor, index: int, height: int, width: int) -> Tensor:
     one_1HW3 = rgb_BHW3[index : index + 1] if len(rgb_BHW3) > 1 else rgb_BHW3
     return imaging.resize(one_1HW3, height, width).permute(0, 3, 1, 2).cpu().clamp(0, 1)
 

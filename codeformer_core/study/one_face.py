@@ -1,6 +1,6 @@
 """The one face that is compared, and what can be said of versions of it in numbers.
 
-Shape legend: B pictures, H W height and width, C channels; N restored faces, S = 512.
+Shape legend: B images, H W height and width, C channels; N restored faces, S = 512.
 """
 
 from __future__ import annotations
@@ -25,8 +25,12 @@ PLACEHOLDER_GRAY = 0.5
 
 @dataclass(frozen=True, eq=False)
 class OneFace:
-    """crop_1SS3: RGB [0, 1], None where there was no face. events: which face it is. faces: that face alone, where it
-    was cropped."""
+    """The face that is compared.
+
+    crop_1SS3: RGB [0, 1]; None if there was no face.
+    events: which face it is.
+    faces: that face alone, if it was cropped.
+    """
 
     crop_1SS3: Tensor | None
     events: tuple[Event, ...]
@@ -34,9 +38,11 @@ class OneFace:
 
 
 def one_face(images_BHWC: Tensor, faces: FaceBatch | None) -> OneFace:
-    """The first picture, taken for an aligned face of any size; or, with `faces`, the first of those found in these
-    pictures that can be aligned, cropped."""
-    return _first_picture(images_BHWC) if faces is None else _first_crop(images_BHWC, faces)
+    """The first image, taken for an aligned face of any size.
+
+    Or, with `faces`, the first of those found in these images that can be aligned, cropped.
+    """
+    return _first_image(images_BHWC) if faces is None else _first_crop(images_BHWC, faces)
 
 
 def placeholder() -> Tensor:
@@ -59,7 +65,7 @@ def numbers(labels: Sequence[str], faces_NSS3: Tensor, crop_1SS3: Tensor) -> lis
     ]
 
 
-def _first_picture(images_BHWC: Tensor) -> OneFace:
+def _first_image(images_BHWC: Tensor) -> OneFace:
     imaging.check_layout(images_BHWC)
     first = imaging.split_alpha(images_BHWC[:1])
     height, width = first.rgb_BHW3.shape[1:3]

@@ -1,6 +1,6 @@
 """One face through several restorers, as a grid and in numbers.
 
-Shape legend: B pictures, H W height and width, C channels; N restored faces, S = 512.
+Shape legend: B images, H W height and width, C channels; N restored faces, S = 512.
 """
 
 from __future__ import annotations
@@ -27,8 +27,13 @@ LONGEST_WORD = 28
 
 @dataclass(frozen=True, eq=False)
 class ComparedRestorers:
-    """grid_HW3: labelled tiles, the input first. faces_NSS3: the restored faces alone, in the order of the restorers,
-    or one gray picture where there was no face. Both RGB [0, 1]. events: what was compared, and the numbers."""
+    """One face through several restorers.
+
+    grid_HW3: RGB [0, 1], labelled tiles, the input first.
+    faces_NSS3: RGB [0, 1], the restored faces alone, in the order of the restorers; one gray image if there was no
+    face.
+    events: what was compared, and the numbers.
+    """
 
     grid_HW3: Tensor
     faces_NSS3: Tensor

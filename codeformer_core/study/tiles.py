@@ -1,4 +1,4 @@
-"""Pictures with a word above each, drawn as one picture.
+"""Images with a word above each, drawn as one image.
 
 Shape legend: N tiles, S side of a tile in pixels, H W height and width of the grid.
 """
@@ -24,14 +24,21 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """image_HW3: RGB [0, 1]. boxes: of each tile and its word, left, top, right, bottom as fractions of the grid."""
+    """Tiles drawn as one image.
+
+    image_HW3: RGB [0, 1].
+    boxes: of each tile and its word, left, top, right, bottom as fractions of the grid.
+    """
 
     image_HW3: Tensor
     boxes: tuple[Box, ...]
 
 
 def draw_grid(words: Sequence[str], tiles_NSS3: Tensor) -> Grid:
-    """Tiles row by row, in so many columns that the grid is about square. tiles_NSS3: RGB, shown within [0, 1]."""
+    """Tiles row by row, in so many columns that the grid is about square.
+
+    tiles_NSS3: RGB, shown within [0, 1].
+    """
     from PIL import Image, ImageDraw, ImageFont
 
     assert len(words) == len(tiles_NSS3) > 0

@@ -384,7 +384,7 @@ def test_a_pickle_that_ends_too_soon_is_refused(tmp_path):
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": (3,)})
         file.write(b"\x80\x02J\x00")
-    with pytest.raises(WeightsError, match="is no readable array"):
+    with pytest.raises(WeightsError, match="is not a readable array"):
         read_atoms(path)
 
 
@@ -400,7 +400,7 @@ def test_what_a_pickle_says_of_its_list_is_not_believed(tmp_path):
 def test_headers_that_are_no_header_are_refused(tmp_path, header):
     path = tmp_path / "nose_64_center.npy"
     path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(24))
-    with pytest.raises(WeightsError, match="is no readable array"):
+    with pytest.raises(WeightsError, match="is not a readable array"):
         read_atoms(path)
 
 

@@ -132,7 +132,7 @@ def test_identity_is_refused_where_it_means_nothing(tmp_path):
 
 
 def test_numbers_that_do_not_go_together_are_refused():
-    with pytest.raises(ValueError, match="3 pictures can't be compared with 2 references"):
+    with pytest.raises(ValueError, match="3 images can't be compared with 2 references"):
         measure_images(pictures(3), pictures(2))
 
 

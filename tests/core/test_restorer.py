@@ -196,7 +196,7 @@ def test_low_precision_is_retried_in_float32_with_a_warning(faces_B3HW, caplog, 
         restored_B3HW = restorer.restore(faces_B3HW)
     assert torch.equal(restored_B3HW, faces_B3HW)
     assert [record.getMessage() for record in caplog.records] == [
-        f"some file.pth gave values that are no numbers in {dtype}; trying again in float32"
+        f"some file.pth gave values that are not numbers in {dtype}; trying again in float32"
     ]
     # The module itself stays as it was; a copy of it was cast.
     assert restorer.module.weight.dtype == dtype and restorer.module.seen == [dtype]

@@ -323,7 +323,7 @@ def test_files_by_path_by_name_and_from_the_catalog(models):
     [
         (lambda: random_network().state_dict(), "is a CodeFormer, which enlarges no images"),
         (lambda: small_state("restoreformer"), "is a RestoreFormer, which enlarges no images"),
-        (lambda: {"res_0.0.conv1.conv2d.weight": torch.zeros(1)}, "is no network that spandrel knows"),
+        (lambda: {"res_0.0.conv1.conv2d.weight": torch.zeros(1)}, "is not a network that spandrel knows"),
         (
             lambda: {key: tensor for key, tensor in esrgan().items() if "RDB2" not in key},
             "spandrel refuses it: .*Missing",

@@ -26,7 +26,7 @@ _GATE = "pixel_path.gate_out.weight"
 
 
 def read_codeformer(state: Mapping[str, Tensor], layout: Layout, metadata: CheckpointMetadata) -> CodeFormerConfig:
-    """Raises what `Architecture.read_config` may raise."""
+    """Sizes of a CodeFormer. Raises as `Architecture.read_config`."""
     published = layout == "published"
     positions = state[_POSITIONS[layout]]
     width = positions.shape[1]
@@ -43,7 +43,7 @@ def read_codeformer(state: Mapping[str, Tensor], layout: Layout, metadata: Check
 
 
 def read_autoencoder(state: Mapping[str, Tensor], layout: Layout, metadata: CheckpointMetadata) -> AutoencoderConfig:
-    """Of a CodeFormer too. Raises what `Architecture.read_config` may raise."""
+    """Sizes of an autoencoder, also of the one in a CodeFormer. Raises as `Architecture.read_config`."""
     if layout == "published":
         levels = _published_levels(state)
         channels = tuple(
@@ -62,7 +62,7 @@ def read_autoencoder(state: Mapping[str, Tensor], layout: Layout, metadata: Chec
     base_channels = conv_in.shape[0]
     image_size = _image_size(2 ** (len(channels) - 1), state.get(_POSITIONS[layout]), metadata)
     if any(count % base_channels for count in channels):
-        raise ValueError(f"level channels {channels} are no multiples of {base_channels}")
+        raise ValueError(f"level channels {channels} are not multiples of {base_channels}")
     return AutoencoderConfig(
         image_size=image_size,
         base_channels=base_channels,
@@ -115,7 +115,7 @@ def _image_size(shrink: int, positions: Tensor | None, metadata: CheckpointMetad
 
 
 def _heads(width: int, metadata: CheckpointMetadata) -> int:
-    """Another number than it was trained with gives no error and other faces: what the header says must be usable."""
+    """The number of attention heads. A wrong one gives no error but other faces, so the header's must be usable."""
     if "heads" in metadata.unusable:
         raise ContradictionError("heads", metadata.unusable["heads"], f"a divisor of its width {width} is needed here")
     if metadata.heads is None:

@@ -38,11 +38,12 @@ _MALFORMED = (
 
 
 def read_dictionary(place: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """A folder with the files left_eye_256_center.npy ... mouth_32_center.npy, or one file with all of it ->
-    {"dictionary.256.left_eye": atoms, ...}, floats with K first, for `weights.join` and `weights.with_dictionary`.
+    """{"dictionary.256.left_eye": atoms, ...}, floats with K first, for `weights.join` and `weights.with_dictionary`.
 
-    Files are mapped where possible, not read: don't write into the tensors. Raises WeightsError that names the missing
-    or unusable file or tensor.
+    Files are mapped where possible, not read: don't write into the tensors.
+
+    place: a folder with the files left_eye_256_center.npy ... mouth_32_center.npy, or one file with all of it.
+    Raises WeightsError that names the missing or unusable file or tensor.
     """
     path = Path(place)
     return _read_one_file(path) if path.is_file() else _read_folder(path)
@@ -84,7 +85,10 @@ def _read_folder(folder: Path) -> dict[str, Tensor]:
 
 
 def read_atoms(path: str | os.PathLike[str]) -> Tensor:
-    """One .npy file as float32 with K first. Raises WeightsError for what is no array of floats, without running it."""
+    """One .npy file as float32 with K first.
+
+    Raises WeightsError for what is not an array of floats, without running code in it.
+    """
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -96,7 +100,7 @@ def read_atoms(path: str | os.PathLike[str]) -> Tensor:
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path} is refused: {error}. Download it again, from where its authors keep it") from error
     except (*_MALFORMED, MemoryError) as error:
-        raise WeightsError(f"{path} is no readable array ({error}). Download it again") from error
+        raise WeightsError(f"{path} is not a readable array ({error}). Download it again") from error
     if array.dtype not in _FLOATS or array.ndim < 2 or 0 in array.shape:
         raise WeightsError(
             f"{path} holds an array of {array.dtype} of the shape {array.shape}, where atoms are floats, K of them. "
@@ -158,7 +162,7 @@ class _Stored:
         return isinstance(self.data, list)
 
     def plain(self) -> np.ndarray:
-        """Raises ValueError and others for sizes that don't fit, and for what are no floats."""
+        """Raises ValueError and others for sizes that don't fit, and for what is not floats."""
         if not isinstance(self.kind, _Kind) or self.kind.name not in ("f2", "f4", "f8") or self.is_of_objects:
             raise pickle.UnpicklingError(f"it holds an array of {getattr(self.kind, 'name', 'nothing')}, not of floats")
         # Strings are bytes that Python 2 wrote.

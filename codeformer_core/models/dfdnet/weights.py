@@ -3,7 +3,7 @@
 Published are the network (latest_net_G.pth), a VGG19 (vgg19.pth) and 16 dictionaries, see `dictionary`. `join`
 makes one state dict of them, in the published names. `from_published` turns that into ours, with all that is the same
 for every face done once: spectral norms divided out, atoms brought to mean 0 and deviation 1, ImageNet's mean and
-deviation as a layer. There is no way back from that, so state dicts in our own names are read too.
+deviation as a layer. That can't be undone, so state dicts in our own names are read too.
 """
 
 from __future__ import annotations
@@ -62,9 +62,10 @@ def join(
 ) -> dict[str, Tensor]:
     """The published three pieces as one state dict in the published names, without what is of no use.
 
-    network: of latest_net_G.pth. vgg: of vgg19.pth, in torchvision's names; used where the network has no VGG of its
-    own. dictionary: as `dictionary.read_dictionary` gives it, atoms (K, C, n, n) or (K, C*n*n) of each part and
-    size. Raises WeightsError for a piece that is missing, unknown, misshapen or holds NaN among its atoms.
+    network: of latest_net_G.pth.
+    vgg: of vgg19.pth, in torchvision's names; used where the network has no VGG of its own.
+    dictionary: as `dictionary.read_dictionary` gives it, atoms (K, C, n, n) or (K, C*n*n) of each part and size.
+    Raises WeightsError for a piece that is missing, unknown, misshapen or holds NaN among its atoms.
     """
     pieces = {**_constants(), **(vgg or {}), **network, **dictionary}
     joined: dict[str, Tensor] = {}
@@ -94,8 +95,8 @@ def from_published(state: Mapping[str, Tensor], config: DFDNetConfig) -> dict[st
 def with_dictionary(state: Mapping[str, Tensor], dictionary: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A whole DFDNet in either layout, its atoms replaced -> our keys.
 
-    dictionary: all 16, in the published names, atoms (K, C, n, n) or (K, C*n*n); their K and n may be others than
-    before. Raises WeightsError for a state that is not whole, and for atoms of other channels, counts or sides.
+    dictionary: all 16, in the published names, atoms (K, C, n, n) or (K, C*n*n); K and n may differ from before.
+    Raises WeightsError for a state that is not whole, and for atoms of other channels, counts or sides.
     """
     read_config(state)
     if not is_published(state):
@@ -129,8 +130,10 @@ def features_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_part_sizes(state: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """Sides of the atoms in pixels of the face; the published ones where a published network has no dictionary yet: no
-    other tensor's shape tells them."""
+    """Sides of the atoms in pixels of the face.
+
+    The published ones where a published network has no dictionary yet, because no other tensor's shape tells them.
+    """
     if not is_published(state) or any(piece.published in state for piece in DICTIONARIES):
         return read_config(state).part_sizes
     return PUBLISHED_DFDNET.part_sizes
@@ -186,7 +189,11 @@ def _published_dictionaries() -> dict[Dictionary, str]:
 def _read_sizes(
     state: Mapping[str, Tensor], convolutions: Sequence[str], keys: Mapping[Dictionary, str]
 ) -> DFDNetConfig:
-    """convolutions: the first of each of VGG's blocks; keys: of the atoms."""
+    """Sizes from shapes.
+
+    convolutions: keys of the first convolution of each of VGG's blocks.
+    keys: of the atoms.
+    """
     widths: list[int] = []
     for convolution in convolutions:
         key = f"{convolution}.weight"
@@ -226,8 +233,10 @@ def _count_and_side(state: Mapping[str, Tensor], key: str, channels: int) -> tup
 
 
 def _expected(state: Mapping[str, Tensor], config: DFDNetConfig, published: bool) -> dict[str, Tensor]:
-    """Of the published dictionaries, whose atoms may have two axes or four, the shapes that `state` has: the config was
-    read from them."""
+    """The shapes that `state` should have.
+
+    Published dictionaries, whose atoms may have two axes or four, keep their own: the config was read from them.
+    """
     ours = DFDNet(config, device="meta").state_dict()
     if not published:
         return ours

@@ -113,7 +113,7 @@ def _layers_v2(config: VQFRConfig) -> Iterator[tuple[str, str]]:
 
 
 def _scales(config: VQFRConfig) -> tuple[int, ...]:
-    """How often smaller than the picture each level is, the finest first: the published numbers of levels."""
+    """How often smaller than the image each level is, the finest first: the published numbers of levels."""
     return tuple(2**i for i in range(len(config.level_channels)))
 
 

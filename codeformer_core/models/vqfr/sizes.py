@@ -70,7 +70,11 @@ def _config(
     codebook: str,
     guide: str,
 ) -> VQFRSizes:
-    """warps: names of the warping layers, the finest first; blocks: patterns of those of the finest level."""
+    """The sizes, from shapes.
+
+    warps: names of the warping layers, the finest first.
+    encoder_block, decoder_block: patterns of the names of the finest level's blocks.
+    """
     return (VQFRv1Config if version == 1 else VQFRv2Config)(
         image_size=ASSUMED_IMAGE_SIZE,
         level_channels=tuple(state[f"{name}.weight"].shape[0] for name in warps),
