@@ -39,8 +39,10 @@ BROKEN = (ImportError, OSError, AttributeError, RuntimeError, TypeError, ValueEr
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. state: "ok", "missing" or "broken" (required), "lacking" (works without),
-    "warning"."""
+    """One line of the report.
+
+    state: "ok", "missing" or "broken" (required), "lacking" (works without), "warning".
+    """
 
     state: str
     text: str
@@ -81,29 +83,29 @@ def check_python(version: tuple[int, ...]) -> list[Finding]:
     if version[:2] >= OLDEST_PYTHON:
         return [Finding("ok", text)]
     wanted = ".".join(map(str, OLDEST_PYTHON))
-    return [Finding("broken", f"{text} is too old. Cure: run ComfyUI with Python {wanted} or newer")]
+    return [Finding("broken", f"{text} is too old. Run ComfyUI with Python {wanted} or newer")]
 
 
 def check_packages() -> list[Finding]:
     findings = []
     for module, distribution in PACKAGES.items():
-        cure = f"{sys.executable} -m pip install {distribution}"
+        fix = f"Run: {sys.executable} -m pip install {distribution}"
         if module == "torch":
-            cure = "it comes with ComfyUI; without a host see https://pytorch.org/get-started"
-        findings.append(check_import(module, distribution, cure))
+            fix = "It comes with ComfyUI; without a host see https://pytorch.org/get-started"
+        findings.append(check_import(module, distribution, fix))
     return findings
 
 
-def check_import(module: str, distribution: str, cure: str) -> Finding:
+def check_import(module: str, distribution: str, fix: str) -> Finding:
     """Really imports: what is listed as installed may still not work."""
     try:
         imported = importlib.import_module(module)
     except ModuleNotFoundError as error:
         absent = module.startswith(error.name or module)
         missing = distribution if absent else f"{error.name}, which {distribution} needs"
-        return Finding("missing", f"{missing}. Cure: {cure}")
+        return Finding("missing", f"{missing}. {fix}")
     except BROKEN as error:
-        return Finding("broken", f"{distribution} does not import ({one_line(error)}). Cure: {cure}")
+        return Finding("broken", f"{distribution} does not import ({one_line(error)}). {fix}")
     return Finding("ok", f"{distribution} {getattr(imported, '__version__', '')}")
 
 
@@ -121,27 +123,27 @@ def check_opencv(distributions: list[str]) -> list[Finding]:
     """Any flavour will do; a second one is never asked for, because they overwrite each other's files."""
     several = len(distributions) > 1
     names = [distribution.split()[0] for distribution in distributions]
-    cure = f"{sys.executable} -m pip install opencv-python"
+    fix = f"Run: {sys.executable} -m pip install opencv-python"
     if distributions:
         keep = names[0]
-        cure = f"pip uninstall -y {' '.join(names)}, then pip install {keep}"
-    finding = check_import("cv2", "OpenCV (cv2)", cure)
+        fix = f"Run: pip uninstall -y {' '.join(names)}, then pip install {keep}"
+    finding = check_import("cv2", "OpenCV (cv2)", fix)
     if finding.state == "ok" and not hasattr(sys.modules["cv2"], "imdecode"):
         # What an uninstalled second flavour leaves behind: a folder that imports and holds nothing.
-        finding = Finding("broken", f"OpenCV (cv2) is an empty shell. Cure: {cure}")
+        finding = Finding("broken", f"OpenCV (cv2) is an empty shell. {fix}")
     if finding.state == "ok":
         finding = Finding("ok", ", ".join(distributions) or finding.text)
     if not several:
         return [finding]
-    warning = f"{len(distributions)} OpenCV packages overwrite each other's files: {', '.join(names)}. Keep one: {cure}"
+    warning = f"{len(distributions)} OpenCV packages overwrite each other's files: {', '.join(names)}. Keep one. {fix}"
     return [finding, Finding("warning", warning)]
 
 
 def check_facexlib() -> list[Finding]:
     """RetinaFace and ParseNet are built by facexlib; what comes with this pack works without."""
-    cure = f"{sys.executable} -m pip install facexlib"
+    fix = f"Run: {sys.executable} -m pip install facexlib"
     for module in FACEXLIB_MODULES:
-        finding = check_import(module, "facexlib", cure)
+        finding = check_import(module, "facexlib", fix)
         if finding.state != "ok":
             return [
                 Finding(

@@ -1,6 +1,6 @@
-"""What restore, colorize and inpaint share: many picture files through one piece of work, with words for each.
+"""What restore, colorize and inpaint share: many image files through one piece of work, with a report for each.
 
-One picture's failure doesn't stop the others, and nothing is written that isn't whole.
+One image's failure doesn't stop the others, and nothing is written that isn't whole.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .values import HasArguments, add_option, device
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .tools import Tools
+    from .tools import CommandModels
 
 _READING, _WRITING = "reading", "writing"
 _PACKAGE = __package__.partition(".")[0] if __package__ else "codeformer_core"
@@ -40,26 +40,29 @@ _FACE_OPTIONS = {"detector": "auto", "confidence": None, "smallest_face": 0.0, "
 
 @dataclass(frozen=True)
 class Verb:
-    """task: what the model must be for. stages: their names, with the share of a picture's time at which each begins.
-    work: (job, picture, tools, on_stage) -> the new picture, and what was done in words.
-    result_size: of a picture of this width and height; the same if not given.
+    """What a command does to each image.
+
+    task: what the model must be for.
+    stages: their names, with the share of an image's time at which each begins.
+    work: (job, image_HWC, models, on_stage) -> the new image_HWC, and what was done in words.
+    result_size: of an image of this width and height; the same if not given.
     check: what else can be known about a job before the work; raises as `check_job`."""
 
     task: str
     stages: dict[str, float]
-    work: Callable[[Job, Tensor, Tools, OnStage], tuple[Tensor, str]]
+    work: Callable[[Job, Tensor, CommandModels, OnStage], tuple[Tensor, str]]
     result_size: ResultSize = lambda width, height: (width, height)
     check: Callable[[Job], None] = lambda job: None
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="pictures, folders of pictures, patterns like *.jpg")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="images, folders of images, patterns like *.jpg")
     parser.add_argument(
-        "-o", "--output", required=True, metavar="OUT", help="folder for the results (or a picture, for one picture)"
+        "-o", "--output", required=True, metavar="OUT", help="folder for the results (or an image file, for one image)"
     )
     parser.add_argument("--recursive", action="store_true", help="the folders inside folders too, kept as they are")
     parser.add_argument("--format", choices=FORMATS, help="write all results so (default: as the inputs, GIF as PNG)")
-    parser.add_argument("--strict", action="store_true", help="refuse pictures that are cut short")
+    parser.add_argument("--strict", action="store_true", help="refuse images that are cut short")
 
 
 def add_model(parser: argparse.ArgumentParser, doing: str, default: str, about: str) -> None:
@@ -93,7 +96,10 @@ def add_detector(parser: HasArguments) -> None:
 
 
 def add_faces(parser: argparse.ArgumentParser, masks: tuple[str, ...] = ()) -> None:
-    """Where faces are looked for, and how they are pasted; `masks`: their shapes, none where that is no choice."""
+    """Where faces are looked for, and how they are pasted.
+
+    masks: the shapes to choose from; none where there is no choice.
+    """
     faces = parser.add_argument_group("faces")
     add_detector(faces)
     add_option(
@@ -125,7 +131,10 @@ def add_running(parser: argparse.ArgumentParser) -> None:
 
 
 def refuse_useless_options(args: argparse.Namespace, more: Mapping[str, object] = MappingProxyType({})) -> None:
-    """Raise UsageError for options that mean nothing beside --aligned. more: a verb's own, with their defaults."""
+    """Raise UsageError for options that mean nothing beside --aligned.
+
+    more: a verb's own, with their defaults.
+    """
     if not args.aligned:
         return
     options = {**_FACE_OPTIONS, **more}
@@ -150,7 +159,7 @@ def run_batch(args: argparse.Namespace, verb: Verb) -> int:
     for note in plan.notes:
         console.complain(f"note: {note}")
     if plan.done:
-        console.line(f"{plan.done} of {plan.done + len(plan.jobs)} pictures have their results already")
+        console.line(f"{plan.done} of {plan.done + len(plan.jobs)} images have their results already")
     if not plan.jobs:
         return OK
     with console.showing_logs(logging.getLogger(_PACKAGE)), warnings.catch_warnings():
@@ -161,37 +170,37 @@ def run_batch(args: argparse.Namespace, verb: Verb) -> int:
         if jobs:
             failed += _work_on(jobs, args, verb, console)
     if failed and len(plan.jobs) > 1:
-        console.complain(f"{failed} of {len(plan.jobs)} pictures failed; the lines above say why")
+        console.complain(f"{failed} of {len(plan.jobs)} images failed; the lines above say why")
     return FAILED if failed else OK
 
 
 def _passes(job: Job, args: argparse.Namespace, verb: Verb, console: Console) -> bool:
-    """Whether nothing that can be known before the work speaks against a picture; if something does, stderr says it."""
+    """Whether an image passes all checks that are possible before the work; if not, stderr says why."""
     try:
         check_job(job, verb.result_size)
         verb.check(job)
-    except Exception as error:  # noqa: BLE001 - reported here, counted by the caller; the other pictures go on
+    except Exception as error:  # noqa: BLE001 - reported here, counted by the caller; the other images continue
         _complain(job, error, args, console)
         return False
     return True
 
 
 def _work_on(jobs: list[Job], args: argparse.Namespace, verb: Verb, console: Console) -> int:
-    """Returns how many pictures failed."""
+    """Returns how many images failed."""
     check_folders(jobs)
     if note := check_disk(jobs, verb.result_size):
         console.complain(f"note: {note}")
     # Here and not above: torch takes a second or more, which --help and typing errors need not wait for.
     from ..imaging.files import remove_leftovers
-    from .tools import load_tools
+    from .tools import load_models
 
-    tools = load_tools(args, verb.task, console)
-    for note in tools.notes:
+    models = load_models(args, verb.task, console)
+    for note in models.notes:
         console.complain(f"note: {note}")
     for folder in dict.fromkeys(job.output.parent for job in jobs):
         make_folder(folder)
         remove_leftovers(folder)
-    return sum(not _attempt(job, index, len(jobs), args, verb, tools, console) for index, job in enumerate(jobs))
+    return sum(not _attempt(job, index, len(jobs), args, verb, models, console) for index, job in enumerate(jobs))
 
 
 def _complain(job: Job, error: Exception, args: argparse.Namespace, console: Console) -> None:
@@ -203,9 +212,9 @@ def _complain(job: Job, error: Exception, args: argparse.Namespace, console: Con
 
 
 def _attempt(
-    job: Job, index: int, count: int, args: argparse.Namespace, verb: Verb, tools: Tools, console: Console
+    job: Job, index: int, count: int, args: argparse.Namespace, verb: Verb, models: CommandModels, console: Console
 ) -> bool:
-    """Whether the picture was worked on and written; if not, stderr says why."""
+    """Whether the image was worked on and written; if not, stderr says why."""
     if args.skip_existing and job.is_done():  # by another process in the meantime
         return True
     begins = {_READING: 0.0, **verb.stages, _WRITING: 0.95, "": 1.0}
@@ -223,30 +232,30 @@ def _attempt(
 
     started = time.monotonic()
     try:
-        words = _through_files(job, args, verb, tools, on_stage)
-    except Exception as error:  # noqa: BLE001 - reported here, counted by the caller; the other pictures go on
+        words = _through_files(job, args, verb, models, on_stage)
+    except Exception as error:  # noqa: BLE001 - reported here, counted by the caller; the other images continue
         _complain(job, error, args, console)
         return False
     console.line(f"{job.source} -> {job.output}: {words} ({time.monotonic() - started:.1f} s)")
     return True
 
 
-def _through_files(job: Job, args: argparse.Namespace, verb: Verb, tools: Tools, on_stage: OnStage) -> str:
+def _through_files(job: Job, args: argparse.Namespace, verb: Verb, models: CommandModels, on_stage: OnStage) -> str:
     """Read, work, write. Returns what was done, in words."""
     from ..imaging.files import read_image, write_image
     from ..imaging.metadata.content import Metadata
 
     overwrite = args.overwrite or args.skip_existing  # which finds half of a pair where the process was killed between
     on_stage(_READING, 0, 1)
-    picture = read_image(job.source, strict=args.strict)
-    made_HWC, words = verb.work(job, picture.image_HWC, tools, on_stage)
+    image = read_image(job.source, strict=args.strict)
+    made_HWC, words = verb.work(job, image.image_HWC, models, on_stage)
     on_stage(_WRITING, 0, 1)
     if job.compare is not None:
         # First, so that what has its result is done. Of the metadata it has what its colours need.
-        colours = replace(picture, exif=None, metadata=Metadata(colour=picture.metadata.colour))
-        pair_HWC = side_by_side(picture.image_HWC, made_HWC)
+        colours = replace(image, exif=None, metadata=Metadata(colour=image.metadata.colour))
+        pair_HWC = side_by_side(image.image_HWC, made_HWC)
         write_image(job.compare, replace(colours, image_HWC=pair_HWC), overwrite=overwrite)
-    write_image(job.output, replace(picture, image_HWC=made_HWC), overwrite=overwrite)
+    write_image(job.output, replace(image, image_HWC=made_HWC), overwrite=overwrite)
     return words
 
 

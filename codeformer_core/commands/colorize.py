@@ -1,4 +1,4 @@
-"""`python -m codeformer_core colorize`: colour for the faces in picture files."""
+"""`python -m codeformer_core colorize`: colour for the faces in image files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .values import add_option
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .tools import Tools
+    from .tools import CommandModels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,13 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-w",
         "--fidelity",
         default=0.0,
-        help="0: the published choice, with the strongest colours (default); towards 1 closer to the picture, its "
+        help="0: the published choice, with the strongest colours (default); towards 1 closer to the image, its "
         "grayness included",
     )
     parser.add_argument(
         "--paste",
         choices=("colour", "face"),
-        help="colour: the picture keeps its brightness and every detail (default); face: the network's redrawn face, "
+        help="colour: the image keeps its brightness and every detail (default); face: the network's redrawn face, "
         "as the official script gives it (default with --aligned)",
     )
     about = "default %(default)s; a name that `weights list` shows, or a file"
@@ -48,10 +48,10 @@ def run(args: argparse.Namespace) -> int:
     refuse_useless_options(args)
     paste = args.paste or ("face" if args.aligned else "colour")
 
-    def work(_job: Job, image_HWC: Tensor, tools: Tools, on_stage: OnStage) -> tuple[Tensor, str]:
+    def work(_job: Job, image_HWC: Tensor, models: CommandModels, on_stage: OnStage) -> tuple[Tensor, str]:
         from ..pipeline.colorize import colorize_aligned, colorize_photos
 
-        restorer, chroma_only = tools.models.restorer, paste == "colour"
+        restorer, chroma_only = models.bundle.restorer, paste == "colour"
         if args.aligned:
             result = colorize_aligned(
                 image_HWC[None],
@@ -64,11 +64,11 @@ def run(args: argparse.Namespace) -> int:
             result = colorize_photos(
                 image_HWC[None],
                 restorer=restorer,
-                face_source=tools.models.detector,
-                parser=tools.models.parser if tools.mask == "face" else None,
+                face_source=models.bundle.detector,
+                parser=models.bundle.parser if models.mask == "face" else None,
                 fidelity=args.fidelity,
                 chroma_only=chroma_only,
-                mask=tools.mask,
+                mask=models.mask,
                 confidence=args.confidence,
                 min_face_size=args.smallest_face,
                 on_progress=on_stage,

@@ -34,7 +34,11 @@ class Console:
         self._write(self.err, text)
 
     def progress(self, share: float, text: str, *, at_once: bool = False) -> None:
-        """Draw the bar; share: how much of everything is done, 0..1; at_once: even if it was drawn just now."""
+        """Draw the bar.
+
+        share: how much of everything is done, 0..1.
+        at_once: even if it was drawn just now.
+        """
         now = time.monotonic()
         if not self.in_terminal:
             self._say(now, f"{share:4.0%} {text}")
@@ -49,7 +53,7 @@ class Console:
         self._shown, self._drawn_at = len(drawn), now
 
     def _say(self, now: float, text: str) -> None:
-        """A long job shows in a log that it goes on; a short one leaves no such line."""
+        """A long job shows in a log that it is still running; a short one leaves no such line."""
         if self._said_at is None:
             self._said_at = now
         elif now - self._said_at >= LINE_EVERY:

@@ -1,4 +1,4 @@
-"""`python -m codeformer_core demo`: one photo, restored, with a picture of before and after, and a trial.
+"""`python -m codeformer_core demo`: one photo, restored, with an image of before and after, and a self-test.
 
 By itself it takes what comes with the package and downloads nothing. Where another model was asked for and can't be
 had it says so, and shows the faces that it would have restored.
@@ -44,10 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, also where the model could not be had and the faces were drawn instead: the demo has then said so."""
+    """Returns 0, also where the model was not available and the faces were drawn instead, which the demo reports."""
     console = Console(sys.stdout, sys.stderr)
     if args.photo == EXAMPLE and not EXAMPLE.is_file():
-        raise UsageError("name a photo: the example picture lies in the repository, not in the installed package")
+        raise UsageError("name a photo: the example image lies in the repository, not in the installed package")
     console.line("loading torch, and the face detector that is installed")
     from ..imaging.files import read_image
     from ..models.files import as_choice
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from ..weights.download import DownloadError
     from .tools import choose_device, model_library
 
-    picture = read_image(args.photo)
+    image = read_image(args.photo)
     library = model_library(choose_device("auto"), console)
     try:
         detector = library.load_detector()
@@ -67,13 +67,13 @@ def run(args: argparse.Namespace) -> int:
         restorer = library.load_restorer(as_choice(args.model), fetch=True)
     except DownloadError as error:
         console.complain(f"not restored: {error}")
-        return _show_faces(args, picture, detector, console)
-    return _restore(args, picture, detector, restorer, library.load_parser(), console)
+        return _show_faces(args, image, detector, console)
+    return _restore(args, image, detector, restorer, library.load_parser(), console)
 
 
 def _restore(
     args: argparse.Namespace,
-    picture: Picture,
+    image: Picture,
     detector: FaceDetector,
     restorer: ManagedRestorer,
     parser: FaceParser | None,
@@ -87,7 +87,7 @@ def _restore(
     from .trial import try_restorer
 
     result = restore_images(
-        picture.image_HWC[None],
+        image.image_HWC[None],
         restorer=restorer,
         detector=detector,
         parser=parser,
@@ -95,15 +95,15 @@ def _restore(
         on_progress=lambda stage, done, total: console.progress(done / max(total, 1), f"{stage} {done}/{total}"),
     )
     console.clear()
-    pair_HWC = side_by_side(picture.image_HWC, result.images_BHWC[0])
+    pair_HWC = side_by_side(image.image_HWC, result.images_BHWC[0])
     faces = [*result.faces[0], *(left_out.face for left_out in result.skipped[0])]
-    trial = try_restorer(picture.image_HWC, faces, restorer, restorer.recommended_fidelity)
+    trial = try_restorer(image.image_HWC, faces, restorer, restorer.recommended_fidelity)
     made = {"restored": result.images_BHWC[0], "compare": pair_HWC}
     if trial:
         made["trial"] = draw_grid(("the photo", "made worse", "restored from that"), trial.shown_3SS3).image_HW3
     for name, image_HWC in made.items():
         path = args.output / f"{args.photo.stem}_{name}.png"
-        write_image(path, replace(picture, image_HWC=image_HWC), overwrite=True)
+        write_image(path, replace(image, image_HWC=image_HWC), overwrite=True)
         console.line(f"wrote {path}")
     console.line("\n".join(lines_of(result, args)))
     console.line(trial.in_words() if trial else "no face is large enough to put the restorer to the test")
@@ -112,19 +112,19 @@ def _restore(
     return OK
 
 
-def _show_faces(args: argparse.Namespace, picture: Picture, detector: FaceDetector, console: Console) -> int:
+def _show_faces(args: argparse.Namespace, image: Picture, detector: FaceDetector, console: Console) -> int:
     from ..imaging.files import write_image
 
-    found = detector.detect(picture.image_HWC[None])[0]
+    found = detector.detect(image.image_HWC[None])[0]
     path = args.output / f"{args.photo.stem}_faces.png"
-    write_image(path, replace(picture, image_HWC=draw_faces(picture.image_HWC, found)), overwrite=True)
+    write_image(path, replace(image, image_HWC=draw_faces(image.image_HWC, found)), overwrite=True)
     console.line(f"what works without it: {len(found)} face(s) found by {detector.name}, drawn in {path}")
     console.line("without --model the demo restores with the starter, which comes with the package")
     return OK
 
 
 def draw_faces(image_HWC: Tensor, faces: Sequence[Face]) -> Tensor:
-    """The picture (RGB [0, 1]) with each face's box, landmarks and score."""
+    """The image (RGB [0, 1]) with each face's box, landmarks and score."""
     import numpy as np
     import torch
     from PIL import Image, ImageDraw

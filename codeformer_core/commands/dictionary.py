@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _SUFFIX = ".safetensors"
 _PACKAGE = __package__.partition(".")[0] if __package__ else "codeformer_core"
-# Beside the output: what an interrupted build goes on with.
+# Beside the output: what an interrupted build continues with.
 _WORK_ENDING = ".part"
 # And what keeps a second build from working there.
 _LOCK_ENDING = ".lock"
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the three verbs; `run` takes what it parsed."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="build|use|join")
 
-    build = verbs.add_parser("build", help="aligned faces -> a dictionary, and a picture of what is in it")
+    build = verbs.add_parser("build", help="aligned faces -> a dictionary, and an image of what is in it")
     build.add_argument("faces", type=Path, metavar="FACES", help="a folder of aligned faces, as `train align` makes")
     _add_output(build, "my.safetensors: the dictionary; my.png beside it shows the faces its atoms are nearest to")
     build.add_argument(
@@ -87,8 +87,8 @@ def run(args: argparse.Namespace) -> int:
     written = [output, output.with_suffix(".png")] if args.verb == "build" else [output]
     for path in written:
         if path.is_dir() or (path.exists() and not args.overwrite):
-            cure = "name another file with -o" if path.is_dir() else "--overwrite replaces it, or name another with -o"
-            raise UsageError(f"{path} is there already; {cure}")
+            fix = "name another file with -o" if path.is_dir() else "--overwrite replaces it, or name another with -o"
+            raise UsageError(f"{path} is there already; {fix}")
     _refuse_inputs(args, written)
     console = Console(sys.stdout, sys.stderr)
     with console.showing_logs(logging.getLogger(_PACKAGE)):
@@ -104,7 +104,7 @@ def _refuse_inputs(args: argparse.Namespace, written: list[Path]) -> None:
             raise UsageError(f"{path} is read by this command and would be lost; name another file with -o")
     if args.verb == "build" and args.output.resolve().is_relative_to(args.faces.resolve()):
         raise UsageError(
-            f"-o {args.output} lies among the faces in {args.faces}, where its picture would be one more of them; name "
+            f"-o {args.output} lies among the faces in {args.faces}, where its image would be one more of them; name "
             "a file outside of it"
         )
 
@@ -163,7 +163,7 @@ def _build(args: argparse.Namespace, console: Console) -> None:
             sheet_HW3 = draw_sheet(faces, extractor, built.nearest)
             write_image(output.with_suffix(".png"), Picture(sheet_HW3), overwrite=True)
         except KeyboardInterrupt:
-            console.complain(f"note: what was done is kept in {work}; the same command goes on from there")
+            console.complain(f"note: what was done is kept in {work}; the same command continues from there")
             raise
         events = built.events(extractor.config.image_size)
         # Its files are mapped into memory as long as this is there, which some systems don't delete.

@@ -46,7 +46,7 @@ def one_line(error: BaseException) -> str:
         text = f"{text}. {fix}"
     if _is_out_of_memory(error):
         details = f" ({text})" if text else ""
-        text = f"out of memory; use a smaller picture or a smaller --upscale{details}"
+        text = f"out of memory; use a smaller image or a smaller --upscale{details}"
     expected = isinstance(error, ValueError | OSError | ImportError | MemoryError | RuntimeError)
     if not expected or not text:
         # An error nobody planned for: its kind says more than its words.

@@ -53,8 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the file. Raises UsageError, WeightsError for a source that is no use, ValueError and OSError as
-    `save_checkpoint` does."""
+    """Write the file.
+
+    Raises UsageError, WeightsError for a source that can't be used, ValueError and OSError as `save_checkpoint` does.
+    """
     # Here and not above: these bring torch, which --help doesn't need.
     import torch
 
@@ -100,7 +102,7 @@ def _file_of(source: str) -> Path:
     path = folder / WEIGHTS_NAME
     if not path.is_file():
         raise WeightsError(
-            f"{folder} holds no {WEIGHTS_NAME}: it is no folder of a training run, or the run has not saved yet. "
+            f"{folder} holds no {WEIGHTS_NAME}: it is not the folder of a training run, or the run has not saved yet. "
             "Name the run's folder, or a checkpoint file"
         )
     return path

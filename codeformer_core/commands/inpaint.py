@@ -1,4 +1,4 @@
-"""`python -m codeformer_core inpaint`: holes in the faces of picture files made new."""
+"""`python -m codeformer_core inpaint`: holes in the faces of image files filled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .reports import in_one_line
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .tools import Tools
+    from .tools import CommandModels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--holes",
         type=Path,
         metavar="PICTURE|FOLDER",
-        help="what is to be filled: a picture that is white there and black elsewhere, for all inputs, or a folder of "
-        "such pictures with the inputs' names; without it pure white pixels are filled, as the official script does",
+        help="what is to be filled: an image that is white there and black elsewhere, for all inputs, or a folder of "
+        "such images with the inputs' names; without it pure white pixels are filled, as the official script does",
     )
     about = "default %(default)s; a name that `weights list` shows, or a file"
     add_model(parser, "fill", "codeformer_inpainting", about)
@@ -41,10 +41,10 @@ def run(args: argparse.Namespace) -> int:
     if args.holes is not None and not args.holes.exists():
         raise UsageError(f"--holes {args.holes}: there is no such file or folder")
 
-    def work(job: Job, image_HWC: Tensor, tools: Tools, on_stage: OnStage) -> tuple[Tensor, str]:
+    def work(job: Job, image_HWC: Tensor, models: CommandModels, on_stage: OnStage) -> tuple[Tensor, str]:
         from ..pipeline.inpaint import inpaint_aligned, inpaint_photos
 
-        restorer = tools.models.restorer
+        restorer = models.bundle.restorer
         mask_BHW = None if args.holes is None else _holes(args.holes, job.source)
         if args.aligned:
             result = inpaint_aligned(image_HWC[None], restorer=restorer, mask_BHW=mask_BHW, on_progress=on_stage)
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             result = inpaint_photos(
                 image_HWC[None],
                 restorer=restorer,
-                face_source=tools.models.detector,
+                face_source=models.bundle.detector,
                 mask_BHW=mask_BHW,
                 confidence=args.confidence,
                 min_face_size=args.smallest_face,
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _holes(place: Path, source: Path) -> Tensor:
-    """mask_BHW of one picture, 1 where it is to be filled."""
+    """mask_BHW of one image, 1 where it is to be filled."""
     from ..imaging import tensors as imaging
     from ..imaging.files import read_image
     from ..imaging.gray import LUMA_RGB
@@ -79,10 +79,10 @@ def _holes(place: Path, source: Path) -> Tensor:
 
 
 def _holes_file(place: Path, source: Path) -> Path:
-    """Raises ValueError, with the cure, where the folder has none for this picture."""
+    """The mask file of one image. Raises ValueError, with the fix, where the folder has none for it."""
     if not place.is_dir():
         return place
     found = [path for path in sorted(place.iterdir()) if path.stem == source.stem and path.suffix.lower() in READABLE]
     if not found:
-        raise ValueError(f"--holes {place}: holds no picture called {source.stem}; add one, black to fill nothing")
+        raise ValueError(f"--holes {place}: holds no image called {source.stem}; add one, black to fill nothing")
     return found[0]

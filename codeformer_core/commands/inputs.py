@@ -18,7 +18,7 @@ FORMATS = ("png", "jpg", "webp", "tif", "avif")
 
 @dataclass(frozen=True)
 class Job:
-    """One picture: where it is, where it goes, and where the before/after picture goes if one is wanted."""
+    """One image: where it is, where the result goes, and where the before/after image goes if one is wanted."""
 
     source: Path
     output: Path
@@ -35,7 +35,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """jobs: what is to be done, in order. done: how many results are there already. notes: what was left out."""
+    """The work of a command.
+
+    jobs: what is to be done, in order.
+    done: how many results are there already.
+    notes: what was left out.
+    """
 
     jobs: list[Job]
     done: int = 0
@@ -54,29 +59,28 @@ def plan_jobs(
 ) -> Plan:
     """The work in order.
 
-    out: a folder, or a picture file when the only input is a file.
+    out: a folder, or an image file when the only input is a file.
     recursive: folders inside folders too; results lie in the output folder as their sources in the input's.
     skip_existing: leave out what has its results already.
     file_format: one of FORMATS, for all results.
-
     Raises UsageError for inputs that aren't there, outputs that exist (without `overwrite` and `skip_existing`), two
-    pictures that would get the same name, and outputs that would replace a source.
+    images that would get the same name, and outputs that would replace a source.
     """
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other: name one of them")
     if not out:
-        raise UsageError("-o is given an empty name: name a folder, or a new picture")
+        raise UsageError("-o is given an empty name: name a folder, or a new image")
     target = Path(out)
     names_a_file = target.suffix.lower() in WRITABLE and not target.is_dir()
     found = find_sources(inputs, recursive=recursive, output=None if names_a_file else target)
     sources = found.sources
     if names_a_file and (len(inputs) > 1 or Path(inputs[0]).is_dir() or len(sources) > 1):
-        raise UsageError(f"{out} names one picture, but the input is {len(sources)} pictures: name a folder")
+        raise UsageError(f"{out} names one image, but the input is {len(sources)} images: name a folder")
     if names_a_file and file_format is not None and not _is_of(target, file_format):
         raise UsageError(f"{out} and --format {file_format} contradict each other: leave one of them out")
     if target.exists() and not target.is_dir() and not names_a_file:
         known = " ".join(WRITABLE)
-        raise UsageError(f"{out} is a file: name a folder, or a new picture that ends in one of {known}")
+        raise UsageError(f"{out} is a file: name a folder, or a new image that ends in one of {known}")
     if target.suffix.lower() in READ_ONLY and not target.is_dir():
         raise UsageError(f"{out}: can't be written as {target.suffix}; use one of {' '.join(WRITABLE)}")
     if names_a_file:
@@ -98,8 +102,11 @@ def expand_inputs(inputs: Iterable[str]) -> list[Path]:
 
 
 def _in_a_folder(sources: Sequence[Source], target: Path, compare: bool, file_format: str | None) -> list[Job]:
-    """Results have their sources' names. Where two would get one name, those with a new ending keep the old one too
-    (a.jpg.png), and so do before/after pictures."""
+    """Jobs whose results have their sources' names.
+
+    Where two would get one name, those with a new ending keep the old one too (a.jpg.png), and so do before/after
+    images.
+    """
     places = [_renamed(source.place, file_format) for source in sources]
     twice = _twice(target / place for place in places)
     places = [

@@ -37,7 +37,7 @@ def add_network(parser: argparse.ArgumentParser, *, teacher_needed: bool) -> Non
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder for tables and pictures")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder for tables and images")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.add_argument("--batch-size", type=whole(1), default=4, metavar="N", help="default %(default)s")
     parser.add_argument("--device", type=device, default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
@@ -61,7 +61,7 @@ def check_output(folder: str, files: Sequence[str], overwrite: bool) -> None:
 
 
 def _try_to_write(output: Path) -> None:
-    """Hours before the results are there. What is made for it goes away again: the command may yet be refused."""
+    """Fail now rather than hours later. What is made for it is removed again: the command may yet be refused."""
     made = [folder for folder in (output, *output.parents) if not folder.exists()]
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""How a face goes into its picture, as options of a command: those of `PasteOptions`."""
+"""How a face goes into its image, as options of a command: those of `PasteOptions`."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def add_pasting(parser: argparse.ArgumentParser) -> None:
         PasteOptions,
         "chroma_only",
         "--chroma-only",
-        help="keep the picture's brightness, take only the face's colours",
+        help="keep the image's brightness, take only the face's colours",
     )
 
 
@@ -73,7 +73,10 @@ def check_pasting(args: argparse.Namespace) -> None:
 
 
 def paste_options(args: argparse.Namespace, mask: MaskKind) -> PasteOptions:
-    """mask: what --mask stands for."""
+    """The `PasteOptions` of a command.
+
+    mask: what --mask stands for.
+    """
     return PasteOptions(mask=mask, **{name: getattr(args, name) for name in DEFAULTS})
 
 

@@ -1,4 +1,4 @@
-"""What can be known before the work: format limits, names, folders and the disk, from the headers of all pictures."""
+"""What can be known before the work: format limits, names, folders and the disk, from the headers of all images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..imaging.codecs.suffixes import WRITABLE, check_size
 from .errors import UsageError
 from .inputs import Job
 
-# width, height of a picture -> those of its result.
+# width, height of an image -> those of its result.
 ResultSize = Callable[[int, int], tuple[int, int]]
 
 _TRIAL_SIZE = 2**16  # bytes; more than a full disk has left
@@ -21,9 +21,9 @@ _MIB = 1 << 20
 
 
 def check_job(job: Job, result_size: ResultSize) -> None:
-    """What the picture's header and its names tell.
+    """Check what the image's header and its names tell.
 
-    Raises ValueError naming the file and the cure, OSError as the system gives it, ImportError for a missing package.
+    Raises ValueError naming the file and the fix, OSError as the system gives it, ImportError for a missing package.
     """
     from ..imaging.files import inspect
 
@@ -32,14 +32,14 @@ def check_job(job: Job, result_size: ResultSize) -> None:
         if len(os.fsencode(path.name)) > longest:
             raise ValueError(
                 f"{job.source}: the result's name {path.name[:40]}... is too long for its folder (more than {longest} "
-                "bytes); rename the picture"
+                "bytes); rename the image"
             )
     with job.source.open("rb") as stream:
         _, header = inspect(job.source, stream)
     if header.width is None or header.height is None:
         return  # the decoder says what is wrong with it
     if header.width <= 0 or header.height <= 0:
-        raise ValueError(f"{job.source}: the picture has no pixels ({header.width}x{header.height})")
+        raise ValueError(f"{job.source}: the image has no pixels ({header.width}x{header.height})")
     file_format = WRITABLE[job.output.suffix.lower()]
     try:
         check_size(file_format, *result_size(header.width, header.height))
@@ -55,9 +55,9 @@ def _longest_name(folder: Path) -> int:
 
 
 def check_folders(jobs: Sequence[Job]) -> None:
-    """Try to write where results will go. What is made for it goes away again: the command may yet be refused.
+    """Try to write where results will go. What is made for it is removed again: the command may yet be refused.
 
-    Raises OSError or UsageError naming the folder and the cure.
+    Raises OSError or UsageError naming the folder and the fix.
     """
     for folder in dict.fromkeys(job.output.parent for job in jobs):
         made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
@@ -71,7 +71,7 @@ def check_folders(jobs: Sequence[Job]) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Raises OSError naming the folder and the cure."""
+    """Raises OSError naming the folder and the fix."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

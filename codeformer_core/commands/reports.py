@@ -40,7 +40,7 @@ def lines_of(result: HasEvents | Iterable[Event], args: argparse.Namespace) -> l
 
 
 def in_one_line(result: HasEvents | Iterable[Event], args: argparse.Namespace) -> str:
-    """For one picture of many, without what is said once for all of them."""
+    """For one image of many, without what is said once for all of them."""
     events = result if isinstance(result, Iterable) else result.events
     of_this = [event for event in events if event.kind not in ("no_fidelity", "task_assumed")]
     return LANGUAGES[language_of(args)].and_then.join(line.strip() for line in lines_of(of_this, args))

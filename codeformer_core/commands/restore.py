@@ -1,4 +1,4 @@
-"""`python -m codeformer_core restore`: the faces in picture files."""
+"""`python -m codeformer_core restore`: the faces in image files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .values import add_option, whole
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .tools import Tools
+    from .tools import CommandModels
 
 # What only matters where faces are looked for and pasted, beside what all verbs have, with its value when it isn't
 # given.
@@ -105,7 +105,7 @@ def _add_upscalers(parser: argparse.ArgumentParser) -> None:
     upscalers.add_argument(
         "--background-upscaler",
         metavar="FILE",
-        help="redraw the picture around the faces (--bg_upsampler of the official program, which enlarges by 2 "
+        help="redraw the image around the faces (--bg_upsampler of the official program, which enlarges by 2 "
         "unless told otherwise; here --upscale alone sets the size, and 1 keeps it)",
     )
     upscalers.add_argument(
@@ -138,8 +138,8 @@ def run(args: argparse.Namespace) -> int:
     if args.tile and not (args.background_upscaler or args.face_upscaler):
         raise UsageError("--tile: no effect without --background-upscaler or --face-upscaler; leave it out")
 
-    def work(_job: Job, image_HWC: Tensor, tools: Tools, on_stage: OnStage) -> tuple[Tensor, str]:
-        return _restored(image_HWC, args, tools, on_stage)
+    def work(_job: Job, image_HWC: Tensor, models: CommandModels, on_stage: OnStage) -> tuple[Tensor, str]:
+        return _restored(image_HWC, args, models, on_stage)
 
     # A background takes far longer than its faces.
     stages = {FINDING: 0.05, UPSCALING: 0.15, RESTORING: 0.85 if args.background_upscaler else 0.15}
@@ -157,16 +157,18 @@ def _result_size(args: argparse.Namespace, width: int, height: int) -> tuple[int
     return made_width, made_height
 
 
-def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stage: OnStage) -> tuple[Tensor, str]:
+def _restored(
+    image_HWC: Tensor, args: argparse.Namespace, models: CommandModels, on_stage: OnStage
+) -> tuple[Tensor, str]:
     from ..pipeline.aligned_faces import restore_aligned
     from ..pipeline.restore import restore_images
 
-    models = tools.models
+    bundle = models.bundle
     if args.aligned:
         restored = restore_aligned(
             image_HWC[None],
-            restorer=models.restorer,
-            landmark_detector=models.landmark_detector,
+            restorer=bundle.restorer,
+            landmark_detector=bundle.landmark_detector,
             fidelity=args.fidelity,
             detail=args.detail,
             on_progress=on_stage,
@@ -174,25 +176,25 @@ def _restored(image_HWC: Tensor, args: argparse.Namespace, tools: Tools, on_stag
         return restored.images_BHWC[0], in_one_line(restored, args)
     result = restore_images(
         image_HWC[None],
-        restorer=models.restorer,
-        detector=models.detector,
-        parser=models.parser if tools.mask == "face" else None,
-        landmark_detector=models.landmark_detector,
-        background=tools.background_upscaler,
-        face_upscaler=tools.face_upscaler,
+        restorer=bundle.restorer,
+        detector=bundle.detector,
+        parser=bundle.parser if models.mask == "face" else None,
+        landmark_detector=bundle.landmark_detector,
+        background=models.background_upscaler,
+        face_upscaler=models.face_upscaler,
         fidelity=args.fidelity,
         upscale=args.upscale,
         confidence=args.confidence,
         min_face_size=args.smallest_face,
         max_face_size=args.largest_face,
         faces="center" if args.only_center_face else "all",
-        paste=paste_options(args, tools.mask),
-        person=tools.person,
+        paste=paste_options(args, models.mask),
+        person=models.person,
         parity=args.parity,
         detail=args.detail,
         when_worse=args.when_worse,
         keep_crops=False,
         on_progress=on_stage,
     )
-    enlarged = f", background by {tools.background_upscaler.name}" if tools.background_upscaler else ""
+    enlarged = f", background by {models.background_upscaler.name}" if models.background_upscaler else ""
     return result.images_BHWC[0], in_one_line(result, args) + enlarged

@@ -1,4 +1,4 @@
-"""Which picture files are meant by files, folders and patterns, and what was left out of these."""
+"""Which image files are meant by files, folders and patterns, and what was left out of these."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _KINDS_SHOWN = 6
 
 @dataclass(frozen=True)
 class Source:
-    """place: where the result goes below the output folder, as the picture lies below the folder that was named."""
+    """An image file.
+
+    place: where the result goes below the output folder, as the image lies below the folder that was named.
+    """
 
     path: Path
     place: Path
@@ -27,18 +30,21 @@ class Source:
 
 @dataclass
 class Found:
-    """notes: what was left out, one sentence for each input."""
+    """The image files that were found.
+
+    notes: what was left out, one sentence for each input.
+    """
 
     sources: list[Source] = field(default_factory=list[Source])
     notes: list[str] = field(default_factory=list[str])
 
 
 def find_sources(inputs: Iterable[str], *, recursive: bool = False, output: Path | None = None) -> Found:
-    """Files, the pictures of folders, and patterns with * ? [ ] for shells that leave these alone.
+    """Files, the images of folders, and patterns with * ? [ ] for shells that leave these alone.
 
     A file that is named is taken whatever its ending; each file once.
     recursive: folders inside folders too, but for `output` and what is hidden.
-    Raises UsageError for inputs that aren't there or hold no picture.
+    Raises UsageError for inputs that aren't there or hold no image.
     """
     target = None if output is None else os.path.realpath(output)
     sources: dict[str, Source] = {}
@@ -51,34 +57,36 @@ def find_sources(inputs: Iterable[str], *, recursive: bool = False, output: Path
 
 
 def identity(path: Path) -> str:
-    """The same for two spellings of one file; upper and lower case are one where the system takes them as
-    one."""
+    """The same for two spellings of one file.
+
+    Upper and lower case are equal where the system takes them as equal.
+    """
     return os.path.normcase(os.path.realpath(path))
 
 
 def _expand(text: str, recursive: bool, target: str | None, notes: list[str]) -> list[Source]:
     if not text:
-        raise UsageError("one of the inputs is an empty name: name a picture, a folder or a pattern")
+        raise UsageError("one of the inputs is an empty name: name an image, a folder or a pattern")
     path = Path(text)
     if path.is_dir():
         return _in_folder(path, text, recursive, target, notes)
     if path.is_file():
         return [Source(path, Path(path.name))]
     if path.exists():  # reading from a pipe could wait for ever
-        raise UsageError(f"{text}: a pipe or device, not a picture file; save the picture first")
+        raise UsageError(f"{text}: a pipe or device, not an image file; save the image first")
     if not glob.has_magic(text):
         raise UsageError(f"{text}: there is no such file or folder")
     files = [Path(match) for match in glob.glob(text, recursive=True) if os.path.isfile(match)]
-    pictures = sorted(file for file in files if _is_picture(file.name))
-    left_out = _in_words([file.name for file in files if not _is_picture(file.name)])
-    if not pictures:
-        raise UsageError(f"{text}: no picture matches this pattern ({' '.join(READABLE)})" + _holds(left_out))
+    images = sorted(file for file in files if _is_image(file.name))
+    left_out = _in_words([file.name for file in files if not _is_image(file.name)])
+    if not images:
+        raise UsageError(f"{text}: no image matches this pattern ({' '.join(READABLE)})" + _holds(left_out))
     notes += [f"{text}: {left_out}"] if left_out else []
-    return [Source(file, Path(file.name)) for file in pictures]
+    return [Source(file, Path(file.name)) for file in images]
 
 
 def _in_folder(folder: Path, text: str, recursive: bool, target: str | None, notes: list[str]) -> list[Source]:
-    pictures: list[Path] = []
+    images: list[Path] = []
     others: list[str] = []
     remarks: list[str] = []
 
@@ -96,8 +104,8 @@ def _in_folder(folder: Path, text: str, recursive: bool, target: str | None, not
             if name.startswith("."):  # systems keep things that end in .jpg but are none under such names
                 continue
             path = Path(parent, name)
-            if _is_picture(name) and path.is_file():
-                pictures.append(path)
+            if _is_image(name) and path.is_file():
+                images.append(path)
             else:
                 others.append(name)
         if recursive:
@@ -107,13 +115,13 @@ def _in_folder(folder: Path, text: str, recursive: bool, target: str | None, not
             break
     left_out = _in_words(others)
     said = "; ".join(filter(None, (left_out, *remarks)))
-    if not pictures:
-        raise UsageError(f"{text}: the folder holds no pictures ({' '.join(READABLE)})" + _holds(said))
+    if not images:
+        raise UsageError(f"{text}: the folder holds no images ({' '.join(READABLE)})" + _holds(said))
     notes += [f"{text}: {said}"] if said else []
-    return [Source(path, path.relative_to(folder)) for path in sorted(pictures)]
+    return [Source(path, path.relative_to(folder)) for path in sorted(images)]
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     """Hidden files are none."""
     return Path(name).suffix.lower() in READABLE and not name.startswith(".")
 
@@ -123,22 +131,22 @@ def _is(path: str, target: str | None) -> bool:
 
 
 def _below(folder: Path, names: Sequence[str]) -> list[str]:
-    """How many folders lie inside, with how many pictures."""
+    """How many folders lie inside, with how many images."""
     if not names:
         return []
-    pictures = counted = 0
+    images = counted = 0
     for name in names:
         for _, below, files in os.walk(folder / name):
             below[:] = [entry for entry in below if not entry.startswith(".")]
-            pictures += sum(map(_is_picture, files))
+            images += sum(map(_is_image, files))
             counted += len(files) + len(below)
             if counted > _MAX_COUNTED:
                 break
-    if not pictures:
+    if not images:
         return []
     most = "more than " if counted > _MAX_COUNTED else ""
     folders = "1 folder inside" if len(names) == 1 else f"{len(names)} folders inside"
-    return [f"{folders} with {most}{pictures} picture{'' if pictures == 1 else 's'} left out (--recursive takes them)"]
+    return [f"{folders} with {most}{images} image{'' if images == 1 else 's'} left out (--recursive takes them)"]
 
 
 def _in_words(names: Sequence[str]) -> str:

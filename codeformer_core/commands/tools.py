@@ -1,4 +1,4 @@
-"""The models that a command works with: chosen by its options, loaded before the first picture, and told about."""
+"""The models that a command works with: chosen by its options, loaded before the first image, and reported."""
 
 from __future__ import annotations
 
@@ -36,15 +36,17 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class Tools:
-    """models: for aligned faces only the restorer is loaded, and a parser only where `mask` needs one.
+class CommandModels:
+    """What a command works with.
+
+    bundle: for aligned faces only the restorer is loaded, and a parser only where `mask` needs one.
     mask: what --mask stands for.
     notes: what was chosen for the user and why, one sentence each.
     background_upscaler, face_upscaler: what --background-upscaler and --face-upscaler name.
     person: whose faces are worked on.
     """
 
-    models: ModelBundle
+    bundle: ModelBundle
     mask: MaskKind
     notes: tuple[str, ...]
     background_upscaler: ManagedUpscaler | None = None
@@ -62,12 +64,15 @@ def model_library(device: torch.device, console: Console) -> ModelLibrary:
     return ModelLibrary(host, how_to_fetch=_how_to_fetch, announce=console.line)
 
 
-def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
-    """Load what `args` asks for, with a model for `task`. Raises UsageError for a device that isn't there,
-    WeightsError (with what to do) for missing or wrong files, ImportError with the cure for a missing package."""
+def load_models(args: argparse.Namespace, task: str, console: Console) -> CommandModels:
+    """Load what `args` asks for, with a model for `task`.
+
+    Raises UsageError for a device that isn't there, WeightsError with the fix for missing or wrong files, ImportError
+    with the fix for a missing package.
+    """
     library = model_library(choose_device(args.device), console)
     parser_choice = _parser_choice(args, library)
-    models = library.load(
+    bundle = library.load(
         ModelChoices(
             restorer=as_choice(args.model),
             detector=as_choice(args.detector),
@@ -79,18 +84,18 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
         )
     )
     try:
-        # The pipeline would say so for every single picture.
-        check_task(models.restorer, task)
+        # The pipeline would say so for every single image.
+        check_task(bundle.restorer, task)
     except ValueError as error:
         fitting = next(entry.name for entry in RESTORER_ENTRIES if entry.task == task)
         raise WeightsError(f"--model {args.model}: {error} (--model {fitting})") from error
-    # Who didn't ask for a fidelity need not be told that it does nothing.
-    wished = getattr(args, "fidelity", None) is not None
-    of_restorer = [*task_assumed(models.restorer), *(without_fidelity(models.restorer) if wished else ())]
-    said = lines_of(of_restorer, args)
+    # That a fidelity does nothing matters only to those who asked for one.
+    wanted_fidelity = getattr(args, "fidelity", None) is not None
+    of_restorer = [*task_assumed(bundle.restorer), *(without_fidelity(bundle.restorer) if wanted_fidelity else ())]
+    report = lines_of(of_restorer, args)
     notes = _chosen(library, "model", args.model, RESTORER, args)
     if args.aligned:
-        return Tools(models, "box", (*said, *_with_cure(notes)))
+        return CommandModels(bundle, "box", (*report, *_with_fix(notes)))
 
     notes += _chosen(library, "detector", args.detector, DETECTOR, args)
     wanted: MaskKind | Literal["auto"] = getattr(args, "mask", "box")
@@ -100,9 +105,9 @@ def load_tools(args: argparse.Namespace, task: str, console: Console) -> Tools:
     if mask == "face" and (parser_choice is None or library.auto(PARSER, args.download) is None):
         shape = "soft box" if getattr(args, "parity", False) else "outline from landmarks"
         notes.append(f"mask {shape}, because {PARSER.best_first[0]} is not installed")
-    _load_what_faces_need(models, parser_choice is not None)
-    person = load_chosen_person(args, models.detector)
-    return Tools(models, mask, (*said, *_with_cure(notes)), *_load_upscalers(args, library), person)
+    _load_what_faces_need(bundle, parser_choice is not None)
+    person = load_chosen_person(args, bundle.detector)
+    return CommandModels(bundle, mask, (*report, *_with_fix(notes)), *_load_upscalers(args, library), person)
 
 
 def _parser_choice(args: argparse.Namespace, library: ModelLibrary) -> str | None:
@@ -116,20 +121,20 @@ def _parser_choice(args: argparse.Namespace, library: ModelLibrary) -> str | Non
     return AUTO if set(getattr(args, "regions", ())) <= set(MESH_REGIONS) else best
 
 
-def _load_what_faces_need(models: ModelBundle, parsed: bool) -> None:
-    """What is wrong with a model or a package is said here once and not for every picture."""
+def _load_what_faces_need(bundle: ModelBundle, parsed: bool) -> None:
+    """Load now, so that an unusable model or package is reported once and not for every image."""
     try:
         # Every face needs OpenCV.
         import_for_faces("cv2")
-        if isinstance(detector := unrefined(models.detector), YuNetDetector):
+        if isinstance(detector := unrefined(bundle.detector), YuNetDetector):
             detector.check()
         if parsed:
-            _ = models.parser
+            _ = bundle.parser
     except ImportError as error:
         if error.name == "cv2":  # nothing works without it
             raise
         raise ImportError(f"{error}. --detector {WITHOUT_FACEXLIB} --mask outline work without facexlib") from error
-    _ = models.landmark_detector
+    _ = bundle.landmark_detector
 
 
 def _load_upscalers(
@@ -154,7 +159,7 @@ def _chosen(library: ModelLibrary, what: str, choice: str, kind: ModelKind, args
     return [f"{what} {chosen}, because {best} is not installed", *lines_of([starter] if starter else [], args)]
 
 
-def _with_cure(notes: list[str]) -> tuple[str, ...]:
+def _with_fix(notes: list[str]) -> tuple[str, ...]:
     return (*notes, "--download fetches what is missing") if notes else ()
 
 
@@ -163,7 +168,7 @@ def _how_to_fetch(_choice: str, entry: CatalogEntry) -> str:
 
 
 def choose_device(wanted: str) -> torch.device:
-    """`wanted`, or for "auto" the fastest kind there is. Raises UsageError when it isn't there."""
+    """`wanted`, or for "auto" the fastest kind that is available. Raises UsageError when it isn't."""
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = torch.device(wanted)

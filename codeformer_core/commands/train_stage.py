@@ -103,5 +103,5 @@ def _duration(seconds: float) -> str:
 def _in_words(name: str, result: Result) -> str:
     if result.stopped_by is not None:
         by = signal.Signals(result.stopped_by).name
-        return f"{name}: stopped by {by} after step {result.steps} of {result.iterations}, saved; --resume goes on"
+        return f"{name}: stopped by {by} after step {result.steps} of {result.iterations}, saved; --resume continues"
     return f"{name}: {result.steps} steps done, weights in {result.weights}"

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def add_configuration(parser: argparse.ArgumentParser, *, faces: bool = True) -> None:
-    """faces: with --faces; `train all` takes them as its argument."""
+    """Add the options of a training's configuration.
+
+    faces: add --faces; `train all` takes them as its argument.
+    """
     if faces:
         parser.add_argument(
             "--faces", metavar="PLACE", help="aligned faces: a folder, one .tar or a pattern like faces-*.tar"

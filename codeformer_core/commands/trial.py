@@ -1,4 +1,4 @@
-"""Whether a restorer mends: faces of a photo made worse in a known way, restored, and compared with what they were.
+"""A restorer's self-test: faces of a photo degraded in a known way, restored, and compared with the originals.
 
 Shape legend: N faces, H W height and width of the photo, S side of an aligned crop.
 """
@@ -25,16 +25,18 @@ from ..pipeline.aligned_faces import restore_aligned
 LEVEL = "x16"
 SEED = 1
 # A face that its crop enlarges more is too soft itself to be what the others are measured by.
-MOST_ENLARGED = 2.5
-MOST_FACES = 4
-MOST_PSNR = 100.0
+MAX_ENLARGED = 2.5
+MAX_FACES = 4
+MAX_PSNR = 100.0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """How near the faces are to the photo, PSNR in dB inside their outline: made worse, and made worse and restored.
+    """How close the faces are to the photo, PSNR in dB inside their outline: degraded, and degraded and restored.
 
-    shown_3SS3: the largest face as it is, made worse, and restored from that; RGB in [0, 1].
+    faces: how many.
+    degraded, restored: mean PSNR, dB.
+    shown_3SS3: RGB in [0, 1], the largest face: original, degraded, restored.
     """
 
     faces: int
@@ -59,16 +61,17 @@ class Trial:
 
 
 def try_restorer(image_HWC: Tensor, faces: Sequence[Face], restorer: FaceRestorer, fidelity: float) -> Trial | None:
-    """Damage the largest of the photo's faces and restore them; None when the photo shows none large enough.
+    """Degrade the largest of the photo's faces and restore them; None when the photo shows none large enough.
 
-    image_HWC: gray, RGB or RGBA in [0, 1]. fidelity: as for `restore_images`.
+    image_HWC: gray, RGB or RGBA in [0, 1].
+    fidelity: as for `restore_images`.
     """
     rgb_HW3 = split_alpha(image_HWC[None]).rgb_BHW3[0]
     crops: list[Tensor] = []
     landmarks: list[np.ndarray] = []
-    for face in sorted(faces, key=lambda face: -face.eye_distance)[:MOST_FACES]:
+    for face in sorted(faces, key=lambda face: -face.eye_distance)[:MAX_FACES]:
         matrix = estimate_alignment(face)
-        if matrix is not None and scale_of(matrix) <= MOST_ENLARGED:
+        if matrix is not None and scale_of(matrix) <= MAX_ENLARGED:
             crops.append(crop_face(rgb_HW3, matrix).permute(1, 2, 0))
             landmarks.append(face.landmarks_array() @ matrix[:, :2].T + matrix[:, 2])
     if not crops:
@@ -92,4 +95,4 @@ def _psnr(images_NSS3: Tensor, clean_NSS3: Tensor, masks_NSS: Tensor) -> float:
     """Mean over the faces."""
     made_N3SS, clean_N3SS = (faces.permute(0, 3, 1, 2) for faces in (images_NSS3, clean_NSS3))
     # Equal faces are infinitely near, which no mean can hold.
-    return float(psnr(made_N3SS, clean_N3SS, masks_NSS).clamp(max=MOST_PSNR).mean())
+    return float(psnr(made_N3SS, clean_N3SS, masks_NSS).clamp(max=MAX_PSNR).mean())

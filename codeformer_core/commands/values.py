@@ -1,4 +1,4 @@
-"""Numbers and devices as typed, checked by argparse: what is wrong is said before anything is begun."""
+"""Numbers and devices as typed, checked by argparse, so that errors come before any work."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def _tell_stopped(entry: CatalogEntry, folder: Path) -> None:
     part = folder / f"{entry.filename}.part"
     kept = "nothing had arrived yet"
     if part.exists():
-        kept = f"{part.stat().st_size:,} bytes are kept in {part}; the same command goes on from there"
+        kept = f"{part.stat().st_size:,} bytes are kept in {part}; the same command continues from there"
     _complain(f"{entry.filename}: stopped; {kept}")
 
 
@@ -239,8 +239,8 @@ def _verify_one(path: Path, say: Callable[[str], None]) -> bool:
         say(f"GOOD      {path}: {entry.name}{'' if entry.sha256_confirmed else ' (hash from one source)'}")
         return True
     if entry.sha256_confirmed:
-        cure = f"run: weights download {entry.name}" if entry.url else entry.how_to_get
-        say(f"BAD       {path}: {problem}. Delete it and {cure}")
+        fix = f"run: weights download {entry.name}" if entry.url else entry.how_to_get
+        say(f"BAD       {path}: {problem}. Delete it and {fix}")
         return False
     say(f"DIFFERENT {path}: {problem}; that hash is from one source, so the file may still be good")
     return True

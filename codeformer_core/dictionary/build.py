@@ -1,4 +1,4 @@
-"""From aligned faces to the 16 dictionaries, in a work folder in which an interrupted build goes on.
+"""From aligned faces to the 16 dictionaries, in a work folder in which an interrupted build continues.
 
 Shape legend: K atoms, C channels, n side of an atom.
 """
@@ -36,9 +36,13 @@ _PLAN = "plan.json"
 
 @dataclass(frozen=True, eq=False)
 class Built:
-    """dictionary: atoms_KCnn, float32, by their published names; mapped from files in the work folder, so to be written
-    before that goes. nearest: part -> of each atom of its finest scale, the face most like it. metadata: for the
-    header."""
+    """A finished build.
+
+    dictionary: atoms_KCnn, float32, by their published names; mapped from files in the work folder, so write them
+    before that is removed.
+    nearest: part -> of each atom of its finest scale, the face most like it.
+    metadata: for the header.
+    """
 
     dictionary: dict[str, Tensor]
     nearest: dict[str, list[int]]
@@ -46,7 +50,10 @@ class Built:
     metadata: dict[str, str]
 
     def events(self, side: int) -> list[Event]:
-        """What happened to the faces. side: of a face in the network, pixels."""
+        """What happened to the faces.
+
+        side: of a face in the network, pixels.
+        """
         counted = self.counted
         events = [Event("faces_used", values={"count": len(counted.kept)})]
         if counted.left_out:
@@ -62,11 +69,12 @@ class Built:
 def build_dictionary(
     faces: AlignedFaces, extractor: Extractor, options: DictionaryOptions, work: Path, on_progress: OnProgress
 ) -> Built:
-    """work: a folder for this build alone; made here, and there to be removed once the result is written.
+    """Build the 16 dictionaries.
 
-    on_progress: may raise to cancel; the same call then goes on, to the same numbers. Raises ImportError without
-    scikit-learn; ValueError for fewer faces than atoms, and for a work folder with other faces or, once clustering
-    began, other options, or with damaged files; OSError when the disk is full.
+    work: a folder for this build alone; made here, to be removed by the caller once the result is written.
+    on_progress: may raise to cancel; the same call then continues, to the same numbers.
+    Raises ImportError without scikit-learn; ValueError for fewer faces than atoms, and for a work folder with other
+    faces or, once clustering began, other options, or with damaged files; OSError when the disk is full.
     """
     require_scikit_learn()
     options.check_faces(len(faces.names))

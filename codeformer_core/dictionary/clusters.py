@@ -18,12 +18,12 @@ from .options import DictionaryOptions
 
 # Of features in float32 at a time, besides the atoms.
 BATCH_BYTES = 2**27
-# Atoms as k-means begins, as it goes on, and a copy while it checks them.
+# Atoms as k-means begins, as it continues, and a copy while it checks them.
 COPIES_OF_ATOMS = 3
 
 
 def require_scikit_learn() -> Any:
-    """MiniBatchKMeans. Raises ImportError with the cure where scikit-learn is missing or broken."""
+    """MiniBatchKMeans. Raises ImportError with the fix where scikit-learn is missing or broken."""
     try:
         from sklearn.cluster import MiniBatchKMeans
     except ImportError as error:
@@ -42,11 +42,14 @@ def bytes_needed(atoms: int, numbers: int) -> int:
 def cluster(
     features_ND: np.ndarray, options: DictionaryOptions, piece: int, on_pass: Callable[[int], None]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """-> atoms_KD float32; nearest_K int64, of each atom the face most like it.
+    """atoms_KD float32; nearest_K int64, of each atom the face most like it.
 
-    features_ND: floats, may lie on the disk. piece: number of the dictionary, so that each draws for itself. on_pass:
-    told before every batch how many passes are done, of options.passes and one more; may raise to cancel.
     The same numbers for the same seed on the same machine with as many threads.
+
+    features_ND: floats, may lie on the disk.
+    piece: number of the dictionary, so that each draws for itself.
+    on_pass: called before every batch with how many passes are done, of options.passes and one more; may raise to
+    cancel.
     """
     kmeans_class = require_scikit_learn()
     count, numbers = map(int, features_ND.shape)
@@ -80,5 +83,5 @@ def _batches(indices_N: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 
 def _rows(features_ND: np.ndarray, indices_B: np.ndarray) -> np.ndarray:
-    """In ascending order, as they lie on the disk; for k-means their order within a batch is no matter."""
+    """In ascending order, as they lie on the disk; for k-means their order within a batch doesn't matter."""
     return features_ND[np.sort(indices_B)].astype(np.float32)

@@ -27,8 +27,12 @@ from ..weights.state_dict import difference
 
 @dataclass(frozen=True, eq=False)
 class Extractor:
-    """config: sizes of the DFDNet that the features are for; its number of atoms is of no account. fingerprint: of the
-    VGG. run: faces_B3SS, RGB [-1, 1], on the CPU -> features_BCHW of every scale, finest first, on any device."""
+    """Makes features of a face's parts.
+
+    config: sizes of the DFDNet that the features are for; its number of atoms is not used.
+    fingerprint: of the VGG.
+    run: faces_B3SS, RGB [-1, 1], on the CPU -> features_BCHW of every scale, finest first, on any device.
+    """
 
     config: DFDNetConfig
     fingerprint: str
@@ -48,8 +52,12 @@ class Extractor:
 
     @torch.no_grad()
     def parts(self, faces_B3SS: Tensor) -> dict[Dictionary, Tensor]:
-        """-> features_BD of every part at every scale, float32 on the CPU, resized to the atoms' side as the network
-        does it, as they come out of VGG: in the face's own style."""
+        """features_BD of every part at every scale, float32 on the CPU, in the face's own style.
+
+        Resized to the atoms' side as the network does it.
+
+        faces_B3SS: RGB [-1, 1].
+        """
         features = self.run(faces_B3SS)
         found: dict[Dictionary, Tensor] = {}
         for piece in DICTIONARIES:
@@ -91,9 +99,10 @@ def from_state(state: Mapping[str, Tensor], source: str, device: torch.device | 
 
 
 def from_restorer(restorer: Restorer, ready: Callable[[], torch.device]) -> Extractor:
-    """Of a loaded DFDNet. ready: puts it on its device, and says which, before every run.
+    """The VGG of a loaded DFDNet. The fingerprint is its name.
 
-    Raises ValueError for another model. The fingerprint is its name.
+    ready: puts it on its device before every run, and returns the device.
+    Raises ValueError for another model.
     """
     if not isinstance(restorer.module, DFDNet):
         raise ValueError(

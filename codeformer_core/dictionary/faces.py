@@ -1,6 +1,6 @@
-"""The aligned faces that a dictionary is made of: pictures in a folder, or a batch in memory.
+"""The aligned faces that a dictionary is made of: images in a folder, or a batch in memory.
 
-Shape legend: B pictures, H W height and width, C channels, S side of a face in the network.
+Shape legend: B images, H W height and width, C channels, S side of a face in the network.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..training.data.files import BrokenFace, FaceFile, FileFaces, list_folder
 
 
 class AlignedFaces(Protocol):
-    """Square pictures, each an aligned face, by number."""
+    """Square images, each an aligned face, by number."""
 
     @property
     def names(self) -> tuple[str, ...]: ...
@@ -29,26 +29,29 @@ class AlignedFaces(Protocol):
         ...
 
     def read(self, index: int) -> Tensor:
-        """image_HW3, RGB [0, 1], square, of any size. Raises BrokenFace, with name and reason, for what is no face."""
+        """image_HW3, RGB [0, 1], square, of any size.
+
+        Raises BrokenFace, with name and reason, for what is not a face.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class FolderFaces:
-    """All pictures in a folder and the folders inside it."""
+    """All images in a folder and the folders inside it."""
 
     files: tuple[FaceFile, ...]
 
     @classmethod
     def listed(cls, folder: Path) -> FolderFaces:
-        """Raises ValueError where there is no folder, or no picture in it."""
+        """The images in `folder`. Raises ValueError where there is no folder, or no image in it."""
         if not folder.is_dir():
             kind = "is a file" if folder.exists() else "does not exist"
             raise ValueError(f"{folder} {kind}: name a folder of aligned faces")
         files = tuple(list_folder(folder))
         if not files:
             raise ValueError(
-                f"{folder} holds no pictures. Put aligned faces there, for example with "
+                f"{folder} holds no images. Put aligned faces there, for example with "
                 f"`python -m codeformer_core train align PHOTOS -o {folder}`"
             )
         return cls(files)
@@ -64,15 +67,18 @@ class FolderFaces:
     def read(self, index: int) -> Tensor:
         file = self.files[index]
         try:
-            picture = read_image(file.path, strict=True)
+            image = read_image(file.path, strict=True)
         except (ValueError, OSError) as error:
             raise BrokenFace(f"{file.name}: {str(error).removeprefix(f'{file.path}: ')}") from error
-        return _face(picture.image_HWC[..., :3], file.name)
+        return _face(image.image_HWC[..., :3], file.name)
 
 
 @dataclass(frozen=True, eq=False)
 class BatchFaces:
-    """images_BHWC: floats [0, 1], gray or colour; what is behind transparency counts."""
+    """The images of a batch.
+
+    images_BHWC: floats [0, 1], gray or colour; what is behind transparency counts.
+    """
 
     images_BHWC: Tensor
 
@@ -98,7 +104,7 @@ class BatchFaces:
 def _face(image_HW3: Tensor, name: str) -> Tensor:
     height, width = image_HW3.shape[:2]
     if height != width:
-        raise BrokenFace(f"{name}: is no square ({width}x{height}), and aligned faces are")
+        raise BrokenFace(f"{name}: is not square ({width}x{height}), and aligned faces are")
     if is_constant(image_HW3):
         raise BrokenFace(f"{name}: is of one colour, so there is no face")
     return image_HW3

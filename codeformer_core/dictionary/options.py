@@ -10,8 +10,9 @@ MAX_DICTIONARY_SEED = 2**32 - 1
 
 @dataclass(frozen=True)
 class DictionaryOptions:
-    """atoms: K, of each part at each scale; the published dictionaries have 512.
+    """How a dictionary is built. Raises ValueError for values out of range.
 
+    atoms: K, of each part at each scale; the published dictionaries have 512.
     seed: which faces the clusters begin with and the order in which faces come.
     passes: how often every face comes.
     """

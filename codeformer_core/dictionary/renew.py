@@ -1,6 +1,6 @@
 """A loaded DFDNet with a dictionary of given faces, written as a file that loads as any other.
 
-Shape legend: B pictures, H W height and width, C channels.
+Shape legend: B images, H W height and width, C channels.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ from .spool import FACES_AT_ONCE
 
 @dataclass(frozen=True, eq=False)
 class Renewed:
-    """sheet_HW3: the atoms' nearest faces, RGB [0, 1]. events: what it was made of, and the file."""
+    """A DFDNet with a new dictionary.
+
+    model: the file.
+    sheet_HW3: RGB [0, 1], the atoms' nearest faces.
+    events: what it was made of, and the file.
+    """
 
     model: SavedModel
     sheet_HW3: Tensor

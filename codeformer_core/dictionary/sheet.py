@@ -1,6 +1,6 @@
-"""Which faces a dictionary's atoms are nearest to, as one picture.
+"""Which faces a dictionary's atoms are nearest to, as one image.
 
-Shape legend: H W height and width of the picture, S side of a face.
+Shape legend: H W height and width of the image, S side of a face.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ BETWEEN = 2
 
 
 def draw_sheet(faces: AlignedFaces, extractor: Extractor, nearest: Mapping[str, Sequence[int]]) -> Tensor:
-    """-> image_HW3, RGB [0, 1]: for each part a line that names it, and the part of each face in `nearest`, so that
-    atom 0 is at the left and the top."""
+    """image_HW3, RGB [0, 1]: for each part a line that names it, and the part of each face in `nearest`.
+
+    nearest: part -> index of a face for each atom; atom 0 is at the top left.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
     columns = square_columns(max(map(len, nearest.values())), TILE + BETWEEN, len(nearest) * (TILE + BETWEEN))

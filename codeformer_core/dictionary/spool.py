@@ -1,7 +1,7 @@
 """Features of all faces, kept on the disk: they don't fit into memory, and VGG takes too long to do it twice.
 
-One file for each part at each scale, a row for each face, in half precision; 3.1 MB a face at the published sizes. The
-rows that count are told in a small file that is written after them, so that an interrupted run goes on where it was.
+One file for each part at each scale, a row for each face, in half precision; 3.1 MB a face at the published sizes. A
+small file that is written after the rows says which of them count, so that an interrupted run continues where it was.
 
 Shape legend: N faces, B faces at a time, S side of a face, D numbers of an atom.
 """
@@ -30,7 +30,7 @@ from .faces import AlignedFaces, fitted
 logger = logging.getLogger(__name__)
 
 MEASURING = "measuring faces"
-# One size whatever the device, so that a run that goes on makes the same batches.
+# One size whatever the device, so that a run that continues makes the same batches.
 FACES_AT_ONCE = 4
 # Faces between two writings of what counts, a multiple of FACES_AT_ONCE.
 KEPT_EVERY = 32
@@ -39,7 +39,7 @@ _COUNTED = "faces.json"
 
 
 class SpoiledWork(ValueError):
-    """A file of an interrupted build that is no use any more."""
+    """A file of an interrupted build that can't be used any more."""
 
     def __init__(self, path: Path, reason: object) -> None:
         super().__init__(
@@ -50,8 +50,12 @@ class SpoiledWork(ValueError):
 
 @dataclass
 class Counted:
-    """seen: faces looked at, from the first on. kept: indices of those whose features are there, in the order of the
-    rows. left_out: why the others are not. enlarged, reduced: how many were resized, and which way."""
+    """What the spool holds.
+
+    seen: faces looked at, from the first on.
+    kept: indices of those whose features are there, in the order of the rows.
+    left_out: why the others are not.
+    enlarged, reduced: how many were resized, and which way."""
 
     seen: int = 0
     kept: list[int] = field(default_factory=list[int])
@@ -62,7 +66,10 @@ class Counted:
 
 @dataclass(frozen=True)
 class Spool:
-    """folder: exists, and holds nothing but this."""
+    """Features on the disk.
+
+    folder: exists, and holds nothing but this.
+    """
 
     folder: Path
     extractor: Extractor
@@ -71,7 +78,11 @@ class Spool:
         return self.folder / f"{piece.published}.features"
 
     def read_counted(self, total: int) -> Counted:
-        """total: faces that there are. Raises SpoiledWork."""
+        """What was counted so far.
+
+        total: how many faces there are.
+        Raises SpoiledWork.
+        """
         path = self.folder / _COUNTED
         if not path.is_file():
             return Counted()
@@ -136,7 +147,7 @@ class Spool:
             rows_BD = features_BD.half()
             if not torch.isfinite(rows_BD).all():
                 raise ValueError(
-                    f"the features of {names[0]} or a face behind it are no numbers, or beyond 65504 (up to "
+                    f"the features of {names[0]} or a face behind it are not numbers, or beyond 65504 (up to "
                     f"{float(features_BD.abs().max()):g}). Give a DFDNet with its own VGG19, in float32"
                 )
             try:
@@ -145,7 +156,7 @@ class Spool:
             except OSError as error:
                 raise OSError(
                     error.errno,
-                    f"could not be written: {error.strerror}. Free some of the disk; the same build then goes on",
+                    f"could not be written: {error.strerror}. Free some of the disk; the same build then continues",
                     str(self.path(piece)),
                 ) from error
 

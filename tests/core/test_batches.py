@@ -59,7 +59,7 @@ def test_recursive_keeps_the_structure_and_leaves_out_its_own_results(restore, t
     expected = ["a.png", "x/b.jpg", "x/deep/b.jpg", "y/c.webp"]
     assert files_in(out) == expected
     code, lines, _ = restore(tmp_path / "in", "-o", out, "--recursive", "--skip-existing")
-    assert code == 0 and lines == ["4 of 4 pictures have their results already"]
+    assert code == 0 and lines == ["4 of 4 images have their results already"]
     assert files_in(out) == expected
 
 
@@ -73,7 +73,7 @@ def test_a_folder_says_what_it_left_out_by_kind_and_count(restore, tmp_path):
     _, _, said = restore(tmp_path / "in", "-o", tmp_path / "out")
     (note,) = [line for line in said if line.startswith("note: ") and "left out" in line]
     assert note.startswith(f"note: {tmp_path / 'in'}: 4 files left out: 2 .heic, 1 .jp2, 1 without ending; ")
-    assert note.endswith("2 folders inside with 3 pictures left out (--recursive takes them)")
+    assert note.endswith("2 folders inside with 3 images left out (--recursive takes them)")
     _, _, said = restore(tmp_path / "in", "-o", tmp_path / "all", "--recursive")
     (note,) = [line for line in said if "left out" in line]
     assert note.endswith("5 files left out: 2 .heic, 1 .jp2, 1 .psd, 1 without ending")
@@ -86,10 +86,8 @@ def test_a_folder_without_pictures_says_what_it_holds(restore, tmp_path):
     (tmp_path / "in" / "c.HEIC").write_bytes(b"x")
     photo(tmp_path / "in" / "below" / "a.png")
     code, _, said = restore(tmp_path / "in", "-o", tmp_path / "out")
-    assert code == 2 and "the folder holds no pictures" in said[-1]
-    assert said[-1].endswith(
-        "1 file left out: 1 .heic; 1 folder inside with 1 picture left out (--recursive takes them)"
-    )
+    assert code == 2 and "the folder holds no images" in said[-1]
+    assert said[-1].endswith("1 file left out: 1 .heic; 1 folder inside with 1 image left out (--recursive takes them)")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
@@ -145,7 +143,7 @@ def test_skip_existing_does_the_rest(restore, tmp_path):
         photo(tmp_path / "in" / name)
     photo(tmp_path / "out" / "b.png", colour=(1, 2, 3))
     code, lines, _ = restore(tmp_path / "in", "-o", tmp_path / "out", "--skip-existing")
-    assert code == 0 and lines[0] == "1 of 3 pictures have their results already" and len(lines) == 3
+    assert code == 0 and lines[0] == "1 of 3 images have their results already" and len(lines) == 3
     assert Image.open(tmp_path / "out" / "b.png").getpixel((0, 0)) == (1, 2, 3)
     code, _, said = restore(tmp_path / "in", "-o", tmp_path / "out", "--skip-existing", "--overwrite")
     assert code == 2 and "--overwrite and --skip-existing contradict each other" in said[-1]
@@ -204,7 +202,7 @@ def test_a_thousand_images_with_a_killed_process_are_each_done_once(gain_file, t
     time.sleep(0.02)  # so that a file written again has another time
     second = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
     lines = second.stdout.splitlines()
-    assert lines[0] == f"{len(before)} of 1000 pictures have their results already"
+    assert lines[0] == f"{len(before)} of 1000 images have their results already"
     assert len(lines) - 1 == 1000 - len(before)
     assert files_in(out) == files_in(tmp_path / "in")  # and nothing half written
     assert all((out / name).stat().st_mtime_ns == written for name, written in before.items())
@@ -221,7 +219,7 @@ def unloaded(monkeypatch):
     """Fails the test if a model is loaded."""
     from codeformer_core.commands import tools
 
-    monkeypatch.setattr(tools, "load_tools", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(tools, "load_models", lambda *_: pytest.fail("a model was loaded"))
 
 
 def command(verb: str, *words: object) -> int:
@@ -264,7 +262,7 @@ def test_one_picture_that_can_not_be_done_is_said_first_and_the_others_go_on(ver
     monkeypatch.setattr(batch, "_work_on", work_on)
     assert command(verb, tmp_path / "in", "-o", tmp_path / "out") == 1
     assert worked_on == ["a.png", "b.webp"]
-    assert "1 of 3 pictures failed" in capsys.readouterr().err
+    assert "1 of 3 images failed" in capsys.readouterr().err
 
 
 def test_a_name_that_is_too_long_is_said_before_the_work(unloaded, tmp_path, capsys):
@@ -312,7 +310,7 @@ def test_holes_that_are_missing_are_said_before_the_work(unloaded, tmp_path, cap
     photo(tmp_path / "in" / "a.png")
     (tmp_path / "holes").mkdir()
     assert command("inpaint", tmp_path / "in", "-o", tmp_path / "out", "--holes", tmp_path / "holes") == 1
-    assert "holds no picture called a; add one" in capsys.readouterr().err
+    assert "holds no image called a; add one" in capsys.readouterr().err
 
 
 def test_strict_refuses_a_picture_that_is_cut_short(restore, tmp_path):

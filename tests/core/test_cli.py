@@ -278,7 +278,7 @@ def test_one_bad_file_is_named_and_the_others_go_on(fakes, tmp_path, capsys, deb
     assert restore(tmp_path / "in", "-o", tmp_path / "out", *(["--debug"] if debug else [])) == 1
     assert names(tmp_path / "out") == ["a.png", "c.png"]
     err = capsys.readouterr().err
-    assert "bad.png: not an image" in err and "1 of 3 pictures failed" in err
+    assert "bad.png: not an image" in err and "1 of 3 images failed" in err
     assert ("Traceback" in err) == debug
 
 
@@ -327,7 +327,7 @@ def test_impossible_options_are_refused_before_anything_is_done(fakes, tmp_path,
 
 def test_inputs_that_are_not_there(fakes, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    for given, said in [("nothing.png", "no such file"), ("empty", "no pictures"), ("*.webp", "no picture matches")]:
+    for given, said in [("nothing.png", "no such file"), ("empty", "no images"), ("*.webp", "no image matches")]:
         assert restore(tmp_path / given, "-o", tmp_path / "out") == 2
         err = capsys.readouterr().err
         assert said in err and given in err
@@ -455,7 +455,7 @@ def test_out_of_memory_says_what_helps(fakes, tmp_path, capsys, monkeypatch, err
     photo(tmp_path / "a.png")
     assert restore(tmp_path / "a.png", "-o", tmp_path / "out") == 1
     lines = capsys.readouterr().err.splitlines()[-1:]
-    assert "a.png: out of memory; use a smaller picture or a smaller --upscale" in lines[0]
+    assert "a.png: out of memory; use a smaller image or a smaller --upscale" in lines[0]
     assert "unexpected" not in lines[0] and names(tmp_path / "out") == []
 
 
@@ -656,7 +656,7 @@ def test_errors_about_weights_stay_weights_errors(fakes, monkeypatch):
         device="cpu", dtype="float32", model="auto", detector="auto", download=False, aligned=False
     )
     with pytest.raises(WeightsError, match=r"^broken file x\.pth$"):
-        tools.load_tools(args, "restoration", console.Console(io.StringIO(), io.StringIO()))
+        tools.load_models(args, "restoration", console.Console(io.StringIO(), io.StringIO()))
 
 
 @pytest.mark.parametrize("words", [["--help"], ["restore", "--help"]])

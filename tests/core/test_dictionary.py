@@ -262,7 +262,7 @@ def test_what_is_no_face_is_told_and_the_picture_shows_the_others(model_file, fa
     assert build(face_folder, model_file, output, "-k", "6", "--passes", "2") == 0
     out, err = capsys.readouterr()
     assert "warning: left out: broken.png: " in err and "truncated" in err
-    assert "left out: wide.png: is no square (300x200)" in err and "left out: red.png: is of one colour" in err
+    assert "left out: wide.png: is not square (300x200)" in err and "left out: red.png: is of one colour" in err
     assert "\n15 faces\n3 images were left out, the first: broken.png" in out
     assert line_of("faces_enlarged", count=1, size=512) in out
     sheet = np.asarray(Image.open(output.with_suffix(".png")).convert("RGB"))
@@ -324,7 +324,7 @@ def test_places_that_are_no_use_are_named(model_file, face_folder, tiny_state, t
     state = load_file(model_file)
     save_file({key: value for key, value in state.items() if "features.2.19" not in key}, half)
     for faces, model, to, code, message in (
-        (tmp_path / "empty", model_file, output, 2, "empty holds no pictures. Put aligned faces there"),
+        (tmp_path / "empty", model_file, output, 2, "empty holds no images. Put aligned faces there"),
         (tmp_path / "gone", model_file, output, 2, "gone does not exist: name a folder of aligned faces"),
         (face_folder, tmp_path / "gone.pth", output, 1, "gone.pth: there is no such file"),
         (face_folder, other, output, 1, "codeformer.safetensors is no DFDNet, and only DFDNet has dictionaries"),

@@ -128,7 +128,7 @@ def test_a_picture_without_holes_fails_alone(loaded, tmp_path, capsys):
     photo(tmp_path / "holes" / "b.webp")
     assert run("inpaint", tmp_path / "in", "-o", tmp_path / "out", "--holes", tmp_path / "holes") == 1
     err = capsys.readouterr().err
-    assert "holds no picture called a; add one" in err and "1 of 2 pictures failed" in err
+    assert "holds no image called a; add one" in err and "1 of 2 images failed" in err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.png"]
 
 

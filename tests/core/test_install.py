@@ -1,4 +1,4 @@
-"""install.py: the report, the cures, the models folder and the exit codes; run by file, as ComfyUI-Manager does."""
+"""install.py: the report, the fixes, the models folder and the exit codes; run by file, as ComfyUI-Manager does."""
 
 from __future__ import annotations
 
@@ -55,30 +55,30 @@ def test_it_runs_from_anywhere_in_a_folder_with_a_hyphen(tmp_path):
     assert not (tmp_path / "my models").exists()
 
 
-def test_an_old_python_is_named_with_the_cure_and_ends_the_checks(install, monkeypatch, capsys):
+def test_an_old_python_is_named_with_the_fix_and_ends_the_checks(install, monkeypatch, capsys):
     old = install.check_python((3, 9, 7))
     monkeypatch.setattr(install, "check_python", lambda version: old)
     monkeypatch.setattr(install, "check_packages", lambda: pytest.fail("checked on with a Python that is too old"))
     assert install.main([]) == 1
-    assert "Python 3.9.7 is too old. Cure: run ComfyUI with Python 3.10" in capsys.readouterr().out
+    assert "Python 3.9.7 is too old. Run ComfyUI with Python 3.10" in capsys.readouterr().out
 
 
-def test_missing_and_broken_packages_and_their_cures(install, package):
+def test_missing_and_broken_packages_and_their_fixes(install, package):
     finding = install.check_import("codeformer_no_such_module", "no-such", "pip install no-such")
-    assert finding == install.Finding("missing", "no-such. Cure: pip install no-such")
+    assert finding == install.Finding("missing", "no-such. pip install no-such")
     package("needs_more", "import codeformer_no_such_module")
-    finding = install.check_import("needs_more", "more", "cure it")
+    finding = install.check_import("needs_more", "more", "fix it")
     assert finding.state == "missing" and "codeformer_no_such_module, which more needs" in finding.text
     package("broken_one", "raise AttributeError('module numpy\\n has no attribute x')")
-    finding = install.check_import("broken_one", "broken", "cure it")
-    assert finding.state == "broken" and "module numpy has no attribute x" in finding.text and "cure it" in finding.text
+    finding = install.check_import("broken_one", "broken", "fix it")
+    assert finding.state == "broken" and "module numpy has no attribute x" in finding.text and "fix it" in finding.text
 
 
 def test_something_required_that_is_missing_gives_exit_code_1(install, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     assert install.main([]) == 1
     out = capsys.readouterr().out
-    assert "missing safetensors. Cure: " in out and "-m pip install safetensors" in out and "Not usable yet" in out
+    assert "missing safetensors. Run: " in out and "-m pip install safetensors" in out and "Not usable yet" in out
 
 
 def test_without_facexlib_it_is_usable_and_says_what_does_not_work(install, monkeypatch, capsys):
@@ -87,7 +87,7 @@ def test_without_facexlib_it_is_usable_and_says_what_does_not_work(install, monk
         monkeypatch.delitem(sys.modules, name)
     assert install.main([]) == 0
     out = capsys.readouterr().out
-    assert "lacking facexlib. Cure: " in out and "pip install facexlib" in out and "yunet" in out
+    assert "lacking facexlib. Run: " in out and "pip install facexlib" in out and "yunet" in out
 
 
 def test_any_opencv_will_do_and_a_second_one_is_warned_of(install, monkeypatch):

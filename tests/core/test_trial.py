@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import codeformer_core as cf
-from codeformer_core.commands.trial import MOST_FACES, Trial, try_restorer
+from codeformer_core.commands.trial import MAX_FACES, Trial, try_restorer
 from codeformer_core.faces.geometry import crop_face, estimate_alignment
 
 from .conftest import InvertingRestorer, placed_face
@@ -75,7 +75,7 @@ def test_the_largest_faces_are_taken_and_small_ones_are_not(astronaut):
     photo = astronaut.repeat(3, 3, 1)
     faces = [placed_face(300 + 150 * index, 700, size) for index, size in enumerate(sizes)]
     asked = GivenRestorer()
-    assert try_restorer(photo, faces, asked, 0.5).faces == MOST_FACES == len(asked.asked[0])
+    assert try_restorer(photo, faces, asked, 0.5).faces == MAX_FACES == len(asked.asked[0])
     assert try_restorer(photo, faces[:1], GivenRestorer(), 0.5) is None
     assert try_restorer(photo, [], GivenRestorer(), 0.5) is None
 

@@ -198,7 +198,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(config_file, tmp_path):
     os.kill(process.pid, signal.SIGINT)
     assert run.codes() == [130], run.said.read_text()
     said = run.said.read_text()
-    assert "stopped by SIGINT after step" in said and "--resume goes on" in said and "Traceback" not in said
+    assert "stopped by SIGINT after step" in said and "--resume continues" in said and "Traceback" not in said
     assert Checkpoints(tmp_path / "run" / "checkpoints", 9, ALONE).newest() is not None
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
