@@ -36,7 +36,7 @@ _WITHOUT_EFFECT = (
     "datasets.train.dataset_enlarge_ratio", "datasets.train.prefetch_mode", "datasets.train.num_prefetch_queue",
     "datasets.train.phase", "datasets.train.scale",
 )  # fmt: skip
-# What this project always does; a file that asks for something else is told so.
+# What this project always does; a file that asks for something else gets a message.
 _ALWAYS: Mapping[str, tuple[object, ...]] = {
     "datasets.train.mean": ([0.5, 0.5, 0.5],),
     "datasets.train.std": ([0.5, 0.5, 0.5],),
@@ -72,9 +72,13 @@ _MODELS["CodeFormerModel"] = "inpainting"
 
 @dataclass(frozen=True)
 class OptionFile:
-    """stage: stage1, stage2, stage3, colorization or inpainting. config: our keys and values, sections of a run's
-    config; what the file doesn't say isn't in it, so it is laid over a preset. not_understood: "key: value" of every
-    option that has no counterpart and isn't null."""
+    """What an option file says.
+
+    stage: stage1, stage2, stage3, colorization or inpainting.
+    config: our keys and values, sections of a run's config; what the file doesn't say isn't in it, so it is laid over a
+    preset.
+    not_understood: "key: value" of every option that has no counterpart and isn't null.
+    """
 
     stage: str
     config: Mapping[str, Any]

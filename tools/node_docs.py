@@ -95,7 +95,10 @@ def english_locale(nodes: Sequence[Node]) -> str:
 
 
 def completed_page(node: Node, page: str) -> str:
-    """page: what the help page says so far, perhaps nothing."""
+    """The help page of a node with what it lacked.
+
+    page: what the help page says so far, perhaps nothing.
+    """
     beginning, *sections = _sections(page or f"\n\n{textwrap.fill(node.description, _WIDTH)}\n")
     place = 0
     for title, sockets in _lists(node):
@@ -135,7 +138,7 @@ def completed_table(nodes: Sequence[Node], readme: str) -> str:
 
 
 def leftovers(nodes: Sequence[Node], root: Path) -> Iterator[str]:
-    """What is written of nodes, inputs and outputs that are no more: a line for each, which begins with the file."""
+    """A line for each text about nodes, inputs and outputs that no longer exist; it begins with the file."""
     known = {node.id: node for node in nodes}
     for path in sorted((root / PAGES).glob("*.md")):
         place = PAGES / path.name

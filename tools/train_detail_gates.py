@@ -42,7 +42,7 @@ _LUMA = torch.tensor((0.299, 0.587, 0.114)).view(3, 1, 1)
 
 
 def pairs(paths: list[Path], seed: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """For ever: the side, and the luma (1, side, side) of a face, clean and degraded, in [-1, 1]."""
+    """Forever: the side, and the luma (1, side, side) of a face, clean and degraded, in [-1, 1]."""
     generator = torch.Generator().manual_seed(seed)
     names = [name for name, share in SHARES.items() for _ in range(share)]
     while True:

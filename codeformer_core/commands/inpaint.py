@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--holes",
         type=Path,
-        metavar="PICTURE|FOLDER",
+        metavar="IMAGE|FOLDER",
         help="what is to be filled: an image that is white there and black elsewhere, for all inputs, or a folder of "
         "such images with the inputs' names; without it pure white pixels are filled, as the official script does",
     )

@@ -111,5 +111,5 @@ def _face(image_HW3: Tensor, name: str) -> Tensor:
 
 
 def fitted(image_HW3: Tensor, side: int) -> Tensor:
-    """-> image_SS3 in [0, 1]."""
+    """image_SS3 in [0, 1]."""
     return resize(image_HW3[None], side, side)[0].clamp(0, 1)

@@ -310,7 +310,7 @@ class Architecture(ABC):
         """
 
     def restore(self, network: Network, faces_B3SS: Tensor, request: RestoreRequest) -> Tensor:
-        """-> restored_B3SS, about [-1, 1], not clamped. Only where `restores_faces`."""
+        """restored_B3SS, about [-1, 1], not clamped. Only where `restores_faces`."""
         raise NotImplementedError(f"{self.title} networks can't restore faces")
 
     def inpaint(self, network: Network, faces_B3SS: Tensor, mask_B1SS: Tensor) -> Tensor:

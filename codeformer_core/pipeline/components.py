@@ -66,7 +66,7 @@ def aligned_crops(faces: FaceBatch, crops: int) -> tuple[AlignedFace, ...]:
 
 
 def stacked(boxes: Sequence[ComponentBoxes]) -> Tensor:
-    """-> boxes_N44, int64."""
+    """boxes_N44, int64."""
     return torch.from_numpy(np.stack([one.boxes_44 for one in boxes]))
 
 

@@ -54,7 +54,10 @@ class PhotoDetail:
 
     @classmethod
     def of(cls, photo_3SS: Tensor) -> PhotoDetail:
-        """photo_3SS: the aligned crop, RGB [0, 1]."""
+        """The detail of a photo.
+
+        photo_3SS: the aligned crop, RGB [0, 1].
+        """
         photo_1SS = luma(photo_3SS)
         return cls(detail_bands(photo_1SS), open_gates(photo_1SS))
 
@@ -96,7 +99,7 @@ def with_photos_detail(
 
 
 def lacking(of_face_1SS: Tensor, of_photo_1SS: Tensor) -> Tensor:
-    """-> (1, S, S) in [0, 1]: which part of the photo's energy in a band the face does not have."""
+    """(1, S, S) in [0, 1]: which part of the photo's energy in a band the face does not have."""
     of_face, of_photo = local_energy(of_face_1SS), local_energy(of_photo_1SS)
     return (1 - (of_face + _EMPTY) / (of_photo + _EMPTY)).clamp(0, 1)
 

@@ -87,7 +87,8 @@ def restore_images(
 ) -> RestoredImages:
     """`restore` with its options as keywords: see there, `Models` and `RestoreOptions`.
 
-    mask, opacity: those of `PasteOptions`; paste: all of them, in their place.
+    mask, opacity: those of `PasteOptions`.
+    paste: all of them, in their place.
     """
     return restore(
         images_BHWC,
@@ -279,7 +280,10 @@ def restore_faces(
 
 
 def enlarged_event(one: AlignedFace, unscale: float) -> list[Event]:
-    """What to know of a face that is much larger than a restorer's crop. unscale: to pixels of the image that came."""
+    """What to know of a face that is much larger than a restorer's crop.
+
+    unscale: to pixels of the image that came.
+    """
     factor = 1 / scale_of(one.matrix)
     if factor < WORTH_SAYING:
         return []

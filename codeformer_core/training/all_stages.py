@@ -49,7 +49,7 @@ MADE = (WEIGHTS_NAME, CARD_NAME, EVALUATION_NAME)
 MEASURING_SECONDS, MEASURING_SHARE = 60.0, 0.1
 DEGRADATIONS = ("clean", "photo", "small", "large")
 FIDELITIES = (0.0, 0.5, 1.0)
-MOST_EVALUATED = 64
+MAX_EVALUATED = 64
 
 OnProgress = Callable[[str, Progress], None]
 OnEvaluated = Callable[[int, int, str], None]
@@ -57,8 +57,12 @@ OnEvaluated = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Whole:
-    """folder: of the run. stopped_by: the signal that ended it before all was done; then the next three are None.
-    weights, card, evaluation: what it left."""
+    """A run of all stages.
+
+    folder: of the run.
+    stopped_by: the signal that ended it before all was done; then the next three are None.
+    weights, card, evaluation: what it left.
+    """
 
     folder: Path
     stopped_by: int | None
@@ -77,8 +81,8 @@ def train_all(
 ) -> Whole:
     """Run all parts that the budget names, or what is left of them, then export, measure and write the card.
 
-    config: with faces and, for the evaluation, validation faces. minutes: for everything; a plan that is there already
-    stays as it is.
+    config: with faces and, for the evaluation, validation faces.
+    minutes: for everything; a plan that is there already stays as it is.
     Raises ValueError, before the first step, for what doesn't fit together or a time that is too short.
     """
     if minutes <= 0:
@@ -244,7 +248,7 @@ def _finish(config: RunConfig, folder: Path, plan: Plan, device: torch.device, o
         choose_metrics(MetricFiles(lpips_backbone=config.lpips_backbone), device, None),
         tasks=others,
         device=device,
-        count=MOST_EVALUATED,
+        count=MAX_EVALUATED,
         on_progress=on_evaluated,
     )
     write_report(evaluation, folder / EVALUATION_NAME, f"Evaluation of {folder.name}", facts)

@@ -22,7 +22,7 @@ _CONFIG = "config.json"
 
 
 def check_folder(files: RunFiles, data: DataConfig, checkpoints: Checkpoints) -> Path | None:
-    """The checkpoint to go on from. Raises ValueError for a folder that isn't this run's to write into."""
+    """The checkpoint to continue from. Raises ValueError for a folder that isn't this run's to write into."""
     folder = files.folder
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"-o {folder}: this is a file; name a folder for the run")
@@ -40,9 +40,7 @@ def check_folder(files: RunFiles, data: DataConfig, checkpoints: Checkpoints) ->
     if newest is None and (folder / _CONFIG).exists() and not (folder / _CURVES).exists():
         raise ValueError(f"-o {folder}: it holds a {_CONFIG} that no run wrote; name another folder")
     if newest is not None and not files.resume:
-        raise ValueError(
-            f"{folder} holds a run already ({newest.name}): --resume goes on with it, or name another folder"
-        )
+        raise ValueError(f"{folder} holds a run already ({newest.name}): --resume continues it, or name another folder")
     if newest is None and files.resume:
         logger.warning("%s holds no checkpoint yet: starting from the beginning", folder)
     return newest
@@ -71,8 +69,9 @@ def claimed(folder: Path, newest: Path | None, checkpoints: Checkpoints, process
 def check_whole_folder(folder: Path, faces: Path, made: Sequence[str], plan: str) -> None:
     """Whether `train all` may write into `folder`.
 
-    faces: the folder of faces or photos. made: names that the run writes at its end. plan: name of the file that says
-    that they are a run's own.
+    faces: the folder of faces or photos.
+    made: names that the run writes at its end.
+    plan: name of the file that says that they are a run's own.
     Raises ValueError naming the folder and what is in the way.
     """
     if folder.exists() and not folder.is_dir():

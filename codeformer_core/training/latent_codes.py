@@ -32,7 +32,7 @@ def compute_codes(
     batch_size: int,
     on_progress: Callable[[int, int], None],
 ) -> Tensor:
-    """-> codes_N2T int32 on the CPU. A face that can't be read is logged; its codes are those of a gray face and
+    """codes_N2T int32 on the CPU. A face that can't be read is logged; its codes are those of a gray face and
     never used, because training puts another face in its place."""
     guide = Teacher(teacher).to(device)
     side = teacher.config.image_size
@@ -78,8 +78,11 @@ def holds_codes(path: Path) -> bool:
 
 
 def read_codes(path: Path, teacher: VQAutoencoder, source: FaceSource) -> Tensor:
-    """-> codes_N2T int32. Raises ValueError for codes of another teacher or of other faces (both fingerprints), and
-    for a file that is something else."""
+    """codes_N2T int32.
+
+    Raises ValueError for codes of another teacher or of other faces (both fingerprints), and for a file that is
+    something else.
+    """
     from safetensors import SafetensorError
 
     try:

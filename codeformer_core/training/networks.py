@@ -1,4 +1,4 @@
-"""Networks to begin with: the teacher, a fresh network of a stage, one that goes on from an earlier stage.
+"""Networks to begin with: the teacher, a fresh network of a stage, one that continues from an earlier stage.
 
 A network's fingerprint is over the numbers that give a face its codes: encoder and codebook.
 """
@@ -37,7 +37,7 @@ def read_network(source: Path) -> Trained:
     for key, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(
-                f"{path}: {key} holds values that are no numbers; its training failed, take an earlier one"
+                f"{path}: {key} holds values that are not numbers; its training failed, take an earlier one"
             )
     network = checkpoint.build(state)
     if not isinstance(network, VQAutoencoder | CodeFormer):
@@ -61,7 +61,7 @@ def read_teacher(source: Path, wanted: AutoencoderConfig) -> VQAutoencoder:
 
 
 def begin_from_autoencoder(source: Path, config: AutoencoderConfig) -> VQAutoencoder:
-    """A trained stage I to go on from. It may have learned from faces of another size: half of it costs a quarter.
+    """A trained stage I to continue from. It may have learned from faces of another size: half of it costs a quarter.
 
     Raises ValueError for a CodeFormer and for other sizes of the network.
     """
@@ -87,7 +87,7 @@ def begin_from_teacher(teacher: VQAutoencoder, config: CodeFormerConfig, seed: i
 
 
 def begin_from_codes(source: Path, teacher: VQAutoencoder, config: CodeFormerConfig, seed: int) -> CodeFormer:
-    """A trained CodeFormer (stage II) to go on from; fusion blocks that it doesn't have are new.
+    """A trained CodeFormer (stage II) to continue from; fusion blocks that it doesn't have are new.
 
     Raises ValueError for stage I's network, for other sizes, and for another codebook or generator than the teacher's.
     """

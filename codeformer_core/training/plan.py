@@ -26,8 +26,12 @@ VALIDATIONS = 8
 
 @dataclass(frozen=True)
 class Part:
-    """One stage of the whole. name: its folder. stage: its name in the configuration. half_size: faces of half the
-    side."""
+    """One stage of the whole.
+
+    name: its folder.
+    stage: its name in the configuration.
+    half_size: faces of half the side.
+    """
 
     name: str
     stage: str
@@ -36,7 +40,12 @@ class Part:
 
 @dataclass(frozen=True)
 class PlannedPart:
-    """part: see `Part`. iterations, save_every, validate_every: steps. faces_per_second: as measured beforehand."""
+    """A part with its number of steps.
+
+    part: see `Part`.
+    iterations, save_every, validate_every: steps.
+    faces_per_second: as measured beforehand.
+    """
 
     part: Part
     iterations: int
@@ -47,7 +56,12 @@ class PlannedPart:
 
 @dataclass(frozen=True)
 class Plan:
-    """minutes: the whole's time. config: the whole's configuration as plain values. parts: in their order."""
+    """A run's plan.
+
+    minutes: the whole's time.
+    config: the whole's configuration as plain values.
+    parts: in their order.
+    """
 
     minutes: float
     config: dict[str, Any]
@@ -91,7 +105,10 @@ def check_parts(config: RunConfig) -> None:
 def make_plan(config: RunConfig, minutes: float, seconds_left: float, speeds: Mapping[Part, float], faces: int) -> Plan:
     """Steps from time and speed.
 
-    minutes: asked for. seconds_left: of them. speeds: faces per second of each part. faces: in the training set.
+    minutes: asked for.
+    seconds_left: of them.
+    speeds: faces per second of each part.
+    faces: in the training set.
     Raises ValueError, with the minutes that would be enough, where a part could not see every face once.
     """
     assert config.budget is not None
@@ -150,7 +167,7 @@ def scaled(section: StageSection, iterations: int) -> StageSection:
 
 
 def sized_for(config: RunConfig, part: Part) -> RunConfig:
-    """config, or for a part of half the size with every size of a picture halved.
+    """config, or for a part of half the size with every size of an image halved.
 
     Raises ValueError where a network of half the size can't be built.
     """

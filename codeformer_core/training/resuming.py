@@ -1,4 +1,4 @@
-"""Going on from a checkpoint: only with the stage, configuration and teacher it was made with."""
+"""Continuing from a checkpoint: only with the stage, configuration and teacher it was made with."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def about_run(config: RunConfig, stage: Stage, source: FaceSource) -> dict[str, 
 
 
 def resume_from(newest: Path, checkpoints: Checkpoints, trainer: Trainer, name: str, said: Mapping[str, Any]) -> int:
-    """-> the step to go on from. Raises ValueError for a checkpoint of another stage, configuration or teacher."""
+    """The step to continue from. Raises ValueError for a checkpoint of another stage, configuration or teacher."""
     meta = read_meta(newest)
     if meta.stage != name:
         raise ValueError(f"{newest} is of {meta.stage}, this is {name}; name another folder with -o")
@@ -51,7 +51,7 @@ def resume_from(newest: Path, checkpoints: Checkpoints, trainer: Trainer, name: 
     return meta.step
 
 
-# How fast is learned and how long: a run may go on with other values, and says so.
+# How fast is learned and how long: a run may continue with other values, and says so.
 _PACE = ("iterations", "learning_rate", "schedule", "rate_factors", "clip")
 
 

@@ -58,7 +58,11 @@ _CONTINUE = "--resume (`train all`: with the same command)"
 
 @dataclass(frozen=True)
 class Result:
-    """steps: done in all. stopped_by: the signal that ended the run before its last step."""
+    """How a run ended.
+
+    steps: done in all.
+    stopped_by: the signal that ended the run before its last step.
+    """
 
     steps: int
     iterations: int
@@ -242,7 +246,7 @@ class _Run:
         for name, grid_HW3 in show(
             network, teacher, self.examples, rows=self.config.engine.pictures, fuses=fuses, device=device
         ):
-            self.board.picture(step, name, grid_HW3)
+            self.board.image(step, name, grid_HW3)
 
     def _save(self, step: int) -> None:
         if step == self.saved_at:
@@ -273,7 +277,7 @@ def _explained_memory() -> Generator[None]:
         if not is_out_of_memory(error):
             raise
         raise NotEnoughMemory(
-            "the memory is full. Cure: cut the batch into parts (--set engine.accumulate=4), keep the faces elsewhere "
+            "the memory is full. Cut the batch into parts (--set engine.accumulate=4), keep the faces elsewhere "
             "(--set data.cache=disk --set data.workers=4), use --set engine.precision=bfloat16, or a smaller batch_size"
         ) from error
 

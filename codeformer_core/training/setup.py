@@ -39,8 +39,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunFiles:
-    """folder: of the run. teacher: stage I's weights or run folder. start: a trained stage II, or for stage I another
-    stage I. codes: see `latent_codes`. resume: continue from the newest checkpoint, if there is one."""
+    """Where a run reads and writes.
+
+    folder: of the run.
+    teacher: stage I's weights or run folder.
+    start: a trained stage II, or for stage I another stage I.
+    codes: see `latent_codes`.
+    resume: continue from the newest checkpoint, if there is one.
+    """
 
     folder: Path
     teacher: Path | None = None
@@ -151,7 +157,7 @@ def recipe_of(config: RunConfig, section: StageSection, step: int) -> Recipe:
 
 def build_examples(config: RunConfig, section: StageSection) -> Examples | None:
     if config.data.validation is None and config.data.manifest is None:
-        logger.warning("no validation faces were named (--validation): losses and pictures show training faces only")
+        logger.warning("no validation faces were named (--validation): losses and images show training faces only")
         return None
     source = open_faces(config.data, "validation", config.network.image_size)
     tasks = {entry.degradation: entry.task or section.task for phase in section.mixture for entry in phase.cycle}

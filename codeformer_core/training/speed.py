@@ -22,7 +22,7 @@ from .setup import RunFiles
 
 # Compiling, filling caches, reading the first faces.
 WARM_UP_STEPS = 2
-LEAST_STEPS = 2
+MIN_STEPS = 2
 
 
 def measure_speed(config: RunConfig, name: str, processes: Processes, seconds: float) -> float:
@@ -53,7 +53,7 @@ class _Watch:
             self.begun = time.monotonic()
             return False
         self.steps, self.elapsed = max(1, progress.step - WARM_UP_STEPS), time.monotonic() - self.begun
-        return self.elapsed >= self.seconds and self.steps >= LEAST_STEPS
+        return self.elapsed >= self.seconds and self.steps >= MIN_STEPS
 
     @property
     def faces_per_second(self) -> float:

@@ -113,17 +113,17 @@ def test_a_turned_head_takes_its_landmarks_along(portraits, degrees, level):
 
 def test_a_scene_follows_from_seed_and_number(maker):
     first, again, other = maker.make(5), maker.make(5), maker.make(6)
-    np.testing.assert_array_equal(first.picture_SSC, again.picture_SSC)
+    np.testing.assert_array_equal(first.image_SSC, again.image_SSC)
     np.testing.assert_array_equal(first.landmarks_N52, again.landmarks_N52)
-    assert not np.array_equal(first.picture_SSC, other.picture_SSC)
+    assert not np.array_equal(first.image_SSC, other.image_SSC)
     different_seed = SceneMaker(maker.portraits, maker.backgrounds, seed=4, side=SIDE)
-    assert not np.array_equal(first.picture_SSC, different_seed.make(5).picture_SSC)
+    assert not np.array_equal(first.image_SSC, different_seed.make(5).image_SSC)
 
 
 def test_scenes_hold_faces_of_all_kinds_and_sometimes_none(maker):
     scenes = [maker.make(index) for index in range(120)]
-    assert all(scene.picture_SSC.shape == (SIDE, SIDE, 3) for scene in scenes)
-    assert all(scene.picture_SSC.dtype == np.uint8 for scene in scenes)
+    assert all(scene.image_SSC.shape == (SIDE, SIDE, 3) for scene in scenes)
+    assert all(scene.image_SSC.dtype == np.uint8 for scene in scenes)
     counts = [len(scene.boxes_N4) for scene in scenes]
     assert min(counts) == 0 and max(counts) > 5
     boxes_N4 = np.concatenate([scene.boxes_N4[scene.is_wanted_N] for scene in scenes])
@@ -192,7 +192,7 @@ def test_batches_do_not_depend_on_where_a_run_begins(maker):
     whole = list(batches(maker, 2, 0, 3, workers=2))
     later = list(batches(maker, 2, 2, 3, workers=1))
     assert len(whole) == 3 and len(later) == 1
-    assert torch.equal(whole[2].pictures_BSS3, later[0].pictures_BSS3)
+    assert torch.equal(whole[2].images_BSS3, later[0].images_BSS3)
     assert torch.equal(whole[2].kind_BA, later[0].kind_BA)
 
 
@@ -254,7 +254,7 @@ def test_what_is_saved_is_a_detector_that_says_what_it_is(maker, tmp_path):
 def test_a_run_in_the_folder_is_gone_on_with_only_as_it_was(maker, tmp_path):
     device = torch.device("cpu")
     DetectorFit(maker, OPTIONS, tmp_path, device).run(resume=False)
-    with pytest.raises(ValueError, match="--resume goes on"):
+    with pytest.raises(ValueError, match="--resume continues"):
         DetectorFit(maker, OPTIONS, tmp_path, device).run(resume=False)
     other = SceneMaker(maker.portraits, maker.backgrounds, seed=9, side=SIDE)
     with pytest.raises(ValueError, match=r"'seed': 3.*'seed': 9"):
@@ -328,7 +328,7 @@ def test_labels_are_made_once(face_folder, tmp_path):
     with pytest.raises(ValueError, match=r"teachers,x.*teachers,y.*--teacher"):
         find_labels(path, face_folder, names, {"y": Blind(0)}, lambda *progress: None)
     path.write_text(path.read_text() + "c.png,1,2\n")
-    with pytest.raises(ValueError, match=f"line {len(names) + 2} is no name with 14 numbers"):
+    with pytest.raises(ValueError, match=f"line {len(names) + 2} is not a name with 14 numbers"):
         find_labels(path, face_folder, names, {"x": Blind(0)}, lambda *progress: None)
 
 
@@ -399,7 +399,7 @@ def test_the_command_trains_and_goes_on(face_folder, tmp_path, capsys):
     assert code == 0 and "detector: 1 steps done" in text
     assert (output / "starter_detector.safetensors").is_file()
     code, text = run_command(capsys, *words)
-    assert code == 1 and "--resume goes on" in text
+    assert code == 1 and "--resume continues" in text
     code, text = run_command(capsys, *words, "--resume")
     assert code == 0 and "1 steps done" in text
 

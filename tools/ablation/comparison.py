@@ -36,7 +36,7 @@ METHODS: tuple[str, ...] = (
 )
 HEAD_LAYERS = 3
 # Within one step; then it is the disk, not the faces.
-_MOST_BROKEN = 100
+_MAX_BROKEN = 100
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,12 @@ class HeadTraining:
 
 @dataclass(frozen=True)
 class Ablation:
-    """accuracies: level -> method -> share of right codes, 0..1. faces: measured at each level. head_losses: the
-    head's cross-entropy, step by step."""
+    """Accuracies by level and method.
+
+    accuracies: level -> method -> share of right codes, 0..1.
+    faces: measured at each level.
+    head_losses: the head's cross-entropy, step by step.
+    """
 
     accuracies: Mapping[str, Mapping[str, float]]
     faces: int
@@ -78,7 +82,7 @@ class ConvolutionalHead(nn.Module):
         self.codes_out = nn.Conv2d(width, codebook_size, 1)
 
     def forward(self, latent_BDHW: Tensor) -> Tensor:
-        """-> logits_BTK"""
+        """logits_BTK."""
         x_BWHW = self.features_in(latent_BDHW)
         for norm, layer in zip(self.norms, self.layers, strict=True):
             x_BWHW = x_BWHW + layer(F.gelu(norm(x_BWHW)))
@@ -102,9 +106,10 @@ def run_ablation(
 ) -> Ablation:
     """Train the convolutional head on `train_faces`, then count right codes of `faces` at every level.
 
-    network, teacher: on `device`, in float32; neither changes. count: so many of `faces`, evenly spread; None: all.
-    on_progress(done, total, what). Raises ValueError: no faces, the same faces
-    twice, a teacher of another codebook.
+    network, teacher: on `device`, in float32; neither changes.
+    count: so many of `faces`, evenly spread; None: all.
+    on_progress: called with (done, total, what).
+    Raises ValueError: no faces, the same faces twice, a teacher of another codebook.
     """
     device = torch.device(device)
     check_teacher(network, teacher)
@@ -210,7 +215,7 @@ def _train_head(
 
 
 def _drawn_faces(source: FaceSource, count: int, generator: torch.Generator) -> np.ndarray:
-    """-> faces_BHW3 uint8, drawn with replacement; the place of a broken face is drawn again."""
+    """faces_BHW3 uint8, drawn with replacement; the place of a broken face is drawn again."""
     faces: list[np.ndarray] = []
     broken = 0
     while len(faces) < count:
@@ -220,6 +225,6 @@ def _drawn_faces(source: FaceSource, count: int, generator: torch.Generator) -> 
         except BrokenFace as error:
             broken += 1
             logger.warning("face left out: %s", error)
-            if broken > _MOST_BROKEN:
-                raise ValueError(f"more than {_MOST_BROKEN} drawn faces can't be read; the last: {error}") from error
+            if broken > _MAX_BROKEN:
+                raise ValueError(f"more than {_MAX_BROKEN} drawn faces can't be read; the last: {error}") from error
     return np.stack(faces)

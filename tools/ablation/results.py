@@ -34,7 +34,10 @@ def write_ablation(ablation: Ablation, folder: str | os.PathLike[str]) -> tuple[
 
 
 def plot(ablation: Ablation, kind: str) -> bytes:
-    """Accuracy over level, one line per method. kind: "png" or "svg"."""
+    """Accuracy over level, one line per method.
+
+    kind: "png" or "svg".
+    """
     # Without pyplot, which keeps figures and picks a window system.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="threads that make scenes (default 1)")
     parser.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in RUN")
+    parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in RUN")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--seed {args.seed}: 0 or more")
     if not args.faces.is_dir():
         raise UsageError(f"--faces {args.faces}: there is no such folder")
-    # macOS puts files named ._x.jpg beside x.jpg, which are no pictures.
+    # macOS puts files named ._x.jpg beside x.jpg, which are not images.
     faces = sorted(
         path for path in args.faces.rglob("*") if path.suffix.lower() in _FACE_ENDINGS and not path.name.startswith(".")
     )
@@ -145,7 +145,7 @@ def _show(console: Console, progress: FitProgress) -> None:
 def _in_words(result: FitResult, steps: int) -> str:
     if result.stopped_by is not None:
         by = signal.Signals(result.stopped_by).name
-        return f"detector: stopped by {by} after step {result.steps} of {steps}, saved; --resume goes on"
+        return f"detector: stopped by {by} after step {result.steps} of {steps}, saved; --resume continues"
     return f"detector: {result.steps} steps done, weights in {result.weights}"
 
 

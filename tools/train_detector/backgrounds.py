@@ -1,4 +1,4 @@
-"""What lies behind the faces and is none: photos without faces, textures made here, and the margins of portraits.
+"""What lies behind the faces: photos without faces, textures made here, and the margins of portraits.
 
 Shape legend: H W and S sides in pixels, C channels (BGR, uint8).
 """
@@ -26,7 +26,11 @@ _MARGIN = 84
 
 @dataclass(frozen=True, eq=False)
 class Backgrounds:
-    """photos: uint8 (H, W, 3) without faces; may be empty. portraits: whose margins are used."""
+    """Where backgrounds are drawn from.
+
+    photos: uint8 (H, W, 3) without faces; may be empty.
+    portraits: whose margins are used.
+    """
 
     photos: Sequence[np.ndarray]
     portraits: Sequence[Portrait]

@@ -45,9 +45,9 @@ def weathered(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(scene)
 
 
-def _looked_up(picture: np.ndarray, table_256C: np.ndarray) -> np.ndarray:
+def _looked_up(image: np.ndarray, table_256C: np.ndarray) -> np.ndarray:
     cv2 = import_for_faces("cv2")
-    return cv2.LUT(np.ascontiguousarray(picture), np.clip(table_256C, 0, 255).astype(np.uint8)[None])
+    return cv2.LUT(np.ascontiguousarray(image), np.clip(table_256C, 0, 255).astype(np.uint8)[None])
 
 
 def _gray(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:

@@ -23,16 +23,19 @@ _AHEAD = 3
 
 @dataclass(frozen=True, eq=False)
 class DetectorBatch:
-    """pictures_BSS3: uint8 BGR; the rest as in `Targets`."""
+    """Scenes and their targets.
 
-    pictures_BSS3: Tensor
+    images_BSS3: uint8 BGR; the rest as in `Targets`.
+    """
+
+    images_BSS3: Tensor
     kind_BA: Tensor
     boxes_BA4: Tensor
     points_BA52: Tensor
 
     def to(self, device: torch.device) -> DetectorBatch:
         return DetectorBatch(
-            self.pictures_BSS3.to(device),
+            self.images_BSS3.to(device),
             self.kind_BA.to(device),
             self.boxes_BA4.to(device),
             self.points_BA52.to(device),
@@ -60,13 +63,13 @@ def batches(
 
 def _made(maker: SceneMaker, index: int) -> tuple[np.ndarray, Targets]:
     scene = maker.make(index)
-    return scene.picture_SSC, targets_of(scene)
+    return scene.image_SSC, targets_of(scene)
 
 
 def _joined(made: list[tuple[np.ndarray, Targets]]) -> DetectorBatch:
     targets = [part for _, part in made]
     return DetectorBatch(
-        torch.from_numpy(np.stack([picture for picture, _ in made])),
+        torch.from_numpy(np.stack([image for image, _ in made])),
         torch.from_numpy(np.stack([part.kind_A for part in targets])),
         torch.from_numpy(np.stack([part.boxes_A4 for part in targets])),
         torch.from_numpy(np.stack([part.points_A52 for part in targets])),

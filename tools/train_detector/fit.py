@@ -43,14 +43,19 @@ logger = logging.getLogger(__name__)
 WEIGHTS_NAME = "starter_detector.safetensors"
 ARCHITECTURE = "starter_detector"
 _STAGE = "detector"
-_LARGEST_GRADIENT = 10.0
+_MAX_GRADIENT = 10.0
 _KEPT_CHECKPOINTS = 2
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """learning_rate: Adam's, reached after `warm_up` steps and falling to `final_rate`. average: what a step leaves of
-    the averaged weights. precision: float32 or bfloat16. workers: threads that make scenes."""
+    """How the detector is trained.
+
+    learning_rate: Adam's, reached after `warm_up` steps and falling to `final_rate`.
+    average: what a step leaves of the averaged weights.
+    precision: float32 or bfloat16.
+    workers: threads that make scenes.
+    """
 
     steps: int = 10_000
     batch_size: int = 16
@@ -73,7 +78,10 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class FitProgress:
-    """values: means since the last of `log_every` steps, else empty."""
+    """After a step.
+
+    values: means since the last of `log_every` steps, else empty.
+    """
 
     step: int
     steps: int
@@ -83,7 +91,11 @@ class FitProgress:
 
 @dataclass(frozen=True)
 class FitResult:
-    """steps: done in all. stopped_by: the signal that ended the run before its last step."""
+    """How a run ended.
+
+    steps: done in all.
+    stopped_by: the signal that ended the run before its last step.
+    """
 
     steps: int
     weights: Path
@@ -107,7 +119,7 @@ class DetectorFit:
         self.grid = cells(maker.side, maker.side, device)
         self.processes = Processes(0, 1, device)
         self.checkpoints = _checkpoints(folder, self.processes)
-        self.pictures = _fingerprint(maker)
+        self.images = _fingerprint(maker)
 
     @property
     def state(self) -> TrainingState:
@@ -116,7 +128,7 @@ class DetectorFit:
     def run(self, *, resume: bool, on_progress: Callable[[FitProgress], None] = lambda progress: None) -> FitResult:
         """To the last step, or until a signal asks to stop; either way all is saved.
 
-        Raises ValueError for a folder whose run can't be gone on with, NotFinite when training diverged, OSError when
+        Raises ValueError for a folder whose run can't be continued, NotFinite when training diverged, OSError when
         the disk fails.
         """
         start = self._begin(resume)
@@ -137,7 +149,7 @@ class DetectorFit:
                 saves = step % options.save_every == 0 or step == options.steps or asked_to_stop
                 speed = (step - since) * options.batch_size / max(time.monotonic() - mark, 1e-9)
                 values: dict[str, float] = {}
-                # Nothing is saved unseen: a state that is no number would be gone on with.
+                # Nothing is saved unseen: training can't continue from a state that is not a number.
                 if step % options.log_every == 0 or saves:
                     values = {name: float(value) / (step - since) for name, value in sums.items()}
                     sums, since, mark = {}, step, time.monotonic()
@@ -165,23 +177,23 @@ class DetectorFit:
         return meta.step
 
     def _about(self) -> dict[str, Any]:
-        """What has to be the same for a run to go on as if it had not been stopped."""
+        """What has to be the same for a run to continue as if it had not been stopped."""
         learned = ("steps", "batch_size", "learning_rate", "final_rate", "warm_up", "average", "precision")
         options = {name: value for name, value in asdict(self.options).items() if name in learned}
         scenes = {"seed": self.maker.seed, "side": self.maker.side, "faces": len(self.maker.portraits)}
-        pictures = {"backgrounds": len(self.maker.backgrounds.photos), "pictures": self.pictures}
-        return {**options, **scenes, **pictures}
+        images = {"backgrounds": len(self.maker.backgrounds.photos), "pictures": self.images}
+        return {**options, **scenes, **images}
 
     def _step(self, step: int, batch: DetectorBatch) -> Mapping[str, Tensor]:
-        pictures_B3SS = batch.pictures_BSS3.permute(0, 3, 1, 2).float()
-        pictures_B3SS = ((pictures_B3SS - 127.5) / 127.5).contiguous(memory_format=torch.channels_last)
+        images_B3SS = batch.images_BSS3.permute(0, 3, 1, 2).float()
+        images_B3SS = ((images_B3SS - 127.5) / 127.5).contiguous(memory_format=torch.channels_last)
         self.optimizer.zero_grad(set_to_none=True)
         is_short = self.options.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16) if is_short else nullcontext():
-            outputs = self.network(pictures_B3SS)
+            outputs = self.network(images_B3SS)
         losses = losses_of(decode(outputs, self.grid), batch.kind_BA, batch.boxes_BA4, batch.points_BA52)
         losses.total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), _MAX_GRADIENT)
         schedule = Schedule("cosine", self.options.final_rate, (), 1.0)
         rate = rate_at(step, self.options.learning_rate, schedule, self.options.steps)
         for group in self.optimizer.param_groups:
@@ -195,7 +207,7 @@ class DetectorFit:
         if not all(math.isfinite(value) for value in values.values()):
             found = ", ".join(f"{name} {value:g}" for name, value in values.items())
             raise NotFinite(
-                f"step {step}: training gave values that are no numbers: {found}; use a lower learning rate"
+                f"step {step}: training gave values that are not numbers: {found}; use a lower learning rate"
             )
 
     def _save(self, step: int, weights: Path) -> None:
@@ -214,7 +226,7 @@ class DetectorFit:
 def require_new_or_resumed(folder: Path, resume: bool) -> None:
     """Raise ValueError for a folder that has a run, unless it is to be gone on with."""
     if not resume and _checkpoints(folder, Processes(0, 1, torch.device("cpu"))).newest() is not None:
-        raise ValueError(f"{folder}: there is a run in it already; --resume goes on, or name another folder")
+        raise ValueError(f"{folder}: there is a run in it already; --resume continues, or name another folder")
 
 
 def _checkpoints(folder: Path, processes: Processes) -> Checkpoints:

@@ -34,7 +34,7 @@ _FARTHEST = 0.35
 # Numbers of a face in labels.csv: ten for the landmarks, four for the box.
 _NUMBERS = 14
 # Pixels are written with so many digits behind the point; labels are rounded before they are used, so that a run that
-# reads them goes on with what it began with.
+# reads them continues with what it began with.
 _DIGITS = 2
 _TEACHERS = "teachers"
 _SAVE_EVERY = 200
@@ -57,9 +57,11 @@ def find_labels(
 ) -> Labels:
     """The labels of the faces `names` in `folder`: those that `path` has, and new ones, which are written to it.
 
-    What is known is also written when an error or Ctrl-C ends this early. teachers: by the names
-    the user knows them by. Raises ValueError naming the file: a face that has another size or can't be read; labels of
-    other teachers, or that can't be understood.
+    What is known is also written when an error or Ctrl-C ends this early.
+
+    teachers: by the names the user knows them by.
+    Raises ValueError naming the file: a face that has another size or can't be read; labels of other teachers, or that
+    can't be understood.
     """
     known = read_labels(path, list(teachers))
     missing = [name for name in names if name not in known]
@@ -78,7 +80,10 @@ def find_labels(
 
 def refined_label(path: Path, teachers: Sequence[FaceDetector]) -> np.ndarray:
     """(14,): the mean of all teachers that see the face, landmarks and then box; the template and the usual box where
-    none does. path: an aligned face of 512x512."""
+    none does.
+
+    path: an aligned face of 512x512.
+    """
     template = tuple((float(x), float(y)) for x, y in TEMPLATE_XY)
     assert len(template) == 5
     aligned = Face(FACE_BOX, template, 1.0)
@@ -138,5 +143,5 @@ def read_labels(path: Path, teachers: Sequence[str]) -> dict[str, np.ndarray]:
             try:
                 found[row[0]] = np.array([float(value) for value in row[1:]]).reshape(_NUMBERS)
             except (ValueError, IndexError) as error:
-                raise ValueError(f"{path}: line {number} is no name with 14 numbers ({error}); delete it") from error
+                raise ValueError(f"{path}: line {number} is not a name with 14 numbers ({error}); delete it") from error
     return found

@@ -17,7 +17,7 @@ from codeformer_core.faces.geometry import box_iou
 from .targets import EITHER, FACE
 
 BOX_WEIGHT, LANDMARK_WEIGHT = 1.0, 10.0
-# Landmark errors below this part of the face's size count by their square: the labels are no better.
+# Landmark errors below this part of the face's size count by their square: the labels are no better than that.
 _LABEL_NOISE = 0.01
 
 

@@ -18,9 +18,14 @@ _MASK_SIDE = 96
 
 @dataclass(frozen=True, eq=False)
 class Paste:
-    """source: uint8 (S, S, 3); mask_MM: float32 [0, 1] over the same square; matrix: 512 face -> scene.
+    """A face that is ready to be pasted.
 
-    box: left, top, right, bottom of the face; covered: of all that is changed; landmarks_52: in the scene.
+    source: uint8 (S, S, 3).
+    mask_MM: float32 [0, 1] over the same square.
+    matrix: 512 face -> scene.
+    box: left, top, right, bottom of the face.
+    covered: of all that is changed.
+    landmarks_52: in the scene.
     """
 
     source: np.ndarray
@@ -42,7 +47,12 @@ class Paste:
         *,
         is_tile: bool,
     ) -> Paste:
-        """landmarks_52, outline_P2: in the 512 face. mask_x: the head's middle there. is_tile: the whole square."""
+        """A paste through a random mask.
+
+        landmarks_52, outline_P2: in the 512 face.
+        mask_x: the head's middle there.
+        is_tile: the whole square.
+        """
         mask_MM, reach = _mask(rng, mask_x, is_tile=is_tile)
         left, top, right, bottom = reach
         corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
@@ -56,16 +66,16 @@ class Paste:
         )
 
 
-def paste(picture: np.ndarray, new: Paste) -> None:
-    """Changes `picture` (uint8 (H, W, 3)) where the mask of `new` reaches."""
+def paste(image: np.ndarray, new: Paste) -> None:
+    """Changes `image` (uint8 (H, W, 3)) where the mask of `new` reaches."""
     cv2 = import_for_faces("cv2")
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     left, top = (max(0, math.floor(value)) for value in new.covered[:2])
     right, bottom = min(width, math.ceil(new.covered[2]) + 1), min(height, math.ceil(new.covered[3]) + 1)
     if left >= right or top >= bottom:
         return
     size = (right - left, bottom - top)
-    area = picture[top:bottom, left:right]
+    area = image[top:bottom, left:right]
     face = cv2.warpAffine(
         np.ascontiguousarray(new.source),
         _from_level(new.matrix, new.source.shape[0], left, top),
@@ -80,7 +90,7 @@ def paste(picture: np.ndarray, new: Paste) -> None:
 def _mask(
     rng: np.random.Generator, middle_x: float, *, is_tile: bool
 ) -> tuple[np.ndarray, tuple[float, float, float, float]]:
-    """-> mask_MM and the rectangle of the 512 face in which it isn't zero."""
+    """mask_MM and the rectangle of the 512 face in which it isn't zero."""
     kind = rng.random()
     side = float(CROP_SIZE)
     if is_tile or kind < 0.3:  # the whole square, with sharp edges

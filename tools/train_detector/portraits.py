@@ -29,13 +29,17 @@ _RADIUS = 165.0
 _NOSE_HEIGHT = 45.0
 _NOSE_SPREAD = (32.0, 26.0)
 _NOSE = 2
-# Farther round the cylinder there is no picture: the last column is drawn out.
+# Farther round the cylinder there is no image: the last column is drawn out.
 _LAST_ANGLE = math.radians(85)
 
 
 @dataclass(frozen=True, eq=False)
 class Portrait:
-    """levels: uint8 (S, S, 3) for each of LEVEL_SIDES. outline_P2: the contour of the face in its box."""
+    """A face at several sizes.
+
+    levels: uint8 (S, S, 3) for each of LEVEL_SIDES.
+    outline_P2: the contour of the face in its box.
+    """
 
     levels: tuple[np.ndarray, ...]
     landmarks_52: np.ndarray
@@ -59,7 +63,7 @@ def require_memory(faces: int) -> None:
     free = free_bytes("cpu")
     if free is not None and needed > free:
         raise NotEnoughMemory(
-            f"{faces} faces take {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are free. Cure: name a "
+            f"{faces} faces take {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are free. Name a "
             "folder with fewer faces; a few thousand are enough"
         )
 
@@ -74,7 +78,10 @@ def read_portraits(paths: Sequence[Path], labels: Labels) -> list[Portrait]:
 
 
 def portrait_of(face_SSC: np.ndarray, landmarks_52: np.ndarray, box_4: np.ndarray) -> Portrait:
-    """face_SSC: uint8 BGR, 512x512."""
+    """The portrait of an aligned face.
+
+    face_SSC: uint8 BGR, 512x512.
+    """
     cv2 = import_for_faces("cv2")
     levels: list[np.ndarray] = []
     for side in LEVEL_SIDES:
@@ -84,9 +91,9 @@ def portrait_of(face_SSC: np.ndarray, landmarks_52: np.ndarray, box_4: np.ndarra
 
 
 def turned(portrait: Portrait, level: int, angle: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The face at one level as if its head looked `angle` radians to the right of the picture.
+    """The face at one level as if its head looked `angle` radians to the right of the image.
 
-    -> picture (S, S, 3), landmarks_52, outline_P2. The texture of a cylinder with a nose on it is a rough head, but
+    Returns image (S, S, 3), landmarks_52, outline_P2. The texture of a cylinder with a nose on it is a rough head, but
     its far side vanishes, its near side stretches and the nose moves, which no squeezing does.
     """
     cv2 = import_for_faces("cv2")
@@ -105,8 +112,8 @@ def turned(portrait: Portrait, level: int, angle: float) -> tuple[np.ndarray, np
     to_level = side / CROP_SIZE
     map_x_SS = ((_AXIS + on_head_SS + beside_SS + 0.5) * to_level - 0.5).astype(np.float32)
     map_y_SS = np.ascontiguousarray(np.broadcast_to((y_S1 + 0.5) * to_level - 0.5, map_x_SS.shape), np.float32)
-    picture = cv2.remap(portrait.levels[level], map_x_SS, map_y_SS, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return picture, landmarks_52, _turned_points(portrait.outline_P2, angle)
+    image = cv2.remap(portrait.levels[level], map_x_SS, map_y_SS, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return image, landmarks_52, _turned_points(portrait.outline_P2, angle)
 
 
 def _turned_points(points_P2: np.ndarray, angle: float) -> np.ndarray:

@@ -21,23 +21,24 @@ from .pasting import Paste, paste
 from .portraits import FACE_WIDTH, LEVEL_SIDES, Portrait, turned
 
 # Pixels of the face's box; smaller ones are in the scene too, but neither asked for nor punished.
-SMALLEST_FACE, LARGEST_FACE = 11.0, 290.0
+MIN_FACE, MAX_FACE = 11.0, 290.0
 # The share of a box that has to lie in the scene for its face to be asked for.
 _VISIBLE = 0.55
 # The share of an earlier face's box that a later paste may cover.
 _COVERED = 0.22
-_MOST_FACES = 6
+_MAX_FACES = 6
 _MIRRORED = (1, 0, 2, 4, 3)
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """picture_SSC. boxes_N4, landmarks_N52: pixels, pixel centres at whole numbers; may reach outside.
+    """A composed scene.
 
+    boxes_N4, landmarks_N52: pixels, pixel centres at whole numbers; may reach outside.
     is_wanted_N: False for faces too small or too much cut off, which training passes over.
     """
 
-    picture_SSC: np.ndarray
+    image_SSC: np.ndarray
     boxes_N4: np.ndarray
     landmarks_N52: np.ndarray
     is_wanted_N: np.ndarray
@@ -54,7 +55,7 @@ class SceneMaker:
 
     def make(self, index: int) -> Scene:
         rng = np.random.default_rng((self.seed, index))
-        picture = self.backgrounds.draw(rng, self.side)
+        image = self.backgrounds.draw(rng, self.side)
         placed: list[Paste] = []
         layout = rng.random()
         if layout < 0.10:
@@ -64,27 +65,27 @@ class SceneMaker:
         else:
             spots = self._anywhere(rng)
         if rng.random() < 0.3:
-            self._put_decoys(rng, picture)
+            self._put_decoys(rng, image)
         for x, y, width in spots:
             new = self._face(rng, x, y, width, is_tile=0.10 <= layout < 0.20)
             if all(_leaves_visible(new, earlier) for earlier in placed):
-                paste(picture, new)
+                paste(image, new)
                 placed.append(new)
-        picture = weathered(rng, picture)
+        image = weathered(rng, image)
         boxes_N4 = np.array([new.box for new in placed]).reshape(-1, 4)
         landmarks_N52 = np.array([new.landmarks_52 for new in placed]).reshape(-1, 5, 2)
-        return Scene(picture, boxes_N4, landmarks_N52, self._wanted(boxes_N4))
+        return Scene(image, boxes_N4, landmarks_N52, self._wanted(boxes_N4))
 
     def _wanted(self, boxes_N4: np.ndarray) -> np.ndarray:
         sizes_N2 = boxes_N4[:, 2:] - boxes_N4[:, :2]
         inside_N4 = np.clip(boxes_N4, -0.5, self.side - 0.5)
         visible_N = (inside_N4[:, 2:] - inside_N4[:, :2]).prod(axis=1) / np.maximum(sizes_N2.prod(axis=1), 1e-6)
-        return (visible_N >= _VISIBLE) & (sizes_N2.min(axis=1, initial=1e9) >= SMALLEST_FACE)
+        return (visible_N >= _VISIBLE) & (sizes_N2.min(axis=1, initial=1e9) >= MIN_FACE)
 
     def _anywhere(self, rng: np.random.Generator) -> list[tuple[float, float, float]]:
         """Centre x, centre y and width of each face, the largest first."""
-        count = int(rng.integers(1, _MOST_FACES + 1))
-        logs = rng.uniform(math.log(SMALLEST_FACE * 0.8), math.log(LARGEST_FACE), count)
+        count = int(rng.integers(1, _MAX_FACES + 1))
+        logs = rng.uniform(math.log(MIN_FACE * 0.8), math.log(MAX_FACE), count)
         spots = []
         for width in sorted(np.exp(logs).tolist(), reverse=True):
             margin = min(0.15 * width, 0.3 * self.side)
@@ -133,18 +134,16 @@ class SceneMaker:
         mask_x = 256 + 70 * math.sin(yaw)
         return Paste.of(rng, source, matrix, landmarks_52, outline_P2, mask_x, is_tile=is_tile)
 
-    def _put_decoys(self, rng: np.random.Generator, picture: np.ndarray) -> None:
+    def _put_decoys(self, rng: np.random.Generator, image: np.ndarray) -> None:
         """Heads whose faces were taken away: what is round a face doesn't make one."""
         for _ in range(int(rng.integers(1, 4))):
             portrait = self.portraits[int(rng.integers(len(self.portraits)))]
-            width = math.exp(rng.uniform(math.log(20), math.log(LARGEST_FACE)))
+            width = math.exp(rng.uniform(math.log(20), math.log(MAX_FACE)))
             scale = width / FACE_WIDTH
             source = _without_face(rng, portrait.levels[portrait.level_for(scale)])
             x, y = rng.uniform(0, self.side, 2)
             matrix = _placement(rng, scale, (x, y), portrait.outline_P2.mean(axis=0), is_tile=False)
-            paste(
-                picture, Paste.of(rng, source, matrix, portrait.landmarks_52, portrait.outline_P2, 256, is_tile=False)
-            )
+            paste(image, Paste.of(rng, source, matrix, portrait.landmarks_52, portrait.outline_P2, 256, is_tile=False))
 
 
 def _placement(

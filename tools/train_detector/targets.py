@@ -21,7 +21,7 @@ SIZES = {8: (0.0, 44.0), 16: (32.0, 104.0), 32: (76.0, 1e9)}
 # A grid neither has to find nor to deny faces of sizes beyond its limits by up to this factor.
 _TOLERANCE = 1.5
 # Half the side of the square of cells at a face's middle, in strides or as a part of the face's size.
-_FEWEST_STRIDES, _MOST_STRIDES, _PART = 0.75, 1.5, 0.18
+_MIN_STRIDES, _MAX_STRIDES, _PART = 0.75, 1.5, 0.18
 # Around it, cells for which either answer is right.
 _RING_STRIDES = 1.0
 
@@ -30,7 +30,11 @@ FACE, NOTHING, EITHER = 1, 0, -1
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """kind_A: FACE, NOTHING or EITHER, int8. boxes_A4, points_A52: float32, of the face where kind is FACE, else 0."""
+    """What the network should answer for a scene.
+
+    kind_A: FACE, NOTHING or EITHER, int8.
+    boxes_A4, points_A52: float32, of the face where kind is FACE, else 0.
+    """
 
     kind_A: np.ndarray
     boxes_A4: np.ndarray
@@ -39,7 +43,7 @@ class Targets:
 
 def targets_of(scene: Scene) -> Targets:
     """The scene's sides are divisible by the largest stride."""
-    height, width = scene.picture_SSC.shape[:2]
+    height, width = scene.image_SSC.shape[:2]
     grid = cells(height, width)
     centers_A2 = grid.centers_A2.numpy()
     strides_A = np.concatenate([np.full((height // stride) * (width // stride), stride) for stride in STRIDES])
@@ -58,7 +62,7 @@ def targets_of(scene: Scene) -> Targets:
             inside_A = ((centers_A2 >= box_4[:2]) & (centers_A2 <= box_4[2:])).all(axis=1)
             kind_A[(inside_A | (away_A <= strides_A)) & (kind_A == NOTHING)] = EITHER
             continue
-        radius_A = np.clip(_PART * size, _FEWEST_STRIDES * strides_A, _MOST_STRIDES * strides_A)
+        radius_A = np.clip(_PART * size, _MIN_STRIDES * strides_A, _MAX_STRIDES * strides_A)
         fits_A = (low_A <= size) & (size < high_A)
         nearly_fits_A = (low_A <= size * _TOLERANCE) & (size < high_A * _TOLERANCE)
         around_A = (away_A <= radius_A + _RING_STRIDES * strides_A) & nearly_fits_A

@@ -223,7 +223,7 @@ def _read_sizes(
 
 
 def _count_and_side(state: Mapping[str, Tensor], key: str, channels: int) -> tuple[int, int]:
-    """-> K and n of (K, C, n, n) or (K, C*n*n) atoms."""
+    """K and n of (K, C, n, n) or (K, C*n*n) atoms."""
     shape = tuple(state[key].shape)
     numbers = math.prod(shape[1:])
     side = math.isqrt(numbers // channels) if channels else 0

@@ -25,7 +25,7 @@ def claimed(folder: Path) -> Generator[None]:
         number = owner.read_text(encoding="utf-8") if owner.is_file() else ""
         named = f" (process {number})" if number else ""
         raise ValueError(
-            f"{folder}: another `train align` works there{named}. Cure: wait until it ends, or name another folder"
+            f"{folder}: another `train align` works there{named}. Wait until it ends, or name another folder"
         )
 
     folder.mkdir(parents=True, exist_ok=True)

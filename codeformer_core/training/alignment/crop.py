@@ -20,9 +20,13 @@ from ...runtime.packages import import_for_faces
 
 @dataclass(frozen=True, eq=False)
 class AlignedFace:
-    """face_SSC: RGB [0, 1] in steps of 1/255. landmarks_52: in its pixels. eye_distance: in pixels of the photo.
+    """A face cut out of its photo.
 
-    sharpness: variance of the Laplacian at 512 pixels, 8-bit gray. padding: share of its pixels outside the photo.
+    face_SSC: RGB [0, 1] in steps of 1/255.
+    landmarks_52: in its pixels.
+    eye_distance: in pixels of the photo.
+    sharpness: variance of the Laplacian at 512 pixels, 8-bit gray.
+    padding: share of its pixels outside the photo.
     """
 
     face_SSC: Tensor
@@ -33,7 +37,10 @@ class AlignedFace:
 
 
 def align_face(image_HWC: Tensor, face: Face, size: int) -> AlignedFace | None:
-    """image_HWC: RGB [0, 1]. None when the face's landmarks allow no alignment."""
+    """The aligned face; None when the face's landmarks allow no alignment.
+
+    image_HWC: RGB [0, 1].
+    """
     matrix = estimate_alignment(face)
     if matrix is None:
         return None

@@ -22,11 +22,11 @@ from torch import Tensor
 from ...runtime.packages import import_for_faces
 
 # Bits of 128 that may differ in a candidate: the pairs above have up to 19, and so has one of 1,300 others.
-MOST_BITS = 20
+MAX_BITS = 20
 # What a candidate's thumbnails must agree by, at the best shift: one in seven candidates has it.
-LEAST_LIKENESS = 0.93
+MIN_LIKENESS = 0.93
 # From here on the faces, laid over each other, are one.
-LEAST_AGREEMENT = 0.9985
+MIN_AGREEMENT = 0.9985
 # Pixels of 128 at the borders that aren't compared: one of the faces may not reach there.
 _BORDER = 8
 _COMPARED_SIDE, _THUMBNAIL_SIDE, _SHIFT = 128, 32, 3
@@ -88,7 +88,10 @@ class KnownFaces:
     """
 
     def __init__(self, read_gray: Callable[[str], np.ndarray]) -> None:
-        """read_gray: name -> `gray_of` that face."""
+        """Start without faces.
+
+        read_gray: name -> `gray_of` that face.
+        """
         self._read_gray = read_gray
         self._names: list[str] = []
         self._words_N2 = np.zeros((_GROWTH, 2), np.uint64)
@@ -107,8 +110,8 @@ class KnownFaces:
             if name not in self._thumbnails:
                 self._thumbnails[name] = _thumbnail_of(self._read_gray(name))
             if (
-                _likeness(self._thumbnails[name], thumbnail) >= LEAST_LIKENESS
-                and agreement_of(self._read_gray(name), gray_SS) >= LEAST_AGREEMENT
+                _likeness(self._thumbnails[name], thumbnail) >= MIN_LIKENESS
+                and agreement_of(self._read_gray(name), gray_SS) >= MIN_AGREEMENT
             ):
                 return name
         return None
@@ -117,7 +120,7 @@ class KnownFaces:
         """Names of the faces whose fingerprint is nearly this one, the nearest first."""
         different_N2 = self._words_N2[: len(self._names)] ^ _words(fingerprint)
         bits_N = _count_bits(different_N2).sum(axis=1)
-        near = np.flatnonzero(bits_N <= MOST_BITS)
+        near = np.flatnonzero(bits_N <= MAX_BITS)
         for index in near[np.argsort(bits_N[near], kind="stable")]:
             yield self._names[index]
 

@@ -32,7 +32,7 @@ _MIRRORED = (1, 0, 2, 4, 3)
 def look_again(image_HWC: Tensor, face: Face, detector: FaceDetector) -> Face:
     """The same face with the mean landmarks of further looks; unchanged where these find nothing.
 
-    image_HWC: the photo, RGB [0, 1]. Costs four detections on small pictures.
+    image_HWC: the photo, RGB [0, 1]. Costs four detections on small images.
     """
     for factor in _ROUNDS:
         matrix = estimate_alignment(face)

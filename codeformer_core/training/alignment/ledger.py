@@ -26,9 +26,14 @@ MANIFEST, REJECTED, PHOTOS = "manifest.csv", "rejected.csv", "photos.csv"
 class KeptRow:
     """One aligned face; the columns of manifest.csv.
 
-    file: in the folder. source: its photo. split: train or val. landmarks: x y of left eye, right eye, nose, left and
-    right mouth corner in the aligned face. eye_distance: in pixels of the photo. sharpness, padding: see `AlignedFace`.
-    kept: 1; a 0 written by hand takes the face out of training. fingerprint: see `duplicates`.
+    file: in the folder.
+    source: its photo.
+    split: train or val.
+    landmarks: x y of left eye, right eye, nose, left and right mouth corner in the aligned face.
+    eye_distance: in pixels of the photo.
+    sharpness, padding: see `AlignedFace`.
+    kept: 1; a 0 written by hand takes the face out of training.
+    fingerprint: see `duplicates`.
     """
 
     file: str
@@ -44,7 +49,10 @@ class KeptRow:
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """One face, or a whole photo (face 0), that was not kept. box: left top right bottom in pixels of the photo."""
+    """One face, or a whole photo (face 0), that was not kept.
+
+    box: left top right bottom in pixels of the photo.
+    """
 
     source: str
     face: str
@@ -54,7 +62,10 @@ class RejectedRow:
 
 @dataclass(frozen=True)
 class PhotoRow:
-    """A photo that is finished. bytes: its file's size, by which another photo of the same name is known."""
+    """A photo that is finished.
+
+    bytes: its file's size, by which another photo of the same name is known.
+    """
 
     source: str
     bytes: str
@@ -73,7 +84,7 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         """Reads the lists, and drops what a kill has left of an unfinished photo.
 
-        Raises ValueError when a list is none of ours.
+        Raises ValueError when a list is not one of ours.
         """
         self.folder = folder
         photos = _read(folder / PHOTOS, PhotoRow)
@@ -89,7 +100,7 @@ class Ledger:
         if known != size:
             raise ValueError(
                 f"{source}: a photo of this name with {known} bytes is already in {self.folder}, and this one has "
-                f"{size}. Cure: give it another name, or align it into another folder"
+                f"{size}. Give it another name, or align it into another folder"
             )
         return True
 
@@ -143,8 +154,7 @@ def _read(path: Path, kind: type[AnyRow]) -> list[AnyRow]:
         return []
     if lines[0] != _columns(kind):
         raise ValueError(
-            f"{path}: its columns are {', '.join(lines[0])} and not {', '.join(_columns(kind))}. "
-            "Cure: name a new folder"
+            f"{path}: its columns are {', '.join(lines[0])} and not {', '.join(_columns(kind))}. Name a new folder"
         )
     return [kind(*line) for line in lines[1:] if len(line) == len(lines[0])]
 

@@ -12,16 +12,21 @@ from ...runtime.foreign import is_object
 OPTIONS_FILE = "align.json"
 FORMATS = ("png", "webp")
 # 64 pixels is the smallest face that any network here takes.
-SMALLEST_SIZE, LARGEST_SIZE = 64, 2048
+MIN_SIZE, MAX_SIZE = 64, 2048
 
 
 @dataclass(frozen=True)
 class AlignOptions:
-    """detector: its name. confidence: None stands for the detector's own.
-    size: side of the aligned face in pixels. smallest_face: shorter side of its box in the photo, in pixels.
-    least_sharpness: variance of the Laplacian of the aligned face at 512 pixels, 8-bit gray. most_padding: share of
-    the aligned face outside its photo. duplicates: keep them. validation_share: of the photos, not of the faces.
+    """How faces are cut out and which are kept.
 
+    detector: its name.
+    confidence: None stands for the detector's own.
+    size: side of the aligned face in pixels.
+    smallest_face: shorter side of its box in the photo, in pixels.
+    least_sharpness: variance of the Laplacian of the aligned face at 512 pixels, 8-bit gray.
+    most_padding: share of the aligned face outside its photo.
+    duplicates: keep them.
+    validation_share: of the photos, not of the faces.
     Raises ValueError for numbers without a meaning.
     """
 
@@ -37,8 +42,8 @@ class AlignOptions:
     seed: int
 
     def __post_init__(self) -> None:
-        if not SMALLEST_SIZE <= self.size <= LARGEST_SIZE:
-            raise ValueError(f"the size of a face is {SMALLEST_SIZE} to {LARGEST_SIZE} pixels, got {self.size}")
+        if not MIN_SIZE <= self.size <= MAX_SIZE:
+            raise ValueError(f"the size of a face is {MIN_SIZE} to {MAX_SIZE} pixels, got {self.size}")
         if self.format not in FORMATS:
             raise ValueError(f"faces are written as {' or '.join(FORMATS)}, got {self.format!r}")
         for name in ("most_padding", "validation_share"):
@@ -51,7 +56,7 @@ class AlignOptions:
 def settle(folder: Path, options: AlignOptions) -> None:
     """Write the options into a new folder, or hold them against those of a folder that was begun before.
 
-    Raises ValueError, naming both values, when they differ, and when the folder holds pictures of other origin.
+    Raises ValueError, naming both values, when they differ, and when the folder holds images of other origin.
     """
     path = folder / OPTIONS_FILE
     wanted = asdict(options)
@@ -64,13 +69,13 @@ def settle(folder: Path, options: AlignOptions) -> None:
         ]
         if different:
             raise ValueError(
-                f"{folder} was begun with other options: {'; '.join(different)}. Cure: the same options as before, or "
+                f"{folder} was begun with other options: {'; '.join(different)}. Use the same options as before, or "
                 "another folder"
             )
         return
     if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise ValueError(
-            f"{folder} holds files, but no {OPTIONS_FILE} that says how they came to be. Cure: name a new folder"
+            f"{folder} holds files, but no {OPTIONS_FILE} that says how they came to be. Name a new folder"
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(wanted, indent=2) + "\n").encode())
@@ -80,7 +85,7 @@ def _read(path: Path) -> dict[str, object]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}). Cure: delete this folder, or name another one") from error
+        raise ValueError(f"{path} is damaged ({error}). Delete this folder, or name another one") from error
     if not is_object(found):
-        raise ValueError(f"{path} is damaged: not an object. Cure: delete this folder, or name another one")
+        raise ValueError(f"{path} is damaged: not an object. Delete this folder, or name another one")
     return found

@@ -14,7 +14,10 @@ from ...imaging.codecs.suffixes import READABLE
 
 @dataclass(frozen=True)
 class Photo:
-    """source: its name in the lists, with the folder it was found in: the same for every way of naming it."""
+    """A photo to cut faces out of.
+
+    source: its name in the lists, with the folder it was found in: the same for every way of naming it.
+    """
 
     path: Path
     source: str
@@ -36,7 +39,7 @@ def find_photos(inputs: Iterable[str], output: Path) -> list[Photo]:
         if first.source == second.source:
             raise ValueError(
                 f"{first.path} and {second.path} would both be called {first.source} in the manifest. "
-                "Cure: rename one of them, or align them into different folders"
+                "Rename one of them, or align them into different folders"
             )
     return photos
 
@@ -46,7 +49,7 @@ def _found(text: str, target: str) -> list[Photo]:
     if path.is_dir():
         folder = os.path.realpath(path)
         if _is_inside(target, folder):
-            raise ValueError(f"the output folder {target} lies inside the input {text}. Cure: name one elsewhere")
+            raise ValueError(f"the output folder {target} lies inside the input {text}. Name one elsewhere")
         photos = _in_folder(Path(text))
     elif path.is_file():
         photos = [_named(path)]
@@ -59,7 +62,7 @@ def _found(text: str, target: str) -> list[Photo]:
         raise ValueError(f"{text}: no photos there ({' '.join(READABLE)})")
     for photo in photos:
         if _is_inside(os.path.realpath(photo.path), target):
-            raise ValueError(f"{photo.path} lies in the output folder {target}. Cure: name another output folder")
+            raise ValueError(f"{photo.path} lies in the output folder {target}. Name another output folder")
     return photos
 
 
@@ -80,7 +83,7 @@ def _named(path: Path) -> Photo:
 
 
 def _in_letters(path: Path) -> str:
-    """Bytes in a name that are no letters of any kind become marks, since the lists could not hold them."""
+    """Bytes in a name that are not letters of any kind become marks, since the lists could not hold them."""
     return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

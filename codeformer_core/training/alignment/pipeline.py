@@ -40,7 +40,10 @@ _TOO_SMALL = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the folder holds in the end, faces of earlier runs included. rejected: reason -> number."""
+    """What the folder holds in the end, faces of earlier runs included.
+
+    rejected: reason -> number.
+    """
 
     photos: int
     train: int
@@ -57,9 +60,11 @@ def align_photos(
 ) -> Outcome:
     """Cut the faces out of the photos that aren't finished yet and write them into `folder`, with the lists.
 
-    on_photo: (done, of how many, name), before each photo. Photos that can't be read are logged, listed as rejected,
-    and passed over. Raises ValueError when the folder was begun with other options or another photo of the same
-    name, or while another process works there, OSError when it can't be written.
+    Photos that can't be read are logged, listed as rejected, and passed over.
+
+    on_photo: called with (done, total, name) before each photo.
+    Raises ValueError when the folder was begun with other options or another photo of the same name, or while another
+    process works there, OSError when it can't be written.
     """
     with claimed(folder):
         return _aligned(photos, folder, detector, options, on_photo)

@@ -1,4 +1,4 @@
-"""What a run is told: dataclasses, the files they are read from, and the presets that ship with the package."""
+"""The configuration of a run: dataclasses, the files they are read from, and the presets that ship with the package."""
 
 from .reading import PRESETS, read_config
 from .run import (

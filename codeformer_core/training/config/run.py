@@ -31,7 +31,10 @@ TASKS = ("autoencoder", "restoration", "colorization", "inpainting")
 
 @dataclass(frozen=True)
 class NetworkSection:
-    """Sizes of the network; the first seven are the autoencoder's. pixel_path: None as published."""
+    """Sizes of the network; the first seven are the autoencoder's.
+
+    pixel_path: None as published.
+    """
 
     image_size: int
     base_channels: int
@@ -69,7 +72,10 @@ class NetworkSection:
         )
 
     def codeformer(self, fuse_sizes: tuple[int, ...] | None = None) -> CodeFormerConfig:
-        """fuse_sizes: a stage's own, or None for the network's. Without any there is no pixel path either."""
+        """The network's configuration. Without fuse sizes there is no pixel path either.
+
+        fuse_sizes: a stage's own, or None for the network's.
+        """
         sizes = self.fuse_sizes if fuse_sizes is None else fuse_sizes
         return CodeFormerConfig(
             autoencoder=self.autoencoder(),
@@ -84,7 +90,10 @@ class NetworkSection:
 
 @dataclass(frozen=True)
 class DiscriminatorSection:
-    """norm: "batch" (published) or "group" (the same result however a batch is split over devices)."""
+    """Sizes of the discriminator.
+
+    norm: "batch" (published) or "group" (the same result however a batch is split over devices).
+    """
 
     channels: int
     layers: int
@@ -98,8 +107,11 @@ class DiscriminatorSection:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate over the steps; the discriminator's falls in proportion. kind "constant"; "cosine" from the rate to
-    `final` at the last step; "steps": times `factor` at each of `milestones`."""
+    """Learning rate over the steps; the discriminator's falls in proportion.
+
+    kind: "constant"; "cosine" from the rate to `final` at the last step; "steps": times `factor` at each of
+    `milestones`.
+    """
 
     kind: str
     final: float
@@ -114,8 +126,9 @@ class Schedule:
 class LossWeights:
     """0 leaves a loss out. beta stands on the codebook term of the codebook loss (see `losses.codes`).
 
-    identity: squared distance of face descriptors. pixel_before_path: L1 of what a network with a pixel path makes
-    without it, so that codes and fusion learn, too. gates: whether the path's gates are open where the input is right.
+    identity: squared distance of face descriptors.
+    pixel_before_path: L1 of what a network with a pixel path makes without it, so that codes and fusion learn, too.
+    gates: whether the path's gates are open where the input is right.
     """
 
     pixel: float
@@ -136,8 +149,10 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class Adversarial:
-    """The hinge GAN begins after step `starts_after`. adaptive_scale: times the ratio of gradients at the last
-    layer (0: the plain weight)."""
+    """The hinge GAN begins after step `starts_after`.
+
+    adaptive_scale: times the ratio of gradients at the last layer (0: the plain weight).
+    """
 
     weight: float
     starts_after: int
@@ -147,8 +162,12 @@ class Adversarial:
 
 @dataclass(frozen=True)
 class Step:
-    """`steps` training steps with one degradation. fidelity None: codes only, no picture is made. fidelity_to: each
-    step draws its fidelity evenly between `fidelity` and this. task: what these faces teach, None: the stage's task."""
+    """`steps` training steps with one degradation.
+
+    fidelity: None for codes only, no image is made.
+    fidelity_to: each step draws its fidelity evenly between `fidelity` and this.
+    task: what these faces teach, None: the stage's task.
+    """
 
     degradation: str
     fidelity: float | None
@@ -182,13 +201,19 @@ class Phase:
 
 @dataclass(frozen=True)
 class StageSection:
-    """One stage. batch_size: faces per step, over all processes. train: the parts that learn; all others keep every
-    bit. starts_from: "nothing", "teacher" (stage I's weights) or "codes" (a trained stage II).
-    mixture: which degradation and fidelity at which step; () for the autoencoder. revive_codes_every: after as many
-    steps codes that nobody used become latents of the current faces, until step `revive_codes_until` (0: never, as
-    published). adain: stage III matches the codes' statistics to the encoder's as restoring does (published: not while
-    training). clip: largest norm of a step's gradient, 0: no limit. recommended_fidelity: what the file will recommend;
-    None: nothing. rate_factors: part -> what its learning rate is multiplied by."""
+    """One stage.
+
+    batch_size: faces per step, over all processes.
+    train: the parts that learn; all others keep every bit.
+    starts_from: "nothing", "teacher" (stage I's weights) or "codes" (a trained stage II).
+    mixture: which degradation and fidelity at which step; () for the autoencoder.
+    revive_codes_every: after as many steps codes that nobody used become latents of the current faces, until step
+    `revive_codes_until` (0: never, as published).
+    adain: stage III matches the codes' statistics to the encoder's as restoring does (published: not while training).
+    clip: largest norm of a step's gradient, 0: no limit.
+    recommended_fidelity: what the file will recommend; None: nothing.
+    rate_factors: part -> what its learning rate is multiplied by.
+    """
 
     kind: str
     task: str
@@ -274,7 +299,7 @@ class StageSection:
                 "give it a fidelity"
             )
         if self.kind == "codes" and any(entry.fidelity is not None for entry in entries):
-            raise ValueError("mixture: fidelity must be null for kind codes, which makes no pictures")
+            raise ValueError("mixture: fidelity must be null for kind codes, which makes no images")
 
     @property
     def other_tasks(self) -> Mapping[str, str]:
@@ -317,11 +342,15 @@ class StageSection:
 class Engine:
     """How, not what: none of these changes what is learned, but for rounding.
 
-    precision: "float32" or "bfloat16" (autocast; weights stay float32). accumulate: parts a batch is cut into, one
-    after the other. compile: torch.compile. deterministic: bit by bit the same on a GPU too, slower.
-    save_every, validate_every, log_every: steps. keep: newest checkpoints. checkpoint_file_mib: no file of a checkpoint
-    is larger than so many MiB; None: no limit. pictures: faces in a picture grid. validation_faces: at most so many are
-    measured.
+    precision: "float32" or "bfloat16" (autocast; weights stay float32).
+    accumulate: parts a batch is cut into, one after the other.
+    compile: torch.compile.
+    deterministic: bit by bit the same on a GPU too, slower.
+    save_every, validate_every, log_every: steps.
+    keep: newest checkpoints.
+    checkpoint_file_mib: no file of a checkpoint is larger than so many MiB; None: no limit.
+    pictures: faces in an image grid.
+    validation_faces: at most so many are measured.
     """
 
     seed: int
@@ -352,8 +381,10 @@ class Engine:
 
 @dataclass(frozen=True)
 class Budget:
-    """How `train all` divides its time: shares of a sum, 0 leaves a part out. half_size: stage I on faces of half the
-    side, which cost a quarter."""
+    """How `train all` divides its time: shares of a sum, 0 leaves a part out.
+
+    half_size: stage I on faces of half the side, which cost a quarter.
+    """
 
     half_size: float
     stage1: float
@@ -368,8 +399,12 @@ class Budget:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything. lpips_backbone: VGG16's weights for LPIPS; None: see `losses.perceptual`. degradations: a user's own,
-    by name, beside `degradation.PRESETS`. budget: for `train all`; None: it can't run."""
+    """Everything.
+
+    lpips_backbone: VGG16's weights for LPIPS; None: see `losses.perceptual`.
+    degradations: a user's own, by name, beside `degradation.PRESETS`.
+    budget: for `train all`; None: it can't run.
+    """
 
     network: NetworkSection
     discriminator: DiscriminatorSection

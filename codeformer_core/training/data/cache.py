@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 _FORMAT = 2
 # Room left free on the disk after the cache was written, in bytes.
 SPARE_SPACE = 256 * 2**20
-# A run goes on without single files; more than this part of them means that something is wrong with the set.
-MOST_BROKEN = 0.05
+# A run continues without single files; more than this part of them means that something is wrong with the set.
+MAX_BROKEN = 0.05
 _THREADS = 8
 # The rest of the device is for weights and activations.
 _SHARE_FOR_FACES = 0.5
@@ -83,8 +83,10 @@ def default_folder() -> Path:
 def cached_on_disk(source: FileFaces, folder: str | None) -> CachedFaces:
     """The same faces from a file that holds them decoded; written now if it isn't there or damaged.
 
-    Several processes may ask at once: one writes, the others wait for it. Raises ValueError when the disk has too
-    little room, RuntimeError when too many faces are broken, OSError naming the folder when it can't be written.
+    Several processes may ask at once: one writes, the others wait for it.
+
+    Raises ValueError when the disk has too little room, RuntimeError when too many faces are broken, OSError naming the
+    folder when it can't be written.
     """
     place = Path(folder) if folder is not None else default_folder()
     path = place / f"{source.fingerprint}-{source.image_size}-{_FORMAT}.npy"
@@ -133,14 +135,17 @@ def on_device(source: FaceSource, device: torch.device) -> tuple[Tensor, dict[in
 
 def too_many_broken(broken: int, count: int) -> bool:
     """One broken face is never too many, however small the set."""
-    return broken > max(1, MOST_BROKEN * count)
+    return broken > max(1, MAX_BROKEN * count)
 
 
 def require_few_broken(broken: int, count: int, last: str) -> None:
-    """Raise RuntimeError when too many of `count` faces could not be read; last: the reason of the newest."""
+    """Raise RuntimeError when too many of `count` faces could not be read.
+
+    last: the reason of the newest.
+    """
     if too_many_broken(broken, count):
         raise RuntimeError(
-            f"{broken} of {count} faces could not be read, more than {MOST_BROKEN:.0%} (the last: {last}). Cure: check "
+            f"{broken} of {count} faces could not be read, more than {MAX_BROKEN:.0%} (the last: {last}). Check "
             "the disk, and copy or cut the faces anew"
         )
 
@@ -179,7 +184,7 @@ def _write(source: FileFaces, path: Path) -> None:
     if free < size + SPARE_SPACE:
         raise ValueError(
             f"{path.parent}: the cache of {len(source)} decoded faces needs {size / 2**30:.1f} GiB, "
-            f"{free / 2**30:.1f} are free. Cure: set data.cache_folder to another disk, or data.cache to none"
+            f"{free / 2**30:.1f} are free. Set data.cache_folder to another disk, or data.cache to none"
         )
     logger.info("decoding %d faces into %s (%.1f GiB)", len(source), path, size / 2**30)
     part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}.part")
@@ -236,5 +241,5 @@ def _require_memory(size: int, count: int, device: torch.device) -> None:
     if free is not None and size > free * _SHARE_FOR_FACES:
         raise ValueError(
             f"data.cache device: {count} faces need {size / 2**30:.1f} GiB on {device}, {free / 2**30:.1f} are free. "
-            f"Training needs {1 - _SHARE_FOR_FACES:.0%} of that. Cure: --set data.cache=disk --set data.workers=4"
+            f"Training needs {1 - _SHARE_FOR_FACES:.0%} of that. Try --set data.cache=disk --set data.workers=4"
         )

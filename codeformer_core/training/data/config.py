@@ -10,8 +10,10 @@ PLACES_TO_DEGRADE = ("worker", "device")
 
 @dataclass(frozen=True)
 class DataConfig:
-    """faces: folder of face pictures, a pattern of WebDataset shards (faces-*.tar, faces-{000..012}.tar) or one .tar;
-    may be empty where `manifest` names the faces.
+    """Which faces are trained on, and how they are read.
+
+    faces: folder of face images, a pattern of WebDataset shards (faces-*.tar, faces-{000..012}.tar) or one .tar; may be
+    empty where `manifest` names the faces.
     validation: the same for validation faces; None: the rows of `manifest` whose split says so.
     manifest: CSV with a column "file" (relative to its own folder, or a member's name where `faces` are shards) and
     `split_column`; rows whose column "kept" is 0 are left out.
@@ -23,7 +25,6 @@ class DataConfig:
     cache_folder: for "disk"; None: comfyui-codeformer/faces in the user's cache folder.
     workers: processes that read ahead; 0 reads in the training process.
     degrade_on: "worker" (OpenCV, one face at a time) or "device" (torch, a batch at a time).
-
     Raises ValueError for an unknown word or a negative number.
     """
 

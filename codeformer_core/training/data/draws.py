@@ -19,8 +19,11 @@ _EPOCH, _DRAW, _STEP = b"epoch", b"draw", b"step"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What happens to the faces of one step. degradation None: clean faces alone. fidelity (w) and task are
-    passed through."""
+    """What happens to the faces of one step.
+
+    degradation: None for clean faces alone.
+    fidelity, task: passed through.
+    """
 
     degradation: Degradation | None
     fidelity: float | None
@@ -41,7 +44,11 @@ class Place:
 
 @dataclass(frozen=True)
 class FaceDraw:
-    """number: d, see above. index: the face in its source."""
+    """One draw of a face.
+
+    number: d, see above.
+    index: the face in its source.
+    """
 
     number: int
     index: int
@@ -99,7 +106,7 @@ def positions_of(batch_size: int, accumulate: int, place: Place, micro_step: int
     if min(batch_size, accumulate) < 1 or batch_size % parts:
         raise ValueError(
             f"a batch of {batch_size} faces can't be cut into accumulate {accumulate} x processes {place.processes} "
-            f"= {parts} equal parts. Cure: a batch_size that is a multiple of {parts}"
+            f"= {parts} equal parts. Choose a batch_size that is a multiple of {parts}"
         )
     size = batch_size // parts
     first = (micro_step * place.processes + place.rank) * size

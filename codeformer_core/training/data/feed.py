@@ -1,4 +1,4 @@
-"""Batches for training, for ever: in worker processes, in this one, or from the device's own memory.
+"""Batches for training, forever: in worker processes, in this one, or from the device's own memory.
 
 Shape legend: B faces of this process's micro step, N faces in all, H W their size, T tokens.
 """
@@ -42,9 +42,12 @@ _AHEAD = 2
 
 @dataclass(frozen=True)
 class Batch:
-    """One micro step's faces on one process. clean_B3HW, degraded_B3HW: RGB uint8 on the device.
+    """One micro step's faces on one process.
 
-    degraded_B3HW: None without a degradation. codes_BT: int64, when precomputed codes were given. names: per face.
+    clean_B3HW, degraded_B3HW: RGB uint8 on the device.
+    degraded_B3HW: None without a degradation.
+    codes_BT: int64, when precomputed codes were given.
+    names: per face.
     """
 
     clean_B3HW: Tensor
@@ -55,20 +58,21 @@ class Batch:
 
 
 class Feed:
-    """Yields a `Batch` for each micro step from `start_step` on, for ever.
+    """Yields a `Batch` for each micro step from `start_step` on, forever.
 
-    The order depends on the seed and the step alone: a feed that starts at step k goes on exactly where another
-    would be, and several processes together see what one process sees with the same global batch.
+    The order depends on the seed and the step alone: a feed that starts at step k continues exactly where another would
+    be, and several processes together see what one process sees with the same global batch.
 
-    recipe_at: step -> recipe; it is asked some steps ahead, so it must depend on the step alone. batch_size: the
-    global batch of one step. accumulate: micro steps per step. codes_N2T: codes of each face, plain and mirrored.
-    A face that can't be read is logged once and replaced by the next one in the source.
+    A face that can't be read is logged once and replaced by the next one in the source. Shards are read at random
+    through their index, so their number need not fit the workers or processes.
 
-    Shards are read at random through their index, so their number need not fit the workers or processes.
-
+    recipe_at: step -> recipe; it is asked some steps ahead, so it must depend on the step alone.
+    batch_size: the global batch of one step.
+    accumulate: micro steps per step.
+    codes_N2T: codes of each face, plain and mirrored.
     Raises ValueError when the batch can't be cut evenly, when the codes are not those of the source's faces, or the
-    faces don't fit on the device; while iterating RuntimeError when a worker has died, a face can't be degraded, or
-    too many faces are broken.
+    faces don't fit on the device; while iterating RuntimeError when a worker has died, a face can't be degraded, or too
+    many faces are broken.
     """
 
     def __init__(
@@ -89,7 +93,7 @@ class Feed:
         if codes_N2T is not None and (codes_N2T.ndim != 3 or codes_N2T.shape[:2] != (len(source), 2)):
             raise ValueError(
                 f"codes of shape {tuple(codes_N2T.shape)} for {len(source)} faces; ({len(source)}, 2, tokens) is "
-                "wanted. Cure: compute the codes of these very faces"
+                "wanted. Compute the codes of these very faces"
             )
         self._source = source
         self._names = source.names
@@ -287,7 +291,7 @@ def _child_signal_kept() -> Generator[None]:
 
 @contextmanager
 def _explained_deaths(workers: list[BaseProcess]) -> Generator[None]:
-    """A worker that the system has ended becomes an error that says by what, and the cure."""
+    """A worker that the system has ended becomes an error that says by what, and the fix."""
     try:
         yield
     except (RuntimeError, EOFError, OSError) as error:
@@ -302,10 +306,10 @@ def _explained_deaths(workers: list[BaseProcess]) -> Generator[None]:
 def _cause(exit_code: int) -> str:
     name = signal.Signals(-exit_code).name if -exit_code in set(signal.Signals) else f"exit code {exit_code}"
     if name == "SIGBUS":
-        return f"{name}, the shared memory is full. Cure: more of it (docker run --shm-size 8g), or fewer data.workers"
+        return f"{name}, the shared memory is full. Give it more (docker run --shm-size 8g), or use fewer data.workers"
     if name == "SIGKILL":
         return (
-            f"{name}, most often because the memory was full. Cure: fewer data.workers or a smaller batch_size; "
-            "--resume goes on from the last checkpoint"
+            f"{name}, most often because the memory was full. Use fewer data.workers or a smaller batch_size; "
+            "--resume continues from the last checkpoint"
         )
-    return f"{name}. Cure: data.workers 0 shows the error itself"
+    return f"{name}. Set data.workers=0 to see the error itself"

@@ -1,4 +1,4 @@
-"""Faces that lie in picture files or inside tar files: listed, checked by their headers, read one at a time.
+"""Faces that lie in image files or inside tar files: listed, checked by their headers, read one at a time.
 
 Shape legend: S side of the square face.
 """
@@ -48,7 +48,7 @@ _HEADER_THREADS = 8
 _NAMES_SHOWN = 5
 _SAMPLE = 4096
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
-# Of the pictures with alpha so many are decoded to see whether it hides anything.
+# Of the images with alpha so many are decoded to see whether it hides anything.
 _ALPHAS_TRIED = 16
 
 
@@ -78,8 +78,11 @@ class FaceSource(Protocol):
 
 @dataclass(frozen=True)
 class FaceFile:
-    """One picture: a file, or a part of one (a tar's member) at `offset`. size: bytes. modified: nanoseconds, so that a
-    file that was replaced is another one here."""
+    """One image: a file, or a part of one (a tar's member) at `offset`.
+
+    size: bytes.
+    modified: nanoseconds, so that a file that was replaced is another one here.
+    """
 
     name: str
     path: str
@@ -128,7 +131,7 @@ class FileFaces:
 
 
 def read_bytes(file: FaceFile) -> bytes:
-    """The picture as it was encoded. Opened anew each time: a few microseconds, and nothing to share or to leak."""
+    """The image as it was encoded. Opened anew each time: a few microseconds, and nothing to share or to leak."""
     with open(file.path, "rb", buffering=0) as stream:
         if file.offset is None:
             return stream.readall()
@@ -148,13 +151,13 @@ def _fingerprint(files: tuple[FaceFile, ...]) -> str:
     """Names, sizes and a sample of the contents: a copy of the faces on another machine has the same."""
     digest = hashlib.sha256()
     for file in files:
-        # Names may hold bytes that are no text.
+        # Names may hold bytes that are not text.
         digest.update(f"{file.name}\0{file.size}\0{_sample(file):08x}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:32]
 
 
 def _sample(file: FaceFile) -> int:
-    """CRC-32 of a part in the middle, where the picture's own data are; 0 where the file is gone by now."""
+    """CRC-32 of a part in the middle, where the image's own data are; 0 where the file is gone by now."""
     try:
         with open(file.path, "rb", buffering=0) as stream:
             stream.seek((file.offset or 0) + max(0, file.size - _SAMPLE) // 2)
@@ -164,13 +167,13 @@ def _sample(file: FaceFile) -> int:
 
 
 def is_face_name(name: str) -> bool:
-    """Whether a path below the faces' folder is a picture; hidden files and folders are none."""
+    """Whether a path below the faces' folder is an image; hidden files and folders are not."""
     parts = Path(name).parts
     return Path(name).suffix.lower() in READABLE and not any(part.startswith(".") for part in parts)
 
 
 def list_folder(folder: Path) -> list[FaceFile]:
-    """The pictures in a folder and the folders inside it, by name; each folder once, however many links lead to it."""
+    """The images in a folder and the folders inside it, by name; each folder once, however many links lead to it."""
     found: list[FaceFile] = []
     visited = {os.path.realpath(folder)}
     for parent, inside, names in os.walk(folder, followlinks=True):
@@ -197,11 +200,12 @@ def face_file(path: Path, name: str) -> FaceFile:
 def checked(files: Sequence[FaceFile], image_size: int, where: str, least: int) -> FileFaces:
     """The faces whose headers say that they can be trained on; those that can't be opened are logged and left out.
 
-    where: how messages call the place. Raises ValueError when faces are not square or too small, naming the first
-    of them, and when fewer than `least` remain.
+    where: how messages call the place.
+    Raises ValueError when faces are not square or too small, naming the first of them, and when fewer than `least`
+    remain.
     """
     with warnings.catch_warnings(), ThreadPoolExecutor(_HEADER_THREADS) as threads:
-        # Pillow's remark about a picture of too many pixels doesn't say which; as an error it is told with the name.
+        # Pillow's remark about an image of too many pixels doesn't say which; as an error it is told with the name.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         headers = list(threads.map(_header, files))
     _warn_of_alpha([file for file, (_, _, has_alpha) in zip(files, headers, strict=True) if has_alpha])
@@ -218,14 +222,14 @@ def checked(files: Sequence[FaceFile], image_size: int, where: str, least: int) 
             fit.append(file)
     if misfits:
         raise ValueError(
-            f"{where}: {len(misfits)} of {len(files)} pictures are no faces of {image_size}x{image_size} pixels or "
-            f"more: {shortened(misfits)}. Cure: cut aligned faces out of the photos with "
+            f"{where}: {len(misfits)} of {len(files)} images are not faces of {image_size}x{image_size} pixels or "
+            f"more: {shortened(misfits)}. Cut aligned faces out of the photos with "
             "`python -m codeformer_core train align PHOTOS -o FOLDER`, or set a smaller image_size"
         )
     if len(fit) < max(least, 1):
         left_out = f" ({unreadable} more can't be read, see above)" if unreadable else ""
         raise ValueError(
-            f"{where}: {len(fit)} faces found{left_out}, {max(least, 1)} needed. Cure: add faces, for example with "
+            f"{where}: {len(fit)} faces found{left_out}, {max(least, 1)} needed. Add faces, for example with "
             "`python -m codeformer_core train align`, or name another folder"
         )
     return FileFaces(tuple(fit), image_size)
@@ -235,7 +239,7 @@ def refuse_repeated_names(files: Iterable[FaceFile], where: str) -> None:
     """Raise ValueError when two faces have one name: reports could not tell them apart."""
     twice = [name for name, count in Counter(file.name for file in files).items() if count > 1]
     if twice:
-        raise ValueError(f"{where}: {len(twice)} names occur twice: {shortened(twice)}. Cure: name each face once")
+        raise ValueError(f"{where}: {len(twice)} names occur twice: {shortened(twice)}. Name each face once")
 
 
 def shortened(names: Sequence[str]) -> str:
@@ -257,7 +261,7 @@ def _header(file: FaceFile) -> tuple[tuple[int, int] | None, str, bool]:
 
 
 def _warn_of_alpha(files: Sequence[FaceFile]) -> None:
-    """One line when pictures with alpha don't show all of their pixels: training takes the colours behind it."""
+    """One line when images with alpha don't show all of their pixels: training takes the colours behind it."""
     for file in files[:_ALPHAS_TRIED]:
         try:
             with Image.open(io.BytesIO(read_bytes(file))) as image:
@@ -266,8 +270,8 @@ def _warn_of_alpha(files: Sequence[FaceFile]) -> None:
             continue
         if not shows_all:
             logger.warning(
-                "%s: has transparent pixels (%d pictures have alpha); the colours behind them are trained on. "
-                "Cure: save the faces without alpha",
+                "%s: has transparent pixels (%d images have alpha); the colours behind them are trained on. "
+                "Save the faces without alpha",
                 file.name,
                 len(files),
             )
@@ -298,6 +302,6 @@ def _check_mode(image: Image.Image) -> None:
 def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return error.strerror or str(error)
-    # Pillow's sentence about a stream that isn't a picture ends in the stream's address.
+    # Pillow's sentence about a stream that isn't an image ends in the stream's address.
     text = str(error).partition(" <")[0]
     return " ".join(text.split()) or type(error).__name__

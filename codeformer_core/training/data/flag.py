@@ -12,7 +12,7 @@ class Flag:
     """What torch's DataLoader wants of an event, in one shared byte.
 
     multiprocessing's own Event asks under a lock. A worker that the system kills in that moment keeps it, and the
-    training process, which asks next, waits for ever instead of telling of the death.
+    training process, which asks next, waits forever instead of reporting the death.
     """
 
     def __init__(self, context: BaseContext) -> None:

@@ -17,7 +17,11 @@ WORDS = {"train": ("train", "training"), "validation": ("val", "valid", "validat
 
 @dataclass(frozen=True)
 class Row:
-    """file: as written. split: "train" or "validation"."""
+    """A row of a manifest.
+
+    file: as written.
+    split: "train" or "validation".
+    """
 
     file: str
     split: str
@@ -28,7 +32,7 @@ def read_manifest(path: Path, split_column: str) -> list[Row]:
     left out.
 
     Raises ValueError when the file can't be read, a column is missing (with the nearest name), a row is too short
-    or has another word as kept, or a split is empty-handed altogether.
+    or has another word as kept, or a split is empty.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -68,13 +72,13 @@ def _is_kept(text: str, number: int, path: Path) -> bool:
             return value != 0
     except ValueError:
         pass  # no number, as the message says
-    raise ValueError(f"{path}: row {number} has {KEPT_COLUMN} {text!r}. Cure: 1 or 0, yes or no, true or false")
+    raise ValueError(f"{path}: row {number} has {KEPT_COLUMN} {text!r}. Write 1 or 0, yes or no, true or false")
 
 
 def _require(column: str, columns: list[str], path: Path) -> None:
     if column in columns:
         return
     near = difflib.get_close_matches(column, columns, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(columns) or 'no columns at all'}"
-    option = " Cure: set data.split_column" if column != FILE_COLUMN else " Cure: rename a column"
-    raise ValueError(f"{path}: this manifest has no column {column!r}; {hint}{option}")
+    hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(columns) or 'no columns at all'}."
+    option = "Set data.split_column" if column != FILE_COLUMN else "Rename a column"
+    raise ValueError(f"{path}: this manifest has no column {column!r}; {hint} {option}")

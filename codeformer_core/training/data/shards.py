@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
 # First bytes of gzip, bzip2, xz, zstd and lz4.
 _MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
-_MOST_SHARDS = 100_000
+_MAX_SHARDS = 100_000
 _CHUNK = 2**20
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -34,10 +34,11 @@ def names_shards(place: str) -> bool:
 
 
 def list_shards(pattern: str) -> list[FaceFile]:
-    """The pictures inside the tar files that a path or pattern (* ? [ ] and {000..012}) means, by shard and name.
+    """The images inside the tar files that a path or pattern (* ? [ ] and {000..012}) means, by shard and name.
 
-    A shard that is damaged on the way gives what comes before, with a warning. Raises ValueError when there is no such
-    file, or when one is compressed or no tar at all.
+    A shard that is damaged on the way gives what comes before, with a warning.
+
+    Raises ValueError when there is no such file, or when one is compressed or not a tar at all.
     """
     shards = _shards(pattern)
     # The shard is part of the name: two shards may use the same keys.
@@ -61,10 +62,8 @@ def normal_name(name: str) -> str:
 
 def _shards(pattern: str) -> list[Path]:
     count = math.prod(max(0, int(last) - int(first) + 1) for first, last in _RANGE.findall(pattern))
-    if count > _MOST_SHARDS:
-        raise ValueError(
-            f"{pattern}: means {count} shards, more than {_MOST_SHARDS}. Cure: name the range that is there"
-        )
+    if count > _MAX_SHARDS:
+        raise ValueError(f"{pattern}: means {count} shards, more than {_MAX_SHARDS}. Name the range that is there")
     expanded = _expand_range(pattern)
     shards: list[Path] = []
     for text in expanded:
@@ -73,9 +72,9 @@ def _shards(pattern: str) -> list[Path]:
         elif glob.has_magic(text):
             shards += [Path(match) for match in glob.glob(text, recursive=True) if Path(match).is_file()]
         elif len(expanded) > 1:
-            raise ValueError(f"{pattern}: the shard {text} is missing. Cure: fetch it, or name the range that is there")
+            raise ValueError(f"{pattern}: the shard {text} is missing. Fetch it, or name the range that is there")
     if not shards:
-        raise ValueError(f"{pattern}: there is no such tar file. Cure: name a folder of faces, a .tar, or a pattern")
+        raise ValueError(f"{pattern}: there is no such tar file. Name a folder of faces, a .tar, or a pattern")
     for shard in shards:
         _refuse_compressed(shard)
     return sorted(set(shards))
@@ -95,8 +94,8 @@ def _refuse_compressed(shard: Path) -> None:
         head = stream.read(6)
     if head.startswith(_MAGIC) or shard.name.lower().endswith(_COMPRESSED):
         raise ValueError(
-            f"{shard}: a compressed tar can't be read at random. Cure: uncompress it (gunzip, unxz, ...) to a plain "
-            ".tar; pictures hardly shrink anyway"
+            f"{shard}: a compressed tar can't be read at random. Uncompress it (gunzip, unxz, ...) to a plain "
+            ".tar; images hardly shrink anyway"
         )
 
 
@@ -131,7 +130,7 @@ def _members(shard: Path, name: str) -> list[FaceFile]:
     if damage and not found:
         raise ValueError(f"{shard}: not a tar file, or its start is damaged ({damage})")
     if damage:
-        logger.warning("%s: ends in the middle (%s); its first %d pictures are used", shard, damage, len(found))
+        logger.warning("%s: ends in the middle (%s); its first %d images are used", shard, damage, len(found))
     if outside:
         logger.warning("%s: %d members are left out, whose names lead out of it (../)", shard, outside)
     return found

@@ -31,9 +31,11 @@ Split = Literal["train", "validation"]
 def open_faces(config: DataConfig, split: Split, image_size: int, least: int = 1) -> FaceSource:
     """The faces of one split, sorted by name, at image_size; larger files are reduced by area averaging when read.
 
-    With cache "disk" they are decoded now, which takes a while the first time. least: how many are needed.
+    With cache "disk" they are decoded now, which takes a while the first time.
+
+    least: how many are needed.
     Raises ValueError: no faces or too few, faces that are not square or too small, a place or manifest that isn't
-    right, a face that is in both splits. Pictures that can't be opened are logged and left out.
+    right, a face that is in both splits. Images that can't be opened are logged and left out.
     """
     files = _listed(config, split)
     if config.validation is not None:
@@ -90,7 +92,7 @@ def _chosen(rows: list[Row], split: Split, manifest: Path, itself: Callable[[str
     if both:
         raise ValueError(
             f"{manifest}: {len(both)} faces are in train and in val: {shortened(both)}. "
-            "Cure: give each face one row; validation on training faces says nothing"
+            "Give each face one row; validation on training faces says nothing"
         )
     return sorted(min(spellings[face]) for face, found in splits.items() if split in found)
 
@@ -115,7 +117,7 @@ def _files_named(names: list[str], faces: str, manifest: Path) -> list[FaceFile]
     if missing:
         raise ValueError(
             f"{manifest}: {len(missing)} of {len(names)} files are missing in {manifest.parent}: "
-            f"{shortened(missing)}. Cure: names are relative to the manifest's own folder; put it beside the faces"
+            f"{shortened(missing)}. Names are relative to the manifest's own folder; put it beside the faces"
         )
     if faces:
         folder = os.path.realpath(faces)
@@ -127,7 +129,7 @@ def _files_named(names: list[str], faces: str, manifest: Path) -> list[FaceFile]
         if outside:
             raise ValueError(
                 f"{manifest}: {len(outside)} of {len(names)} files lie outside data.faces {faces}: "
-                f"{shortened(outside)}. Cure: set data.faces to {manifest.parent}, or leave it empty"
+                f"{shortened(outside)}. Set data.faces to {manifest.parent}, or leave it empty"
             )
     return [face_file(path, Path(name).as_posix()) for name, path in zip(names, paths, strict=True)]
 
@@ -139,15 +141,15 @@ def _members_named(names: list[str], faces: str, manifest: Path) -> list[FaceFil
     if twice := [name for name in names if counts[name] > 1]:
         raise ValueError(
             f"{manifest}: {len(twice)} of {len(names)} files are in the shards {faces} more than once: "
-            f"{shortened(twice)}. Cure: give each member a name of its own"
+            f"{shortened(twice)}. Give each member a name of its own"
         )
     missing = [name for name in names if name not in by_name]
     if missing:
         example = f", like {next(iter(by_name))!r}" if by_name else ""
         raise ValueError(
             f"{manifest}: {len(missing)} of {len(names)} files are in none of the shards {faces}, which hold "
-            f"{len(members)} pictures: {shortened(missing)}. "
-            f"Cure: the column file must hold the members' names{example}"
+            f"{len(members)} images: {shortened(missing)}. "
+            f"The column file must hold the members' names{example}"
         )
     return sorted((by_name[name] for name in names), key=lambda file: file.name)
 
@@ -159,5 +161,5 @@ def _refuse_overlap(files: list[FaceFile], other: list[FaceFile], config: DataCo
         places = f"data.faces {config.manifest or config.faces} and data.validation {config.validation}"
         raise ValueError(
             f"{places} share {len(both)} faces: {shortened(both)}. "
-            "Cure: folders of which none lies inside the other; validation on training faces says nothing"
+            "Name folders of which none lies inside the other; validation on training faces says nothing"
         )

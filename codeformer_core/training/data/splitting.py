@@ -35,13 +35,13 @@ class FacePlace:
 
 
 def look_at(folder: Path, image_size: int, run: Path) -> FacePlace:
-    """Tell what `folder` is.
+    """What `folder` is.
 
     With folders train/ and val/, or with a manifest.csv that has a column `split`, it says itself how it is split. If
-    all pictures are square and at least image_size wide, they are faces: a tenth of them, chosen by their names, is for
+    all images are square and at least image_size wide, they are faces: a tenth of them, chosen by their names, is for
     validation, which is written into `run`/manifest.csv. Anything else is photos.
-    Raises ValueError where there is no such folder or no picture in it, for a single face, and where `run` lies among
-    the pictures, since those that it shows would be taken for faces.
+    Raises ValueError where there is no such folder or no image in it, for a single face, and where `run` lies among
+    the images, since those that it shows would be taken for faces.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder; name a folder of photos or of aligned faces")
@@ -50,16 +50,16 @@ def look_at(folder: Path, image_size: int, run: Path) -> FacePlace:
     if _is_split(folder / MANIFEST_NAME):
         return FacePlace(manifest=str(folder / MANIFEST_NAME))
     if run.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"-o {run}: it lies among the pictures of {folder}; name a folder outside")
-    pictures = list_folder(folder)
-    if not pictures:
-        raise ValueError(f"{folder}: there is no picture in it; name a folder of photos or of aligned faces")
-    step = max(1, len(pictures) // _LOOKED_AT)
-    if not all(_is_face(Path(picture.path), image_size) for picture in pictures[::step]):
+        raise ValueError(f"-o {run}: it lies among the images of {folder}; name a folder outside")
+    images = list_folder(folder)
+    if not images:
+        raise ValueError(f"{folder}: there is no image in it; name a folder of photos or of aligned faces")
+    step = max(1, len(images) // _LOOKED_AT)
+    if not all(_is_face(Path(image.path), image_size) for image in images[::step]):
         return FacePlace()
-    if len(pictures) == 1:
+    if len(images) == 1:
         raise ValueError(f"{folder}: 1 face, and one is kept for measuring; name a folder with more faces")
-    return FacePlace(manifest=str(_split(pictures, run)))
+    return FacePlace(manifest=str(_split(images, run)))
 
 
 def _is_split(manifest: Path) -> bool:
@@ -83,7 +83,7 @@ def _is_face(path: Path, image_size: int) -> bool:
         return True  # said by name when it is read
 
 
-def _split(pictures: list[FaceFile], run: Path) -> Path:
+def _split(images: list[FaceFile], run: Path) -> Path:
     """At least one face on either side, whatever the hashes say. Raises ValueError for a manifest that isn't ours."""
     path = run / MANIFEST_NAME
     if path.exists() and not _is_ours(path):
@@ -91,15 +91,15 @@ def _split(pictures: list[FaceFile], run: Path) -> Path:
             f"-o {run}: its {MANIFEST_NAME} was not written by a run and would be replaced; name another folder"
         )
 
-    def drawn(picture: FaceFile) -> bytes:
-        return hashlib.sha256(picture.name.encode("utf-8", "surrogateescape")).digest()
+    def drawn(image: FaceFile) -> bytes:
+        return hashlib.sha256(image.name.encode("utf-8", "surrogateescape")).digest()
 
-    by_hash = sorted(pictures, key=drawn)
+    by_hash = sorted(images, key=drawn)
     validation = set(by_hash[: max(1, len(by_hash) // VALIDATION_EVERY)])
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
-    rows.writerows((Path(each.path).resolve(), "val" if each in validation else "train") for each in pictures)
+    rows.writerows((Path(each.path).resolve(), "val" if each in validation else "train") for each in images)
     run.mkdir(parents=True, exist_ok=True)
     write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
     return path

@@ -1,7 +1,7 @@
 """Faces in the tones of old photos: gray, of one tint from dark to light, faded or with a cast.
 
 Published sets of faces are photos of today. A network that saw nothing else paints an old print's face in today's
-colours, which is neither what was asked for nor near the picture. Both sides of a pair get the tone, before anything
+colours, which is neither what was asked for nor near the image. Both sides of a pair get the tone, before anything
 is degraded, so that tones are learned as something to keep.
 """
 
@@ -17,8 +17,11 @@ _LUMA = (0.299, 0.587, 0.114)  # BT.601
 
 @dataclass(frozen=True)
 class Tone:
-    """dark_3, light_3: what black and white become, RGB, 0..1. color: how much of a pixel's difference from gray
-    stays; 1 keeps it all."""
+    """A photo's tone.
+
+    dark_3, light_3: what black and white become, RGB, 0..1.
+    color: how much of a pixel's difference from gray stays; 1 keeps it all.
+    """
 
     dark_3: tuple[float, ...]
     light_3: tuple[float, ...]

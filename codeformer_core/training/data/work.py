@@ -29,7 +29,11 @@ IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True)
 class Chance:
-    """What chance decided about one draw. tone: None keeps the face's own. drawn: None without a degradation."""
+    """What chance decided about one draw.
+
+    tone: None keeps the face's own.
+    drawn: None without a degradation.
+    """
 
     flipped: bool
     tone: Tone | None
@@ -38,10 +42,12 @@ class Chance:
 
 @dataclass(frozen=True)
 class Faces:
-    """A request carried out. clean_B3HW, degraded_B3HW: uint8, on the CPU. indices: the faces that were read.
+    """A request carried out.
 
-    degraded_B3HW is None where there is no degradation, or the device does it. broken: (index, reason) of faces that
-    could not be read and were replaced.
+    clean_B3HW: uint8, on the CPU.
+    degraded_B3HW: uint8, on the CPU; None without a degradation, or where the device does it.
+    indices: the faces that were read.
+    broken: (index, reason) of faces that could not be read and were replaced.
     """
 
     step: int
@@ -60,7 +66,10 @@ class Faces:
 
 @dataclass(frozen=True)
 class Failure:
-    """An error in a worker, which is raised in the training process. text: with the face's name."""
+    """An error in a worker, which is raised in the training process.
+
+    text: with the face's name.
+    """
 
     text: str
     details: str
@@ -118,7 +127,10 @@ class Assembler:
 def chance_of(
     seed: int, face_draw: FaceDraw, flip: bool, tones: float, degradation: Degradation | None, side: int
 ) -> Chance:
-    """side: of the face in pixels. Whatever `flip` and `tones` are, the same degradation is drawn."""
+    """The random choices of one draw. Whatever `flip` and `tones` are, the same degradation is drawn.
+
+    side: of the face in pixels.
+    """
     generator = generator_of(seed, face_draw.number)
     heads = bool(torch.rand((), generator=generator) < 0.5)
     drawn = None if degradation is None else draw(degradation, side, generator)
@@ -160,7 +172,7 @@ def begin_worker(_number: int) -> None:
 
 
 def _tell(kind: type[BaseException], error: BaseException, place: TracebackType | None) -> None:
-    """A training process that ends while it takes a batch from the worker's hands is no error of the worker's."""
+    """A training process that ends while it takes a batch from the worker's hands is not an error of the worker's."""
     if issubclass(kind, (EOFError, ConnectionError)):
         logger.debug("the training process hung up: %s", error)
     else:

@@ -68,7 +68,7 @@ class Adversary:
         return added + weight * adversarial, shown
 
     def learn(self, pairs: Sequence[tuple[Tensor, Tensor]], precision: torch.dtype, rate: float) -> dict[str, Tensor]:
-        """One step over (clean, made) pictures, made ones detached; returns its numbers. A loss or gradient that
+        """One step over (clean, made) images, made ones detached; returns its numbers. A loss or gradient that
         is not finite makes no step; the caller is to look at "discriminator" and "discriminator_gradient"."""
         self.network.requires_grad_(True)
         self.optimizer.zero_grad(set_to_none=True)

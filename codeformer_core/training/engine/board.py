@@ -1,4 +1,4 @@
-"""Where a run can be watched: scalars.csv, TensorBoard where it is installed, and picture grids as PNG.
+"""Where a run can be watched: scalars.csv, TensorBoard where it is installed, and image grids as PNG.
 
 Shape legend: H W a grid's height and width.
 """
@@ -23,13 +23,15 @@ _COLUMNS = ("step", "name", "value")
 
 
 class Board:
-    """Curves and pictures of one run, from its first process. start_step: a run that goes on; what was written for
-    later steps, which were lost, is taken back."""
+    """Curves and images of one run, from its first process.
+
+    start_step: where a continued run begins; what was written for later steps, which were lost, is taken back.
+    """
 
     def __init__(self, folder: Path, start_step: int) -> None:
         self.folder = folder
-        self._pictures = folder / "pictures"
-        self._pictures.mkdir(parents=True, exist_ok=True)
+        self._images = folder / "pictures"
+        self._images.mkdir(parents=True, exist_ok=True)
         self._table = folder / "scalars.csv"
         _drop_after(self._table, start_step)
         self._file = self._table.open("a", newline="", encoding="utf-8")
@@ -48,12 +50,15 @@ class Board:
                 self._tensorboard.add_scalar(name, value, step)
         self._file.flush()
 
-    def picture(self, step: int, name: str, grid_HW3: np.ndarray) -> None:
-        """grid_HW3: uint8 RGB."""
+    def image(self, step: int, name: str, grid_HW3: np.ndarray) -> None:
+        """Write an image grid.
+
+        grid_HW3: uint8 RGB.
+        """
         from PIL import Image
 
         with self._never_fatal():
-            Image.fromarray(grid_HW3).save(self._pictures / f"step-{step:09d}-{name}.png")
+            Image.fromarray(grid_HW3).save(self._images / f"step-{step:09d}-{name}.png")
             if self._tensorboard is not None:
                 self._tensorboard.add_image(name, grid_HW3, step, dataformats="HWC")
 
@@ -71,7 +76,7 @@ class Board:
             yield
         except OSError as error:
             if not self._failed:
-                logger.warning("%s: curves and pictures can't be written: %s", self.folder, error.strerror or error)
+                logger.warning("%s: curves and images can't be written: %s", self.folder, error.strerror or error)
             self._failed = True
 
 
@@ -91,6 +96,6 @@ def _open_tensorboard(folder: Path, start_step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        logger.warning("tensorboard is not installed: curves go to scalars.csv, pictures to PNG files only")
+        logger.warning("tensorboard is not installed: curves go to scalars.csv, images to PNG files only")
         return None
     return SummaryWriter(str(folder), purge_step=start_step or None)

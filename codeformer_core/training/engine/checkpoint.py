@@ -32,8 +32,12 @@ _GIB = 1024**3
 
 @dataclass(frozen=True)
 class Meta:
-    """step: how many steps were done. stage: its name. about: of which configuration, faces and teacher, see
-    `resuming.about_run`."""
+    """A checkpoint's meta.json.
+
+    step: how many steps were done.
+    stage: its name.
+    about: of which configuration, faces and teacher, see `resuming.about_run`.
+    """
 
     step: int
     stage: str
@@ -88,8 +92,10 @@ class Checkpoints:
             divided(sizes, self.file_mib * MIB)
 
     def save(self, tensors: Mapping[str, Tensor], meta: Meta) -> Path:
-        """Write a checkpoint and remove the oldest ones. Raises OSError naming the folder; the earlier checkpoints
-        stay."""
+        """Write a checkpoint and remove the oldest ones.
+
+        Raises OSError naming the folder; the earlier checkpoints stay.
+        """
         final = self.folder / f"step-{meta.step:09d}"
         unfinished = self.folder / f"{_UNFINISHED}{meta.step:09d}"
         try:
@@ -159,7 +165,7 @@ class Checkpoints:
             tensors: dict[str, Tensor] = {}
             for name, entry in described.items():
                 if not isinstance(entry, TensorStorageMetadata):
-                    raise ValueError(f"{name} is no tensor")
+                    raise ValueError(f"{name} is not a tensor")
                 tensors[name] = torch.empty(entry.size, dtype=entry.properties.dtype)
             with _quiet():
                 state_dict_loader.load(tensors, storage_reader=reader, no_dist=True)

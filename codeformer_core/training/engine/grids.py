@@ -1,4 +1,4 @@
-"""Pictures beside each other, with a word above each column.
+"""Images beside each other, with a word above each column.
 
 Shape legend: B faces (rows of the grid), H W their side; grids are uint8 RGB.
 """
@@ -15,15 +15,18 @@ _GAP = 4
 _HEADER = 18
 _PAPER = 255
 # Smaller faces are shown enlarged, so that one can see them and the words fit.
-_SMALLEST_TILE = 128
+_MIN_TILE = 128
 
 
-def picture_grid(columns: Mapping[str, Tensor]) -> np.ndarray:
-    """columns: title -> faces_B3HW in [-1, 1], all of one shape -> grid_HW3 uint8, one row for each face."""
+def image_grid(columns: Mapping[str, Tensor]) -> np.ndarray:
+    """grid_HW3 uint8, one row for each face.
+
+    columns: title -> faces_B3HW in [-1, 1], all of one shape.
+    """
     from PIL import Image, ImageDraw
 
     first = next(iter(columns.values()))
-    enlarged = max(1, _SMALLEST_TILE // first.shape[-1])
+    enlarged = max(1, _MIN_TILE // first.shape[-1])
     rows, side = len(first), first.shape[-1] * enlarged
     step = side + _GAP
     grid_HW3 = np.full((_HEADER + rows * step, len(columns) * step, 3), _PAPER, np.uint8)

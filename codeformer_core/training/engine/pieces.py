@@ -28,8 +28,9 @@ class PieceWriter(HuggingFaceStorageWriter):
 
 
 def divided(sizes: Mapping[str, int], limit: int) -> dict[str, int]:
-    """Name -> number of its file, counted from 1; the files are filled in the given order. sizes, limit: in bytes.
+    """Name -> number of its file, counted from 1; the files are filled in the given order.
 
+    sizes, limit: in bytes.
     Raises ValueError naming a tensor that no file can hold, and how much it needs.
     """
     numbers: dict[str, int] = {}

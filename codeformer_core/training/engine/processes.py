@@ -18,7 +18,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Processes:
-    """rank: this one's number; count: how many there are, each with its own device."""
+    """This process among those of the training.
+
+    rank: this one's number.
+    count: how many there are, each with its own device.
+    """
 
     rank: int
     count: int
@@ -81,8 +85,9 @@ def deterministic(wanted: bool) -> Generator[None]:
 
 @contextlib.contextmanager
 def joined(device: str) -> Generator[Processes]:
-    """Join the processes that torchrun started, or be the only one. device: "auto", "cpu", "cuda", "cuda:N", "mps".
+    """Join the processes that torchrun started, or be the only one.
 
+    device: "auto", "cpu", "cuda", "cuda:N", "mps".
     Raises RuntimeError for a port in use and ValueError for a device that isn't there, before anything else is done.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))

@@ -1,4 +1,4 @@
-"""Dead codes: a short training without a cure ends with a handful of codes in use.
+"""Dead codes: a short training without revival ends with a handful of codes in use.
 
 Not part of the published recipe; the presets that use it say so.
 Shape legend: B faces, D channels of a code, K codes, N vectors.
@@ -31,8 +31,11 @@ class CodeRevival:
 
     @torch.no_grad()
     def after_step(self, step: int, codebook: Tensor, outputs: Sequence[Output]) -> Tensor | None:
-        """Count, and at every `every`-th step revive. outputs: of the step's micro batches. Returns the indices of the
-        revived codes, or None."""
+        """Count, and at every `every`-th step revive.
+
+        outputs: of the step's micro batches.
+        Returns the indices of the revived codes, or None.
+        """
         if not self.every or step >= self.until:
             return None
         for output in outputs:

@@ -19,7 +19,10 @@ from .processes import Processes
 
 @dataclass(frozen=True)
 class TrainingState:
-    """uses_K: how often each code was used since the last revival, stage I only."""
+    """Everything that changes while training.
+
+    uses_K: how often each code was used since the last revival, stage I only.
+    """
 
     network: nn.Module
     average: AveragedModel
@@ -76,7 +79,7 @@ class TrainingState:
         return states
 
     def _restore_random_states(self, tensors: Mapping[str, Tensor]) -> None:
-        """A run may go on with more processes or on another device; those have no state to take up."""
+        """A run may continue with more processes or on another device; those have no state to take up."""
         cpu = tensors.get(f"random.{self.processes.rank}.cpu")
         cuda = tensors.get(f"random.{self.processes.rank}.cuda")
         if cpu is not None:

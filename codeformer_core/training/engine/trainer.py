@@ -33,7 +33,7 @@ from .state import TrainingState
 
 
 class NotFinite(RuntimeError):
-    """A loss or gradient that is no number. What was saved before this step is good."""
+    """A loss or gradient that is not a number. What was saved before this step is good."""
 
 
 class FeedFailed(RuntimeError):
@@ -46,8 +46,12 @@ class FeedFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Progress:
-    """After a step. faces_per_second, waiting: speed, and the share of the time in which the next faces weren't there
-    yet, since the last log. values: the means since then, filled every `log_every` steps, otherwise empty."""
+    """After a step.
+
+    faces_per_second, waiting: speed, and the share of the time in which the next faces weren't there yet, since the
+    last log.
+    values: the means since then, filled every `log_every` steps, otherwise empty.
+    """
 
     step: int
     iterations: int
@@ -219,7 +223,7 @@ class Trainer:
             names = [name for batch in batches for name in batch.names]
             numbers = ", ".join(f"{name} {float(value):g}" for name, value in values.items())
             found = f"{numbers}; the faces: {', '.join(names)}" if not is_finite else "so in another process"
-            raise NotFinite(f"step {step + 1}: training gave values that are no numbers: {found}")
+            raise NotFinite(f"step {step + 1}: training gave values that are not numbers: {found}")
 
     def _in_parallel(self) -> nn.Module:
         if self.processes.count == 1:

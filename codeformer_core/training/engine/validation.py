@@ -1,4 +1,4 @@
-"""What the averaged network does with faces it doesn't learn from: numbers and a picture grid.
+"""What the averaged network does with faces it doesn't learn from: numbers and an image grid.
 
 Shape legend: B N faces, H W their side, T tokens, K codes.
 """
@@ -20,7 +20,7 @@ from ...networks.vqgan import VQNetwork
 from ..data.files import FaceSource
 from ..losses.codes import code_accuracy, count_codes, perplexity
 from ..stages.stage import Teacher
-from .grids import from_levels, picture_grid
+from .grids import from_levels, image_grid
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,12 @@ _SEED = 1_000_003
 
 @dataclass(frozen=True)
 class Examples:
-    """clean_N3HW: uint8. degraded: name of the degradation -> the same faces degraded. tasks: name -> what
-    these faces are for."""
+    """Faces to validate with.
+
+    clean_N3HW: uint8.
+    degraded: name of the degradation -> the same faces degraded.
+    tasks: name -> what these faces are for.
+    """
 
     clean_N3HW: Tensor
     degraded: Mapping[str, Tensor]
@@ -77,7 +81,10 @@ def validate(
     device: torch.device,
     batch_size: int,
 ) -> dict[str, float]:
-    """PSNR in dB, code accuracy where there is a teacher, codebook use. fuses: also at fidelities above 0."""
+    """PSNR in dB, code accuracy where there is a teacher, codebook use.
+
+    fuses: also at fidelities above 0.
+    """
     if not isinstance(network, CodeFormer):
         return _validate_autoencoder(network, examples, device, batch_size)
     values: dict[str, list[Tensor]] = {}
@@ -121,10 +128,10 @@ def show(
     device: torch.device,
     rows: int,
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Picture grids by name: clean, degraded, the teacher's reconstruction, restored at w = 0, 0.5, 1."""
+    """Image grids by name: clean, degraded, the teacher's reconstruction, restored at w = 0, 0.5, 1."""
     clean_B3HW = from_levels(examples.clean_N3HW[:rows].to(device))
     if not isinstance(network, CodeFormer):
-        yield "faces", picture_grid({"clean": clean_B3HW, "reconstruction": network.reconstruct(clean_B3HW)})
+        yield "faces", image_grid({"clean": clean_B3HW, "reconstruction": network.reconstruct(clean_B3HW)})
         return
     for name, degraded_N3HW in examples.degraded.items():
         degraded_B3HW = from_levels(degraded_N3HW[:rows].to(device))
@@ -133,7 +140,7 @@ def show(
             columns["reconstruction"] = teacher.network.reconstruct(clean_B3HW)
         for fidelity in FIDELITIES if fuses else FIDELITIES[:1]:
             columns[f"w = {fidelity:g}"] = network.restore(degraded_B3HW, fidelity, uses_adain(examples.tasks[name]))
-        yield name, picture_grid(columns)
+        yield name, image_grid(columns)
 
 
 def face_psnr(made_B3HW: Tensor, clean_B3HW: Tensor) -> Tensor:

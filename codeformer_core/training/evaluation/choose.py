@@ -28,9 +28,11 @@ File = str | os.PathLike[str]
 class MetricFiles:
     """Files that metrics need, each None when it isn't given.
 
-    lpips_backbone: torchvision's VGG16. inception: torch-fidelity's Inception v3. fid_reference: mu and sigma of
-    another set than the clean faces. niqe_parameters: a niqe_pris_params.npz; None: the one that
-    comes with the package. identity: an ArcFace-like ONNX.
+    lpips_backbone: torchvision's VGG16.
+    inception: torch-fidelity's Inception v3.
+    fid_reference: mu and sigma of another set than the clean faces.
+    niqe_parameters: a niqe_pris_params.npz; None: the one that comes with the package.
+    identity: an ArcFace-like ONNX.
     """
 
     lpips_backbone: File | None = None

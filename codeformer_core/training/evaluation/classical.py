@@ -24,7 +24,11 @@ UNSHARP_SIGMA, UNSHARP_AMOUNT = 2.0, 1.0
 
 @dataclass(frozen=True)
 class Baseline:
-    """name: the row's method. make: (clean batch, degradation's name, degradation, seed) -> faces_BHW3 uint8."""
+    """A filter to compare with.
+
+    name: the row's method.
+    make: (clean batch, degradation's name, degradation, seed) -> faces_BHW3 uint8.
+    """
 
     name: str
     make: Callable[[CleanBatch, str, Degradation, int], np.ndarray]
@@ -33,10 +37,12 @@ class Baseline:
 def bicubic_denoised(
     batch: CleanBatch, name: str, degradation: Degradation, seed: int, strength: float = STRENGTH
 ) -> np.ndarray:
-    """-> faces_BHW3 uint8: as `degraded` makes them, but enlarged bicubically, then OpenCV's non-local means.
+    """faces_BHW3 uint8: as `degraded` makes them, but enlarged bicubically, then OpenCV's non-local means.
 
     Networks are given bilinearly enlarged faces, which are worse by 0.1 dB. Denoising before enlarging is worse too, at
-    every strength. strength: for brightness and colours alike; windows of 7 and 21 pixels, OpenCV's own.
+    every strength.
+
+    strength: for brightness and colours alike; windows of 7 and 21 pixels, OpenCV's own.
     """
     return denoised(degraded(batch, name, degradation, seed, bicubic=True), strength)
 
@@ -56,12 +62,15 @@ def denoised(faces_BHW3: np.ndarray, strength: float) -> np.ndarray:
 
 
 def unsharp_masked(batch: CleanBatch, name: str, degradation: Degradation, seed: int) -> np.ndarray:
-    """-> faces_BHW3 uint8: x + amount (x - blur(x)) of each degraded face x, as `degraded` makes it."""
+    """faces_BHW3 uint8: x + amount (x - blur(x)) of each degraded face x, as `degraded` makes it."""
     return sharpened(degraded(batch, name, degradation, seed))
 
 
 def sharpened(faces_BHW3: np.ndarray, sigma: float = UNSHARP_SIGMA, amount: float = UNSHARP_AMOUNT) -> np.ndarray:
-    """uint8 RGB to the same. sigma: in pixels of a 512 face, scaled for other sizes."""
+    """uint8 RGB to the same.
+
+    sigma: in pixels of a 512 face, scaled for other sizes.
+    """
     import cv2
 
     scaled = sigma * faces_BHW3.shape[2] / REFERENCE_SIZE

@@ -1,4 +1,4 @@
-"""A trained network on faces that are degraded here: metrics, code accuracy and pictures.
+"""A trained network on faces that are degraded here: metrics, code accuracy and images.
 
 Shape legend: B faces, H W their side, 3 colours RGB, T tokens of the latent map.
 """
@@ -45,12 +45,17 @@ def evaluate_model(
 ) -> Evaluation:
     """Every face clean against degraded, filtered without learning, and restored at every fidelity.
 
-    network, teacher: on `device`, in float32. teacher: the stage I autoencoder, for the code accuracy. fidelities: at
-    least one, 0 or more. task: "inpainting" restores without adain, all others with it, as published; tasks:
-    degradation -> its own task. count: so many faces, evenly spread; None: all. samples: of so many faces the pictures
-    are kept. baselines: what else is made of the degraded faces, a row each; non-local means take about a second for a
-    face of 512 pixels. Restored faces are rounded to 8 bits before they are measured, as their files would be.
+    Restored faces are rounded to 8 bits before they are measured, as their files would be.
 
+    network, teacher: on `device`, in float32.
+    teacher: the stage I autoencoder, for the code accuracy.
+    fidelities: at least one, 0 or more.
+    task: "inpainting" restores without adain, all others with it, as published.
+    tasks: degradation -> its own task.
+    count: so many faces, evenly spread; None: all.
+    samples: of so many faces the images are kept.
+    baselines: what else is made of the degraded faces, a row each; non-local means take about a second for a face of
+    512 pixels.
     Raises ValueError: no faces, no fidelity, faces of another size than the network's, a teacher of another codebook.
     """
     device = torch.device(device)
@@ -174,9 +179,9 @@ class _Run:
             tokens[2] += codes_BT.numel()
         for index, face in enumerate(batch.names):
             if face in self._shown:
-                pictures = [("clean", batch.faces_BHW3[index])]
-                pictures += [(group.label, to_levels(faces_B3HW[index])) for group, faces_B3HW in made]
-                self._samples.append(Sample(face, name, tuple(pictures)))
+                images = [("clean", batch.faces_BHW3[index])]
+                images += [(group.label, to_levels(faces_B3HW[index])) for group, faces_B3HW in made]
+                self._samples.append(Sample(face, name, tuple(images)))
 
     def evaluation(self) -> Evaluation:
         rows = self._gatherer.rows

@@ -22,7 +22,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CleanBatch:
-    """faces_BHW3: uint8 RGB. left_out: why faces that belong here can't be read."""
+    """Clean faces of an evaluation.
+
+    faces_BHW3: uint8 RGB.
+    left_out: why faces that belong here can't be read.
+    """
 
     names: tuple[str, ...]
     faces_BHW3: np.ndarray
@@ -55,7 +59,7 @@ def clean_batches(source: FaceSource, indices: Sequence[int], batch_size: int) -
 
 
 def degraded(batch: CleanBatch, name: str, degradation: Degradation, seed: int, *, bicubic: bool = False) -> np.ndarray:
-    """-> degraded_BHW3 uint8. A face's degradation depends on the seed, `name` and the face's name alone.
+    """degraded_BHW3 uint8. A face's degradation depends on the seed, `name` and the face's name alone.
 
     bicubic: enlarged so and not bilinearly, which is all that differs.
     """
@@ -69,7 +73,7 @@ def degraded(batch: CleanBatch, name: str, degradation: Degradation, seed: int, 
 
 def seeded(seed: int, *words: str | int) -> torch.Generator:
     """A generator of its own for every combination."""
-    # A face's name may hold bytes that are no text.
+    # A face's name may hold bytes that are not text.
     text = "\0".join(map(str, (seed, *words))).encode("utf-8", "surrogateescape")
     digest = hashlib.sha256(text).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)

@@ -47,11 +47,12 @@ def evaluate_folders(
     samples: int = 8,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
-    """Every restored picture against the clean one of the same stem.
+    """Every restored image against the clean one of the same stem.
 
-    samples: of so many faces the pictures are kept for the report. on_progress(done, total, name). Raises ValueError
-    with counts and the first names: nothing to compare, a name that only one folder has or that one has twice, two
-    pictures of different sizes, files that are no pictures.
+    samples: of so many faces the images are kept for the report.
+    on_progress: called with (done, total, name).
+    Raises ValueError with counts and the first names: nothing to compare, a name that only one folder has or that one
+    has twice, two images of different sizes, files that are not images.
     """
     device = torch.device(device)
     pairs = paired(Path(restored_folder), Path(clean_folder))
@@ -66,8 +67,8 @@ def evaluate_folders(
         gatherer.add(group, [pair.name for pair in batch], restored_B3HW, clean_B3HW)
         for index, pair in enumerate(batch):
             if done + index in shown:
-                pictures = (("clean", to_levels(clean_B3HW[index])), (RESTORED, to_levels(restored_B3HW[index])))
-                kept.append(Sample(pair.name, "", pictures))
+                images = (("clean", to_levels(clean_B3HW[index])), (RESTORED, to_levels(restored_B3HW[index])))
+                kept.append(Sample(pair.name, "", images))
         done += len(batch)
         if on_progress is not None:
             on_progress(done, len(pairs), batch[-1].name)
@@ -93,7 +94,7 @@ def paired(restored_folder: Path, clean_folder: Path) -> list[Pair]:
     if different:
         listed = ", ".join(f"{pair.name} ({one} and {other})" for pair, one, other in different[:_NAMES_SHOWN])
         raise ValueError(
-            f"{len(different)} of {len(pairs)} pairs differ in size: {listed}{_more(different)}. Pictures are compared "
+            f"{len(different)} of {len(pairs)} pairs differ in size: {listed}{_more(different)}. Images are compared "
             "pixel by pixel: restore without enlarging, or resize one folder"
         )
     return pairs
@@ -106,7 +107,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
         path for path in folder.iterdir() if path.suffix.lower() in READABLE and not path.name.startswith(".")
     )
     if not files:
-        raise ValueError(f"{folder}: the folder holds no pictures ({' '.join(READABLE)})")
+        raise ValueError(f"{folder}: the folder holds no images ({' '.join(READABLE)})")
     found: dict[str, Path] = {}
     for path in files:
         if path.stem in found:
@@ -121,7 +122,7 @@ def _lonely(restored: dict[str, Path], clean: dict[str, Path], *folders: Path) -
         alone = sorted(here.keys() - there.keys())
         if alone:
             listed = ", ".join(here[stem].name for stem in alone[:_NAMES_SHOWN])
-            texts.append(f"{len(alone)} of {len(here)} pictures only in {folder}: {listed}{_more(alone)}")
+            texts.append(f"{len(alone)} of {len(here)} images only in {folder}: {listed}{_more(alone)}")
     return texts
 
 
@@ -130,12 +131,12 @@ def _more(names: Sequence[object]) -> str:
 
 
 def _size(path: Path) -> str:
-    """Width x height of the upright picture, from the file's header."""
+    """Width x height of the upright image, from the file's header."""
     from PIL import ExifTags, Image
 
     try:
         with warnings.catch_warnings():
-            # That a picture is large is no news; reading it asks for the memory.
+            # A warning about a large image says nothing new; reading it asks for the memory.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(path)
         with image:
@@ -143,11 +144,11 @@ def _size(path: Path) -> str:
             lies = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
             return f"{image.height}x{image.width}" if lies else f"{image.width}x{image.height}"
     except (OSError, *BAD_DATA) as error:
-        raise ValueError(f"{path}: no readable picture ({error})") from error
+        raise ValueError(f"{path}: not a readable image ({error})") from error
 
 
 def _batches(pairs: Sequence[Pair], batch_size: int) -> Iterator[tuple[list[Pair], Tensor, Tensor]]:
-    """Batches of pictures of one size, in order."""
+    """Batches of images of one size, in order."""
     batch: list[tuple[Pair, Tensor, Tensor]] = []
     for pair in pairs:
         restored_3HW, clean_3HW = read_rgb(pair.restored), read_rgb(pair.clean)

@@ -1,4 +1,4 @@
-"""An evaluation as files: CSV for programs, and one HTML page that holds its own pictures.
+"""An evaluation as files: CSV for programs, and one HTML page that holds its own images.
 
 Shape legend: H W height and width, 3 colours RGB.
 """
@@ -20,9 +20,9 @@ from . import tables
 from .results import Evaluation, Sample, best_of
 
 PAGE, FACES, SUMMARY, CODES = "report.html", "faces.csv", "summary.csv", "codes.csv"
-# Pictures of the page are at most this wide and high: a dozen faces stay below a megabyte.
-PICTURE_SIDE = 256
-_PICTURE_QUALITY = 85
+# Images of the page are at most this wide and high: a dozen faces stay below a megabyte.
+MAX_IMAGE_SIDE = 256
+_IMAGE_QUALITY = 85
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; color: #222 }
@@ -43,7 +43,8 @@ def write_report(
     """Write report.html, faces.csv, summary.csv and, where code accuracies are known, codes.csv -> their paths.
 
     facts: what was measured on what, in words, for the top of the page. The folder is made; files of these names are
-    replaced, each whole or not at all. Raises OSError naming the file.
+    replaced, each whole or not at all.
+    Raises OSError naming the file.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +58,7 @@ def write_report(
 
 
 def _in_letters(text: str) -> str:
-    """Bytes of a file's name that are no text become marks."""
+    """Bytes of a file's name that are not text become marks."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -130,9 +131,9 @@ def _samples(samples: Sequence[Sample]) -> list[str]:
         name = f"{sample.face}, {sample.degradation}" if sample.degradation else sample.face
         parts.append(f'<h3>{escape(name)}</h3>\n<div class="faces">')
         parts += [
-            f'<figure><img alt="{escape(f"{name}: {label}")}" src="{data_uri(picture)}">'
+            f'<figure><img alt="{escape(f"{name}: {label}")}" src="{data_uri(image)}">'
             f"<figcaption>{escape(label)}</figcaption></figure>"
-            for label, picture in sample.pictures
+            for label, image in sample.images
         ]
         parts.append("</div>")
     return parts
@@ -151,13 +152,13 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], marked: Set[tup
     return "\n".join([*lines, "</table>"])
 
 
-def data_uri(picture_HW3: np.ndarray) -> str:
-    """uint8 RGB -> the picture inside an address, as WebP where Pillow can write it, else as JPEG."""
+def data_uri(image_HW3: np.ndarray) -> str:
+    """uint8 RGB -> the image inside an address, as WebP where Pillow can write it, else as JPEG."""
     from PIL import features
 
-    picture = Image.fromarray(picture_HW3)
-    picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
+    image = Image.fromarray(image_HW3)
+    image.thumbnail((MAX_IMAGE_SIDE, MAX_IMAGE_SIDE), Image.Resampling.LANCZOS)
     kind = "WEBP" if features.check("webp") else "JPEG"
     data = io.BytesIO()
-    picture.save(data, kind, quality=_PICTURE_QUALITY)
+    image.save(data, kind, quality=_IMAGE_QUALITY)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"

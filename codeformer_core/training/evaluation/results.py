@@ -1,4 +1,4 @@
-"""What an evaluation found, as values: a row per face, means per group of rows, pictures to look at.
+"""What an evaluation found, as values: a row per face, means per group of rows, images to look at.
 
 Shape legend: H W height and width, 3 colours RGB.
 """
@@ -22,7 +22,11 @@ TO_INPUT = "L1 to input"
 
 @dataclass(frozen=True)
 class Group:
-    """One line of the summary. degradation: "" where the faces came degraded; fidelity: None where there is none."""
+    """One line of the summary.
+
+    degradation: "" where the faces came degraded.
+    fidelity: None where there is none.
+    """
 
     degradation: str
     method: str
@@ -35,7 +39,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Row:
-    """values: metric -> value, NaN where this face has none."""
+    """The values of one face.
+
+    values: metric -> value, NaN where this face has none.
+    """
 
     face: str
     group: Group
@@ -53,7 +60,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Mean:
-    """A group's values: over `faces` faces; counts: how many of them the mean of that metric is over."""
+    """A group's values, over `faces` faces.
+
+    counts: how many of them the mean of that metric is over.
+    """
 
     group: Group
     faces: int
@@ -65,7 +75,8 @@ class Mean:
 class CodeAccuracy:
     """Share of the teacher's codes of the clean faces, 0..1, that are found in the degraded ones.
 
-    predicted: by the network; nearest: the codes nearest to its encoder's output.
+    predicted: by the network.
+    nearest: the codes nearest to its encoder's output.
     """
 
     degradation: str
@@ -75,16 +86,19 @@ class CodeAccuracy:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One face's pictures, uint8 (H, W, 3), each with its label."""
+    """One face's images, uint8 (H, W, 3), each with its label."""
 
     face: str
     degradation: str
-    pictures: tuple[tuple[str, np.ndarray], ...]
+    images: tuple[tuple[str, np.ndarray], ...]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything a report is made of. left_out: faces that couldn't be read, with the reason."""
+    """Everything a report is made of.
+
+    left_out: faces that couldn't be read, with the reason.
+    """
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]

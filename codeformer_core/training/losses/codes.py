@@ -42,7 +42,7 @@ def code_accuracy(predicted_BT: Tensor, codes_BT: Tensor) -> Tensor:
 
 
 def count_codes(codes_BT: Tensor, codebook_size: int) -> Tensor:
-    """-> uses_K int64."""
+    """uses_K int64."""
     return torch.bincount(codes_BT.flatten(), minlength=codebook_size)
 
 

@@ -18,7 +18,7 @@ WINDOW = 4
 
 @torch.no_grad()
 def gates_wanted(input_B3HW: Tensor, clean_B3HW: Tensor, sigmas: tuple[float, ...]) -> Tensor:
-    """-> wanted_BNhw in [0, 1]: for each band and window the share of the signal that both faces have in common,
+    """wanted_BNhw in [0, 1]: for each band and window the share of the signal that both faces have in common,
     <input, clean> / max(<input, input>, <clean, clean>).
 
     1 where the input is clean, or both are empty; 0 where the input's band is noise, or gone. What the network made

@@ -33,7 +33,7 @@ class IdentityLoss:
 
     @torch.no_grad()
     def clean_descriptors(self, clean_B3HW: Tensor) -> Tensor:
-        """-> descriptors_BD, which may be kept from step to step."""
+        """descriptors_BD, which may be kept from step to step."""
         return self.identity.descriptors((clean_B3HW.float() + 1) / 2)
 
     def to_descriptors(self, restored_B3HW: Tensor, clean_BD: Tensor) -> Tensor:

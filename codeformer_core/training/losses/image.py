@@ -1,4 +1,4 @@
-"""What is asked of a picture a network made: pixels, looks, identity.
+"""What is asked of an image a network made: pixels, looks, identity.
 
 Shape legend: B faces, H W height and width, RGB in [-1, 1].
 """
@@ -17,7 +17,11 @@ Measure = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ImageLosses:
-    """perceptual: see `losses.perceptual`; identity: see `losses.identity`. None: not wanted, and not computed."""
+    """The losses of an image.
+
+    perceptual: see `losses.perceptual`.
+    identity: see `losses.identity`. None: not wanted, and not computed.
+    """
 
     perceptual: Measure | None
     identity: Measure | None

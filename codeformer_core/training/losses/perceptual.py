@@ -26,7 +26,11 @@ SCALES = 4
 
 @dataclass(frozen=True)
 class Perceptual:
-    """measure(restored, clean) -> one number. uses_discriminator: feature matching is to be added to it."""
+    """A perceptual loss.
+
+    measure: (restored, clean) -> one number.
+    uses_discriminator: feature matching is to be added to it.
+    """
 
     name: str
     measure: Callable[[Tensor, Tensor], Tensor]

@@ -1,6 +1,6 @@
 """Stage II: encoder and transformer learn to see the clean face's codes in a degraded one.
 
-The codebook and the generator are the teacher's and stay as they are; no picture is made. Colorization is this stage
+The codebook and the generator are the teacher's and stay as they are; no image is made. Colorization is this stage
 with another degradation.
 Shape legend: B faces, H W their side, T tokens, D channels of a code, K codes.
 """

@@ -21,7 +21,11 @@ from .stage import Faces, Output, Teacher
 
 
 class FusionStage(CodesStage):
-    """teacher None: no code losses, the codes stay as they are. adain: as restoring does it."""
+    """Stage III.
+
+    teacher: None for no code losses; the codes then stay as they are.
+    adain: as restoring does it.
+    """
 
     teacher: Teacher | None
 
@@ -60,6 +64,6 @@ class FusionStage(CodesStage):
 
     @property
     def last_layer(self) -> Tensor:
-        """The last shift convolution of the fusion nearest to the picture."""
+        """The last shift convolution of the fusion nearest to the image."""
         largest = max(self.network.config.fuse_sizes)
         return self.network.fusions[str(largest)].shift_out.weight

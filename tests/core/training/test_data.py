@@ -256,7 +256,7 @@ def test_a_run_with_too_many_broken_faces_ends(tmp_path):
     source = open_faces(config(tmp_path), "train", 64)
     for number in (2, 6):
         break_face(tmp_path / f"{number:03d}.png")
-    with pytest.raises(RuntimeError, match=r"2 of 10 faces could not be read, more than 5%.*Cure"):
+    with pytest.raises(RuntimeError, match=r"2 of 10 faces could not be read, more than 5%.*Check the disk"):
         taken(feed(config(tmp_path), source=source), 5)
 
 

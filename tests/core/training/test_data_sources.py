@@ -99,7 +99,7 @@ def test_what_cannot_be_opened_is_named_and_left_out(tmp_path, caplog):
     assert len(source) == COUNT - 1
     assert len(caplog.messages) == 3 and all("left out: " in message for message in caplog.messages)
     assert "0x" not in " ".join(caplog.messages) and "deep.png" in caplog.messages[2] and "8 bits" in caplog.messages[2]
-    with pytest.raises(ValueError, match=r"7 faces found \(3 more can't be read.*8 needed. Cure"):
+    with pytest.raises(ValueError, match=r"7 faces found \(3 more can't be read.*8 needed. Add faces"):
         open_faces(config(tmp_path), "train", SIDE, least=8)
 
 
@@ -107,7 +107,7 @@ def test_faces_that_are_too_small_or_not_square_are_refused_by_name(tmp_path):
     fill(tmp_path)
     face(1, 12).save(tmp_path / "small.png")
     face(1, 40).crop((0, 0, 40, 20)).save(tmp_path / "wide.png")
-    with pytest.raises(ValueError, match=r"2 of 10 .*small\.png \(12x12\), wide\.png \(40x20\)\. Cure: .*train align"):
+    with pytest.raises(ValueError, match=r"2 of 10 .*small\.png \(12x12\), wide\.png \(40x20\)\. Cut .*train align"):
         open_faces(config(tmp_path), "train", SIDE)
 
 
@@ -159,12 +159,12 @@ def test_a_shard_that_was_cut_off_gives_the_faces_it_has(tmp_path, caplog):
     assert any("ends in the middle" in message for message in caplog.messages)
 
 
-def test_compressed_and_wrong_shards_are_refused_with_the_cure(tmp_path):
+def test_compressed_and_wrong_shards_are_refused_with_the_fix(tmp_path):
     folder = fill(tmp_path / "folder")
     for mode, name in (("w:gz", "faces.tar.gz"), ("w:xz", "faces.tar")):
         with tarfile.open(tmp_path / name, mode) as stream:
             stream.add(folder / "000.png", "000.png")
-        with pytest.raises(ValueError, match=r"compressed tar .* Cure: uncompress"):
+        with pytest.raises(ValueError, match=r"compressed tar .* Uncompress"):
             open_faces(config(tmp_path / name), "train", SIDE)
     (tmp_path / "text.tar").write_text("no tar" * 200)
     with pytest.raises(ValueError, match=r"text\.tar: not a tar file"):
@@ -210,7 +210,7 @@ def test_wrong_manifests_are_refused(tmp_path):
         with pytest.raises(ValueError, match=message):
             open_faces(config(place, manifest=str(manifest), **changes), "train", SIDE)
 
-    refused(rows(), r"no column 'spilt'; did you mean 'split'\? Cure: set data.split_column", split_column="spilt")
+    refused(rows(), r"no column 'spilt'; did you mean 'split'\? Set data.split_column", split_column="spilt")
     refused([{"name": "a.png", "split": "train"}], "no column 'file'; it has name, split")
     refused(
         [{"file": "a.png", "split": "train"}, {"file": "b.png", "split": "train"}], "2 of 2 files are missing.*a.png"
@@ -227,7 +227,7 @@ def test_the_same_face_in_both_splits_is_refused(tmp_path):
     fill(tmp_path / "faces")
     fill(tmp_path / "faces" / "val", [20])
     for validation in ("faces", "faces/val"):
-        with pytest.raises(ValueError, match=r"share \d faces: .*\.png.*Cure"):
+        with pytest.raises(ValueError, match=r"share \d faces: .*\.png.*validation on training faces"):
             open_faces(config(tmp_path / "faces", validation=str(tmp_path / validation)), "train", SIDE)
     with pytest.raises(ValueError, match="there are no validation faces"):
         open_faces(config(tmp_path / "faces"), "validation", SIDE)
@@ -278,7 +278,7 @@ def test_another_size_is_another_cache_and_the_users_folder_is_the_default(tmp_p
 def test_a_full_disk_is_said_before_and_leaves_nothing(tmp_path, monkeypatch):
     chosen = config(fill(tmp_path / "faces"), cache="disk", cache_folder=str(tmp_path / "cache"))
     monkeypatch.setattr(disk, "SPARE_SPACE", 2**62)
-    with pytest.raises(ValueError, match=r"needs 0\.0 GiB, .* free\. Cure: set data\.cache_folder"):
+    with pytest.raises(ValueError, match=r"needs 0\.0 GiB, .* free\. Set data\.cache_folder"):
         open_faces(chosen, "train", SIDE)
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -341,7 +341,7 @@ def test_a_member_larger_than_its_shard_is_named_and_names_that_lead_out_are_cou
 
 def test_a_range_of_too_many_shards_is_refused_at_once(tmp_path):
     for pattern in ("faces-{0..99999999999}.tar", "{0..999}-{0..999}.tar"):
-        with pytest.raises(ValueError, match=r"shards, more than 100000\. Cure"):
+        with pytest.raises(ValueError, match=r"shards, more than 100000\. Name the range"):
             open_faces(config(tmp_path / pattern), "train", SIDE)
 
 
@@ -370,7 +370,9 @@ def test_a_name_that_two_shards_have_is_refused_where_a_manifest_means_it(tmp_pa
     pack(tmp_path / "faces-0.tar", folder, ["000.png", "001.png"])
     pack(tmp_path / "faces-1.tar", folder, ["001.png", "002.png"])
     manifest = write_manifest(tmp_path / "m.csv", [{"file": f"00{n}.png", "split": "train"} for n in range(3)])
-    with pytest.raises(ValueError, match=r"1 of 3 files are in the shards .* more than once: 001\.png\. Cure"):
+    with pytest.raises(
+        ValueError, match=r"1 of 3 files are in the shards .* more than once: 001\.png\. Give"
+    ):
         open_faces(config(tmp_path / "faces-*.tar", manifest=str(manifest)), "train", SIDE)
     write_manifest(manifest, [{"file": f"00{n}.png", "split": "train"} for n in (0, 2)])
     assert len(open_faces(config(tmp_path / "faces-*.tar", manifest=str(manifest)), "train", SIDE)) == 2
@@ -395,7 +397,7 @@ def test_the_words_for_kept(tmp_path):
     assert open_faces(chosen, "train", SIDE).names == expected
     for word in ("maybe", "nan"):
         write_manifest(tmp_path / "m.csv", [*listed[:2], {**listed[2], "kept": word}])
-        with pytest.raises(ValueError, match=f"m.csv: row 3 has kept '{word}'. Cure: 1 or 0"):
+        with pytest.raises(ValueError, match=f"m.csv: row 3 has kept '{word}'. Write 1 or 0"):
             open_faces(chosen, "train", SIDE)
 
 

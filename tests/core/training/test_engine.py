@@ -16,7 +16,7 @@ from codeformer_core.networks.discriminator import Discriminator, DiscriminatorC
 from codeformer_core.training.config import read_config
 from codeformer_core.training.engine.board import Board
 from codeformer_core.training.engine.checkpoint import Checkpoints, Meta, read_meta
-from codeformer_core.training.engine.grids import from_levels, picture_grid, to_levels
+from codeformer_core.training.engine.grids import from_levels, image_grid, to_levels
 from codeformer_core.training.engine.processes import Processes, joined
 from codeformer_core.training.engine.stopping import StopRequest
 from codeformer_core.training.engine.trainer import NotFinite
@@ -282,7 +282,7 @@ def test_the_board_takes_back_what_was_lost(tmp_path):
         stream.write("4,train/lo")  # cut short
     board = Board(tmp_path, 2)
     board.scalars(3, {"train/loss": 0.7})
-    board.picture(3, "faces", np.zeros((4, 5, 3), np.uint8))
+    board.image(3, "faces", np.zeros((4, 5, 3), np.uint8))
     board.close()
     with (tmp_path / "scalars.csv").open() as stream:
         rows = list(csv.reader(stream))
@@ -328,7 +328,7 @@ def _manifest(faces: Path, folder: Path) -> Path:
 
 def test_grids_show_what_they_are_given():
     faces = torch.stack((torch.full((3, 130, 130), -1.0), torch.full((3, 130, 130), 1.0)))
-    grid = picture_grid({"clean": faces, "restored": -faces})
+    grid = image_grid({"clean": faces, "restored": -faces})
     assert grid.shape == (18 + 2 * 134, 2 * 134, 3)
     assert grid[18 + 60, 60, 0] == 0 and grid[18 + 60, 134 + 60, 0] == 255
     assert grid[18 + 134 + 60, 60, 0] == 255

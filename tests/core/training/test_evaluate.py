@@ -73,8 +73,8 @@ def test_folders_are_compared_by_name_and_pixel(tmp_path):
     assert found.means[0].values["FID"] > 0 and found.means[0].counts["FID"] == 5
     assert seen == [(2, 5), (4, 5), (5, 5)]
     assert [sample.face for sample in found.samples] == ["0", "3"]
-    assert [label for label, _ in found.samples[0].pictures] == ["clean", "restored"]
-    np.testing.assert_array_equal(found.samples[0].pictures[0][1], clean["0.png"])
+    assert [label for label, _ in found.samples[0].images] == ["clean", "restored"]
+    np.testing.assert_array_equal(found.samples[0].images[0][1], clean["0.png"])
 
 
 class MeanColours(torch.nn.Module):
@@ -88,11 +88,11 @@ def test_folders_that_do_not_fit_together_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"restored: there is no such folder"):
         evaluate_folders(restored, clean, PSNR_ONLY)
     restored.mkdir(), clean.mkdir()
-    with pytest.raises(ValueError, match=r"restored: the folder holds no pictures"):
+    with pytest.raises(ValueError, match=r"restored: the folder holds no images"):
         evaluate_folders(restored, clean, PSNR_ONLY)
     write_faces(restored, {f"{index}.png": face for index in range(9)})
     write_faces(clean, {f"{index}.png": face for index in range(2, 10)})
-    with pytest.raises(ValueError, match=r"2 of 9 pictures only in .*restored: 0\.png, 1\.png; 1 of 8 .*clean: 9\.png"):
+    with pytest.raises(ValueError, match=r"2 of 9 images only in .*restored: 0\.png, 1\.png; 1 of 8 .*clean: 9\.png"):
         evaluate_folders(restored, clean, PSNR_ONLY)
     write_faces(restored, {"9.png": face})
     write_faces(clean, {"0.png": face, "1.png": face[:16]})
@@ -103,7 +103,7 @@ def test_folders_that_do_not_fit_together_are_refused(tmp_path):
         evaluate_folders(restored, clean, PSNR_ONLY)
     (clean / "1.bmp").unlink()
     (clean / "4.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"4\.png: no readable picture"):
+    with pytest.raises(ValueError, match=r"4\.png: not a readable image"):
         evaluate_folders(restored, clean, PSNR_ONLY)
 
 
@@ -185,7 +185,7 @@ def test_a_network_is_measured_under_every_degradation(network, teacher):
 
     sample = found.samples[0]
     labels = ["clean", "degraded", "bicubic + NLM", "unsharp mask", "restored, w = 0", "restored, w = 1"]
-    assert [label for label, _ in sample.pictures] == labels and sample.face == "face00.png"
+    assert [label for label, _ in sample.images] == labels and sample.face == "face00.png"
     assert {(one.face, one.degradation) for one in found.samples} == {
         (face, name) for face in ("face00.png", "face04.png") for name in degradations
     }
@@ -360,7 +360,7 @@ def test_a_picture_of_too_many_pixels_is_one_line_with_its_name(tmp_path, monkey
     assert len(evaluate_folders(tmp_path / "restored", tmp_path / "clean", PSNR_ONLY).rows) == 1
     assert not [warning for warning in recwarn if "decompression" in str(warning.message)]
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ValueError, match=r"restored.a\.png: no readable picture \(Image size \(1024 pixels\) exceeds"):
+    with pytest.raises(ValueError, match=r"restored.a\.png: not a readable image \(Image size \(1024 pixels\) exceeds"):
         evaluate_folders(tmp_path / "restored", tmp_path / "clean", PSNR_ONLY)
 
 

@@ -204,7 +204,7 @@ def test_one_face_and_hidden_pictures(made_up_faces, tmp_path):
 
 
 def test_a_run_among_its_pictures_is_refused(made_up_faces):
-    with pytest.raises(ValueError, match=r"-o .*run: it lies among the pictures of .*name a folder outside"):
+    with pytest.raises(ValueError, match=r"-o .*run: it lies among the images of .*name a folder outside"):
         look_at(made_up_faces, 32, made_up_faces / "run")
     assert not (made_up_faces / "run").exists()
 
