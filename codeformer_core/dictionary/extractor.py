@@ -76,7 +76,7 @@ def from_state(state: Mapping[str, Tensor], source: str, device: torch.device | 
     """
     if not DFDNET.detect(state):
         raise WeightsError(
-            f"{source} is no DFDNet, and only DFDNet has dictionaries. Give DFDNet's file, published or joined"
+            f"{source} is not a DFDNet, and only DFDNet has dictionaries. Give DFDNet's file, published or joined"
         )
     try:
         vgg, part_sizes = features_of(state), read_part_sizes(state)
@@ -106,7 +106,7 @@ def from_restorer(restorer: Restorer, ready: Callable[[], torch.device]) -> Extr
     """
     if not isinstance(restorer.module, DFDNet):
         raise ValueError(
-            f"{restorer.name} is no DFDNet ({restorer.architecture}), and only DFDNet has dictionaries. Load "
+            f"{restorer.name} is not a DFDNet ({restorer.architecture}), and only DFDNet has dictionaries. Load "
             "DFDNet's file"
         )
 

@@ -327,7 +327,7 @@ def test_places_that_are_no_use_are_named(model_file, face_folder, tiny_state, t
         (tmp_path / "empty", model_file, output, 2, "empty holds no images. Put aligned faces there"),
         (tmp_path / "gone", model_file, output, 2, "gone does not exist: name a folder of aligned faces"),
         (face_folder, tmp_path / "gone.pth", output, 1, "gone.pth: there is no such file"),
-        (face_folder, other, output, 1, "codeformer.safetensors is no DFDNet, and only DFDNet has dictionaries"),
+        (face_folder, other, output, 1, "codeformer.safetensors is not a DFDNet, and only DFDNet has dictionaries"),
         (face_folder, half, output, 1, "half.safetensors: there is no whole VGG19 in it: 2 tensors are missing"),
         (face_folder, model_file, tmp_path / "mine.pth", 2, "only safetensors are written"),
         (face_folder, model_file, other, 2, "codeformer.safetensors is there already; --overwrite replaces it"),

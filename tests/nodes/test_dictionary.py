@@ -119,7 +119,7 @@ def test_what_can_not_be_built_is_told(server: Server, restorers: Path, prompt: 
     prompt["loader"]["inputs"]["model"] = "codeformer.pth"
     failed = server.run(prompt)
     assert failed.status == "error"
-    assert "codeformer.pth is no DFDNet (codeformer), and only DFDNet has dictionaries" in failed.error
+    assert "codeformer.pth is not a DFDNet (codeformer), and only DFDNet has dictionaries" in failed.error
     assert not (restorers / "my_dfdnet.safetensors").exists()
     assert not list((server.base / "temp").glob("tmp*"))
     with pytest.raises(ServerFailed, match="filename"):

@@ -224,7 +224,7 @@ class DetectorFit:
 
 
 def require_new_or_resumed(folder: Path, resume: bool) -> None:
-    """Raise ValueError for a folder that has a run, unless it is to be gone on with."""
+    """Raise ValueError for a folder that has a run, unless it is to be continued."""
     if not resume and _checkpoints(folder, Processes(0, 1, torch.device("cpu"))).newest() is not None:
         raise ValueError(f"{folder}: there is a run in it already; --resume continues, or name another folder")
 

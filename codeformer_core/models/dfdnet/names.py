@@ -49,7 +49,10 @@ DICTIONARIES = tuple(Dictionary(part, scale) for part in PARTS for scale in rang
 
 @dataclass(frozen=True)
 class Link:
-    """Our tensor is these published ones, one after the other along the first axis; spectral: each over its norm."""
+    """Our tensor is these published ones, one after the other along the first axis.
+
+    spectral: each is divided by its spectral norm.
+    """
 
     ours: str
     published: tuple[str, ...]

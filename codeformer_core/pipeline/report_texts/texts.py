@@ -12,14 +12,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Texts:
-    """events: kind -> text; its fields are the values of that kind of event.
+    """The texts of a report in one language.
+
+    events: kind -> text; its fields are the values of that kind of event.
     steps: what was done to faces -> its word.
     words: a value that is a word -> the same for people; others, such as names of files, stay.
-    images, image: what was done in all images, and in one. first_step, next_step: how many faces a step had.
+    images, image: what was done in all images, and in one.
+    first_step, next_step: how many faces a step had.
     face_at, face_number: what is to know of a face, by its place or number.
-    faces_in_images, in_images: the same fact of several faces or images. more_images: where these are many.
+    faces_in_images, in_images: the same fact of several faces or images.
+    more_images: where these are many.
     span: two numbers, all between them included.
-    and_then, comma: between parts of a line. item: between words of a list. sentence: between sentences.
+    and_then, comma: between parts of a line.
+    item: between words of a list.
+    sentence: between sentences.
     column, mean: of a table of images.
     """
 

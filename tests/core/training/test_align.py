@@ -245,9 +245,7 @@ def test_a_killed_run_is_gone_on_with_to_the_same_folder(photos, tmp_path, damag
 def test_other_options_and_other_photos_are_refused(photos, tmp_path):
     out = tmp_path / "out"
     run(photos, out)
-    with pytest.raises(
-        ValueError, match=r"other options: size 64 there, 128 here; seed 0 there, 5 here\. Use"
-    ):
+    with pytest.raises(ValueError, match=r"other options: size 64 there, 128 here; seed 0 there, 5 here\. Use"):
         run(photos, out, size=128, seed=5)
     Image.fromarray(photo_of(30, 220)).save(photos / "3.png")
     with pytest.raises(ValueError, match=r"photos/3\.png: a photo of this name with \d+ bytes is already"):

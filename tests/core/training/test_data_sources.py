@@ -370,9 +370,7 @@ def test_a_name_that_two_shards_have_is_refused_where_a_manifest_means_it(tmp_pa
     pack(tmp_path / "faces-0.tar", folder, ["000.png", "001.png"])
     pack(tmp_path / "faces-1.tar", folder, ["001.png", "002.png"])
     manifest = write_manifest(tmp_path / "m.csv", [{"file": f"00{n}.png", "split": "train"} for n in range(3)])
-    with pytest.raises(
-        ValueError, match=r"1 of 3 files are in the shards .* more than once: 001\.png\. Give"
-    ):
+    with pytest.raises(ValueError, match=r"1 of 3 files are in the shards .* more than once: 001\.png\. Give"):
         open_faces(config(tmp_path / "faces-*.tar", manifest=str(manifest)), "train", SIDE)
     write_manifest(manifest, [{"file": f"00{n}.png", "split": "train"} for n in (0, 2)])
     assert len(open_faces(config(tmp_path / "faces-*.tar", manifest=str(manifest)), "train", SIDE)) == 2
