@@ -83,7 +83,7 @@ def plan(
     sizes = sizes or plan_sizes(rgb_BHW3.shape[1], rgb_BHW3.shape[2])
     if isinstance(source, Sequence):
         given = tuple(one.scaled(sizes.enlarged) for one in source)
-        return _of_person(_inside(Plan(given, ((),) * len(rgb_BHW3), ()), sizes), rgb_BHW3, person)
+        return _of_person(_inside(Plan(given, ((),) * len(rgb_BHW3), ()), sizes), rgb_BHW3, person, 1 / sizes.enlarged)
     if isinstance(source, FaceBatch):
         events, detector = unlike_images(source, rgb_BHW3), None
         chosen = [Selection(tuple(scaled(face, sizes.enlarged) for face in given), ()) for given in source.per_image]
@@ -93,7 +93,9 @@ def plan(
         chosen = [recipe.choose(faces, sizes.working, options, sizes.enlarged) for faces in found]
     batch = align_faces([selection.kept for selection in chosen])
     skipped = _joined([selection.skipped for selection in chosen], batch.skipped)
-    return _of_person(_inside(Plan(batch.aligned, skipped, tuple(events), detector), sizes), rgb_BHW3, person)
+    return _of_person(
+        _inside(Plan(batch.aligned, skipped, tuple(events), detector), sizes), rgb_BHW3, person, 1 / sizes.enlarged
+    )
 
 
 def faces_of(source: FaceSource, rgb_BHW3: Tensor, aligned: Sequence[AlignedFace]) -> FaceBatch:
@@ -117,8 +119,11 @@ def _inside(planned: Plan, sizes: Sizes) -> Plan:
     return replace(planned, aligned=kept, skipped=_joined(planned.skipped, lost))
 
 
-def _of_person(planned: Plan, rgb_BHW3: Tensor, person: Person | None) -> Plan:
-    """The plan without the faces that the user's person excludes."""
+def _of_person(planned: Plan, rgb_BHW3: Tensor, person: Person | None, unscale: float) -> Plan:
+    """The plan without the faces that the user's person excludes.
+
+    unscale: pixels as they are worked on -> those of the image that came.
+    """
     if person is None:
         return planned
     kept: list[AlignedFace] = []
@@ -130,7 +135,7 @@ def _of_person(planned: Plan, rgb_BHW3: Tensor, person: Person | None) -> Plan:
             others[one.image].append(judged)
         else:
             kept.append(one)
-            events.append(judged)
+            events.append(replace(judged, face=scaled(one.face, unscale)))
     return replace(planned, aligned=tuple(kept), skipped=_joined(planned.skipped, others), events=tuple(events))
 
 

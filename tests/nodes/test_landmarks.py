@@ -74,7 +74,7 @@ def test_the_outline_is_where_the_host_draws_the_face(server: Server, landmarks:
 
 
 def test_its_face_is_the_one_that_a_detector_finds(server: Server, landmarks: Prompt):
-    """Close enough for the crops of both to show the same, though the mesh's points lie a little elsewhere on a face."""
+    """Close enough for the crops of both to show the same; the mesh's points lie a little elsewhere on a face."""
     prompt: dict[str, Any] = landmarks | found("group.png")
     prompt["by_mesh"] = node("CodeFormerCropFaces", image=["two", 0], faces=["faces", 0])
     done = server.run(prompt | saved(["by_mesh", 0], "by_mesh_saved"))
