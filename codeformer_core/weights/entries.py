@@ -56,7 +56,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
         licence="Apache-2.0",
         licence_note=_VQFR_NOTE,
         folder="facerestore_models",
-        strengths="lifelike fine textures; fidelity weighs them against the image",
+        strengths="lifelike fine textures; fidelity weighs them against the photo",
     ),
     CatalogEntry(
         name="gfpgan_1.4",
@@ -86,7 +86,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
         licence_note=_GFPGAN_NOTE,
         folder="facerestore_models",
         uses_fidelity=False,
-        strengths="natural faces, also from very bad images; changes the person a little",
+        strengths="natural faces, also from very bad photos; changes the person a little",
     ),
     CatalogEntry(
         name="gfpgan_1.2",
