@@ -36,7 +36,7 @@ _OTHERS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"7z\xbc\xaf", "7z archive"),
     (0, b"\x1f\x8b", "gzip archive"),
 )
-_CURE = "; convert it to PNG, TIFF or JPEG first"
+_FIX = "; convert it to PNG, TIFF or JPEG first"
 
 
 def detect_format(head: bytes) -> str | None:
@@ -69,7 +69,7 @@ def name_of_stranger(head: bytes) -> str:
     name = _stranger(head)
     if name is None:
         return f"not an image this program can read ({FORMATS_IN_WORDS}), or its start is damaged"
-    return f"is {_article(name)} {name} file, which is not read{_CURE}"
+    return f"is {_article(name)} {name} file, which is not read{_FIX}"
 
 
 def _article(name: str) -> str:
