@@ -363,10 +363,10 @@ class Pickled:
     [
         # numpy itself reads behind the list's end.
         (Pickled((4000,), [1.0]), r"refused: it holds a float among its arrays"),
-        (Pickled((2,), [np.ones(3), np.ones(4)]), "no readable array .*same shape"),
+        (Pickled((2,), [np.ones(3), np.ones(4)]), "not a readable array .*same shape"),
         (Pickled((1,), [np.ones(3, np.int64)]), "refused: it holds an array of i8, not of floats"),
         (Pickled((9000,), [np.ones(3)] * 9000), "refused: its arrays are larger than the file"),
-        (Pickled((0,), []), "no readable array"),
+        (Pickled((0,), []), "not a readable array"),
         ([1.0], "refused: it holds a list, no array"),
     ],
 )
@@ -407,12 +407,12 @@ def test_headers_that_are_no_header_are_refused(tmp_path, header):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no readable array"),
-        (b"<html>not found</html>", "no readable array"),
+        (b"", "not a readable array"),
+        (b"<html>not found</html>", "not a readable array"),
         (np.arange(6), "array of int64"),
         (np.zeros(5, np.float32), r"array of float32 of the shape \(5,\)"),
         (np.zeros((0, 5), np.float32), r"array of float32 of the shape \(0, 5\)"),
-        (np.zeros((64, 64), np.float32), "no readable array"),
+        (np.zeros((64, 64), np.float32), "not a readable array"),
     ],
 )
 def test_other_files_are_no_dictionaries(tmp_path, content, message):

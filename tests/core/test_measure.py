@@ -141,9 +141,9 @@ def test_references_smaller_than_the_window_are_refused():
         measure_images(pictures(), pictures(2, 8, 64))
 
 
-@pytest.mark.parametrize("which", ["pictures", "references"])
-def test_pictures_that_are_none_are_named(which):
+@pytest.mark.parametrize("which", ["images", "references"])
+def test_images_that_are_not_are_named(which):
     spoiled = torch.full((1, 16, 16, 3), torch.nan)
-    given = (spoiled, pictures(1, 16, 16)) if which == "pictures" else (pictures(1, 16, 16), spoiled)
+    given = (spoiled, pictures(1, 16, 16)) if which == "images" else (pictures(1, 16, 16), spoiled)
     with pytest.raises(ValueError, match=f"{which}: number 1 holds 768 values"):
         measure_images(*given)

@@ -319,7 +319,7 @@ def test_a_damaged_header_in_the_middle_of_a_shard_is_told_with_its_place(tmp_pa
     data[place : place + 512] = b"\xff" * 512
     tar.write_bytes(data)
     assert len(open_faces(config(tar), "train", SIDE)) == 3
-    assert f"no header of a member at byte {place}" in caplog.text and "its first 3 pictures" in caplog.text
+    assert f"no header of a member at byte {place}" in caplog.text and "its first 3 images" in caplog.text
     caplog.clear()
     tar.write_bytes(pack(tar, folder, ["000.png"]).read_bytes().rstrip(b"\0"))  # without zero blocks at the end
     assert len(open_faces(config(tar), "train", SIDE)) == 1
@@ -423,7 +423,7 @@ def test_alpha_that_hides_something_is_told_once(tmp_path, caplog):
     source = open_faces(config(tmp_path), "train", SIDE)
     assert source.read(1)[3, 3].tolist() == [1, 2, 3]
     assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith("1.png: has transparent pixels (3 pictures have alpha)")
+    assert caplog.messages[0].startswith("1.png: has transparent pixels (3 images have alpha)")
 
 
 def test_pictures_of_too_many_pixels_are_left_out_by_name(tmp_path, caplog, monkeypatch, recwarn):
