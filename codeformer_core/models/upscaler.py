@@ -133,7 +133,7 @@ class ImageUpscaler:
                 smaller = self._rounded(tried // 2)
                 if smaller >= tried or not memory.is_out_of_memory(error):
                     raise
-            logger.warning("out of memory with tiles of %d pixels, going on with %d", tried, smaller)
+            logger.warning("out of memory with tiles of %d pixels, continuing with %d", tried, smaller)
             tile = smaller
             # Only here, where the error no longer holds on to what the failed call had made.
             memory.empty_cache()

@@ -40,7 +40,7 @@ def resume_from(newest: Path, checkpoints: Checkpoints, trainer: Trainer, name: 
         shown = "; ".join(f"{key} is {before!r} there and {now!r} here" for key, before, now in differences[:5])
         raise ValueError(f"{newest} was made with another configuration: {shown}. Use the same, or another folder (-o)")
     for key, before, now in _differences(_pace(there, name), _pace(said["config"], name)):
-        logger.warning("going on with %s %r; up to here it was %r", key, now, before)
+        logger.warning("continuing with %s %r; up to here it was %r", key, now, before)
     if meta.about["teacher"] != said["teacher"]:
         raise ValueError(f"{newest} has the teacher {meta.about['teacher']}, this run {said['teacher']}; name the same")
     if meta.about["faces"] != said["faces"]:

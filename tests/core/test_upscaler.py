@@ -257,7 +257,7 @@ def test_tiles_are_halved_until_they_fit(caplog):
     # The image is smaller than the tile that was asked for; the second image begins with what did fit.
     assert upscaler.module.tried[:2] == [(300, 210), (144, 144)]
     assert sum(max(size) > 160 for size in upscaler.module.tried) == 1
-    assert "out of memory with tiles of 300 pixels, going on with 144" in caplog.text
+    assert "out of memory with tiles of 300 pixels, continuing with 144" in caplog.text
 
 
 def test_the_smallest_tile_that_does_not_fit_is_the_devices_own_error():
