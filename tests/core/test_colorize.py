@@ -93,6 +93,7 @@ def test_aligned_crops_are_colorized_as_published(published_state, golden, astro
     assert_equal_enough(ours_13HW[:, :, ::4, ::4], published.clamp(-1, 1))
     assert facts(colorized) == [
         ("faces", None, {"colorized": 1}),
+        ("task_assumed", None, {"restorer": "the given state dict", "task": "colorization"}),
         ("colorized_by", None, {"restorer": "the given state dict"}),
         ("fidelity", None, {"fidelity": 0}),
         ("redrawn", None, {}),
