@@ -130,7 +130,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "fewer pictures than faces were found in": (
         "crop",
         {"image": ["two_more", 0]},
-        "belong to 3 pictures, but 2 picture",
+        "belong to 3 images, but 2 image",
     ),
     "selected faces of others": (
         "restore",

@@ -132,7 +132,7 @@ def test_one_restorer_and_a_photo_without_a_face(equipped: Server):
 
 def test_models_for_something_else_are_refused(equipped: Server):
     done = equipped.run(compare_prompt("dfdnet.safetensors", "painter.pth"))
-    assert done.status == "error" and "is a model for colorization" in done.error
+    assert done.status == "error" and "is taken as a model for colorization" in done.error
 
 
 @pytest.mark.parametrize("name", ["VQFR_v2.pth", "dfdnet.safetensors", "RestoreFormer.pth"])

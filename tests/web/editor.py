@@ -100,9 +100,10 @@ class Editor:
         self.page.wait_for_timeout(500)
 
     def show(self, kind: str) -> None:
-        """Moves the only node of this kind into the middle of the window."""
+        """Moves the only node of this kind, in the graph or subgraph on screen, into the middle of the window."""
         self.page.evaluate(
-            "kind => window.app.canvas.centerOnNode(window.app.graph.nodes.find(n => n.comfyClass === kind))", kind
+            "kind => window.app.canvas.centerOnNode(window.app.canvas.graph.nodes.find(n => n.comfyClass === kind))",
+            kind,
         )
         self.page.wait_for_timeout(500)
 
