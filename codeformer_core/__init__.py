@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .models.kinds import RESTORER as RESTORER
     from .models.kinds import TASKS as TASKS
     from .models.kinds import ModelKind as ModelKind
+    from .models.kinds import restorer_kind as restorer_kind
     from .models.kinds import restorer_licences as restorer_licences
     from .models.kinds import restorers_without_fidelity as restorers_without_fidelity
     from .models.kinds import starter_event as starter_event
@@ -170,6 +171,7 @@ _HOMES = {
     "MODEL_FOLDERS": "models.kinds",
     "PARSER": "models.kinds",
     "RESTORER": "models.kinds",
+    "restorer_kind": "models.kinds",
     "TASKS": "models.kinds",
     "ModelKind": "models.kinds",
     "restorer_licences": "models.kinds",

@@ -17,7 +17,10 @@ logger = logging.getLogger(__name__)
 
 ALIASES = ("codeformer", "colorize", "colorization", "colourise", "black and white", "old photo")
 COLOUR_ONLY = "colour only"
-MODEL_TOOLTIP = "From Load Face Restore Model, with codeformer_colorization.pth or another model for colorization."
+MODEL_TOOLTIP = (
+    "From Load Face Restore Model, with its task set to colorization, or with codeformer_colorization.pth or another "
+    "model for colorization."
+)
 
 
 class ColorizeFaces(io.ComfyNode):

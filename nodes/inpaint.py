@@ -16,7 +16,10 @@ from .sockets import FaceRestoreModelType, FacesType
 logger = logging.getLogger(__name__)
 
 ALIASES = ("codeformer", "face inpaint", "fill face", "remove from face", "repair face", "scratches")
-MODEL_TOOLTIP = "From Load Face Restore Model, with codeformer_inpainting.pth or another model for inpainting."
+MODEL_TOOLTIP = (
+    "From Load Face Restore Model, with its task set to inpainting, or with codeformer_inpainting.pth or another model "
+    "for inpainting."
+)
 
 
 class InpaintFaces(io.ComfyNode):

@@ -26,9 +26,10 @@ DTYPE_TOOLTIP = (
     "slightly less accuracy. Where the device has no fast bfloat16, float32 is used and the log says so."
 )
 TASK_TOOLTIP = (
-    "What the model was trained for, where its file doesn't say: a fine-tune of CodeFormer can look like any other. "
-    "auto: as the file says, else as the published model of the same sizes, and the report says so. A file that is "
-    "known to be for another task is refused."
+    "What the model is for. With colorization or inpainting, auto in model stands for the best one for that. Where a "
+    "file doesn't say what it was trained for, as a fine-tune of CodeFormer may not, this does. auto: as the file "
+    "says, else as the published model of the same sizes, and the report says so. A file that is known to be for "
+    "another task is refused."
 )
 
 
@@ -59,10 +60,10 @@ class LoadFaceRestoreModel(io.ComfyNode):
         return host.aliased(schema, *ALIASES)
 
     @classmethod
-    def validate_inputs(cls, model: str | None = None) -> bool | str:
+    def validate_inputs(cls, model: str | None = None, task: str | None = None) -> bool | str:
         # The host repeats what is wrong for each input that is named here. It checks the others by their lists (0.3.64
         # doesn't: there a file that is missing is said by the node that needs it).
-        return choices.verdict((model, core.RESTORER))
+        return choices.verdict((model, core.restorer_kind(_task(task))))
 
     @classmethod
     def fingerprint_inputs(
@@ -75,7 +76,7 @@ class LoadFaceRestoreModel(io.ComfyNode):
     ) -> tuple[Any, ...]:
         """Load again when a file has arrived that "auto" would take, or a file was replaced."""
         return (
-            choices.state(model, core.RESTORER),
+            choices.state(model, core.restorer_kind(_task(task))),
             choices.state(detector, core.DETECTOR),
             choices.state(parser, core.PARSER),
             choices.state(core.AUTO, core.LANDMARK_DETECTOR),
@@ -85,13 +86,18 @@ class LoadFaceRestoreModel(io.ComfyNode):
     def execute(cls, model: str, detector: str, parser: str, dtype: str, task: str = core.AUTO) -> io.NodeOutput:
         # Here and not above: the host's start is not to wait for the networks.
 
-        wanted = None if task == core.AUTO else task
+        wanted = _task(task)
         bundle = LIBRARY.load(core.ModelChoices(model, detector, parser, DTYPES[dtype], task=wanted))
         if wanted:
             core.check_task(bundle.restorer, wanted)
         if starter := core.starter_event(bundle.restorer.name):
             logger.info("Load Face Restore Model: %s", report([starter]))
         return io.NodeOutput(bundle)
+
+
+def _task(chosen: str | None) -> str | None:
+    """None: what the file says. What another node feeds isn't known before it has run."""
+    return chosen if chosen in core.TASKS else None
 
 
 class LoadFaceDetector(io.ComfyNode):

@@ -37,8 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="colour: the image keeps its brightness and every detail (default); face: the network's redrawn face, "
         "as the official script gives it (default with --aligned)",
     )
-    about = "default %(default)s; a name that `weights list` shows, or a file"
-    add_model(parser, "colorize", "codeformer_colorization", about)
+    about = (
+        "auto (default: the best that is installed, codeformer_colorization with --download, else "
+        "starter_colorization, which comes with the package), another name that `weights list` shows, or a file"
+    )
+    add_model(parser, "colorize", "auto", about)
     add_faces(parser, masks=("face", "outline", "box"))
     add_running(parser)
 

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..faces.detection import FaceDetector
-    from ..faces.parsing import FaceParser
     from ..faces.types import Face
     from ..imaging.codecs.content import Picture
+    from ..models.library import ModelLibrary
     from ..models.managed import ManagedRestorer
+    from .repaint_trial import RepaintTrial
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "images" / "example.jpg"
 BOX_COLOUR = (64, 224, 96)
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     except DownloadError as error:
         console.complain(f"not restored: {error}")
         return _show_faces(args, image, detector, console)
-    return _restore(args, image, detector, restorer, library.load_parser(), console)
+    return _restore(args, image, detector, restorer, library, console)
 
 
 def _restore(
@@ -76,7 +77,7 @@ def _restore(
     image: Picture,
     detector: FaceDetector,
     restorer: ManagedRestorer,
-    parser: FaceParser | None,
+    library: ModelLibrary,
     console: Console,
 ) -> int:
     from ..imaging.files import write_image
@@ -84,13 +85,13 @@ def _restore(
     from ..pipeline.restore import restore_images
     from ..study.tiles import draw_grid
     from .batch import side_by_side
-    from .trial import try_restorer
+    from .trial import crops_to_try, try_restorer
 
     result = restore_images(
         image.image_HWC[None],
         restorer=restorer,
         detector=detector,
-        parser=parser,
+        parser=library.load_parser(),
         keep_crops=False,
         on_progress=lambda stage, done, total: console.progress(done / max(total, 1), f"{stage} {done}/{total}"),
     )
@@ -101,15 +102,29 @@ def _restore(
     made = {"restored": result.images_BHWC[0], "compare": pair_HWC}
     if trial:
         made["trial"] = draw_grid(("the photo", "made worse", "restored from that"), trial.shown_3SS3).image_HW3
+    crops_NSS3, _ = crops_to_try(image.image_HWC, faces)
+    repainted = _repaint(crops_NSS3, library) if len(crops_NSS3) else {}
+    for name, one in repainted.items():
+        made[name] = draw_grid(one.words, one.shown_3SS3).image_HW3
     for name, image_HWC in made.items():
         path = args.output / f"{args.photo.stem}_{name}.png"
         write_image(path, replace(image, image_HWC=image_HWC), overwrite=True)
         console.line(f"wrote {path}")
     console.line("\n".join(lines_of(result, args)))
     console.line(trial.in_words() if trial else "no face is large enough to put the restorer to the test")
+    for one in repainted.values():
+        console.line(one.line)
     if starter := starter_event(args.model):
         console.line(f"{lines_of([starter], args)[0]}. With the published one: make demo MODEL=codeformer")
     return OK
+
+
+def _repaint(crops_NSS3: Tensor, library: ModelLibrary) -> dict[str, RepaintTrial]:
+    """The same faces through the two other verbs, by the best models that are here."""
+    from .repaint_trial import try_colorizing, try_inpainting
+
+    colorizer, inpainter = (library.load_restorer(task=task) for task in ("colorization", "inpainting"))
+    return {"colorized": try_colorizing(crops_NSS3, colorizer), "filled": try_inpainting(crops_NSS3, inpainter)}
 
 
 def _show_faces(args: argparse.Namespace, image: Picture, detector: FaceDetector, console: Console) -> int:

@@ -7,12 +7,13 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .console import Console
 from .errors import OK, UsageError
-from .measured import add_network, add_output, check_output, load_networks, read_faces, shown_on
+from .measured import add_network, add_output, check_output, load_networks, read_faces, shown_on, weights_of
 from .values import number, whole
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ _USUAL = {
     "restoration": (("clean", "photo", "small", "large"), (0.0, 0.5, 1.0)),
     "colorization": (("colorization",), (0.0,)),
     "inpainting": (("inpainting",), (1.0,)),
+}
+# Verb -> its help, the task.
+_PAINTED = {
+    "colorize": ("a model on gray faces, beside gray and one skin tone", "colorization"),
+    "inpaint": ("a model on faces with holes, beside OpenCV's two ways to fill them", "inpainting"),
 }
 
 
@@ -67,6 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_metrics(model)
     add_output(model)
 
+    for verb, (about, _) in _PAINTED.items():
+        painted = verbs.add_parser(verb, help=about)
+        add_network(painted, teacher_needed=None)
+        _add_metrics(painted)
+        add_output(painted)
+
 
 def _add_metrics(parser: argparse.ArgumentParser) -> None:
     files = parser.add_argument_group("files of metrics", "A metric whose file isn't given is skipped, and says so.")
@@ -93,7 +105,8 @@ def run(args: argparse.Namespace) -> int:
     console = Console(sys.stdout, sys.stderr)
     check_output(args.output, _REPORT_FILES, args.overwrite)
     with console.showing_logs(logging.getLogger(_PACKAGE)):
-        return {"folders": _folders, "model": _model}[args.what](args, console)
+        verbs = {"folders": _folders, "model": _model, **dict.fromkeys(_PAINTED, _painted)}
+        return verbs[args.what](args, console)
 
 
 def _folders(args: argparse.Namespace, console: Console) -> int:
@@ -159,6 +172,36 @@ def _model(args: argparse.Namespace, console: Console) -> int:
     facts = {
         "network": f"{args.file} ({task}, {network.config.image_size} pixels)",
         "teacher": args.teacher or "none",
+        "faces": f"{evaluation.means[0].faces} of {args.faces}",
+        "seed": str(args.seed),
+        "device": f"{restorer.device}, {time.monotonic() - started:.0f} s",
+    }
+    _finish(args, console, evaluation, f"Evaluation of {Path(args.file).name}", facts)
+    return OK
+
+
+def _painted(args: argparse.Namespace, console: Console) -> int:
+    from ..models.loading import load_restorer
+    from ..models.restorer import check_task
+    from ..training.evaluation.painted import evaluate_colorization, evaluate_inpainting
+    from .tools import choose_device
+
+    task = _PAINTED[args.what][1]
+    restorer = load_restorer(weights_of(args.file), choose_device(args.device), task=task)
+    check_task(restorer, task)
+    started = time.monotonic()
+    evaluate = evaluate_colorization if args.what == "colorize" else partial(evaluate_inpainting, seed=args.seed)
+    evaluation = evaluate(
+        restorer,
+        read_faces(args.faces, args.manifest, restorer.face_size),
+        _metrics(args),
+        count=args.count,
+        samples=args.pictures,
+        batch_size=args.batch_size,
+        on_progress=shown_on(console),
+    )
+    facts = {
+        "network": f"{args.file} ({task}, {restorer.face_size} pixels)",
         "faces": f"{evaluation.means[0].faces} of {args.faces}",
         "seed": str(args.seed),
         "device": f"{restorer.device}, {time.monotonic() - started:.0f} s",

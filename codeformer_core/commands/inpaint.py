@@ -29,8 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what is to be filled: an image that is white there and black elsewhere, for all inputs, or a folder of "
         "such images with the inputs' names; without it pure white pixels are filled, as the official script does",
     )
-    about = "default %(default)s; a name that `weights list` shows, or a file"
-    add_model(parser, "fill", "codeformer_inpainting", about)
+    about = (
+        "auto (default: the best that is installed, codeformer_inpainting with --download, else starter_inpainting, "
+        "which comes with the package), another name that `weights list` shows, or a file"
+    )
+    add_model(parser, "fill", "auto", about)
     add_faces(parser)
     add_running(parser)
 

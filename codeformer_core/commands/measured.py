@@ -22,16 +22,21 @@ if TYPE_CHECKING:
 _TRIAL_SIZE = 2**16
 
 
-def add_network(parser: argparse.ArgumentParser, *, teacher_needed: bool) -> None:
+def add_network(parser: argparse.ArgumentParser, *, teacher_needed: bool | None) -> None:
+    """What is measured, and on which faces.
+
+    teacher_needed: None where a teacher has no use.
+    """
     parser.add_argument("file", metavar="FILE", help="the network: a file, a run's folder, or a name as for restore")
     parser.add_argument("--faces", required=True, help="folder of aligned clean faces, or WebDataset shards")
     parser.add_argument("--manifest", metavar="CSV", help="take the rows of this file whose split is val")
-    parser.add_argument(
-        "--teacher",
-        required=teacher_needed,
-        metavar="FILE",
-        help="the stage I autoencoder, a file or a run's folder, for the accuracy of codes",
-    )
+    if teacher_needed is not None:
+        parser.add_argument(
+            "--teacher",
+            required=teacher_needed,
+            metavar="FILE",
+            help="the stage I autoencoder, a file or a run's folder, for the accuracy of codes",
+        )
     parser.add_argument("--count", type=whole(1), metavar="N", help="so many faces, evenly spread (default: all)")
     parser.add_argument("--seed", type=whole(0), default=0, help="decides how faces are degraded (default 0)")
 
@@ -83,7 +88,7 @@ def load_networks(args: argparse.Namespace) -> tuple[Restorer, CodeFormer, VQAut
     from .tools import choose_device
 
     chosen = choose_device(args.device)
-    restorer = load_restorer(_weights_of(args.file), chosen)
+    restorer = load_restorer(weights_of(args.file), chosen)
     if isinstance(restorer.module, VQAutoencoder):
         raise UsageError(f"{args.file} is an autoencoder (stage I): give a trained CodeFormer, and this as --teacher")
     if not isinstance(restorer.module, CodeFormer):
@@ -93,7 +98,7 @@ def load_networks(args: argparse.Namespace) -> tuple[Restorer, CodeFormer, VQAut
         )
     if args.teacher is None:
         return restorer, restorer.module, None
-    teacher = load_restorer(_weights_of(args.teacher), chosen)
+    teacher = load_restorer(weights_of(args.teacher), chosen)
     if not isinstance(teacher.module, VQAutoencoder):
         raise UsageError(
             f"--teacher {args.teacher} is of the kind {teacher.architecture}: give the stage I autoencoder it was "
@@ -102,7 +107,7 @@ def load_networks(args: argparse.Namespace) -> tuple[Restorer, CodeFormer, VQAut
     return restorer, restorer.module, teacher.module
 
 
-def _weights_of(source: str) -> str | Path:
+def weights_of(source: str) -> str | Path:
     """The weights in a run's folder; any other file or name as it is."""
     from ..training import WEIGHTS_NAME
 

@@ -13,7 +13,7 @@ from ..faces.detectors.yunet import YuNetDetector
 from ..faces.mesh_parsing import MESH_REGIONS
 from ..models.bundle import ModelBundle
 from ..models.files import AUTO, as_choice
-from ..models.kinds import DETECTOR, PARSER, RESTORER, RESTORER_ENTRIES, ModelKind, starter_event
+from ..models.kinds import DETECTOR, PARSER, ModelKind, restorer_kind, starter_event
 from ..models.library import ModelChoices, ModelLibrary
 from ..models.managed import ManagedUpscaler
 from ..models.restorer import check_task, task_assumed, without_fidelity
@@ -87,13 +87,13 @@ def load_models(args: argparse.Namespace, task: str, console: Console) -> Comman
         # The pipeline would say so for every single image.
         check_task(bundle.restorer, task)
     except ValueError as error:
-        fitting = next(entry.name for entry in RESTORER_ENTRIES if entry.task == task)
+        fitting = restorer_kind(task).best_first[0]
         raise WeightsError(f"--model {args.model}: {error} (--model {fitting})") from error
     # That a fidelity does nothing matters only to those who asked for one.
     wanted_fidelity = getattr(args, "fidelity", None) is not None
     of_restorer = [*task_assumed(bundle.restorer), *(without_fidelity(bundle.restorer) if wanted_fidelity else ())]
     report = lines_of(of_restorer, args)
-    notes = _chosen(library, "model", args.model, RESTORER, args)
+    notes = _chosen(library, "model", args.model, restorer_kind(task), args)
     if args.aligned:
         return CommandModels(bundle, "box", (*report, *_with_fix(notes)))
 

@@ -66,23 +66,31 @@ def try_restorer(image_HWC: Tensor, faces: Sequence[Face], restorer: FaceRestore
     image_HWC: gray, RGB or RGBA in [0, 1].
     fidelity: as for `restore_images`.
     """
-    rgb_HW3 = split_alpha(image_HWC[None]).rgb_BHW3[0]
-    crops: list[Tensor] = []
-    landmarks: list[np.ndarray] = []
-    for face in sorted(faces, key=lambda face: -face.eye_distance)[:MAX_FACES]:
-        matrix = estimate_alignment(face)
-        if matrix is not None and scale_of(matrix) <= MAX_ENLARGED:
-            crops.append(crop_face(rgb_HW3, matrix).permute(1, 2, 0))
-            landmarks.append(face.landmarks_array() @ matrix[:, :2].T + matrix[:, 2])
-    if not crops:
+    clean_NSS3, landmarks = crops_to_try(image_HWC, faces)
+    if not landmarks:
         return None
-    clean_NSS3 = torch.stack(crops)
-    degraded_NSS3 = torch.stack([_damaged(crop_SS3) for crop_SS3 in crops])
+    degraded_NSS3 = torch.stack([_damaged(crop_SS3) for crop_SS3 in clean_NSS3])
     restored_NSS3 = restore_aligned(degraded_NSS3, restorer=restorer, fidelity=fidelity).images_BHWC
     masks_NSS = contour_masks(np.stack(landmarks))
     degraded, restored = (_psnr(images, clean_NSS3, masks_NSS) for images in (degraded_NSS3, restored_NSS3))
     shown_3SS3 = torch.stack((clean_NSS3[0], degraded_NSS3[0], restored_NSS3[0]))
-    return Trial(len(crops), degraded, restored, shown_3SS3)
+    return Trial(len(landmarks), degraded, restored, shown_3SS3)
+
+
+def crops_to_try(image_HWC: Tensor, faces: Sequence[Face]) -> tuple[Tensor, list[np.ndarray]]:
+    """(crops_NSS3, each one's five landmarks in its pixels), the largest face first, of those that are large enough.
+
+    image_HWC: gray, RGB or RGBA in [0, 1].
+    """
+    rgb_HW3 = split_alpha(image_HWC[None]).rgb_BHW3[0]
+    crops = [rgb_HW3.new_empty((0, CROP_SIZE, CROP_SIZE, 3))]
+    landmarks: list[np.ndarray] = []
+    for face in sorted(faces, key=lambda face: -face.eye_distance)[:MAX_FACES]:
+        matrix = estimate_alignment(face)
+        if matrix is not None and scale_of(matrix) <= MAX_ENLARGED:
+            crops.append(crop_face(rgb_HW3, matrix).permute(1, 2, 0)[None])
+            landmarks.append(face.landmarks_array() @ matrix[:, :2].T + matrix[:, 2])
+    return torch.cat(crops), landmarks
 
 
 def _damaged(crop_SS3: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Gray photographs stay gray: recognised before restoration, and the restored face toned like its input.
+"""Brightness and colours apart: gray photographs are recognised and stay gray, colours go without brightness.
 
 Shape legend: B faces, H W height and width.
 """
@@ -38,3 +38,17 @@ def match_gray(restored_B3HW: Tensor, original_B3HW: Tensor, *, clip: bool = Tru
     gain = ((original_var + epsilon) / (restored_var + epsilon)).sqrt()
     matched_B3HW = (gray_B1HW - restored_mean) * gain + original_mean
     return matched_B3HW.clamp(0, 1) if clip else matched_B3HW
+
+
+def with_luma_of(colour_HW3: Tensor, luma_HW3: Tensor) -> Tensor:
+    """The chroma of one image with the brightness (BT.601 luma) of another, RGB [0, 1].
+
+    Where that leaves the range, the chroma fades until it fits, so the brightness is exact.
+    """
+    weights_3 = colour_HW3.new_tensor(LUMA_RGB)
+    weights_3 /= weights_3.sum()  # the published ones add up to 0.9999
+    luma_HW1 = (luma_HW3 @ weights_3)[..., None].clamp(0, 1)
+    chroma_HW3 = colour_HW3 - (colour_HW3 @ weights_3)[..., None]
+    room_HW3 = torch.where(chroma_HW3 > 0, 1 - luma_HW1, luma_HW1)
+    fits_HW1 = (room_HW3 / chroma_HW3.abs().clamp_min(1e-6)).amin(-1, keepdim=True).clamp(max=1)
+    return luma_HW1 + chroma_HW3 * fits_HW1

@@ -16,11 +16,12 @@ from ..weights.wrappers import inner_state_dicts, places_of
 from .architecture import NO_METADATA, Architecture, Checkpoint, Config
 from .codeformer.architecture import AUTOENCODER, CODEFORMER, missing_for_codeformer
 from .dfdnet.architecture import DFDNET
+from .painter.architecture import PAINTER
 from .spandrel_models import GFPGAN, RESTOREFORMER, is_gfpgan_v1, is_restoreformer_plus_plus
 from .vqfr.architecture import VQFR
 
 # In the order in which they are asked for their keys.
-ARCHITECTURES: tuple[Architecture, ...] = (CODEFORMER, AUTOENCODER, VQFR, DFDNET, GFPGAN, RESTOREFORMER)
+ARCHITECTURES: tuple[Architecture, ...] = (CODEFORMER, AUTOENCODER, VQFR, DFDNET, PAINTER, GFPGAN, RESTOREFORMER)
 
 
 def register(architecture: Architecture) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..faces.events import Event
 from ..weights.catalog import (
     CATALOG,
+    COLORIZERS,
     DETECTORS,
+    INPAINTERS,
     LANDMARK_DETECTORS,
     PARSERS,
     RESTORERS,
@@ -42,6 +44,12 @@ RESTORER = ModelKind(
     RESTORERS[0],
     ("detection_", "parsing_", "yolov5", "restoreformer++", "gpen", "alignment_", "realesrgan"),
 )
+# The same files, but what auto stands for follows the task.
+_BY_TASK = {
+    "restoration": RESTORER,
+    "colorization": replace(RESTORER, best_first=COLORIZERS, when_none=COLORIZERS[0]),
+    "inpainting": replace(RESTORER, best_first=INPAINTERS, when_none=INPAINTERS[0]),
+}
 DETECTOR = ModelKind(("facedetection",), DETECTORS, DETECTORS[-1], ("parsing_", "alignment_"))
 PARSER = ModelKind(("facedetection",), PARSERS, None)
 UPSCALER = ModelKind(("upscale_models",), UPSCALERS, UPSCALERS[0])
@@ -50,6 +58,11 @@ MODEL_FOLDERS = tuple(dict.fromkeys((*RESTORER.folders, *DETECTOR.folders)))
 
 # Everything that takes the restorer's place, by task.
 RESTORER_ENTRIES = tuple(entry for task in TASKS for entry in CATALOG if entry.task == task)
+
+
+def restorer_kind(task: str | None) -> ModelKind:
+    """The restorers among which auto chooses for `task`; None: for restoration."""
+    return _BY_TASK[task or TASKS[0]]
 
 
 def entry_of(name: str) -> CatalogEntry:
@@ -79,6 +92,6 @@ def starter_event(restorer: str) -> Event | None:
     entry = find_entry(restorer)
     if entry not in RESTORER_ENTRIES or not entry.bundled:
         return None
-    best = RESTORER_ENTRIES[0]
+    best = entry_of(restorer_kind(entry.task).best_first[0])
     values = {"starter": entry.filename, "best": best.filename, "licence": f"{best.licence}, {best.licence_note}"}
     return Event("starter", values=values)

@@ -15,7 +15,7 @@ from ..runtime.host import Host
 from ..weights.catalog import FACE_MESH, CatalogEntry
 from .bundle import ModelBundle
 from .files import AUTO, Choice, DownloadProgress, Fingerprint, ModelFiles, by_command
-from .kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER, UPSCALER, ModelKind
+from .kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, UPSCALER, ModelKind, restorer_kind
 from .managed import (
     ManagedRestorer,
     ManagedUpscaler,
@@ -43,7 +43,8 @@ class ModelChoices:
     restorer, detector, parser: see `files`.
     dtype: precision of the restorer; float32 is taken where the device has no fast bfloat16.
     fetch: missing files of the catalog are downloaded, and auto stands for the best of all.
-    task: "restoration", "colorization" or "inpainting", what the restorer was trained for where its file doesn't say.
+    task: "restoration", "colorization" or "inpainting": what auto chooses for, and what the restorer was trained for
+    where its file doesn't say.
     """
 
     restorer: Choice = AUTO
@@ -118,7 +119,7 @@ class ModelLibrary(ModelFiles):
         from . import loading
 
         restorer = loading.load_restorer(
-            self._located(choice, RESTORER, fetch),
+            self._located(choice, restorer_kind(task), fetch),
             self.host.offload_device(),
             self.host.supported_dtype(dtype),
             operations=self.host.operations,
@@ -195,7 +196,7 @@ class ModelLibrary(ModelFiles):
     def fingerprints(self, choices: ModelChoices) -> tuple[Fingerprint, ...]:
         """What changes when another file, or other contents, would be loaded."""
         return (
-            self.fingerprint(choices.restorer, RESTORER),
+            self.fingerprint(choices.restorer, restorer_kind(choices.task)),
             self.fingerprint(choices.detector, DETECTOR),
             self.fingerprint(choices.parser, PARSER),
             self.fingerprint(AUTO, LANDMARK_DETECTOR),

@@ -139,7 +139,10 @@ def _blurred_rows(image_BCHW: Tensor, sigma: float) -> Tensor:
     reach = max(1, math.ceil(_REACH_IN_SIGMAS * sigma))
     width = image_BCHW.shape[-1]
     pieces = math.ceil(width / _PIECE)
-    padded = F.pad(image_BCHW, (reach, reach + pieces * _PIECE - width, 0, 0), mode="replicate")
+    # Not F.pad: compiled, its gradient fails for images with their channels last (torch 2.12).
+    before = image_BCHW[..., :1].expand(-1, -1, -1, reach)
+    after = image_BCHW[..., -1:].expand(-1, -1, -1, reach + pieces * _PIECE - width)
+    padded = torch.cat((before, image_BCHW, after), dim=-1)
     weights = _blur_weights(sigma, reach, image_BCHW.device)
     return (padded.unfold(-1, _PIECE + 2 * reach, _PIECE) @ weights).flatten(-2)[..., :width]
 

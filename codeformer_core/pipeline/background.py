@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from ..imaging import tensors as imaging
-from ..imaging.gray import is_gray
+from ..imaging.gray import is_gray, with_luma_of
 from ..models.managed import ManagedUpscaler
 from ..models.upscaler import ImageUpscaler
 from ..runtime.progress import OnProgress
-from .color_match import with_luma_of
 
 # Images (B, H, W, 3), RGB [0, 1] -> the same images larger, RGB [0, 1], any size.
 Upscaler = Callable[[Tensor], Tensor]

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ..faces.regions import blurred
-from ..imaging.gray import LUMA_RGB
 from .options import ColorMatch
 
 # Pixels of a 512 crop: skin tone and light lie above it, features below.
@@ -35,20 +34,6 @@ def match_color(face_3SS: Tensor, original_3SS: Tensor, mask_SS: Tensor | None, 
     face_mean, face_deviation = _statistics(face_3SS, weight_1SS)
     original_mean, original_deviation = _statistics(original_3SS, weight_1SS)
     return ((face_3SS - face_mean) * (original_deviation / face_deviation) + original_mean).clamp(0, 1)
-
-
-def with_luma_of(colour_HW3: Tensor, luma_HW3: Tensor) -> Tensor:
-    """The chroma of one image with the brightness (BT.601 luma) of another, RGB [0, 1].
-
-    Where that leaves the range, the chroma fades until it fits, so the brightness is exact.
-    """
-    weights_3 = colour_HW3.new_tensor(LUMA_RGB)
-    weights_3 /= weights_3.sum()  # the published ones add up to 0.9999
-    luma_HW1 = (luma_HW3 @ weights_3)[..., None].clamp(0, 1)
-    chroma_HW3 = colour_HW3 - (colour_HW3 @ weights_3)[..., None]
-    room_HW3 = torch.where(chroma_HW3 > 0, 1 - luma_HW1, luma_HW1)
-    fits_HW1 = (room_HW3 / chroma_HW3.abs().clamp_min(1e-6)).amin(-1, keepdim=True).clamp(max=1)
-    return luma_HW1 + chroma_HW3 * fits_HW1
 
 
 def _statistics(image_3SS: Tensor, weight_1SS: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,10 +15,10 @@ from ..faces.detection import FaceDetector
 from ..faces.events import Event
 from ..faces.parsing import FaceParser
 from ..imaging import tensors as imaging
+from ..imaging.gray import with_luma_of
 from ..models.restorer import FaceRestorer, check_fidelity, check_task, made_by
 from ..runtime.progress import COLORIZING, OnProgress, no_progress
 from .batches import through_network
-from .color_match import with_luma_of
 from .crop import crop_events, cut_crops
 from .options import MaskKind, PasteOptions, RestoreOptions
 from .paste import paste_aligned
@@ -143,6 +143,6 @@ def _coloured(crops_NHW3: Tensor, restorer: FaceRestorer, fidelity: float, repor
 def _method(restorer: FaceRestorer, fidelity: float, chroma_only: bool) -> list[Event]:
     return [
         *made_by("colorized_by", restorer),
-        Event("fidelity", values={"fidelity": fidelity}),
+        *([Event("fidelity", values={"fidelity": fidelity})] if restorer.uses_fidelity else []),
         Event("brightness_kept" if chroma_only else "redrawn"),
     ]

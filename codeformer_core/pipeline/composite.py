@@ -18,10 +18,10 @@ from ..faces.events import SkipKind
 from ..faces.geometry import CROP_SIZE, covered_rectangle, crop_coordinates, crop_face, invert, sample, scale_of
 from ..faces.masks import soft_box
 from ..imaging import tensors as imaging
-from ..imaging.gray import is_gray
+from ..imaging.gray import is_gray, with_luma_of
 from .align import AlignedFace
 from .background import Upscaler
-from .color_match import match_color, with_luma_of
+from .color_match import match_color
 from .options import PasteOptions
 
 

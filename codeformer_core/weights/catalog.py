@@ -20,6 +20,8 @@ RESTORERS = (
     "dfdnet",
     "codeformer_starter",
 )
+COLORIZERS = ("codeformer_colorization", "starter_colorization")
+INPAINTERS = ("codeformer_inpainting", "starter_inpainting")
 UPSCALERS = ("realesrgan_x2plus", "realesrgan_x4plus")
 # What finds 68 landmarks for a restorer that asks where the parts of a face lie.
 ALIGNER = "facexlib_alignment"

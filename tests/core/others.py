@@ -7,10 +7,13 @@ from torch import Tensor, nn
 
 from codeformer_core.models.vqfr.architecture import VQFR
 from codeformer_core.networks.dfdnet import DFDNet, DFDNetConfig
+from codeformer_core.networks.painter import PainterConfig
 from codeformer_core.networks.vqfr_v1 import VQFRv1Config
 from codeformer_core.networks.vqfr_v2 import VQFRv2Config
 
+# Those that restore, and the painter, which has other tasks.
 KINDS = ("vqfr_v1", "vqfr_v2", "dfdnet", "restoreformer")
+SMALL_PAINTER = PainterConfig(patch=4, widths=(8, 12))
 SMALL_DFDNET = DFDNetConfig(image_size=512, widths=(4, 8, 8, 8, 8), atoms=3, part_sizes=(80, 80, 50, 110))
 _VQFR_SIZES = {
     "image_size": 512,

@@ -17,13 +17,14 @@ from codeformer_core.models import architectures
 from codeformer_core.models.architecture import Checkpoint, RestoreRequest
 from codeformer_core.models.architectures import detect_architecture, find, find_by_config, register
 from codeformer_core.models.saving import save_network, save_restorer
+from codeformer_core.networks.painter import Painter
 from codeformer_core.training.networks import read_network
 from codeformer_core.weights.reading import WeightsError, read_metadata
 
 from .conftest import SMALL_CONFIG, GivenDetector, as_it_is, placed_face, seeded_network
 from .dummy_architecture import DUMMY, Gain, GainConfig
 from .facts import facts, line_of
-from .others import KINDS, small_state
+from .others import KINDS, SMALL_PAINTER, small_state
 from .test_architecture import MODULES
 
 FACE_13HW = torch.rand((1, 3, 64, 64), generator=torch.Generator().manual_seed(3)) * 2 - 1
@@ -37,6 +38,7 @@ def every_state() -> dict[str, dict[str, Tensor]]:
     states = {"codeformer": seeded_network(SMALL_CONFIG).state_dict()}
     states["vqgan"] = seeded_network(SMALL_CONFIG.autoencoder).state_dict()
     states |= {kind: small_state(kind) for kind in KINDS}
+    states["painter"] = Painter(SMALL_PAINTER).state_dict()
     # Its network takes a second to make, and its keys are all that counts here.
     states["gfpgan"] = {"toRGB.0.weight": torch.empty(1), "stylegan_decoder.style_mlp.1.weight": torch.empty(1)}
     for kind in ("codeformer", "vqgan", "vqfr_v1", "vqfr_v2"):
@@ -60,7 +62,9 @@ def test_they_are_found_by_id_and_by_config():
         assert find(architecture.id) is architecture
         assert all(other.title != architecture.title for other in architectures.ARCHITECTURES if other != architecture)
     assert find_by_config(SMALL_CONFIG).id == "codeformer" and find_by_config(SMALL_CONFIG.autoencoder).id == "vqgan"
-    with pytest.raises(ValueError, match=r"no architecture 'gain'; known: codeformer, vqgan, vqfr, dfdnet, gfpgan"):
+    with pytest.raises(
+        ValueError, match=r"no architecture 'gain'; known: codeformer, vqgan, vqfr, dfdnet, painter, gfpgan"
+    ):
         find("gain")
     with pytest.raises(ValueError, match="GainConfig is not the config of any known architecture"):
         find_by_config(GainConfig(64))

@@ -96,6 +96,8 @@ def test_what_only_comes_by_hand_says_how():
 def test_what_comes_with_the_package():
     assert {entry.name: entry.licence for entry in CATALOG if entry.bundled} == {
         "codeformer_starter": "Apache-2.0",
+        "starter_colorization": "Apache-2.0",
+        "starter_inpainting": "Apache-2.0",
         "starter_detector": "Apache-2.0",
         "face_recognition": "MIT",
         "yunet": "Apache-2.0",

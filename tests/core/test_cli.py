@@ -527,7 +527,7 @@ def test_the_best_installed_model_detector_and_mask_are_chosen_and_said(fakes, t
         "note: model codeformer_starter, because codeformer is not installed\nnote: codeformer_starter.safetensors is"
         in err
     )
-    assert "best at fidelity 1; codeformer.pth gives better faces (S-Lab License 1.0, non-commercial" in err
+    assert "comes with the pack; codeformer.pth gives better faces (S-Lab License 1.0, non-commercial" in err
     assert f"detector {sources[1]}, because" in err and "--download fetches what is missing" in err
     assert "parser face_mesh, because parsenet is not installed" in err
     assert line_of("mask_mesh", parser="face_mesh") in out

@@ -10,7 +10,8 @@ import codeformer_core as cf
 from codeformer_core.faces.batch import unlike_images
 from codeformer_core.faces.choices import REGIONS
 from codeformer_core.faces.regions import grown, parse_regions, region_masks
-from codeformer_core.pipeline.color_match import match_color, with_luma_of
+from codeformer_core.imaging.gray import with_luma_of
+from codeformer_core.pipeline.color_match import match_color
 from tests.core.conftest import InvertingRestorer, as_it_is, placed_face
 
 from .facts import facts, kinds, steps

@@ -12,7 +12,15 @@ from safetensors.torch import save_file
 from codeformer_core.models import files, loading
 from codeformer_core.models.codeformer.convert import to_published
 from codeformer_core.models.files import AUTO, DOWNLOAD, ModelFiles, as_choice
-from codeformer_core.models.kinds import DETECTOR, LANDMARK_DETECTOR, PARSER, RESTORER, entry_of, starter_event
+from codeformer_core.models.kinds import (
+    DETECTOR,
+    LANDMARK_DETECTOR,
+    PARSER,
+    RESTORER,
+    entry_of,
+    restorer_kind,
+    starter_event,
+)
 from codeformer_core.models.library import ModelChoices, ModelLibrary
 from codeformer_core.runtime.host import FixedFolders
 from codeformer_core.runtime.plain_host import PlainHost
@@ -83,8 +91,9 @@ def test_restorers_the_catalogs_first_then_own_ones_then_what_is_elsewhere_then_
     offered = library.restorers()
     assert offered[:3] == ["codeformer-v0.1.0.pth", os.path.join("deeper", "faces.safetensors"), "zz_mine.pth"]
     # In a folder that is not listed, and in this package; by hand only: not offered.
-    assert offered[3:5] == ["RestoreFormer.pth", "codeformer_starter.safetensors"]
-    assert offered[5:] == [
+    starters = ["codeformer_starter.safetensors", "starter_colorization.safetensors", "starter_inpainting.safetensors"]
+    assert offered[3:7] == ["RestoreFormer.pth", *starters]
+    assert offered[7:] == [
         name + DOWNLOAD
         for name in (
             "VQFR_v2.pth",
@@ -166,6 +175,8 @@ def test_what_a1111_puts_beside_its_restorers_is_not_offered_as_one(library, mod
     assert [name for name in library.restorers() if not name.endswith(DOWNLOAD)] == [
         "GFPGANv1.3.pth",
         "codeformer_starter.safetensors",
+        "starter_colorization.safetensors",
+        "starter_inpainting.safetensors",
     ]
     assert (library.auto(DETECTOR), library.auto(PARSER)) == ("retinaface_resnet50", "parsenet")
 
@@ -313,10 +324,31 @@ def test_the_core_names_its_own_command_where_a_program_has_no_way(models):
     assert "python -m codeformer_core weights download codeformer`;" in problem
 
 
-def test_of_the_starter_and_of_it_alone_there_is_something_to_know():
-    event = starter_event("codeformer_starter.safetensors")
-    assert event is not None and event == starter_event("codeformer_starter")
-    assert event.values["best"] == "codeformer.pth" and "S-Lab License 1.0" in str(event.values["licence"])
+@pytest.mark.parametrize(
+    ("starter", "best"),
+    [
+        ("codeformer_starter", "codeformer.pth"),
+        ("starter_colorization", "codeformer_colorization.pth"),
+        ("starter_inpainting", "codeformer_inpainting.pth"),
+    ],
+)
+def test_of_the_starters_there_is_something_to_know(starter, best):
+    event = starter_event(f"{starter}.safetensors")
+    assert event is not None and event == starter_event(starter)
+    assert event.values["best"] == best and "S-Lab License 1.0" in str(event.values["licence"])
+
+
+def test_auto_stands_for_the_best_of_the_task(library, models):
+    colorizer, inpainter = restorer_kind("colorization"), restorer_kind("inpainting")
+    assert (library.auto(colorizer), library.auto(inpainter)) == ("starter_colorization", "starter_inpainting")
+    assert restorer_kind(None) == restorer_kind("restoration") == RESTORER
+    put(models / "facerestore_models" / "codeformer_colorization.pth")
+    assert (library.auto(colorizer), library.auto(inpainter)) == ("codeformer_colorization", "starter_inpainting")
+    assert library.auto(inpainter, fetch=True) == "codeformer_inpainting"
+    assert library.load_restorer(task="inpainting").name == "starter_inpainting.safetensors"
+
+
+def test_of_other_models_there_is_nothing_to_know():
     assert [starter_event(name) for name in ("codeformer.pth", "mine.pth", "starter_detector", AUTO)] == [None] * 4
 
 

@@ -18,6 +18,8 @@ from .prompts import counts, report, restore_prompt, tells
 from .server import REPOSITORY, Server, ServerFailed
 from .workflow import load_workflow
 
+# What restores, colorizes and inpaints without a download.
+STARTERS = ("codeformer_starter", "starter_colorization", "starter_inpainting")
 PUBLISHED = ("codeformer.pth", "codeformer_colorization.pth", "codeformer_inpainting.pth")
 OTHERS = ("VQFR_v2.pth", "GFPGANv1.4.pth", "GFPGANv1.3.pth", "GFPGANCleanv1-NoCE-C2.pth", "RestoreFormer.pth")
 # In the order in which auto prefers them; they are on every machine.
@@ -68,7 +70,8 @@ def test_dropdowns_show_what_is_here_and_what_can_be_fetched(server: Server):
     # Of those that only come by hand, nothing is offered.
     assert find_entry("vqfr_v1").by_hand and find_entry("dfdnet").by_hand
     downloads = [f"{name} (download)" for name in (*OTHERS, *PUBLISHED[1:])]
-    models = ["auto", "codeformer.pth", "my_faces.pth", "painter.pth", "codeformer_starter.safetensors", *downloads]
+    starters = [f"{name}.safetensors" for name in STARTERS]
+    models = ["auto", "codeformer.pth", "my_faces.pth", "painter.pth", *starters, *downloads]
     assert options(server, "CodeFormerLoadModel", "model") == models
     assert SHIPPED_DETECTORS
     detectors = ["retinaface_resnet50 (download)", "retinaface_mobile0.25", *SHIPPED_DETECTORS]
@@ -84,7 +87,8 @@ def test_auto_takes_the_published_model_and_without_it_the_one_that_comes_with_t
     with without_codeformer(server):
         models = options(server, "CodeFormerLoadModel", "model")
         published = [f"{name} (download)" for name in (PUBLISHED[0], *OTHERS, *PUBLISHED[1:])]
-        assert models[0] == "auto" and models[-len(published) - 1 :] == ["codeformer_starter.safetensors", *published]
+        starters = [f"{name}.safetensors" for name in STARTERS]
+        assert models[0] == "auto" and models[-len(published) - 3 :] == [*starters, *published]
         begun = len(server.log)
         done = server.run(prompt)
         assert counts(done, found=1, restored=1) and tells(done, "restored_by", restorer="codeformer_starter.")

@@ -23,7 +23,7 @@ from codeformer_core.weights.entries import CATALOG
 from .prompts import AS_IT_IS, counts, node, result_nodes
 from .server import REPOSITORY, Done, Prompt, Server
 from .test_restore import seen
-from .weights import save_small_inpainter, save_small_other
+from .weights import save_small_other
 from .workflow import BYPASSED, load_workflow, node_of, to_prompt
 
 # By the names of their tests: "restore_faces" for "Restore faces.json".
@@ -38,8 +38,6 @@ THUMBNAIL_BYTES = 60_000
 TITLE_HEIGHT = 30
 DOWNLOAD = " (download)"
 STAND_INS = {
-    "codeformer_colorization.pth (download)": "painter.pth",
-    "codeformer_inpainting.pth (download)": "filler.pth",
     "RealESRGAN_x4plus.pth": "double.pth",
     # A GFPGAN has no small sizes.
     "GFPGANv1.4.pth (download)": "dfdnet.safetensors",
@@ -57,7 +55,6 @@ SLIGHTLY = 0.2
 def equipped(server: Server) -> Iterator[Server]:
     """The server with models of other kinds, pictures and a video; the models are taken away again."""
     folder = server.base / "models" / "facerestore_models"
-    save_small_inpainter(folder / "filler.pth")
     for name, kind in OTHERS.items():
         save_small_other(folder / name, kind)
     group = Image.open(server.base / "input" / "group.png")
@@ -70,7 +67,7 @@ def equipped(server: Server) -> Iterator[Server]:
     server.put_picture("marked.png", marked)
     _put_clip(server)
     yield server
-    for name in ("filler.pth", *OTHERS):
+    for name in OTHERS:
         for file in folder.glob(f"{name.split('.')[0]}.*"):
             file.unlink()
 
@@ -278,7 +275,7 @@ def test_restore_and_colorize_an_old_photo(equipped: Server):
     assert (
         "2 faces found, 2 restored" in texts(done)
         and "2 colorized" in texts(done)
-        and "colorized by painter" in texts(done)
+        and "colorized by starter_colorization.safetensors" in texts(done)
     )
 
 
@@ -300,9 +297,8 @@ def test_repair_scratches_on_a_face(equipped: Server):
     assert np.array_equal(filled[~hole], before[~hole]) and not np.array_equal(filled[hole], before[hole])
     assert np.array_equal(after[~restored], filled[~restored])
     assert not np.array_equal(after[restored], filled[restored])
-    assert (
-        "1 filled" in texts(done) and "filled by filler" in texts(done) and "2 faces found, 2 restored" in texts(done)
-    )
+    assert "1 filled" in texts(done) and "filled by starter_inpainting.safetensors" in texts(done)
+    assert "2 faces found, 2 restored" in texts(done)
 
 
 @pytest.mark.slow

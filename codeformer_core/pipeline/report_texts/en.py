@@ -88,8 +88,7 @@ ENGLISH = Texts(
         "task_assumed": "{restorer} is taken as a model for {task}, which its file doesn't say",
         "no_fidelity": "fidelity does nothing with {restorers}",
         "own_fidelity": "{label}: fidelity {fidelity:g}",
-        "starter": "{starter} is the small starter that comes with the pack, best at fidelity 1; {best} gives better "
-        "faces ({licence})",
+        "starter": "{starter} is the small starter that comes with the pack; {best} gives better faces ({licence})",
         "saved": "saved: {path}",
         "bytes": "{count:,} bytes",
         "sha256": "sha256 {digest}",

@@ -114,7 +114,7 @@ CHINESE = Texts(
         "task_assumed": "{restorer} 被当作用于{task}的模型，其文件中并未说明",
         "no_fidelity": "保真度对 {restorers} 不起作用",
         "own_fidelity": "{label}：保真度 {fidelity:g}",
-        "starter": "{starter} 是随包附带的小型入门模型，保真度为 1 时效果最好；{best} 的人脸更好（{licence}）",
+        "starter": "{starter} 是随包附带的小型入门模型；{best} 的人脸更好（{licence}）",
         "saved": "已保存：{path}",
         "bytes": "{count:,} 字节",
         "sha256": "sha256 {digest}",

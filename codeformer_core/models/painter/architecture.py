@@ -1,0 +1,59 @@
+"""The painter as an architecture: its files are the starters for colorization and inpainting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from ...networks.operations import Device, DType, Operations
+from ...networks.painter import Painter, PainterConfig
+from ...weights.metadata import CheckpointMetadata
+from ..architecture import ASSUMED_IMAGE_SIZE, Architecture, Layout, RestoreRequest
+
+# Keys that only a painter has beside each other.
+_KEYS = ("conv_in.weight", "shrink.0.conv.weight", "widen.0.weight", "narrow.0.weight", "grow.0.conv.weight")
+# Estimates for one face, in numbers: per pixel of the face, and per place and channel of the finest level.
+_FLOATS_PER_PIXEL = 16
+_FLOATS_PER_PLACE = 12
+
+
+class PainterArchitecture(Architecture):
+    id = "painter"
+    title = "face painter"
+    tasks = ("colorization", "inpainting")
+    config_types = (PainterConfig,)
+
+    def detect(self, state: Mapping[str, object]) -> bool:
+        return all(key in state for key in _KEYS)
+
+    def layout_of(self, state: Mapping[str, object]) -> Layout:
+        return "ours"
+
+    def read_config(self, state: Mapping[str, Tensor], layout: Layout, metadata: CheckpointMetadata) -> PainterConfig:
+        first, seen = state["conv_in.weight"].shape[:2]
+        widths = [first]
+        while (further := state.get(f"widen.{len(widths) - 1}.weight")) is not None:
+            widths.append(further.shape[0])
+        patch = math.isqrt(max(0, seen - 2) // 4)
+        return PainterConfig(patch, tuple(widths), metadata.image_size or ASSUMED_IMAGE_SIZE)
+
+    def empty_network(
+        self, config: PainterConfig, *, device: Device = None, dtype: DType = None, operations: Operations = nn
+    ) -> Painter:
+        return Painter(config, device=device, dtype=dtype, operations=operations)
+
+    def floats_per_face(self, network: Painter) -> int:
+        config = network.config
+        places = (config.image_size // (2 * config.patch)) ** 2
+        return config.image_size**2 * _FLOATS_PER_PIXEL + places * config.widths[0] * _FLOATS_PER_PLACE
+
+    def restore(self, network: Painter, faces_B3SS: Tensor, request: RestoreRequest) -> Tensor:
+        return network.colorize(faces_B3SS)
+
+    def inpaint(self, network: Painter, faces_B3SS: Tensor, mask_B1SS: Tensor) -> Tensor:
+        return network.fill(faces_B3SS, mask_B1SS)
+
+
+PAINTER = PainterArchitecture()

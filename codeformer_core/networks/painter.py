@@ -1,0 +1,129 @@
+"""The painter: one small U-Net that gives a gray face colours, or fills the holes of a face.
+
+Ours, for machines and minutes that a codebook network is too large for. It sees and paints the face at half of its
+side: colours and what lies in a hole need no more, and everything else is the input's own.
+Shape legend: B faces, S side of the face, s = S / 2, P side of a patch, C channels, h w = s / P; RGB in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .blocks import Downsample, ResidualBlock, SpatialAttention, Upsample, group_norm, norm_swish
+from .operations import Device, DType, Factory, LayerOptions, Operations
+
+_LUMA = (0.299, 0.587, 0.114)
+HOLE = 0.5
+
+
+@dataclass(frozen=True)
+class PainterConfig:
+    """patch: so many pixels squared of a half-sized face become the channels of one place.
+    widths: channels of each level, the first with a place for each patch, each further one half as wide and high.
+    image_size: side of a face in pixels.
+    """
+
+    patch: int
+    widths: tuple[int, ...]
+    image_size: int = 512
+
+    def __post_init__(self) -> None:
+        if not self.widths or self.patch < 1 or self.image_size % (2 * self.patch * 2 ** (len(self.widths) - 1)):
+            levels = f"patches of {self.patch} and {len(self.widths)} levels"
+            raise ValueError(f"faces of {self.image_size} pixels can't be divided into {levels}")
+
+
+class Painter(nn.Module):
+    """A U-Net of residual blocks with attention at its coarsest level."""
+
+    def __init__(
+        self, config: PainterConfig, *, device: Device = None, dtype: DType = None, operations: Operations = nn
+    ) -> None:
+        super().__init__()
+        self.config = config
+        options: LayerOptions = {"device": device, "dtype": dtype}
+        factory: Factory = {**options, "operations": operations}
+        widths = config.widths
+        # RGB and the hole of each pixel, and where in the face the place lies: aligned faces are all alike in that.
+        self.conv_in = operations.Conv2d(4 * config.patch**2 + 2, widths[0], 3, padding=1, **options)
+        self.down = nn.ModuleList(ResidualBlock(width, width, **factory) for width in widths[:-1])
+        self.shrink = nn.ModuleList(Downsample(width, **factory) for width in widths[:-1])
+        self.widen = nn.ModuleList(operations.Conv2d(low, high, 1, **options) for low, high in pairwise(widths))
+        self.middle1 = ResidualBlock(widths[-1], widths[-1], **factory)
+        self.attention = SpatialAttention(widths[-1], **factory)
+        self.middle2 = ResidualBlock(widths[-1], widths[-1], **factory)
+        upward = list(pairwise(widths))[::-1]
+        self.narrow = nn.ModuleList(operations.Conv2d(high, low, 1, **options) for low, high in upward)
+        self.grow = nn.ModuleList(Upsample(low, **factory) for low, _ in upward)
+        self.up = nn.ModuleList(ResidualBlock(2 * low, low, **factory) for low, _ in upward)
+        self.norm_out = group_norm(widths[0], device, dtype, operations)
+        self.conv_out = operations.Conv2d(widths[0], 3 * config.patch**2, 3, padding=1, **options)
+
+    def forward(self, faces_B3ss: Tensor, hole_B1ss: Tensor) -> Tensor:
+        """painted_B3ss, not clamped.
+
+        faces_B3ss: half-sized faces; what they show in a hole is not looked at.
+        hole_B1ss: 1 in a hole, else 0.
+        """
+        hole_B1ss = hole_B1ss.to(faces_B3ss.dtype)
+        seen_B4ss = torch.cat((faces_B3ss * (1 - hole_B1ss), hole_B1ss), dim=1)
+        x_BChw = F.pixel_unshuffle(seen_B4ss, self.config.patch)
+        x_BChw = self.conv_in(torch.cat((x_BChw, _places(x_BChw)), dim=1))
+        skips: list[Tensor] = []
+        for block, shrink, widen in zip(self.down, self.shrink, self.widen, strict=True):
+            x_BChw = block(x_BChw)
+            skips.append(x_BChw)
+            x_BChw = widen(shrink(x_BChw))
+        x_BChw = self.middle2(self.attention(self.middle1(x_BChw)))
+        for narrow, grow, block in zip(self.narrow, self.grow, self.up, strict=True):
+            x_BChw = block(torch.cat((grow(narrow(x_BChw)), skips.pop()), dim=1))
+        return F.pixel_shuffle(self.conv_out(norm_swish(self.norm_out, x_BChw)), self.config.patch)
+
+    def colorize(self, faces_B3SS: Tensor) -> Tensor:
+        """The faces' own brightness (BT.601 luma) with the painter's colours, not clamped.
+
+        faces_B3SS: gray or not, their colours are not looked at.
+        """
+        gray_B1SS = luma(faces_B3SS)
+        half_B1ss = half_sized(gray_B1SS)
+        painted_B3ss = self(half_B1ss.expand(-1, 3, -1, -1), torch.zeros_like(half_B1ss))
+        return gray_B1SS + _full_sized(painted_B3ss - luma(painted_B3ss))
+
+    def fill(self, faces_B3SS: Tensor, hole_B1SS: Tensor) -> Tensor:
+        """The faces, painted where the hole is above 0.5, not clamped."""
+        open_B1SS = hole_B1SS > HOLE
+        kept_B1SS = (~open_B1SS).to(faces_B3SS.dtype)
+        # Of the pixels beside a hole, only those that are not in it count.
+        share_B1ss = half_sized(kept_B1SS)
+        half_B3ss = half_sized(faces_B3SS * kept_B1SS) / share_B1ss.clamp_min(1e-3)
+        painted_B3ss = self(half_B3ss, share_B1ss < 0.25)
+        return torch.where(open_B1SS, _full_sized(painted_B3ss), faces_B3SS)
+
+
+def luma(image_B3HW: Tensor) -> Tensor:
+    """luma_B1HW (BT.601)."""
+    weights_3 = torch.tensor(_LUMA, device=image_B3HW.device, dtype=image_B3HW.dtype)
+    return torch.einsum("bchw,c->bhw", image_B3HW, weights_3)[:, None]
+
+
+def half_sized(image_BCSS: Tensor) -> Tensor:
+    """image_BCss, each pixel the mean of four."""
+    return F.avg_pool2d(image_BCSS, 2)
+
+
+def _full_sized(image_BCss: Tensor) -> Tensor:
+    return F.interpolate(image_BCss, scale_factor=2, mode="bicubic", align_corners=False)
+
+
+def _places(x_BChw: Tensor) -> Tensor:
+    """-> (B, 2, h, w): row and column of each place, -1 to 1."""
+    batch, _, height, width = x_BChw.shape
+    rows_h = torch.linspace(-1, 1, height, device=x_BChw.device, dtype=x_BChw.dtype)
+    columns_w = torch.linspace(-1, 1, width, device=x_BChw.device, dtype=x_BChw.dtype)
+    places_2hw = torch.stack(torch.meshgrid(rows_h, columns_w, indexing="ij"))
+    return places_2hw.expand(batch, -1, -1, -1)

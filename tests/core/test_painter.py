@@ -1,0 +1,94 @@
+"""The painter: colours without other brightness, holes without other pixels, and its files."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import codeformer_core as cf
+from codeformer_core.models.painter.architecture import PAINTER
+from codeformer_core.models.saving import save_network
+from codeformer_core.networks.painter import Painter, PainterConfig, luma
+from codeformer_core.weights.reading import WeightsError
+
+from .others import filled
+
+TINY = PainterConfig(patch=2, widths=(8, 12, 16), image_size=64)
+FACES_B3SS = torch.rand((2, 3, 64, 64), generator=torch.Generator().manual_seed(5)) * 1.6 - 0.8
+
+
+def painter(config: PainterConfig = TINY) -> Painter:
+    network = Painter(config)
+    network.load_state_dict(filled(network))
+    return network.eval()
+
+
+def half(side: int = 64) -> Tensor:
+    hole_B1SS = torch.zeros((2, 1, side, side))
+    hole_B1SS[..., : side // 2] = 1
+    return hole_B1SS
+
+
+@torch.no_grad()
+def test_colours_leave_the_brightness():
+    coloured_B3SS = painter().colorize(FACES_B3SS)
+    assert torch.allclose(luma(coloured_B3SS), luma(FACES_B3SS), atol=1e-5)
+    assert float((coloured_B3SS - FACES_B3SS).abs().mean()) > 0.01
+    # Colours that came are not looked at.
+    gray_B3SS = luma(FACES_B3SS).expand_as(FACES_B3SS)
+    assert torch.allclose(painter().colorize(gray_B3SS), coloured_B3SS, atol=1e-5)
+
+
+@torch.no_grad()
+def test_only_the_hole_is_painted_and_what_lies_in_it_is_not_seen():
+    network, hole_B1SS = painter(), half()
+    filled_B3SS = network.fill(FACES_B3SS, hole_B1SS)
+    assert torch.equal(filled_B3SS[..., 32:], FACES_B3SS[..., 32:])
+    assert float((filled_B3SS - FACES_B3SS)[..., :32].abs().mean()) > 0.01
+    other_B3SS = torch.where(hole_B1SS > 0.5, torch.ones(()), FACES_B3SS)
+    assert torch.equal(network.fill(other_B3SS, hole_B1SS), filled_B3SS)
+    whole_B1SS = torch.ones((2, 1, 64, 64))
+    assert torch.isfinite(network.fill(FACES_B3SS, whole_B1SS)).all()
+
+
+@pytest.mark.parametrize("config", [TINY, PainterConfig(patch=4, widths=(8, 12), image_size=128)])
+def test_a_file_is_read_as_the_same_network(tmp_path, config: PainterConfig):
+    network = painter(config)
+    path = tmp_path / "painter.safetensors"
+    save_network(path, network, config, "inpainting")
+    restorer = cf.load_restorer(path)
+    assert (restorer.architecture, restorer.tasks, restorer.task_source) == ("painter", ("inpainting",), "file")
+    assert restorer.module.config == config and restorer.face_size == config.image_size
+    side = config.image_size
+    faces_B3SS = torch.rand((1, 3, side, side)) * 2 - 1
+    mask_B1SS = half(side)[:1]
+    expected_B3SS = network.fill(faces_B3SS, mask_B1SS).clamp(-1, 1)
+    assert torch.allclose(restorer.inpaint(faces_B3SS, mask_B1SS), expected_B3SS, atol=1e-6)
+
+
+def test_the_other_task_and_half_a_file_are_refused(tmp_path):
+    path = tmp_path / "painter.safetensors"
+    save_network(path, painter(), TINY, "colorization")
+    with pytest.raises(ValueError, match=r"painter\.safetensors is a model for colorization; inpainting"):
+        cf.load_restorer(path).inpaint(FACES_B3SS, half())
+    state = painter().state_dict()
+    assert PAINTER.detect(state)
+    del state["middle1.conv1.weight"]
+    with pytest.raises(WeightsError, match=r"looks like a face painter checkpoint.*middle1\.conv1\.weight"):
+        cf.load_restorer(state)
+
+
+@pytest.mark.parametrize("widths", [(), (8, 12, 16, 24, 32, 48)])
+def test_sizes_that_no_painter_can_have(widths: tuple[int, ...]):
+    with pytest.raises(ValueError, match="faces of 64 pixels can't be divided into patches of 2"):
+        PainterConfig(patch=2, widths=widths, image_size=64)
+
+
+def test_bfloat16_is_nearly_the_same():
+    exact = painter()
+    network = painter().to(torch.bfloat16)
+    with torch.no_grad():
+        wide_B3SS = exact.colorize(FACES_B3SS)
+        narrow_B3SS = network.colorize(FACES_B3SS.to(torch.bfloat16)).float()
+    assert float((wide_B3SS - narrow_B3SS).abs().mean()) < 0.05
