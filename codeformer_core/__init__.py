@@ -85,9 +85,12 @@ if TYPE_CHECKING:
     from .pipeline.select import select_faces as select_faces
     from .runtime.errors import problem_of as problem_of
     from .runtime.folders import folders_named as folders_named
+    from .runtime.host import Host as Host
+    from .runtime.memory import NotEnoughMemory as NotEnoughMemory
     from .runtime.memory import is_out_of_memory as is_out_of_memory
     from .runtime.patcher_host import MemoryManagement as MemoryManagement
     from .runtime.patcher_host import PatcherHost as PatcherHost
+    from .runtime.torch_host import TorchHost as TorchHost
     from .study.compare import ComparedFidelities as ComparedFidelities
     from .study.compare import compare_fidelities as compare_fidelities
     from .study.degrade import degrade_images as degrade_images
@@ -101,6 +104,7 @@ if TYPE_CHECKING:
     from .study.restorers import compare_restorers as compare_restorers
     from .weights.catalog import FACE_MESH as FACE_MESH
     from .weights.catalog import find_entry as find_entry
+    from .weights.download import DownloadError as DownloadError
     from .weights.reading import WeightsError as WeightsError
 
 # Name -> the module that has it. Nodes and other front ends use these alone.
@@ -182,10 +186,14 @@ _HOMES = {
     "save_restorer": "models.saving",
     "FACE_MESH": "weights.catalog",
     "find_entry": "weights.catalog",
+    "DownloadError": "weights.download",
     "WeightsError": "weights.reading",
     # Programs that run the core
+    "Host": "runtime.host",
     "MemoryManagement": "runtime.patcher_host",
     "PatcherHost": "runtime.patcher_host",
+    "TorchHost": "runtime.torch_host",
+    "NotEnoughMemory": "runtime.memory",
     "is_out_of_memory": "runtime.memory",
     "problem_of": "runtime.errors",
     "folders_named": "runtime.folders",

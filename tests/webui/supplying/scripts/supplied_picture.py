@@ -1,0 +1,45 @@
+"""For tests only: hands the host a picture where its diffusion would begin, so that everything after it is the host's.
+
+The picture is the file that CODEFORMER_TEST_PICTURE names. Nothing of a checkpoint is needed.
+"""
+
+import os
+from unittest.mock import MagicMock
+
+import numpy as np
+import torch
+from modules import processing, scripts, sd_models, shared
+from PIL import Image
+
+
+class SuppliedPicture(scripts.Script):
+    def title(self):
+        return "Supplied picture"
+
+    def show(self, is_img2img):
+        return scripts.AlwaysVisible
+
+    def before_process(self, p, *args):
+        model = MagicMock()
+        model.sd_model_hash = "0123456789"
+        model.sd_checkpoint_info.name_for_extra = "none"
+        if sd_models.checkpoints_list:
+            model.sd_checkpoint_info = sd_models.select_checkpoint()
+        model.sd_model_checkpoint = model.sd_checkpoint_info.filename
+        model.lowvram = model.is_sdxl = False
+        model.applied_token_merged_ratio = 0
+        model.fix_dimensions = lambda width, height: (width, height)
+        model.forge_objects.vae.latent_channels = 4
+        model.model_config.ztsnr = False
+        data = sd_models.model_data
+        data.sd_model = model
+        if hasattr(data, "forge_loading_parameters"):
+            data.forge_hash = str(data.forge_loading_parameters)
+
+    def process(self, p, *args):
+        image = Image.open(os.environ["CODEFORMER_TEST_PICTURE"]).convert("RGB").resize((p.width, p.height))
+        photo_3HW = torch.from_numpy(np.asarray(image).copy()).float().permute(2, 0, 1) / 127.5 - 1
+        shared.state.job_count = -1
+        p.setup_conds = lambda: None
+        p.init = lambda *given, **named: None
+        p.sample = lambda **named: processing.DecodedSamples([photo_3HW.clone() for _ in range(p.batch_size)])
