@@ -1,7 +1,8 @@
 """Checks whether this pack can work here, and says what is missing and how to get it. Installs no packages.
 
 ComfyUI-Manager runs it without arguments, by the host's Python; by hand: `python install.py [--models NAME
-...]`. Exit code 0: usable; 1: something required is missing, or a download failed; 2: typed wrongly.
+...]`. Stable-Diffusion-WebUI runs it at every start: there it only looks whether everything is installed, and is
+silent when it is. Exit code 0: usable; 1: something required is missing, or a download failed; 2: typed wrongly.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import sys
 from dataclasses import dataclass
@@ -54,6 +56,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--models", nargs="+", default=[], metavar="NAME", help="download these, e.g. codeformer")
     parser.add_argument("--models-folder", metavar="FOLDER", help="models folder to put them below")
     args = parser.parse_args(argv)
+    if not args.models and is_webui():
+        return look_quietly()
 
     print("ComfyUI-CodeFormer, checking this Python: " + sys.executable)
     findings = check_python(sys.version_info[:3])
@@ -76,6 +80,27 @@ def main(argv: list[str] | None = None) -> int:
 
 def usable(findings: list[Finding]) -> bool:
     return not any(finding.state in ("missing", "broken") for finding in findings)
+
+
+def is_webui() -> bool:
+    """Whether Stable-Diffusion-WebUI runs this: it puts its own folder on the path. Imports nothing of it."""
+    launch = importlib.util.find_spec("launch")
+    if launch is None or launch.origin is None:
+        return False
+    return os.path.isdir(os.path.join(os.path.dirname(launch.origin), "modules"))
+
+
+def look_quietly() -> int:
+    """Only looks for the packages, which takes no time; says what is missing. The exit code."""
+    findings = check_python(sys.version_info[:3])
+    for module, distribution in {**PACKAGES, "cv2": "opencv-python", "facexlib": "facexlib"}.items():
+        if importlib.util.find_spec(module) is None:
+            fix = f"Run: {sys.executable} -m pip install {distribution}"
+            findings.append(Finding("lacking" if module == "facexlib" else "missing", f"{distribution}. {fix}"))
+    for finding in findings:
+        if finding.state != "ok":
+            print(f"CodeFormer pack: {finding.state} {finding.text}")
+    return 0 if usable(findings) else 1
 
 
 def check_python(version: tuple[int, ...]) -> list[Finding]:

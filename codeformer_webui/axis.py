@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import codeformer_core as core
+
 from . import host, models
 from .options import AUTOMATIC, DEFAULTS, NAME, label_of
 
@@ -51,10 +53,8 @@ def _in_range(name: str) -> Callable[[Any, Sequence[float]], None]:
 
 
 def _are_there(p: Any, xs: Sequence[str]) -> None:
-    from codeformer_core import RESTORER
-
     for x in xs:
-        if problem := models.library().problem(x, RESTORER):
+        if problem := models.library().problem(x, core.RESTORER):
             raise ValueError(problem)
 
 

@@ -48,7 +48,7 @@ class Extras(host.ExtrasScript):
                 label="Mask: white is filled", type="pil", image_mode="L", elem_id=elem_id("mask_image"), visible=False
             )
             task.change(lambda chosen: gr.update(visible=chosen == work.INPAINT), inputs=[task], outputs=[mask])
-            picks = picker.build(elem_id, controls.controls[panel.USE_SETTINGS])
+            picks = picker.build(elem_id)
             beside = gr.Checkbox(
                 False,
                 label="Also keep a picture of before and after",

@@ -218,6 +218,10 @@ def logins() -> dict[str, str]:
 # --- what is registered ----------------------------------------------------------------------------------------------
 
 
+def on_script_unloaded(callback: Callable[[], None]) -> None:
+    script_callbacks.on_script_unloaded(callback)
+
+
 def on_app_started(callback: Callable[[Any, Any], None]) -> None:
     script_callbacks.on_app_started(callback)
 

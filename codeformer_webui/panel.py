@@ -62,8 +62,8 @@ def build(elem_id: Callable[[str], str]) -> Panel:
             **more,
         )
 
-    def radio(name: str) -> None:
-        made[name] = gr.Radio(
+    def words(name: str) -> None:
+        made[name] = gr.Dropdown(
             list(option(name).choices),
             value=getattr(DEFAULTS, name),
             label=label_of(name),
@@ -89,7 +89,10 @@ def build(elem_id: Callable[[str], str]) -> Panel:
         slider("opacity", DEFAULTS.opacity)
     with gr.Accordion("Which faces, model, mask", open=False):
         with gr.Row():
-            radio("faces")
+            words("faces")
+            words("when_worse")
+            words("mask")
+        with gr.Row():
             slider("min_face_size", DEFAULTS.min_face_size)
             slider("max_face_size", DEFAULTS.max_face_size)
         with gr.Row():
@@ -107,9 +110,6 @@ def build(elem_id: Callable[[str], str]) -> Panel:
                 label="Second model, after the first",
                 elem_id=elem_id("second_model"),
             )
-        with gr.Row():
-            radio("when_worse")
-            radio("mask")
     panel = Panel({name: made[name] for name in ORDER})
     _let_go_of_the_settings(panel)
     return panel

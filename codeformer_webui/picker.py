@@ -1,16 +1,20 @@
-"""The face picker of Extras: faces are found in the host's source picture and kept or left out by a click.
+"""The face picker of Extras: faces are found in the host's source picture, and kept or left out by a click.
 
 What it hands on is the text of `core.apply_picks`: boxes as parts of the picture, so that they hold after an upscale.
+A click on a tile comes through `javascript/codeformer_pack.js`; the host's galleries don't tell of the second click on
+the same picture.
 """
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import json
 from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
-import numpy as np
 from PIL import Image, ImageOps
 
 import codeformer_core as core
@@ -19,13 +23,12 @@ from . import host, images, settings, work
 
 # The host's own component that the source picture is put into.
 SOURCE = "extras_image"
-TILE = 160
-EDGE = 6
-KEPT, LEFT_OUT = (64, 200, 96), (128, 128, 128)
-# Beside the box, as parts of its size.
+TILE = 192
+# Around the box, as parts of its size.
 MARGIN = 0.25
+HINT = "A click on a face, here or in the picture, leaves it out or takes it back."
 
-# What is found: per face its box as parts of the picture, its tile, whether it is kept.
+# What is found: per face its box as parts of the picture, its tile as a data address, whether it is kept.
 Found = list[dict[str, Any]]
 
 _source: list[Any] = []
@@ -37,25 +40,25 @@ def note_source(component: Any, **kwargs: Any) -> None:
         _source[:] = [component]
 
 
-def build(elem_id: Callable[[str], str], use_settings: Any) -> Any:
+def build(elem_id: Callable[[str], str]) -> Any:
     """Makes the picker where the caller stands; the component whose value are the picks."""
-    picks = gr.Textbox("", visible=False, label="Picked faces", elem_id=elem_id("picks"))
+    hidden = {"elem_classes": ["codeformer-pack-hidden"], "show_label": False}
+    picks = gr.Textbox("", label="Picked faces", elem_id=elem_id("picks"), **hidden)
+    pressed = gr.Textbox("", label="Pressed face", elem_id=elem_id("pressed"), **hidden)
     found = gr.State([])
     with gr.Row():
-        find = gr.Button("Find faces", elem_id=elem_id("find"))
+        find = gr.Button("Find faces, to pick some", elem_id=elem_id("find"))
         every = gr.Button("All faces", elem_id=elem_id("every"))
-    said = gr.HTML("", elem_id=elem_id("found"))
-    tiles = gr.Gallery(
-        [], label="Faces: a click keeps one or leaves it out", columns=6, elem_id=elem_id("tiles"), visible=False
-    )
-    outputs = [found, tiles, picks, said]
-    every.click(_none_picked, inputs=[], outputs=outputs)
-    tiles.select(_toggled_tile, inputs=[found], outputs=outputs)
+    shown = gr.HTML("", elem_id=elem_id("found"))
+    outputs = [found, picks, shown]
+    quiet: Any = {"outputs": outputs, "show_progress": "hidden"}
+    every.click(_nothing_picked, inputs=[], **quiet)
+    pressed.input(_press_tile, inputs=[found, pressed], **quiet)
     if _source:
         (source,) = _source
         find.click(_find, inputs=[source], outputs=outputs)
-        source.select(_toggled_place, inputs=[found, source], outputs=outputs)
-        source.change(_none_picked, inputs=[], outputs=outputs)
+        source.select(_press_place, inputs=[found, source], **quiet)
+        source.change(_nothing_picked, inputs=[], **quiet)
     return picks
 
 
@@ -74,34 +77,34 @@ def _find(image: Image.Image | None) -> tuple[Any, ...]:
         {"box": core.box_fractions(face, faces.image_size_hw), "tile": _tile(image, face), "kept": True}
         for face in faces.per_image[0]
     ]
-    return _shown(found, report)
+    return _shown(found, f"{report}\n{HINT}" if found else report)
 
 
-def _none_picked() -> tuple[Any, ...]:
+def _nothing_picked() -> tuple[Any, ...]:
     return _shown([], "")
 
 
-def _toggled_tile(found: Found, event: gr.SelectData) -> tuple[Any, ...]:
-    index = event.index[0] if isinstance(event.index, (list, tuple)) else event.index
-    return _toggled(found, int(index))
+def _press_tile(found: Found, pressed: str) -> tuple[Any, ...]:
+    """pressed: the face's place in the list, and when it was pressed."""
+    index = pressed.split(" ")[0]
+    return _pressed(found, int(index) if index.isdecimal() else None)
 
 
-def _toggled_place(found: Found, image: Image.Image | None, event: gr.SelectData) -> tuple[Any, ...]:
+def _press_place(found: Found, image: Image.Image | None, event: gr.SelectData) -> tuple[Any, ...]:
     """A click on the picture: the pixel that was hit, of the picture as it came."""
     if not found or image is None:
-        return _shown(found, "" if not found else _count(found))
-    x, y = event.index[0] / image.width, event.index[1] / image.height
-    return _toggled(found, face_at(found, x, y))
+        return _shown(found, "")
+    return _pressed(found, face_at(found, event.index[0] / image.width, event.index[1] / image.height))
 
 
-def _toggled(found: Found, index: int | None) -> tuple[Any, ...]:
-    if index is not None and 0 <= index < len(found):
-        found = [{**each, "kept": each["kept"] != (place == index)} for place, each in enumerate(found)]
-    return _shown(found, _count(found))
+def _pressed(found: Found, index: int | None) -> tuple[Any, ...]:
+    found = [{**each, "kept": each["kept"] != (place == index)} for place, each in enumerate(found)]
+    kept = sum(each["kept"] for each in found)
+    return _shown(found, f"{kept} of {len(found)} faces are worked on. {HINT}" if found else "")
 
 
 def face_at(found: Found, x: float, y: float) -> int | None:
-    """The smallest box around a place of the picture, given in parts of its size."""
+    """The face with the smallest box around a place, which is given in parts of the picture's size."""
     inside = [
         ((right - left) * (bottom - top), index)
         for index, (left, top, right, bottom) in enumerate(each["box"] for each in found)
@@ -118,30 +121,27 @@ def picks_of(found: Found) -> str:
 
 
 def _shown(found: Found, text: str) -> tuple[Any, ...]:
-    tiles = [(_framed(each["tile"], each["kept"]), f"{number}") for number, each in enumerate(found, 1)]
-    # Nothing stays marked as selected, so that the same tile can be pressed again.
-    gallery = gr.update(value=tiles, visible=bool(found), selected_index=None)
-    return found, gallery, picks_of(found), f"<p>{text}</p>" if text else ""
+    """The new state, the picks, and the tiles with a text above them."""
+    lines = "<br>".join(html.escape(text).splitlines())
+    tiles = "".join(_button(number, each) for number, each in enumerate(found))
+    return found, picks_of(found), f'<p>{lines}</p><div class="codeformer-pack-faces">{tiles}</div>' if lines else ""
 
 
-def _count(found: Found) -> str:
-    return f"{sum(each['kept'] for each in found)} of {len(found)} faces are worked on"
+def _button(place: int, face: dict[str, Any]) -> str:
+    pressed = "true" if face["kept"] else "false"
+    name = f"Face {place + 1}"
+    return (
+        f'<button type="button" class="codeformer-pack-face" data-face="{place}" aria-pressed="{pressed}" '
+        f'aria-label="{name}"><img src="{face["tile"]}" alt=""><span>{place + 1}</span></button>'
+    )
 
 
-def _tile(image: Image.Image, face: core.Face) -> Image.Image:
+def _tile(image: Image.Image, face: core.Face) -> str:
     left, top, right, bottom = face.box_xyxy
     across, down = MARGIN * (right - left), MARGIN * (bottom - top)
     x, y = max(0, round(left - across)), max(0, round(top - down))
     end_x, end_y = min(image.width, round(right + across)), min(image.height, round(bottom + down))
-    return ImageOps.fit(image.convert("RGB").crop((x, y, end_x, end_y)), (TILE, TILE))
-
-
-def _framed(tile: Image.Image, kept: bool) -> Image.Image:
-    """A green frame for a face that is worked on, a gray one and a pale face for one that is not."""
-    if not kept:
-        faded = np.asarray(ImageOps.grayscale(tile).convert("RGB")).astype(np.float32) * 0.4 + 255 * 0.6
-        tile = Image.fromarray(faded.astype(np.uint8))
-    return ImageOps.expand(tile, EDGE, KEPT if kept else LEFT_OUT)
-
-
-__all__ = ["SOURCE", "build", "face_at", "note_source", "picks_of"]
+    tile = ImageOps.fit(image.convert("RGB").crop((x, y, end_x, end_y)), (TILE, TILE))
+    stream = io.BytesIO()
+    tile.save(stream, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"

@@ -76,6 +76,19 @@ def register() -> None:
             listed[place] = Replacement(each)
         elif not takes_over and hasattr(each, "original"):
             listed[place] = each.original
+    _tell_extras(listed)
+
+
+def unregister() -> None:
+    """Before a reload, which may come without us: the host keeps its list."""
+    listed = host.face_restorers()
+    if listed is not None:
+        listed[:] = [getattr(each, "original", each) for each in listed if each.name() != NAME]
+        _tell_extras(listed)
+
+
+def _tell_extras(listed: list[Any]) -> None:
+    """The host's own Extras use the CodeFormer that this module of theirs holds."""
     theirs = host.own_codeformer()
     if theirs is not None:
         theirs.codeformer = next((each for each in listed if each.name() == OWN_CODEFORMER), None)

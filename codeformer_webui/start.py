@@ -12,3 +12,4 @@ def register() -> None:
     host.on_after_component(picker.note_source)
     host.on_before_ui(axis.register)
     host.on_app_started(route.register)
+    host.on_script_unloaded(restore.unregister)

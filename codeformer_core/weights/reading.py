@@ -129,7 +129,8 @@ def _read_pickle(path: Path, kind: Kind) -> Any:
         with warnings.catch_warnings():
             # torch's remarks about old or rare ways of saving, for its own developers
             warnings.simplefilter("ignore")
-            return torch.load(
+            # Not torch.load: A1111 and Forge put a function of their own there, which refuses newer files.
+            return torch.serialization.load(
                 str(path),
                 map_location="cpu",
                 weights_only=True,

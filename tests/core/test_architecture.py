@@ -13,11 +13,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CORE = "codeformer_core"
-PACKAGES = (CORE, "nodes")
+WEBUI = "codeformer_webui"
+PACKAGES = (CORE, "nodes", WEBUI)
 # Broken or absent on many machines, slow to import on the others: only inside the functions that use them.
 HEAVY = {"cv2", "facexlib", "torchvision", "basicsr", "numba", "scipy", "skimage", "sklearn", "safetensors", "spandrel"}
 HEAVY |= {"lpips", "torchmetrics", "torch_fidelity", "matplotlib", "tensorboard", "yaml"}
 HOST = {"comfy", "folder_paths", "comfy_api", "comfy_execution", "comfy_extras", "server", "execution"}
+WEBUI_HOST = {"modules", "modules_forge", "backend", "ldm_patched", "launch", "webui"}
 
 
 @dataclass(frozen=True)
@@ -135,23 +137,43 @@ def test_every_package_of_the_core_has_its_layer():
 
 def test_the_core_knows_neither_nodes_nor_host():
     for name in in_folder(CORE):
-        foreign = [found for found in imports_of(MODULES[name]) if found.package in {"nodes", "tools", *HOST}]
+        above = {"nodes", WEBUI, "tools", "gradio", "fastapi", *HOST, *WEBUI_HOST}
+        foreign = [found for found in imports_of(MODULES[name]) if found.package in above]
         assert foreign == [], name
 
 
 def test_only_one_file_imports_the_host():
     importers = set()
     for path in [*MODULES.values(), ROOT / "__init__.py", ROOT / "install.py"]:
-        if any(found.package in HOST - {"comfy_api"} for found in imports_of(path)):
+        if any(found.package in (HOST - {"comfy_api"}) | WEBUI_HOST for found in imports_of(path)):
             importers.add(path.relative_to(ROOT).as_posix())
-    assert importers == {"nodes/host.py"}
+    assert importers == {"nodes/host.py", "codeformer_webui/host.py"}
+
+
+def test_what_the_webui_runs_by_itself_is_thin():
+    """It runs every file of scripts/ at its start, and imports preload.py before everything else."""
+    script, preload = ROOT / "scripts" / "codeformer.py", ROOT / "preload.py"
+    assert [path.name for path in (ROOT / "scripts").iterdir() if path.suffix == ".py"] == [script.name]
+    assert {found.package for found in imports_of(script)} == {WEBUI}
+    assert {found.package for found in imports_of(preload)} <= {"__future__", "argparse"}
+
+
+def test_without_a_host_the_webui_side_can_be_read():
+    """What needs no host is imported by tests, and by nobody's Gradio."""
+    for name in ("options", "images", "bodies"):
+        foreign = {found.package for found in imports_of(MODULES[f"{WEBUI}.{name}"])}
+        assert not foreign & {"gradio", "fastapi", *WEBUI_HOST}
+        assert f"{WEBUI}.host" not in own_targets(f"{WEBUI}.{name}")
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_own_modules_are_imported_relatively(package):
-    """The pack is loaded from a folder whose name has a hyphen, under a name nobody knows beforehand."""
+    """The pack is loaded from a folder whose name has a hyphen, under a name nobody knows beforehand; the WebUI puts
+    that folder on the path, where codeformer_core is beside codeformer_webui."""
+    beside = {CORE} if package == WEBUI else set()
     for name in in_folder(package):
-        absolute = [found for found in imports_of(MODULES[name]) if found.package in PACKAGES and not found.relative]
+        found_here = (found for found in imports_of(MODULES[name]) if found.package not in beside)
+        absolute = [found for found in found_here if found.package in PACKAGES and not found.relative]
         assert absolute == [], name
 
 
@@ -280,10 +302,10 @@ def public_names() -> set[str]:
     return {alias.name for node in ast.walk(typed) if isinstance(node, ast.ImportFrom) for alias in node.names}
 
 
-def test_nodes_use_public_names_only():
-    """They are the pattern for other front ends; what one needs beyond these belongs on the list."""
+def test_front_ends_use_public_names_only():
+    """What one needs beyond these belongs on the list."""
     public = public_names()
-    for name in in_folder("nodes"):
+    for name in (*in_folder("nodes"), *in_folder(WEBUI)):
         tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom):

@@ -151,3 +151,28 @@ def test_the_pack_is_put_at_the_end_of_the_path_and_only_when_it_runs(install, m
     monkeypatch.setattr(sys, "path", list(kept))
     assert install.main([]) == 0
     assert sys.path == [*kept, str(ROOT)]
+
+
+def test_under_a_webui_it_is_silent_and_imports_nothing_heavy(tmp_path):
+    """The WebUI puts its own folder on the path, runs every install.py at each start, and prints what it says."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "launch.py").write_text("raise SystemExit('imported')")
+    code = (
+        "import runpy, sys\n"
+        "try:\n"
+        f"    runpy.run_path({str(ROOT / 'install.py')!r}, run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    heavy = {'torch', 'cv2', 'numpy', 'launch'} & set(sys.modules)\n"
+        "    sys.exit(f'{end.code} {sorted(heavy)}')"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd="/", env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr.strip()) == ("", "0 []")
+
+
+def test_under_a_webui_it_says_what_is_missing(install, monkeypatch, capsys):
+    monkeypatch.setattr(install, "is_webui", lambda: True)
+    monkeypatch.setitem(install.PACKAGES, "codeformer_no_such_module", "no-such")
+    assert install.main([]) == 1
+    out = capsys.readouterr().out.strip()
+    assert out.startswith("CodeFormer pack: missing no-such. Run: ") and "\n" not in out

@@ -4,12 +4,23 @@ The picture is the file that CODEFORMER_TEST_PICTURE names. Nothing of a checkpo
 """
 
 import os
+from contextlib import suppress
 from unittest.mock import MagicMock
 
 import numpy as np
 import torch
 from modules import processing, scripts, sd_models, shared
 from PIL import Image
+
+
+def without_its_model(init):
+    """What img2img prepares for its mask and overlay, up to where it would need a checkpoint."""
+
+    def begin(*given, **named):
+        with suppress(Exception):
+            init(*given, **named)
+
+    return begin
 
 
 class SuppliedPicture(scripts.Script):
@@ -41,5 +52,5 @@ class SuppliedPicture(scripts.Script):
         photo_3HW = torch.from_numpy(np.asarray(image).copy()).float().permute(2, 0, 1) / 127.5 - 1
         shared.state.job_count = -1
         p.setup_conds = lambda: None
-        p.init = lambda *given, **named: None
+        p.init = without_its_model(p.init) if hasattr(p, "init_images") else lambda *given, **named: None
         p.sample = lambda **named: processing.DecodedSamples([photo_3HW.clone() for _ in range(p.batch_size)])
