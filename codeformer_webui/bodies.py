@@ -14,7 +14,7 @@ import codeformer_core as core
 from . import images
 from .options import NAMES, Wanted, check_names
 
-TASK_FIELDS = ("image", "mask", "task", "upscale", "aligned")
+TASK_FIELDS = ("image", "mask_image", "task", "upscale", "aligned")
 # Kind of answer for a failure, see `failure`.
 UNPROCESSABLE, MODEL_MISSING, NO_MEMORY, FAILED, STOPPED = 422, 424, 507, 500, 409
 
@@ -48,7 +48,7 @@ def read_restore(body: Any, settings: Wanted, tasks: tuple[str, ...]) -> Restore
         raise ValueError(f"upscale must be a number, got {upscale}")
     wanted.restore_options(upscale)
     image = images.from_base64(fields.get("image"))
-    mask = images.from_base64(fields["mask"], "mask") if fields.get("mask") else None
+    mask = images.from_base64(fields["mask_image"], "mask_image") if fields.get("mask_image") else None
     return RestoreRequest(image, mask, task, wanted, float(upscale), aligned)
 
 
@@ -105,7 +105,7 @@ def schema(example: Mapping[str, Any], required: tuple[str, ...] = ("image",)) -
 def restore_example(tasks: tuple[str, ...]) -> dict[str, Any]:
     """Field -> default of a request to restore."""
     names = {name: value for name, value in dataclasses.asdict(Wanted()).items() if name != "order"}
-    return {"image": "", "mask": "", "task": tasks[0], "upscale": 1.0, "aligned": False, **names}
+    return {"image": "", "mask_image": "", "task": tasks[0], "upscale": 1.0, "aligned": False, **names}
 
 
 def _object(body: Any) -> dict[str, Any]:

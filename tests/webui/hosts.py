@@ -7,11 +7,14 @@ The checkout that WEBUI_PATH names, else every one in `<user cache>/comfyui-code
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.nodes.hosts import cache_folder
 
+# What is large in a checkout that somebody works with, and is not looked for there by the tests' hosts.
+NOT_COPIED = ("venv", "models", "output", "outputs", "extensions", "tmp", "cache")
 PYTHON = "venv/Scripts/python.exe" if os.name == "nt" else "venv/bin/python"
 
 
@@ -35,10 +38,19 @@ class WebUIHost:
     def flags(self) -> list[str]:
         """Those that start it on the CPU without a checkpoint."""
         if self.is_forge:
-            # It serves its own JavaScript from the checkout.
-            return ["--always-cpu", "--gradio-allowed-path", str(self.root)]
+            return ["--always-cpu"]
         checkpoint = self.root / "test" / "test_files" / "empty.pt"
         return ["--no-half", "--use-cpu", "all", "--do-not-download-clip", "--ckpt", str(checkpoint)]
+
+    def copied(self, folder: Path) -> Path:
+        """A copy of the checkout without its environment, to run it from: it serves no file, and so none of its own
+        JavaScript, from below a folder whose name begins with a dot, such as a cache."""
+
+        def left_out(place: str, names: list[str]) -> set[str]:
+            own = NOT_COPIED if Path(place) == self.root else ()
+            return {name for name in names if name in (*own, "__pycache__", ".git")}
+
+        return Path(shutil.copytree(self.root, folder, ignore=left_out, symlinks=True))
 
 
 def found_hosts() -> list[WebUIHost]:

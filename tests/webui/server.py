@@ -57,6 +57,7 @@ class WebUI:
         self.host, self.data, self.picture, self.more_flags = host, data, picture, more_flags
         self.port = free_port()
         self.log_file = data / "server.log"
+        self.root = host.copied(data / "program")
         extensions = data / "extensions"
         extensions.mkdir(parents=True, exist_ok=True)
         for name, folder in ((PACK, REPOSITORY), (SUPPLYING.name, SUPPLYING)):
@@ -66,6 +67,7 @@ class WebUI:
         flags = ["--skip-prepare-environment", "--skip-torch-cuda-test", "--api", "--no-download-sd-model"]
         flags += ["--skip-version-check", "--skip-load-model-at-start", "--codeformer-pack-cpu"]
         flags += ["--server-name", "127.0.0.1", "--port", str(self.port), "--data-dir", str(self.data)]
+        flags += ["--gradio-allowed-path", str(self.root)]
         environment = os.environ | {
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -77,7 +79,7 @@ class WebUI:
         with self.log_file.open("w") as log:
             self.process = subprocess.Popen(
                 [str(self.host.python), "launch.py", *flags, *self.host.flags, *self.more_flags],
-                cwd=self.host.root,
+                cwd=self.root,
                 env=environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -42,7 +42,8 @@ def test_the_settings_hold_for_what_is_not_named(picture):
         ({"order": "after the inpaint overlay"}, "unknown: order"),
         ({"image": None}, "base64"),
         ({"image": 5}, "base64"),
-        ({"mask": "!!"}, "mask"),
+        ({"mask_image": "!!"}, "mask_image"),
+        ({"mask": "circle"}, "face, outline, box"),
     ],
 )
 def test_what_is_wrong_is_named(picture, fields, says):

@@ -160,7 +160,7 @@ def test_missing_weights_are_said_in_extras(page, webui, pictures):
     try:
         open_extras(page, pictures / "portrait.png")
         page.locator("#extras_generate").click()
-        said = page.locator("#html_log_extras", has_text="codeformer.pth is not on this machine")
+        said = page.get_by_text("codeformer.pth is not on this machine").first
         said.wait_for(timeout=DONE_MS)
     finally:
         webui.set_options(codeformer_pack_model=MODEL)

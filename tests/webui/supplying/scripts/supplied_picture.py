@@ -9,7 +9,7 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import torch
-from modules import processing, scripts, sd_models, shared
+from modules import processing, script_callbacks, scripts, sd_models, shared
 from PIL import Image
 
 
@@ -23,6 +23,28 @@ def without_its_model(init):
     return begin
 
 
+def put_stand_in(*given):
+    """In the place of a checkpoint, which the host would try to load at the first request."""
+    model = MagicMock()
+    model.sd_model_hash = "0123456789"
+    model.sd_checkpoint_info.name_for_extra = "none"
+    if sd_models.checkpoints_list:
+        model.sd_checkpoint_info = sd_models.select_checkpoint()
+    model.sd_model_checkpoint = model.sd_checkpoint_info.filename
+    model.lowvram = model.is_sdxl = False
+    model.applied_token_merged_ratio = 0
+    model.fix_dimensions = lambda width, height: (width, height)
+    model.forge_objects.vae.latent_channels = 4
+    model.model_config.ztsnr = False
+    data = sd_models.model_data
+    data.sd_model = model
+    if hasattr(data, "forge_loading_parameters"):
+        data.forge_hash = str(data.forge_loading_parameters)
+
+
+script_callbacks.on_app_started(put_stand_in)
+
+
 class SuppliedPicture(scripts.Script):
     def title(self):
         return "Supplied picture"
@@ -31,21 +53,7 @@ class SuppliedPicture(scripts.Script):
         return scripts.AlwaysVisible
 
     def before_process(self, p, *args):
-        model = MagicMock()
-        model.sd_model_hash = "0123456789"
-        model.sd_checkpoint_info.name_for_extra = "none"
-        if sd_models.checkpoints_list:
-            model.sd_checkpoint_info = sd_models.select_checkpoint()
-        model.sd_model_checkpoint = model.sd_checkpoint_info.filename
-        model.lowvram = model.is_sdxl = False
-        model.applied_token_merged_ratio = 0
-        model.fix_dimensions = lambda width, height: (width, height)
-        model.forge_objects.vae.latent_channels = 4
-        model.model_config.ztsnr = False
-        data = sd_models.model_data
-        data.sd_model = model
-        if hasattr(data, "forge_loading_parameters"):
-            data.forge_hash = str(data.forge_loading_parameters)
+        put_stand_in()
 
     def process(self, p, *args):
         image = Image.open(os.environ["CODEFORMER_TEST_PICTURE"]).convert("RGB").resize((p.width, p.height))
