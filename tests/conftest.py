@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 IN_A_HOST = [Path(__file__).parent / folder for folder in ("nodes", "web")]
+IN_A_WEBUI = Path(__file__).parent / "webui"
 ROOT = str(Path(__file__).resolve().parents[1])
 sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
 
@@ -30,6 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group("host"))
         if version_of(item) not in ((), newest):
             item.add_marker(pytest.mark.slow)
+    for item in items:
+        if item.path.is_relative_to(IN_A_WEBUI):
+            item.add_marker(pytest.mark.xdist_group("webui"))
     chosen = set(in_a_host)
     items[:] = [*in_a_host, *(item for item in items if item not in chosen)]
 
