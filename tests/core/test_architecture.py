@@ -17,6 +17,7 @@ WEBUI = "codeformer_webui"
 PACKAGES = (CORE, "nodes", WEBUI)
 # Broken or absent on many machines, slow to import on the others: only inside the functions that use them.
 HEAVY = {"cv2", "facexlib", "torchvision", "basicsr", "numba", "scipy", "skimage", "sklearn", "safetensors", "spandrel"}
+HEAVY |= {"av"}
 HEAVY |= {"lpips", "torchmetrics", "torch_fidelity", "matplotlib", "tensorboard", "yaml"}
 HOST = {"comfy", "folder_paths", "comfy_api", "comfy_execution", "comfy_extras", "server", "execution"}
 WEBUI_HOST = {"modules", "modules_forge", "backend", "ldm_patched", "launch", "webui"}
@@ -183,6 +184,12 @@ def test_heavy_packages_are_imported_where_they_are_used(package):
     for path in paths:
         heavy = [found for found in imports_of(path) if found.at_start and found.package in HEAVY]
         assert heavy == [], path
+
+
+def test_only_the_video_pipeline_knows_how_videos_are_read():
+    for name, path in MODULES.items():
+        if not name.startswith(f"{CORE}.pipeline.video"):
+            assert not any(found.package == "av" for found in imports_of(path)), name
 
 
 def test_basicsr_is_nobodys():
