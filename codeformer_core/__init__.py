@@ -83,6 +83,14 @@ if TYPE_CHECKING:
     from .pipeline.results import RestoredFace as RestoredFace
     from .pipeline.results import RestoredImages as RestoredImages
     from .pipeline.select import select_faces as select_faces
+    from .pipeline.video.options import VideoFaces as VideoFaces
+    from .pipeline.video.options import VideoOptions as VideoOptions
+    from .pipeline.video.people import choose_person as choose_person
+    from .pipeline.video.report import VideoReport as VideoReport
+    from .pipeline.video.restore_video import restore_video as restore_video
+    from .pipeline.video.track_faces import TrackedFaces as TrackedFaces
+    from .pipeline.video.track_faces import smooth_crops as smooth_crops
+    from .pipeline.video.track_faces import track_faces as track_faces
     from .runtime.errors import problem_of as problem_of
     from .runtime.folders import folders_named as folders_named
     from .runtime.host import Host as Host
@@ -156,6 +164,15 @@ _HOMES = {
     "Person": "pipeline.person",
     "load_person": "pipeline.person",
     "select_faces": "pipeline.select",
+    # Videos
+    "VideoFaces": "pipeline.video.options",
+    "VideoOptions": "pipeline.video.options",
+    "choose_person": "pipeline.video.people",
+    "VideoReport": "pipeline.video.report",
+    "restore_video": "pipeline.video.restore_video",
+    "TrackedFaces": "pipeline.video.track_faces",
+    "smooth_crops": "pipeline.video.track_faces",
+    "track_faces": "pipeline.video.track_faces",
     # Models
     "load_detector": "models.loading",
     "load_landmark_detector": "models.loading",

@@ -94,6 +94,18 @@ NoteKind = Literal[
     "one_reference",
     "one_image",
     "alpha_ignored",
+    # videos
+    "video_frames",
+    "video_tracks",
+    "video_resumed",
+    "video_bridged",
+    "video_broken",
+    "video_restamped",
+    "video_cut_short",
+    "video_left_out",
+    "video_hdr",
+    "video_copied",
+    "video_encoder",
 ]
 # What happens to an image that is made worse.
 DegradationKind = Literal[

@@ -230,7 +230,7 @@ def restore(
 
 
 def restore_faces(
-    rgb_BHW3: Tensor,
+    rgb_BHW3: Tensor | Sequence[Tensor],
     aligned: Sequence[AlignedFace],
     models: Models,
     options: RestoreOptions,
@@ -239,7 +239,7 @@ def restore_faces(
 ) -> Iterator[RestoredFace]:
     """The faces as the network makes them, with their paste masks, batch after batch.
 
-    rgb_BHW3: the images as they are worked on, RGB [0, 1].
+    rgb_BHW3: the images as they are worked on, RGB [0, 1]; as a sequence they may have different sizes.
     gray: indices of the images that have no colour; their faces get none.
     """
     restorer, recipe = models.restorer, recipe_of(options)

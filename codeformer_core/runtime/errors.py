@@ -15,6 +15,7 @@ InputProblem = Literal[
     "upscaler_weights",
     "task_not_said",
     "file_exists",
+    "unfinished",
 ]
 
 
@@ -33,6 +34,12 @@ class ExistingFileError(FileExistsError):
     """A file that would have to be replaced, and is kept."""
 
     kind: InputProblem = "file_exists"
+
+
+class UnfinishedWorkError(FileExistsError):
+    """What a stopped run has done, and is kept."""
+
+    kind: InputProblem = "unfinished"
 
 
 def problem_of(error: BaseException) -> str | None:

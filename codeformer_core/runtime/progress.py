@@ -13,6 +13,7 @@ COLORIZING = "colorizing faces"
 FILLING = "filling faces"
 PASTING = "pasting faces"
 UPSCALING = "upscaling"
+VIDEO = "restoring the video"
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
