@@ -16,6 +16,7 @@ _OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "Insufficient memory")
 # Kind of error about an input -> the option that helps.
 FIXES = {
     "file_exists": "--overwrite replaces it",
+    "unfinished": "--resume continues it, --overwrite starts again",
     "no_parser": "--download fetches it",
     "detector_weights": "Give it as --detector",
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import UsageError
-from .values import number
+from .values import HasArguments, number
 
 if TYPE_CHECKING:
     from ..faces.detection import FaceDetector
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 DEFAULTS: dict[str, object] = {"person": [], "not_person": [], "person_distance": 0.6}
 
 
-def add_person(parser: argparse.ArgumentParser) -> None:
-    """Give `parser` the arguments; `load_chosen_person` makes one value of them."""
+def add_person(parser: argparse.ArgumentParser) -> HasArguments:
+    """Give `parser` the arguments; `load_chosen_person` makes one value of them. Returns their group."""
     whose = parser.add_argument_group("person", "whose faces are restored, by photos of a person")
     whose.add_argument(
         "--person", type=Path, nargs="+", default=[], metavar="PHOTO", help="only theirs; a photo's largest face counts"
@@ -31,6 +31,7 @@ def add_person(parser: argparse.ArgumentParser) -> None:
         metavar="NUMBER",
         help="up to which a face is the person's; lower is stricter (default 0.6, as usual)",
     )
+    return whose
 
 
 def check_person(args: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..imaging.codecs.suffixes import READABLE
+from ..pipeline.video.options import VIDEO_SUFFIXES
 from .errors import UsageError
 
 # Entries of sub-folders that are counted for a note, before it says "more than".
@@ -71,6 +72,8 @@ def _expand(text: str, recursive: bool, target: str | None, notes: list[str]) ->
     if path.is_dir():
         return _in_folder(path, text, recursive, target, notes)
     if path.is_file():
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            raise UsageError(f"{text}: a video, not an image; `codeformer video {text} -o OUT` restores its faces")
         return [Source(path, Path(path.name))]
     if path.exists():  # reading from a pipe could wait for ever
         raise UsageError(f"{text}: a pipe or device, not an image file; save the image first")
