@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from .pipeline.results import RestoredFace as RestoredFace
     from .pipeline.results import RestoredImages as RestoredImages
     from .pipeline.select import select_faces as select_faces
+    from .pipeline.video.options import Smoothing as Smoothing
     from .pipeline.video.options import VideoFaces as VideoFaces
     from .pipeline.video.options import VideoOptions as VideoOptions
     from .pipeline.video.people import choose_person as choose_person
@@ -165,6 +166,7 @@ _HOMES = {
     "load_person": "pipeline.person",
     "select_faces": "pipeline.select",
     # Videos
+    "Smoothing": "pipeline.video.options",
     "VideoFaces": "pipeline.video.options",
     "VideoOptions": "pipeline.video.options",
     "choose_person": "pipeline.video.people",

@@ -10,6 +10,7 @@ from .compare import CompareFidelity, CompareRestorers
 from .crops import CropFaces, PasteFaces, RestoreFaceCrops
 from .detect import DetectFaces, FacesFromLandmarks
 from .dictionary import BuildFaceDictionary
+from .frames import SmoothFaceCrops, TrackFaces
 from .inpaint import InpaintFaces, InpaintPhoto
 from .load import LoadFaceDetector, LoadFaceRestoreModel
 from .measure import DegradeFaces, MeasureFaces
@@ -17,19 +18,23 @@ from .reports import with_fixes
 from .restore import FaceRestore
 from .save import SaveFaceRestoreModel
 from .select import FacesFromMask, SelectFaces
+from .video import RestoreVideoFaces
 
 NODES: tuple[type[io.ComfyNode], ...] = (
     LoadFaceRestoreModel,
     LoadFaceDetector,
     FaceRestore,
+    RestoreVideoFaces,
     ColorizePhoto,
     InpaintPhoto,
     DetectFaces,
     FacesFromLandmarks,
     FacesFromMask,
     SelectFaces,
+    TrackFaces,
     CropFaces,
     RestoreFaceCrops,
+    SmoothFaceCrops,
     ColorizeFaces,
     InpaintFaces,
     PasteFaces,

@@ -9,7 +9,9 @@ import dataclasses
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+import uuid
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -19,7 +21,7 @@ import comfy.ops
 import comfy.utils
 import folder_paths
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import InputImpl, io, ui
 from torch import Tensor
 
 from .. import codeformer_core as core
@@ -175,6 +177,49 @@ def preview_images(images_BHW3: Tensor) -> list[dict[str, str]]:
     """Saves pictures (RGB [0, 1]) where the editor finds them until the host ends; per picture how the editor asks for
     it: filename, subfolder, type."""
     return [dict(saved) for saved in ui.PreviewImage(images_BHW3.float()).values]
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoPart:
+    """A video's file and the part of it that is meant, in seconds; end None for the file's end."""
+
+    path: Path
+    start: float
+    end: float | None
+
+
+@contextmanager
+def video_file(video: Any) -> Generator[VideoPart]:
+    """The file of a VIDEO, which nobody changes. What is no plain file becomes one, until the block ends."""
+    source = video.get_stream_source() if type(video) is InputImpl.VideoFromFile else None
+    # A host that knows more of a file than its trim (a crop) must write it itself.
+    known = {"_VideoFromFile__file", "_VideoFromFile__start_time", "_VideoFromFile__duration"}
+    if isinstance(source, str | os.PathLike) and set(vars(video)) <= known:
+        start, duration = getattr(video, "get_active_trim_window", lambda: (0.0, 0.0))()
+        yield VideoPart(Path(source), start, start + duration if duration else None)
+        return
+    path = _new_file("given.mp4")
+    try:
+        video.save_to(str(path))
+        yield VideoPart(path, 0.0, None)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def new_video(source: Path) -> Path:
+    """Where a restored video goes: the host empties the folder when it starts and ends."""
+    return _new_file(f"{source.stem}_restored.mp4")
+
+
+def _new_file(name: str) -> Path:
+    folder = temporary_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"codeformer_{uuid.uuid4().hex[:12]}_{name}"
+
+
+def video_of(path: Path) -> Any:
+    """The VIDEO of a file."""
+    return InputImpl.VideoFromFile(str(path))
 
 
 def _load_upscaler(upscale_model: Any, images_BHWC: Tensor) -> torch.device:

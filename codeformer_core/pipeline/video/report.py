@@ -5,16 +5,53 @@
 
 from __future__ import annotations
 
+import colorsys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
 from ...faces.events import Event
 from ...models.restorer import FaceRestorer, restored_by
 from .encoding import Encoding
+from .look import small_view
+from .pasting import PastedFrame
 from .read import Repairs
-from .source import VideoInfo
+from .source import Picture, VideoInfo
 from .window import TrackStatistics
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """One frame before and after, at the size of a view: RGB float32 [0, 1].
+
+    Before, each restored face is in a box of its track's colour.
+    """
+
+    before_HW3: Tensor
+    after_HW3: Tensor
+
+    @classmethod
+    def of(cls, before: Picture, pasted: PastedFrame, rotation: int) -> Preview:
+        """The preview of a frame."""
+        before_HW3, scale = small_view(before, rotation)
+        after_HW3, _ = small_view(pasted.picture, rotation)
+        drawn = Image.fromarray(before_HW3)
+        pencil = ImageDraw.Draw(drawn)
+        for track in pasted.pasted:
+            left, top, right, bottom = pasted.restored.faces[track].tracked.aligned.face.scaled(scale).box_xyxy
+            pencil.rectangle((left, top, max(left, right), max(top, bottom)), outline=track_colour(track), width=3)
+        return cls(*(torch.from_numpy(np.array(view)).float() / 255 for view in (drawn, after_HW3)))
+
+
+def track_colour(track: int) -> tuple[int, int, int]:
+    """A track's own colour, RGB 0..255; those of following numbers lie far apart."""
+    red, green, blue = colorsys.hsv_to_rgb(track * _GOLDEN % 1, 0.8, 1.0)
+    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +67,7 @@ class VideoReport:
     repairs: what was mended while reading.
     info: of the source.
     restorer, fidelity, detector: what it was made with.
+    preview: of a frame with restored faces; None where this run has pasted none.
     """
 
     target: Path
@@ -45,6 +83,7 @@ class VideoReport:
     restorer: FaceRestorer
     fidelity: float
     detector: str
+    preview: Preview | None = None
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -102,5 +141,7 @@ class VideoReport:
         }
 
 
+# Of a circle of hues.
+_GOLDEN = 0.618033988749895
 # Transfer characteristics as FFmpeg numbers them, in whose values faces are restored as they are.
 _HDR = {16: "PQ", 18: "HLG"}

@@ -36,7 +36,7 @@ from .overlap import Behind, ahead
 from .pasting import Opacities, pasted_frame
 from .planes import beside, turned
 from .read import Reader
-from .report import VideoReport
+from .report import Preview, VideoReport
 from .restored import RestoredFrame, restored_frames
 from .source import Picture, VideoInfo, probe
 from .window import Choose, Window
@@ -286,6 +286,8 @@ class _Film:
         self.opacities = Opacities.of_record(journal.state.get("opacities", {}))
         self.records: list[dict[str, Any]] = []
         self.noted = len(journal.looks)
+        self.preview: Preview | None = None
+        self.most_pasted = 0
         self.last_duration = int(journal.state.get("last_duration", info.ticks))
 
     def run(self) -> None:
@@ -336,6 +338,9 @@ class _Film:
                 encoder.put(self._end_of_part(tracked.number))
                 begun = tracked.number
             pasted = pasted_frame(frame, self.info.rotation, self.options, self.opacities)
+            if len(pasted.pasted) > self.most_pasted:
+                self.most_pasted = len(pasted.pasted)
+                self.preview = Preview.of(tracked.frame.picture, pasted, self.info.rotation)
             self.counts.update(frames=1, faces=len(pasted.pasted), changed=int(bool(pasted.pasted)))
             self.last_duration = int(getattr(tracked.frame.picture, "duration", 0) or self.info.ticks)
             encoder.put((tracked.frame.pts, self._as_written(tracked.frame.picture, pasted.picture)))
@@ -418,6 +423,7 @@ class _Film:
             restorer=self.models.restorer,
             fidelity=fidelity_of(self.models.restorer, self.options.fidelity),
             detector=str(getattr(self.models.detector, "name", "")),
+            preview=self.preview,
         )
 
 
@@ -426,6 +432,7 @@ _Encoded = tuple[int, Picture] | _EndOfPart
 
 
 def _device_of(restorer: FaceRestorer) -> torch.device:
-    """Where crops are cut; those of a restorer that a host moves are cut in main memory."""
-    device = getattr(restorer, "device", None)
+    """Where crops are cut: where the restorer computes, so that only the faces' rectangles are moved there."""
+    host = getattr(restorer, "host", None)
+    device = getattr(restorer, "device", None) if host is None else host.compute_device()
     return device if isinstance(device, torch.device) else torch.device("cpu")

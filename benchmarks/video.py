@@ -1,0 +1,260 @@
+"""Videos with known truth through `restore_video`: how steady faces are, how much they flicker, where the time goes.
+
+    python benchmarks/video.py CLIPS [--clip NAME ...] [--network starter|none] [--first N --last N] [--out FILE.json]
+
+CLIPS holds NAME.mp4, NAME.json with the truth of each frame, and make_clips.py, which draws the clean frames. All
+positions are in percent of the distance of the eyes. Jitter: root mean square of the second difference of (found -
+true) over twelve points of the face's rim. Flicker: mean of |(R[t] - R[t-1]) - (C[t] - C[t-1])| in levels of 255, R
+restored and C clean, both at the places of the still face.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import codeformer_core as cf
+from codeformer_core.faces.geometry import invert
+from codeformer_core.faces.types import Face
+from codeformer_core.pipeline.options import RestoreOptions
+from codeformer_core.pipeline.video.look import looks
+from codeformer_core.pipeline.video.options import VideoOptions
+from codeformer_core.pipeline.video.read import Reader
+from codeformer_core.pipeline.video.smoother import matrix_of, measured
+from codeformer_core.pipeline.video.source import probe
+from codeformer_core.pipeline.video.window import Window
+from codeformer_core.runtime.plain_host import PlainHost
+
+CLIPS = ("move", "cross", "cut", "dark")
+RIM = np.array([(256 + 200 * np.cos(a), 280 + 240 * np.sin(a)) for a in np.linspace(0, 2 * np.pi, 12, endpoint=False)])
+SIDE = 256
+
+
+@dataclass
+class Timed:
+    """A model whose calls are timed."""
+
+    model: object
+    verb: str
+    seconds: float = 0.0
+    items: int = 0
+
+    def __getattr__(self, name: str):
+        value = getattr(self.model, name)
+        if name != self.verb:
+            return value
+
+        def timed(*args, **kwargs):
+            begun = time.perf_counter()
+            try:
+                return value(*args, **kwargs)
+            finally:
+                self.seconds += time.perf_counter() - begun
+                self.items += len(args[0])
+
+        return timed
+
+
+@dataclass
+class Truth:
+    """What a clip shows."""
+
+    name: str
+    frames: list
+    cuts: list
+    maker: object
+    clean: list = field(default_factory=list)
+
+    def face(self, frame: int, person: int) -> dict | None:
+        found = [face for face in self.frames[frame]["faces"] if face["id"] == person]
+        return found[0] if found and found[0]["inside"] and not found[0]["hidden"] else None
+
+
+def load_truth(folder: Path, name: str) -> Truth:
+    spec = importlib.util.spec_from_file_location("make_clips", folder / "make_clips.py")
+    assert spec and spec.loader
+    maker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(maker)
+    record = json.loads((folder / f"{name}.json").read_text())
+    return Truth(name, record["frames"], record["cuts"], maker)
+
+
+def onto(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    back = invert(matrix)
+    return points @ back[:, :2].T + back[:, 2]
+
+
+def steadiness(folder: Path, truth: Truth, detector, smoothing: str) -> dict:
+    """Jitter, error, tracks, switches, boxes that are nobody's."""
+    info = probe(folder / f"{truth.name}.mp4")
+    window = Window(VideoOptions(smoothing=smoothing))
+    found: dict[int, list] = {}
+    nobody = 0
+    for frame in window.frames(looks(Reader(info).frames(), 0, detector, RestoreOptions(), {})):
+        for tracked in frame.faces:
+            one = tracked.aligned
+            faces = truth.frames[frame.number]["faces"]
+            apart = [np.abs(np.array(face["landmarks_xy"]) - one.face.landmarks_array()).mean() for face in faces]
+            nearest = int(np.argmin(apart))
+            nobody += apart[nearest] > 0.5 * one.face.eye_distance
+            found.setdefault(one.track or 0, []).append((frame.number, faces[nearest]["id"], one.matrix))
+    switches = sum(a[1] != b[1] for path in found.values() for a, b in itertools.pairwise(path))
+    jitters, errors = [], []
+    for path in found.values():
+        people = [person for _, person, _ in path]
+        person = max(set(people), key=people.count)
+        places = []
+        for number, _, matrix in path:
+            face = truth.face(number, person)
+            if face is None:
+                continue
+            true = Face(tuple(face["box_xyxy"]), tuple(map(tuple, face["landmarks_xy"])), 1.0)
+            eyes = true.eye_distance
+            places.append((onto(matrix, RIM) - onto(matrix_of(measured(true)), RIM)) / eyes * 100)
+        off = np.array(places)
+        jitters.append((np.square(np.diff(off, 2, axis=0)).sum(-1).mean() / 2, len(off)))
+        errors.append((np.square(off - off.mean(0)).sum(-1).mean() / 2, len(off)))
+    return {
+        "jitter": _pooled(jitters),
+        "error": _pooled(errors),
+        "tracks": len(found),
+        "switches": int(switches),
+        "nobody": int(nobody),
+        "cuts": window.statistics.cuts,
+    }
+
+
+def _pooled(values: list) -> float:
+    return round(float(np.sqrt(sum(v * n for v, n in values) / sum(n for _, n in values))), 2)
+
+
+def still_face(truth: Truth, frame: int, person: int, image: np.ndarray) -> np.ndarray | None:
+    """The still aligned face of a picture, float32 (S, S, 3)."""
+    face = truth.face(frame, person)
+    if face is None:
+        return None
+    rows, columns = np.mgrid[0:SIDE, 0:SIDE]
+    points = np.stack((columns, rows), -1) * (512 / SIDE)
+    pose = face["pose"]
+    moved = points + truth.maker.displacement(points, *pose[5:])
+    linear = truth.maker.to_picture(pose)
+    places = (moved @ linear[:, :2].T + linear[:, 2]).astype(np.float32)
+    return cv2.remap(image.astype(np.float32), places[..., 0], places[..., 1], cv2.INTER_LINEAR)
+
+
+def flicker(truth: Truth, frames: dict[int, np.ndarray], person: int, gain: float) -> dict:
+    """Of frames by their numbers, uint8 RGB: flicker and PSNR against the clean ones, and how sharp they are."""
+    rows, columns = np.mgrid[0:SIDE, 0:SIDE] * (512 / SIDE)
+    inside = ((columns - 256) / 150) ** 2 + ((rows - 300) / 190) ** 2 < 1
+    differences, errors, sharp, sharp_clean = [], [], [], []
+    last = None
+    for number in sorted(frames):
+        now = still_face(truth, number, person, frames[number])
+        if now is None:
+            last = None
+            continue
+        clean = still_face(truth, number, person, truth.clean[number][..., ::-1]) * gain
+        if last is not None and last[0] == number - 1:
+            differences.append(np.abs((now - last[1]) - (clean - last[2]))[inside].mean() / gain)
+        errors.append(np.square((now - clean)[inside]).mean())
+        sharp.append(np.abs(np.diff(now, axis=1))[:, :][inside[:, 1:]].mean())
+        sharp_clean.append(np.abs(np.diff(clean, axis=1))[inside[:, 1:]].mean())
+        last = (number, now, clean)
+    return {
+        "flicker": round(float(np.mean(differences)), 2),
+        "psnr": round(float(10 * np.log10(255**2 / np.mean(errors))), 2),
+        "gradients": round(float(np.sum(sharp) / np.sum(sharp_clean)), 3),
+    }
+
+
+# Clip -> person, and the frames in which flicker is measured.
+MEASURED = {"move": (1, 25, 75), "cut": (3, 25, 45), "dark": (2, 0, 30), "cross": (2, 0, 18)}
+
+
+def restored_frames(path: Path, first: int) -> dict[int, np.ndarray]:
+    info = probe(path)
+    return {first + frame.number: frame.picture.to_ndarray(format="rgb24") for frame in Reader(info).frames()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("clips", type=Path)
+    parser.add_argument("--clip", nargs="+", default=CLIPS, choices=CLIPS)
+    parser.add_argument("--detector", default="starter_detector")
+    parser.add_argument("--smoothing", nargs="+", default=["off", "full"], choices=["off", "alignment", "full"])
+    parser.add_argument("--no-network", action="store_true", help="only tracks and paths")
+    parser.add_argument("--fidelity", type=float, default=0.5)
+    parser.add_argument("--detail", type=float, default=0.0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    library = cf.ModelLibrary(PlainHost())
+    detector = library.load_detector(args.detector)
+    results: dict = {}
+    for name in args.clip:
+        truth = load_truth(args.clips, name)
+        results[name] = {mode: steadiness(args.clips, truth, detector, mode) for mode in ("off", "full")}
+        print(name, json.dumps(results[name]), flush=True)
+        if args.no_network:
+            continue
+        truth.clean = list(truth.maker.clean_frames(name))
+        gain = truth.maker.HARM[name].get("gain", 1.0)
+        person, first, last = MEASURED[name]
+        source = args.clips / f"{name}.mp4"
+        info = probe(source)
+        stamps = [frame.pts for frame in Reader(info).frames()]
+        start = float(stamps[first] * info.time_base)
+        end = float(stamps[last] * info.time_base) if last < len(stamps) else None
+        with TemporaryDirectory() as folder:
+            degraded = {n: f for n, f in restored_frames(source, 0).items() if first <= n < last}
+            results[name]["input"] = flicker(truth, degraded, person, gain)
+            print(name, "input", json.dumps(results[name]["input"]), flush=True)
+            for mode in args.smoothing:
+                seen = Timed(detector, "detect")
+                network = Timed(library.load_restorer("codeformer_starter"), "restore")
+                target = Path(folder) / f"{mode}.mkv"
+                begun = time.perf_counter()
+                made = cf.restore_video(
+                    source,
+                    target,
+                    restorer=network,
+                    detector=seen,
+                    parser=library.load_parser("face_mesh"),
+                    options=RestoreOptions(fidelity=args.fidelity, detail=args.detail),
+                    video=VideoOptions(smoothing=mode),
+                    encoder="ffv1",
+                    start=start,
+                    end=end,
+                )
+                seconds = time.perf_counter() - begun
+                record = flicker(truth, restored_frames(target, first), person, gain)
+                record |= {
+                    "frames": made.frames,
+                    "faces": made.faces,
+                    "seconds": round(seconds, 1),
+                    "network": round(network.seconds, 1),
+                    "detection": round(seen.seconds, 1),
+                    "whole by network and detection": round(seconds / (network.seconds + seen.seconds), 3),
+                }
+                results[name][f"restored {mode}"] = record
+                print(name, mode, json.dumps(record), flush=True)
+        if args.out:
+            args.out.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
