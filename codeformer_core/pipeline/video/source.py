@@ -155,7 +155,8 @@ def picture_stream(container: Container, path: Path) -> Stream:
 
 def is_cover(stream: Stream) -> bool:
     """Whether a stream is a picture beside sound, as music files have it."""
-    disposition = int(getattr(stream, "disposition", 0))
+    disposition = getattr(stream, "disposition", 0)
+    disposition = int(getattr(disposition, "value", disposition))
     return bool(disposition & 0x400) or (stream.codec_context.name in _STILL and stream.frames <= 1)
 
 

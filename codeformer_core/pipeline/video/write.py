@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -90,13 +91,15 @@ def put_together(path: Path, parts: Sequence[Part], info: VideoInfo, encoding: E
     with (
         av.open(str(parts[0].path)) as first,
         opened(info.path) as source,
-        av.open(str(path), "w", format=encoding.container, container_options=_container_options(encoding)) as out,
+        av.open(str(path), "w", format=encoding.container, container_options=_container_options(encoding, info)) as out,
     ):
         out.metadata.update(source.metadata)
-        picture = out.add_stream_from_template(first.streams.video[0])
+        picture = add_copy(out, first.streams.video[0])
         if encoding.codec == "hevc" and encoding.container in ("mp4", "mov"):
             picture.codec_context.codec_tag = "hvc1"
-        picture.time_base = info.time_base
+        # PyAV before 16 refuses it; MP4 and MOV have an option for it.
+        with suppress(RuntimeError):
+            picture.time_base = info.time_base
         _copy_rotation(picture, info)
         _copy_description(picture_stream(source, info.path), picture)
         copies: dict[int, Any] = {}
@@ -131,9 +134,11 @@ def copy_streams(path: Path, info: VideoInfo, encoding: Encoding) -> bool:
     return True
 
 
-def _container_options(encoding: Encoding) -> dict[str, str]:
-    # The index in front, so that the file plays while it is still being loaded.
-    return {"movflags": "+faststart"} if encoding.container in ("mp4", "mov") else {}
+def _container_options(encoding: Encoding, info: VideoInfo) -> dict[str, str]:
+    if encoding.container not in ("mp4", "mov"):
+        return {}
+    # The index in front, so that the file plays while it is still being loaded; and times in the source's own ticks.
+    return {"movflags": "+faststart", "video_track_timescale": str(info.time_base.denominator)}
 
 
 def _copy_rotation(stream: Any, info: VideoInfo) -> None:
@@ -149,7 +154,9 @@ def can_tag_rotation() -> bool:
 def _copy_description(old: Any, new: Any) -> None:
     new.metadata.update({key: value for key, value in old.metadata.items() if key not in ("ENCODER", "encoder")})
     if hasattr(new, "disposition"):
-        new.disposition = old.disposition
+        disposition = old.disposition
+        # Before PyAV 16 a number is wanted where a flag is given.
+        new.disposition = getattr(disposition, "value", disposition)
 
 
 def _picture_packets(parts: Sequence[Part], info: VideoInfo, stream: Any, last_duration: int) -> Iterator[Packet]:
