@@ -64,6 +64,7 @@ class RestoreVideoFaces(io.ComfyNode):
         opacity: float = 1.0,
         quality: float = -1.0,
         look_ahead: int = 12,
+        when_worse: core.WhenWorse = "fade",
         reference: Tensor | None = None,
         person: str = "only this person",
         person_distance: float = 0.6,
@@ -83,6 +84,7 @@ class RestoreVideoFaces(io.ComfyNode):
                     confidence=confidence or None,
                     min_face_size=smallest_face,
                     detail=0.0,
+                    when_worse=when_worse,
                     paste=paste_options(mask, "", opacity=opacity),
                 ),
                 video=core.VideoOptions(
@@ -139,4 +141,5 @@ def _advanced_inputs() -> list[io.Input]:
             max=48,
             tooltip=core.options_of(core.VideoOptions)["look_ahead"].help,
         ),
+        option_input(core.RestoreOptions, "when_worse", optional=True),
     ]

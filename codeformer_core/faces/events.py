@@ -99,6 +99,7 @@ NoteKind = Literal[
     "video_tracks",
     "video_resumed",
     "video_bridged",
+    "video_faded",
     "video_broken",
     "video_restamped",
     "video_cut_short",

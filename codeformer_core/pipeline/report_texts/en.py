@@ -118,6 +118,8 @@ ENGLISH = Texts(
         "video_tracks": "{tracks:person followed|persons followed}, {cuts:cut|cuts}",
         "video_resumed": "{frames:frame was|frames were} finished by a run before",
         "video_bridged": "{frames:face|faces} put between two detections",
+        "video_faded": "{persons:person|persons} shown at {share:percent} or less at times, as the faces came out "
+        "softer or as another person's",
         "video_broken": "{count} of {frames} frames could not be decoded (the first at {at}); the frame before stands "
         "in their place",
         "video_restamped": "{count:frame|frames} without a rising time stamp got one",

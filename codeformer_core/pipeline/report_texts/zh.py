@@ -141,6 +141,7 @@ CHINESE = Texts(
         "video_tracks": "跟踪到 {tracks} 人，{cuts} 处镜头切换",
         "video_resumed": "{frames} 帧已由之前的运行完成",
         "video_bridged": "在两次检测之间补出 {frames} 张人脸",
+        "video_faded": "{persons} 人的人脸有时只显示 {share:percent} 或更少，因为修复后更模糊或不像本人",
         "video_broken": "{frames} 帧中有 {count} 帧无法解码（第一处在 {at}），以前一帧代替",
         "video_restamped": "{count} 帧没有递增的时间戳，已补上",
         "video_cut_short": "文件不完整，只有 {frames} 帧",

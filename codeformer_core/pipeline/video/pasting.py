@@ -78,11 +78,13 @@ class PastedFrame:
 
     picture: the source's own where nothing was pasted.
     pasted: the tracks whose faces it shows restored.
+    shown: how much of each track's face shows, by what was judged of it.
     """
 
     restored: RestoredFrame
     picture: Picture
     pasted: tuple[int, ...]
+    shown: dict[int, float]
 
 
 @torch.no_grad()
@@ -92,17 +94,19 @@ def pasted_frame(frame: RestoredFrame, rotation: int, options: RestoreOptions, o
     assert source is not None
     picture = source.picture
     pasted: list[int] = []
+    shown: dict[int, float] = {}
     number = frame.tracked.number
     opacities.forget_before(number - 2 * MAX_GAP)
     for track, face in frame.faces.items():
-        opacity = face.tracked.opacity * opacities.of(number, track, face.judgement, options.when_worse)
+        shown[track] = opacities.of(number, track, face.judgement, options.when_worse)
+        opacity = face.tracked.opacity * shown[track]
         if opacity <= 0:
             continue
         if not pasted:
             picture = copied(source.picture)
         if _paste(Planes.of(picture, rotation), face, opacity, options):
             pasted.append(track)
-    return PastedFrame(frame, picture if pasted else source.picture, tuple(pasted))
+    return PastedFrame(frame, picture if pasted else source.picture, tuple(pasted), shown)
 
 
 def _paste(planes: Planes, face: RestoredTrackFace, opacity: float, options: RestoreOptions) -> bool:

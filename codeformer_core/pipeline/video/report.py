@@ -67,6 +67,7 @@ class VideoReport:
     repairs: what was mended while reading.
     info: of the source.
     restorer, fidelity, detector: what it was made with.
+    least_shown: of each track, how much of its face showed where it showed least, by what was judged of it.
     preview: of a frame with restored faces; None where this run has pasted none.
     """
 
@@ -83,6 +84,7 @@ class VideoReport:
     restorer: FaceRestorer
     fidelity: float
     detector: str
+    least_shown: dict[int, float]
     preview: Preview | None = None
 
     @property
@@ -97,6 +99,9 @@ class VideoReport:
             events.append(Event("video_resumed", values={"frames": self.resumed}))
         if tracking.bridged:
             events.append(Event("video_bridged", values={"frames": tracking.bridged}))
+        faded = [share for share in self.least_shown.values() if share < _FADED]
+        if faded:
+            events.append(Event("video_faded", values={"persons": len(faded), "share": max(faded)}))
         if repairs.repeated:
             at = info.time_of(repairs.repeated[0])
             events.append(
@@ -141,6 +146,8 @@ class VideoReport:
         }
 
 
+# Less of a face is worth telling.
+_FADED = 0.9
 # Of a circle of hues.
 _GOLDEN = 0.618033988749895
 # Transfer characteristics as FFmpeg numbers them, in whose values faces are restored as they are.

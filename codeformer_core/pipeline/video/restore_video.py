@@ -288,6 +288,9 @@ class _Film:
         self.noted = len(journal.looks)
         self.preview: Preview | None = None
         self.most_pasted = 0
+        self.least_shown: dict[int, float] = {
+            int(track): share for track, share in journal.state.get("least_shown", {}).items()
+        }
         self.last_duration = int(journal.state.get("last_duration", info.ticks))
 
     def run(self) -> None:
@@ -341,6 +344,8 @@ class _Film:
             if len(pasted.pasted) > self.most_pasted:
                 self.most_pasted = len(pasted.pasted)
                 self.preview = Preview.of(tracked.frame.picture, pasted, self.info.rotation)
+            for track, share in pasted.shown.items():
+                self.least_shown[track] = min(share, self.least_shown.get(track, 1.0))
             self.counts.update(frames=1, faces=len(pasted.pasted), changed=int(bool(pasted.pasted)))
             self.last_duration = int(getattr(tracked.frame.picture, "duration", 0) or self.info.ticks)
             encoder.put((tracked.frame.pts, self._as_written(tracked.frame.picture, pasted.picture)))
@@ -366,6 +371,7 @@ class _Film:
         state = {
             "counts": dict(self.counts),
             "opacities": self.opacities.as_record(),
+            "least_shown": {str(track): share for track, share in self.least_shown.items() if share < 1},
             "last_duration": self.last_duration,
         }
         return _EndOfPart(records, state)
@@ -424,6 +430,7 @@ class _Film:
             fidelity=fidelity_of(self.models.restorer, self.options.fidelity),
             detector=str(getattr(self.models.detector, "name", "")),
             preview=self.preview,
+            least_shown=self.least_shown,
         )
 
 
