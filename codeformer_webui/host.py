@@ -11,7 +11,7 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -146,10 +146,16 @@ def working() -> Generator[None]:
     text = getattr(shared.state, "textinfo", None)
     try:
         # Weights loaded in Forge's inference mode could not be moved outside of it.
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast(_device().type, enabled=False):
+        with torch.inference_mode(False), torch.no_grad(), _without_autocast():
             yield
     finally:
         shared.state.textinfo = text
+
+
+def _without_autocast() -> AbstractContextManager[Any]:
+    """Older torch refuses the name of a device for which it has no autocast."""
+    kind = _device().type
+    return torch.autocast(kind, enabled=False) if kind in ("cuda", "cpu", "xpu") else nullcontext()
 
 
 def check_interrupted() -> None:
