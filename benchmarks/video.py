@@ -1,6 +1,6 @@
 """Videos with known truth through `restore_video`: how steady faces are, how much they flicker, where the time goes.
 
-    python benchmarks/video.py CLIPS [--clip NAME ...] [--network starter|none] [--first N --last N] [--out FILE.json]
+    python benchmarks/video.py CLIPS [--clip NAME ...] [--no-network] [--no-paths] [--frames N] [--out FILE.json]
 
 CLIPS holds NAME.mp4, NAME.json with the truth of each frame, and make_clips.py, which draws the clean frames. All
 positions are in percent of the distance of the eyes. Jitter: root mean square of the second difference of (found -

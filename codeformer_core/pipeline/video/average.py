@@ -100,7 +100,7 @@ class Averager:
 
 
 def _layers(face: RestoredTrackFace) -> np.ndarray:
-    """Colour, and the mask where there is one: a copy."""
+    """Colour, and the mask where there is one: a copy in float32."""
     if face.mask_SS is None:
-        return face.face_SS3.copy()
-    return np.concatenate((face.face_SS3, face.mask_SS[..., None]), axis=-1)
+        return face.face_SS3.astype(np.float32)
+    return np.concatenate((face.face_SS3, face.mask_SS[..., None]), axis=-1).astype(np.float32)

@@ -119,8 +119,8 @@ def _paste(planes: Planes, face: RestoredTrackFace, opacity: float, options: Res
     canvas_HW3 = before_HW3.clone()
     new = NewFace(
         moved(face.tracked.aligned, 0, area),
-        torch.from_numpy(face.face_SS3).permute(2, 0, 1),
-        None if face.mask_SS is None else torch.from_numpy(face.mask_SS),
+        torch.from_numpy(face.face_SS3).float().permute(2, 0, 1),
+        None if face.mask_SS is None else torch.from_numpy(face.mask_SS).float(),
         opacity,
     )
     target = Target(canvas_HW3, torch.zeros(canvas_HW3.shape[:2]))

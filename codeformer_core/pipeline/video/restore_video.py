@@ -171,7 +171,7 @@ def check_job(job: VideoJob, options: RestoreOptions, video: VideoOptions) -> tu
             raise ValueError(f"{job.target}: is a folder; name the new video, such as {job.target / job.source.name}")
         if os.path.samefile(job.source, job.target):
             raise ValueError(f"{job.target}: is the source itself; name another file")
-        if not job.overwrite and not job.resume:
+        if not job.overwrite and not (job.resume and parts_folder(job.target).exists()):
             raise ExistingFileError(f"{job.target}: exists already; name another file, or allow to overwrite it")
     if not job.target.parent.is_dir():
         raise ValueError(f"{job.target}: there is no folder {job.target.parent}; make it first, or name another one")

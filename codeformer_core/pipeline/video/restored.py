@@ -39,8 +39,8 @@ class RestoredTrackFace:
     """A restored face of a frame.
 
     tracked: where it goes.
-    face_SS3: RGB float32 [0, 1].
-    mask_SS: how much of it is to show, float32 [0, 1]; None for the soft box alone.
+    face_SS3: RGB [0, 1]; in half precision, of which many wait, finer than the steps of 10 bits.
+    mask_SS: how much of it is to show, [0, 1], as precise; None for the soft box alone.
     small_ss: the face as it was, gray uint8.
     judgement: how it compares with what it was; None where that was not asked.
     """
@@ -122,8 +122,8 @@ def _restored_block(
         assert track is not None
         made.setdefault(face.aligned.image, {})[track] = RestoredTrackFace(
             face,
-            np.ascontiguousarray(face_3SS.permute(1, 2, 0).cpu().numpy(), np.float32),
-            None if restored.mask_HW is None else restored.mask_HW.float().cpu().numpy(),
+            np.ascontiguousarray(face_3SS.permute(1, 2, 0).cpu().numpy(), np.float16),
+            None if restored.mask_HW is None else restored.mask_HW.cpu().numpy().astype(np.float16),
             small_view_of(restored.crop_3HW),
             judgement,
         )

@@ -131,7 +131,7 @@ def smooth_crops(before_NHW3: Tensor, restored_NHW3: Tensor, faces: FaceBatch) -
     for index, entry in enumerate(entries):
         others = [entries[other] for chain in (before, after) for other in _along(chain, index)]
         face_SS3 = averager.average(entry, others).face_SS3 if others else entry.face_SS3
-        square_1SS3 = torch.from_numpy(face_SS3)[None]
+        square_1SS3 = torch.from_numpy(face_SS3).float()[None]
         made_NHW3[index] = imaging.resize(square_1SS3, height, width)[0].to(made_NHW3)
     return made_NHW3
 

@@ -240,6 +240,7 @@ def test_what_can_be_known_before_is_refused_before(tmp_path):
     for target, how, error, words in (
         (source, {"overwrite": True}, ValueError, "is the source itself"),
         (there, {}, FileExistsError, "exists already"),
+        (there, {"resume": True}, FileExistsError, "exists already"),
         (tmp_path, {}, ValueError, "is a folder"),
         (tmp_path / "no" / "out.mp4", {}, ValueError, "there is no folder"),
         (tmp_path / "out.gif", {}, ValueError, r"can't be written as \.gif"),
