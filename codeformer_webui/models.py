@@ -31,14 +31,15 @@ def library() -> core.ModelLibrary:
     return _chosen()[0]
 
 
-def bundles(wanted: Wanted) -> list[core.ModelBundle]:
+def bundles(wanted: Wanted, task: str | None = None) -> list[core.ModelBundle]:
     """The restorers to apply in turn, loaded; detector and parser are those of the first.
 
+    task: "colorization" or "inpainting": what auto chooses for, by one model alone; None: restoration.
     Raises WeightsError and DownloadError with what to do, ImportError for a missing package.
     """
     first, second = _chosen()
-    bundle = first.remembered(core.ModelChoices(wanted.model, wanted.detector, wanted.parser))
-    if wanted.second_model == NO_MODEL:
+    bundle = first.remembered(core.ModelChoices(wanted.model, wanted.detector, wanted.parser, task=task))
+    if task is not None or wanted.second_model == NO_MODEL:
         second.forget()
         return [bundle]
     other = second.remembered(core.ModelChoices(wanted.second_model, wanted.detector, wanted.parser))

@@ -120,7 +120,7 @@ def edit(image_1HWC: Tensor, wanted: Wanted, task: str, *, mask_1HW: Tensor | No
     wanted.restore_options()
     with host.working():
         try:
-            (bundle, *_) = models.bundles(wanted)
+            (bundle,) = models.bundles(wanted, "inpainting" if task == INPAINT else "colorization")
             source: Any = bundle.detector
             events: list[core.Event] = []
             if picks:

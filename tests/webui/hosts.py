@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,17 +59,22 @@ def found_hosts() -> list[WebUIHost]:
     named = os.environ.get("WEBUI_PATH")
     if named:
         if not _can_run(Path(named)):
-            raise ValueError(f"WEBUI_PATH={named} is no checkout of the WebUI with launch.py, modules and {PYTHON}")
+            raise ValueError(f"WEBUI_PATH={named} is no checkout of the WebUI, or {PYTHON} there has no torch")
         return [WebUIHost(Path(named).resolve())]
     return [WebUIHost(folder) for folder in sorted(cache_folder().glob("hosts/*")) if _can_run(folder)]
 
 
 def why_none() -> str:
     return (
-        f"the tests in a real WebUI did not run: no checkout with {PYTHON} in {cache_folder() / 'hosts'}, and "
-        "WEBUI_PATH is not set"
+        f"the tests in a real WebUI did not run: no checkout with torch in its {PYTHON} in {cache_folder() / 'hosts'}, "
+        "and WEBUI_PATH is not set"
     )
 
 
 def _can_run(folder: Path) -> bool:
-    return (folder / "launch.py").is_file() and (folder / "modules").is_dir() and (folder / PYTHON).exists()
+    python = folder / PYTHON
+    if not ((folder / "launch.py").is_file() and (folder / "modules").is_dir() and python.exists()):
+        return False
+    # An environment that borrows torch from another one outlives it.
+    looking = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)"
+    return subprocess.run([python, "-c", looking], check=False, timeout=60).returncode == 0

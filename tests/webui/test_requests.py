@@ -47,6 +47,29 @@ def test_an_aligned_face_and_no_face(webui, pictures):
     assert not changed(np.asarray(gray), pixels(answer["image"]))
 
 
+def test_colours_and_holes_by_what_comes_with_the_pack(webui, pictures):
+    gray = Image.open(pictures / "portrait.png").convert("L").convert("RGB")
+    answer = webui.post(RESTORE, {"image": encoded(gray), "task": "colorize", "model": "auto"})
+    assert answer["restored"] == 1 and "starter_colorization" in answer["report"]
+    coloured = pixels(answer["image"]).astype(int)[..., :3]
+    assert np.ptp(coloured, axis=-1).max() > 10
+    height, width = coloured.shape[:2]
+    hole = Image.new("L", (width, height))
+    hole.paste(255, (width * 2 // 5, height // 2, width // 2, height * 3 // 5))
+    body = {
+        "image": encoded(pictures / "portrait.png"),
+        "mask_image": encoded(hole),
+        "task": "inpaint",
+        "model": "auto",
+    }
+    answer = webui.post(RESTORE, body)
+    assert answer["restored"] == 1 and "starter_inpainting" in answer["report"]
+    before = np.asarray(Image.open(pictures / "portrait.png").convert("RGB"))
+    touched = (pixels(answer["image"])[..., :3] != before).any(-1)
+    marked = np.asarray(hole) > 0
+    assert touched[marked].mean() > 0.5 and touched[~marked].mean() < 0.02
+
+
 def test_faces_and_models(webui, pictures):
     faces = webui.post("/codeformer/v1/faces", {"image": encoded(pictures / "group.png")})["faces"]
     assert len(faces) == 2 and all(len(face["landmarks"]) == 5 for face in faces)
@@ -66,7 +89,7 @@ def test_faces_and_models(webui, pictures):
         ({"fidelity": "much"}, 422, "fidelity must be a number"),
         ({"fidelty": 0.5}, 422, "fidelty"),
         ({"task": "paint"}, 422, "task must be one of"),
-        ({"task": "inpaint"}, 422, "inpainting"),
+        ({"task": "inpaint", "model": "codeformer_starter.safetensors"}, 422, "inpainting"),
         ({"upscale": 0.5}, 422, "upscale"),
         ({"model": "codeformer.pth"}, 424, "choose 'codeformer.pth (download)'"),
         ({"model": "none.pth"}, 424, "none.pth"),
