@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .repaint_trial import RepaintTrial
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "images" / "example.jpg"
+# In place of the example, which is an old print, where true colours are asked for.
+IN_COLOUR = Path(__file__).parents[2] / "web" / "examples" / "codeformer_example_portrait.jpg"
 BOX_COLOUR = (64, 224, 96)
 
 
@@ -80,7 +82,7 @@ def _restore(
     library: ModelLibrary,
     console: Console,
 ) -> int:
-    from ..imaging.files import write_image
+    from ..imaging.files import read_image, write_image
     from ..models.kinds import starter_event
     from ..pipeline.restore import restore_images
     from ..study.tiles import draw_grid
@@ -102,7 +104,11 @@ def _restore(
     made = {"restored": result.images_BHWC[0], "compare": pair_HWC}
     if trial:
         made["trial"] = draw_grid(("the photo", "made worse", "restored from that"), trial.shown_3SS3).image_HW3
-    crops_NSS3, _ = crops_to_try(image.image_HWC, faces)
+    if args.photo == EXAMPLE:
+        in_colour_HWC = read_image(IN_COLOUR).image_HWC
+        crops_NSS3, _ = crops_to_try(in_colour_HWC, detector.detect(in_colour_HWC[None])[0])
+    else:
+        crops_NSS3, _ = crops_to_try(image.image_HWC, faces)
     repainted = _repaint(crops_NSS3, library) if len(crops_NSS3) else {}
     for name, one in repainted.items():
         made[name] = draw_grid(one.words, one.shown_3SS3).image_HW3

@@ -23,6 +23,8 @@ from ..pipeline.inpaint import inpaint_aligned
 
 # Strokes that lie well over a face; the same at every run.
 SEED = 3
+# Distance from gray in CIELAB: below it a photo is a tinted print.
+NEARLY_GRAY = 5.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ def try_colorizing(crops_NSS3: Tensor, colorizer: FaceRestorer) -> RepaintTrial:
     line = (
         f"colours taken away and given back: {made:.1f} from the photo's, gray is {gray:.1f} from them (CIELAB; an "
         "attentive eye sees 2)"
+        if gray > NEARLY_GRAY
+        else "colorized; the photo has hardly any colours of its own to compare with"
     )
     return RepaintTrial(
         line, ("colours taken away", "colorized", "the photo"), torch.stack((gray_NSS3[0], made_NSS3[0], crops_NSS3[0]))

@@ -49,13 +49,16 @@ def unreachable(*_args, **_options):
 def test_by_itself_it_downloads_nothing_and_says_what_would_be_better(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("codeformer_core.models.files.download", unreachable)
     assert cli.main(["demo", "-o", str(tmp_path)]) == 0
-    assert all((tmp_path / f"example_{name}.png").is_file() for name in ("restored", "compare", "trial"))
+    pictures = ("restored", "compare", "trial", "colorized", "filled")
+    assert all((tmp_path / f"example_{name}.png").is_file() for name in pictures)
     said = capsys.readouterr()
     assert said.err == ""
     for words in (
         "1 face found, 1 restored",
         "restored by codeformer_starter.safetensors",
         "put to the test on 1 face",
+        "colours taken away and given back",
+        "strokes over",
     ):
         assert words in said.out
     assert "codeformer.pth gives better faces" in said.out and "make demo MODEL=codeformer" in said.out

@@ -39,6 +39,8 @@ def test_colours_taken_away():
     assert "given back: 0.0 from the photo's" in known.line
     assert torch.equal(photo_SS3, CROPS_1SS3[0]) and torch.allclose(made_SS3, photo_SS3, atol=1e-3)
     assert float((gray_SS3.amax(-1) - gray_SS3.amin(-1)).max()) < 1e-5
+    gray = try_colorizing(CROPS_1SS3.mean(-1, keepdim=True).expand_as(CROPS_1SS3), Painter("colorization", CROPS_1SS3))
+    assert "hardly any colours" in gray.line
     other = try_colorizing(CROPS_1SS3, Painter("colorization", CROPS_1SS3.flip(-1)))
     assert "given back: 0.0" not in other.line
 

@@ -75,7 +75,11 @@ def test_moving_a_slider_lets_go_of_the_settings(page):
 
 def test_an_infotext_is_pasted_into_the_panel(page, webui):
     _, (infotext,) = webui.generate(**webui.panel(fidelity=0.35, opacity=0.6, faces="largest", model=MODEL))
-    page.locator("#txt2img_prompt textarea").first.fill(infotext)
+    prompt = page.locator("#txt2img_prompt textarea").first
+    prompt.fill(infotext)
+    # Gradio takes what was typed a moment later.
+    page.wait_for_timeout(1500)
+    prompt.blur()
     page.locator("#paste").first.click()
     page.wait_for_function(
         "at => document.querySelector(at + 'fidelity input[type=number]')?.value === '0.35'", arg=PANEL
