@@ -152,7 +152,7 @@ def uninterrupted(tmp_path_factory):
     return source, folder / "out.mkv"
 
 
-@pytest.mark.parametrize("frames", [(15, 30), (3,)])
+@pytest.mark.parametrize("frames", [(15, 30), pytest.param((3,), marks=pytest.mark.slow)])
 def test_a_stopped_run_continues_to_the_same_frames(tmp_path, small_parts, uninterrupted, frames):
     source, whole = uninterrupted
     for frame in frames:
@@ -175,6 +175,7 @@ def test_a_stopped_run_continues_to_the_same_frames(tmp_path, small_parts, unint
     assert times(tmp_path / "out.mkv") == times(whole) and packets(tmp_path / "out.mkv") == packets(source)
 
 
+@pytest.mark.slow
 def test_a_journal_whose_end_is_torn_is_read_up_to_there(tmp_path, small_parts):
     source = scene_clip(tmp_path / "in.mp4", 40)
     with pytest.raises(Stop):
@@ -188,6 +189,7 @@ def test_a_journal_whose_end_is_torn_is_read_up_to_there(tmp_path, small_parts):
     assert times(tmp_path / "out.mp4") == times(source)
 
 
+@pytest.mark.slow
 def test_other_settings_are_not_mixed_with_what_is_done(tmp_path, small_parts):
     source = scene_clip(tmp_path / "in.mp4", 32)
     with pytest.raises(Stop):
@@ -276,6 +278,7 @@ def test_faces_fade_that_would_come_out_worse():
     assert not opacities.tracks
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_length(tmp_path):
     """Of the objects that are large: frames, crops, samples."""
     import gc

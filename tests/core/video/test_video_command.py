@@ -69,6 +69,7 @@ def test_persons_are_listed_and_chosen_by_number(tmp_path, models, capsys):
     assert not (tmp_path / "b.mkv").exists()
 
 
+@pytest.mark.slow
 def test_a_run_is_stopped_and_continued(tmp_path, models, monkeypatch, capsys):
     from codeformer_core.commands.video import Progress
     from codeformer_core.pipeline.video import restore_video

@@ -40,6 +40,8 @@ def put_stand_in(*given):
     data.sd_model = model
     if hasattr(data, "forge_loading_parameters"):
         data.forge_hash = str(data.forge_loading_parameters)
+        # Forge looks for the infotext's checkpoint in this name when it pastes.
+        shared.opts.data["sd_model_checkpoint"] = shared.opts.sd_model_checkpoint or "none"
 
 
 script_callbacks.on_app_started(put_stand_in)
