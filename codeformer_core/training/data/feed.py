@@ -296,7 +296,11 @@ def _explained_deaths(workers: list[BaseProcess]) -> Generator[None]:
         yield
     except (RuntimeError, EOFError, OSError) as error:
         # The way a death shows depends on what the worker was doing. Give the system a moment to tell of it.
-        wait([worker.sentinel for worker in workers], timeout=1)
+        ended = wait([worker.sentinel for worker in workers], timeout=1)
+        for worker in workers:
+            if worker.sentinel in ended:
+                # Its pipes close a moment before its exit code can be asked for.
+                worker.join(timeout=1)
         codes = [worker.exitcode for worker in workers if worker.exitcode is not None]
         if not codes:
             raise
