@@ -41,7 +41,7 @@ class Extras(host.ExtrasScript):
                 label="Task",
                 elem_id=elem_id("task"),
                 tooltip="colorize: only the colours are new; redrawn: the network's whole face. inpaint: what is pure "
-                "white, or white in the mask, is filled. Both need a model for it, chosen below.",
+                "white, or white in the mask, is filled. auto takes the best model for the task.",
             )
             controls = panel.build(elem_id)
             mask = gr.Image(

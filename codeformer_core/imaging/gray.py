@@ -41,7 +41,7 @@ def match_gray(restored_B3HW: Tensor, original_B3HW: Tensor, *, clip: bool = Tru
 
 
 def with_luma_of(colour_HW3: Tensor, luma_HW3: Tensor) -> Tensor:
-    """The chroma of one image with the brightness (BT.601 luma) of another, RGB [0, 1].
+    """The chroma of one image with the brightness (BT.601 luma) of another, RGB [0, 1]; or of batches of them.
 
     Where that leaves the range, the chroma fades until it fits, so the brightness is exact.
     """

@@ -18,7 +18,10 @@ from .blocks import Downsample, ResidualBlock, SpatialAttention, Upsample, group
 from .operations import Device, DType, Factory, LayerOptions, Operations
 
 _LUMA = (0.299, 0.587, 0.114)
+# A mask above this is a hole.
 HOLE = 0.5
+# A half-sized pixel is one where less of it is left than this.
+_LEFT = 0.25
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Painter(nn.Module):
     def colorize(self, faces_B3SS: Tensor) -> Tensor:
         """The faces' own brightness (BT.601 luma) with the painter's colours, not clamped.
 
-        faces_B3SS: gray or not, their colours are not looked at.
+        faces_B3SS: RGB [-1, 1], gray or not; their colours are not looked at.
         """
         gray_B1SS = luma(faces_B3SS)
         half_B1ss = half_sized(gray_B1SS)
@@ -95,13 +98,16 @@ class Painter(nn.Module):
         return gray_B1SS + _full_sized(painted_B3ss - luma(painted_B3ss))
 
     def fill(self, faces_B3SS: Tensor, hole_B1SS: Tensor) -> Tensor:
-        """The faces, painted where the hole is above 0.5, not clamped."""
+        """The faces, painted in the hole, all other pixels as they came; not clamped.
+
+        hole_B1SS: above 0.5 in a hole.
+        """
         open_B1SS = hole_B1SS > HOLE
         kept_B1SS = (~open_B1SS).to(faces_B3SS.dtype)
         # Of the pixels beside a hole, only those that are not in it count.
         share_B1ss = half_sized(kept_B1SS)
         half_B3ss = half_sized(faces_B3SS * kept_B1SS) / share_B1ss.clamp_min(1e-3)
-        painted_B3ss = self(half_B3ss, share_B1ss < 0.25)
+        painted_B3ss = self(half_B3ss, share_B1ss < _LEFT)
         return torch.where(open_B1SS, _full_sized(painted_B3ss), faces_B3SS)
 
 

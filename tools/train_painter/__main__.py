@@ -33,7 +33,8 @@ RATE, FINAL_RATE, DISCRIMINATOR_RATE = 6e-4, 2e-5, 2e-4
 AVERAGE = 0.997
 # Of all steps; before it, a discriminator would only see blur.
 ADVERSARIAL_FROM = 0.5
-ADVERSARIAL, PERCEPTUAL = 0.02, 0.3
+# Weights of the losses.
+ADVERSARIAL, PERCEPTUAL, CHROMA = 0.02, 1.2, 10
 LOG_EVERY, SAVE_EVERY = 50, 400
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Training:
         wanted_B3ss = light_B1ss * (faces_B3ss - luma(faces_B3ss))
         loss = (chroma_B3ss - wanted_B3ss).abs().mean()
         self._tell(chroma=loss, of_gray=wanted_B3ss.abs().mean())
-        return 10 * loss
+        return CHROMA * loss
 
     def _hole_loss(self, faces_B3ss: Tensor, generator: torch.Generator) -> Tensor:
         holes_B1ss = holes(len(faces_B3ss), generator).float()
@@ -92,7 +93,7 @@ class Training:
         filled_B3ss = torch.where(holes_B1ss > 0, painted_B3ss, faces_B3ss)
         perceptual = self.perceptual(filled_B3ss, faces_B3ss)
         self._tell(pixel=pixel, perceptual=perceptual)
-        loss = 2 * pixel + 0.1 * wrong_B3ss.mean() + PERCEPTUAL * 4 * perceptual
+        loss = 2 * pixel + 0.1 * wrong_B3ss.mean() + PERCEPTUAL * perceptual
         if self.step >= ADVERSARIAL_FROM * self.steps:
             loss = loss + self._adversarial(filled_B3ss, faces_B3ss)
         return loss

@@ -10,7 +10,7 @@ from ...runtime.packages import import_for_faces
 _SIZE = (16, 9)
 # Difference from which on it is a cut: of the test clips, cuts have 0.3, and what moves within a scene 0.05 at most.
 CUT = 0.14
-# Levels of 255 added to the brightness that a difference is measured by, so that noise in the dark is no cut.
+# Levels of 255 added to the brightness that a difference is measured by: noise in the dark is not taken for a cut.
 _FLOOR = 24.0
 
 

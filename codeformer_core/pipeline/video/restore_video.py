@@ -44,7 +44,7 @@ from .write import Part, PartWriter, can_tag_rotation, copy_streams, put_togethe
 
 # Frames that wait between two stages.
 _QUEUE = 8
-# Streams that are no loss.
+# Streams that may be left out without a word.
 _MINOR = ("data", "attachment")
 # The result may be so many times as large as its source; what is written while it is put together, twice that.
 _GROWTH = 2

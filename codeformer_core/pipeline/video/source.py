@@ -131,7 +131,7 @@ def probe(path: Path, start: float = 0.0, end: float | None = None) -> VideoInfo
 
 
 def opened(path: Path) -> Container:
-    """The file, open for reading. Raises ValueError naming it where it is no video, OSError."""
+    """The file, open for reading. Raises OSError, and ValueError naming it if it is not a video."""
     av = import_av()
     if path.is_dir():
         raise ValueError(f"{path}: is a folder; name one video file")

@@ -77,12 +77,8 @@ def evaluate_colorization(
         tone_B3SS = gray_B3SS + clean_B3SS.new_tensor(SKIN_TONE_RGB)[:, None, None]
         network_B3SS = restorer.restore(gray_B3SS * 2 - 1, 0.0) / 2 + 0.5
         for name, colours_B3SS in ((GRAY, gray_B3SS), (ONE_TONE, tone_B3SS), (COLORIZED, network_B3SS)):
-            made_B3SS = torch.stack(
-                [
-                    with_luma_of(colours_3SS.permute(1, 2, 0), gray_3SS.permute(1, 2, 0)).permute(2, 0, 1)
-                    for colours_3SS, gray_3SS in zip(colours_B3SS, gray_B3SS, strict=True)
-                ]
-            )
+            made_BSS3 = with_luma_of(colours_B3SS.permute(0, 2, 3, 1), gray_B3SS.permute(0, 2, 3, 1))
+            made_B3SS = made_BSS3.permute(0, 3, 1, 2)
             yield name, torch.lerp(clean_B3SS, made_B3SS, outline_SS.to(made_B3SS))
 
     return _evaluate(_Plan("gray", GRAY, methods), faces, metrics, count, samples, batch_size, on_progress)
