@@ -13,11 +13,23 @@ from typing import TYPE_CHECKING
 
 from .console import Console
 from .errors import OK, UsageError
-from .measured import add_network, add_output, check_output, load_networks, read_faces, shown_on, weights_of
+from .measured import (
+    add_network,
+    add_output,
+    check_output,
+    load_measured,
+    load_networks,
+    read_faces,
+    shown_on,
+    weights_of,
+)
 from .values import number, whole
 
 if TYPE_CHECKING:
     from ..degradation import Degradation
+    from ..models.restorer import Restorer
+    from ..networks.codeformer import CodeFormer
+    from ..networks.vqgan import VQAutoencoder
     from ..training.evaluation.choose import Metrics
     from ..training.evaluation.results import Evaluation
 
@@ -133,25 +145,23 @@ def _folders(args: argparse.Namespace, console: Console) -> int:
 def _model(args: argparse.Namespace, console: Console) -> int:
     from ..degradation import LEVELS, PRESETS
     from ..training.evaluation.classical import BASELINES
-    from ..training.evaluation.evaluate import check_teacher, evaluate_model
+    from ..training.evaluation.evaluate import evaluate_model
 
     known = {**PRESETS, **LEVELS, **_own_degradations(args.file)}
     unknown = [name for name in args.degradation or () if name not in known]
     if unknown:
         raise UsageError(f"--degradation {unknown[0]}: there is no such degradation; known: {', '.join(known)}")
-    restorer, network, teacher = load_networks(args)
-    if teacher is not None:
-        check_teacher(network, teacher)
+    restorer, network, teacher = _measured(args)
     task = args.task or restorer.task
     if task not in restorer.tasks:
         raise UsageError(
             f"--task {task}: {args.file} is a model for {' and '.join(restorer.tasks)}; choose one of these"
         )
     usual_degradations, usual_fidelities = _USUAL[task]
-    if not network.config.fuse_sizes:
+    if not _has_fidelities(restorer):
         usual_fidelities = (0.0,)
     names = args.degradation or usual_degradations
-    faces = read_faces(args.faces, args.manifest, network.config.image_size)
+    faces = read_faces(args.faces, args.manifest, restorer.face_size)
     started = time.monotonic()
     evaluation = evaluate_model(
         network,
@@ -170,7 +180,7 @@ def _model(args: argparse.Namespace, console: Console) -> int:
         on_progress=shown_on(console),
     )
     facts = {
-        "network": f"{args.file} ({task}, {network.config.image_size} pixels)",
+        "network": f"{args.file} ({task}, {restorer.face_size} pixels)",
         "teacher": args.teacher or "none",
         "faces": f"{evaluation.means[0].faces} of {args.faces}",
         "seed": str(args.seed),
@@ -178,6 +188,25 @@ def _model(args: argparse.Namespace, console: Console) -> int:
     }
     _finish(args, console, evaluation, f"Evaluation of {Path(args.file).name}", facts)
     return OK
+
+
+def _measured(args: argparse.Namespace) -> tuple[Restorer, CodeFormer | Restorer, VQAutoencoder | None]:
+    """The restorer, what of it is measured, and its teacher: the network itself where it is a CodeFormer."""
+    from ..networks.codeformer import CodeFormer
+    from ..training.evaluation.evaluate import check_teacher
+
+    if args.teacher is None:
+        restorer = load_measured(args)
+        return restorer, restorer.module if isinstance(restorer.module, CodeFormer) else restorer, None
+    restorer, network, teacher = load_networks(args)
+    if teacher is not None:
+        check_teacher(network, teacher)
+    return restorer, network, teacher
+
+
+def _has_fidelities(restorer: Restorer) -> bool:
+    """A CodeFormer of stage II has nothing that fidelity would weigh."""
+    return restorer.uses_fidelity and bool(getattr(restorer.module.config, "fuse_sizes", True))
 
 
 def _painted(args: argparse.Namespace, console: Console) -> int:

@@ -81,20 +81,18 @@ def _try_to_write(output: Path) -> None:
 
 
 def load_networks(args: argparse.Namespace) -> tuple[Restorer, CodeFormer, VQAutoencoder | None]:
-    """The network and, where one is given, its teacher, both in float32 on the chosen device."""
+    """The CodeFormer and, where one is given, its teacher, both in float32 on the chosen device."""
     from ..models.loading import load_restorer
     from ..networks.codeformer import CodeFormer
     from ..networks.vqgan import VQAutoencoder
     from .tools import choose_device
 
     chosen = choose_device(args.device)
-    restorer = load_restorer(weights_of(args.file), chosen)
-    if isinstance(restorer.module, VQAutoencoder):
-        raise UsageError(f"{args.file} is an autoencoder (stage I): give a trained CodeFormer, and this as --teacher")
+    restorer = load_measured(args)
     if not isinstance(restorer.module, CodeFormer):
         raise UsageError(
-            f"{args.file} is of the kind {restorer.architecture}, and what is measured here are CodeFormers: give a "
-            "trained one"
+            f"{args.file} is of the kind {restorer.architecture}, and only a CodeFormer has the codes that are "
+            "measured here: give a trained one"
         )
     if args.teacher is None:
         return restorer, restorer.module, None
@@ -105,6 +103,19 @@ def load_networks(args: argparse.Namespace) -> tuple[Restorer, CodeFormer, VQAut
             "trained with"
         )
     return restorer, restorer.module, teacher.module
+
+
+def load_measured(args: argparse.Namespace) -> Restorer:
+    """The restorer that is measured, of any architecture, in float32 on the chosen device."""
+    from ..models.loading import load_restorer
+    from .tools import choose_device
+
+    restorer = load_restorer(weights_of(args.file), choose_device(args.device))
+    if not restorer.kind.restores_faces:
+        raise UsageError(
+            f"{args.file} is a {restorer.kind.title}: give a model that restores faces, and this as --teacher"
+        )
+    return restorer
 
 
 def weights_of(source: str) -> str | Path:

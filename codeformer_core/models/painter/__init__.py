@@ -1,1 +1,1 @@
-"""VQFR, versions 1 and 2."""
+"""The painter."""

@@ -5,12 +5,13 @@ Shape legend: B faces, H W their side, 3 colours RGB, T tokens of the latent map
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ...degradation import Degradation
+from ...models.restorer import Restorer
 from ...networks.codeformer import CodeFormer, uses_adain
 from ...networks.vqgan import VQAutoencoder
 from ..data.files import FaceSource
@@ -26,7 +27,7 @@ _SAME_CODEBOOK = 1e-2
 
 
 def evaluate_model(
-    network: CodeFormer,
+    network: CodeFormer | Restorer,
     teacher: VQAutoencoder | None,
     faces: FaceSource,
     degradations: Mapping[str, Degradation],
@@ -47,8 +48,8 @@ def evaluate_model(
 
     Restored faces are rounded to 8 bits before they are measured, as their files would be.
 
-    network, teacher: on `device`, in float32.
-    teacher: the stage I autoencoder, for the code accuracy.
+    network, teacher: on `device`, in float32. A loaded restorer of any architecture is measured at its own task.
+    teacher: the stage I autoencoder, for the code accuracy; only with a CodeFormer.
     fidelities: at least one, 0 or more.
     task: "inpainting" restores without adain, all others with it, as published.
     tasks: degradation -> its own task.
@@ -67,12 +68,12 @@ def evaluate_model(
             f"{list(fidelities)}; each needs at least one, and fidelities must be 0 or more"
         )
     if teacher is not None:
+        if isinstance(network, Restorer):
+            raise ValueError(f"{network.name} has no codes that a teacher could judge; leave the teacher out")
         check_teacher(network, teacher)
     shown = {faces.names[indices[place]] for place in spread(samples, len(indices))}
     wanted = {name: (tasks or {}).get(name, task) for name in degradations}
-    run = _Run(
-        network.eval(), teacher, degradations, fidelities, metrics, wanted, seed, device, shown, tuple(baselines)
-    )
+    run = _Run(network, teacher, degradations, fidelities, metrics, wanted, seed, device, shown, tuple(baselines))
     done, total = 0, len(indices) * len(degradations)
     with torch.no_grad():
         for start, batch in enumerate(clean_batches(faces, indices, batch_size)):
@@ -108,7 +109,7 @@ class _Run:
 
     def __init__(
         self,
-        network: CodeFormer,
+        network: CodeFormer | Restorer,
         teacher: VQAutoencoder | None,
         degradations: Mapping[str, Degradation],
         fidelities: tuple[float, ...],
@@ -120,6 +121,7 @@ class _Run:
         baselines: tuple[Baseline, ...],
     ) -> None:
         self._network = network
+        self._restore, self._size = _ways_of(network)
         self._teacher = None if teacher is None else teacher.eval()
         self._degradations = degradations
         self._fidelities = fidelities
@@ -138,7 +140,7 @@ class _Run:
     def measured(self, batch: CleanBatch) -> Iterator[str]:
         """Measures the batch under one degradation after the other; yields the name of the one that is done."""
         self._left_out.extend(batch.left_out)
-        size = self._network.config.image_size
+        size = self._size
         if batch.names and batch.faces_BHW3.shape[1:3] != (size, size):
             raise ValueError(
                 f"{batch.names[0]}: faces must be {size}x{size} pixels for this network, "
@@ -165,13 +167,12 @@ class _Run:
             filtered_BHW3 = baseline.make(batch, name, degradation, self._seed)
             made.append((Group(name, baseline.name, None), to_unit(filtered_BHW3, self._device)))
         inputs_B3HW = degraded_B3HW * 2 - 1
-        adain = uses_adain(self._tasks[name])
         for fidelity in self._fidelities:
-            restored_B3HW = self._network.restore(inputs_B3HW, fidelity, adain)
+            restored_B3HW = self._restore(inputs_B3HW, fidelity, self._tasks[name])
             made.append((Group(name, RESTORED, fidelity), in_8_bits(restored_B3HW)))
         for group, faces_B3HW in made:
             self._gatherer.add(group, batch.names, faces_B3HW, clean_B3HW, degraded_B3HW)
-        if codes_BT is not None:
+        if codes_BT is not None and isinstance(self._network, CodeFormer):
             latent_BDHW = self._network.encode(inputs_B3HW)
             tokens = self._tokens[name]
             tokens[0] += int((self._network.predict_codes(latent_BDHW) == codes_BT).sum())
@@ -200,6 +201,14 @@ class _Run:
             skipped=self._metrics.skipped,
             left_out=tuple(self._left_out),
         )
+
+
+def _ways_of(network: CodeFormer | Restorer) -> tuple[Callable[[Tensor, float, str], Tensor], int]:
+    """(faces, fidelity, task) -> restored faces; and the side of these."""
+    if isinstance(network, Restorer):
+        return lambda faces, fidelity, _: network.restore(faces, fidelity), network.face_size
+    network.eval()
+    return lambda faces, fidelity, task: network.restore(faces, fidelity, uses_adain(task)), network.config.image_size
 
 
 def in_8_bits(restored_B3HW: Tensor) -> Tensor:

@@ -15,7 +15,10 @@ from codeformer_core.degradation.noise import normals
 from codeformer_core.metrics.frechet import Fid
 from codeformer_core.metrics.kinds import Better
 from codeformer_core.metrics.pixels import Psnr
+from codeformer_core.models.loading import load_restorer
+from codeformer_core.models.saving import save_network
 from codeformer_core.networks.codeformer import CodeFormer
+from codeformer_core.networks.painter import Painter, PainterConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig, VQAutoencoder
 from codeformer_core.training.evaluation.choose import MetricFiles, Metrics, choose_metrics
 from codeformer_core.training.evaluation.classical import STRENGTH, UNSHARP, bicubic_denoised, sharpened
@@ -117,6 +120,21 @@ def test_pictures_that_lie_on_their_side_are_turned(tmp_path):
     Image.fromarray(np.ascontiguousarray(lying)).save(tmp_path / "clean" / "a.png", exif=exif)
     found = evaluate_folders(tmp_path / "restored", tmp_path / "clean", PSNR_ONLY)
     assert math.isinf(found.rows[0].values["PSNR"])
+
+
+def test_a_restorer_of_any_architecture_is_measured(tmp_path, teacher):
+    config = PainterConfig(patch=2, widths=(8, 12), image_size=CONFIG.image_size)
+    painter = Painter(config)
+    for last in (painter.conv_out.weight, painter.conv_out.bias):
+        torch.nn.init.zeros_(last)
+    save_network(tmp_path / "painter.safetensors", painter, config, "restoration")
+    restorer = load_restorer(tmp_path / "painter.safetensors")
+    found = evaluate_model(restorer, None, PatternFaces(2), {"x2": LEVELS["x2"]}, (1.0,), PSNR_ONLY, baselines=())
+    # It paints nothing: what comes out is what went in.
+    values = {mean.group.method: mean.values["PSNR"] for mean in found.means}
+    assert values["restored"] == pytest.approx(values["degraded"])
+    with pytest.raises(ValueError, match="has no codes that a teacher could judge"):
+        evaluate_model(restorer, teacher, PatternFaces(2), {"x2": LEVELS["x2"]}, (1.0,), PSNR_ONLY)
 
 
 def test_a_network_is_measured_under_every_degradation(network, teacher):

@@ -278,7 +278,7 @@ def test_what_the_command_refuses(place, tmp_path):
     model = ("model", network, "--faces", faces, "--device", "cpu", "-o")
     with pytest.raises(UsageError, match=r"--degradation x5: there is no such degradation; known: .*x4"):
         run(*model, tmp_path / "out", "--degradation", "x4", "x5")
-    with pytest.raises(UsageError, match="is an autoencoder"):
+    with pytest.raises(UsageError, match=r"is a CodeFormer autoencoder \(stage I\): give a model that restores faces"):
         run("model", teacher, "--faces", faces, "-o", tmp_path / "out", "--device", "cpu")
     with pytest.raises(UsageError, match=r"--teacher .*network\.safetensors is of the kind codeformer"):
         run(*model, tmp_path / "out", "--teacher", network)
