@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import norm_gradient
 from .operations import Operations
 
 # torch's CPU kernel for channels_last keeps one running sum of squares per group for as many rows as a thread gets. In
@@ -112,6 +113,8 @@ def apply_norm(norm: nn.Module, x_BCHW: Tensor) -> Tensor:
 
 def _norm_for_training(norm: nn.GroupNorm, x_BCHW: Tensor) -> Tensor:
     """norm(x_BCHW) with gradients through the statistics."""
+    if norm_gradient.fits(norm, x_BCHW):
+        return norm_gradient.group_norm(norm, x_BCHW)
     device = x_BCHW.device.type
     if device == "cpu" and norm.weight.requires_grad and not x_BCHW.requires_grad:
         # torch 2.12's backward kernel for channels_last on a CPU crashes where the input needs no gradient. So it is

@@ -210,7 +210,25 @@ def test_training_gets_gradients_through_the_norm():
     gradients = [
         torch.autograd.grad((y * weights_BCHW).sum(), x_BCHW)[0] for y in (apply_norm(norm, x_BCHW), norm(x_BCHW))
     ]
-    assert torch.equal(*gradients) and gradients[0].abs().max() > 0
+    assert torch.allclose(*gradients, atol=1e-5) and gradients[0].abs().max() > 0
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 0.01)])
+def test_gradients_of_a_norm_are_those_of_exact_numbers(dtype, bound):
+    """Of input, weight and bias, relative to the largest one."""
+    generator = torch.Generator().manual_seed(4)
+    x_BCHW = (torch.randn(3, 48, 20, 12, generator=generator) * 3 + 5).to(dtype)
+    to_y_BCHW = torch.randn(3, 48, 20, 12, generator=generator).to(dtype)
+    found: list[list[Tensor]] = []
+    for kind in (dtype, torch.float64):
+        norm = group_norm(48, None, None, nn)
+        norm.weight.data.copy_(torch.linspace(0.5, 2, 48))
+        norm.bias.data.copy_(torch.linspace(-1, 1, 48))
+        x = x_BCHW.to(kind).contiguous(memory_format=torch.channels_last).requires_grad_()
+        y = apply_norm(norm, x) if kind == dtype else norm.double()(x)
+        found.append(list(torch.autograd.grad(y, (x, norm.weight, norm.bias), to_y_BCHW.to(kind))))
+    for ours, exact in zip(*found, strict=True):
+        assert float((ours.double() - exact.double()).abs().max()) <= bound * float(exact.abs().max())
 
 
 def test_a_map_without_variance_is_normed_to_the_bias():
