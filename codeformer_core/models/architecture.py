@@ -294,8 +294,8 @@ class Architecture(ABC):
 
     # --- faces -------------------------------------------------------------------------------------------------------
 
-    def uses_fidelity(self, network: Network, task: str) -> bool:
-        """Whether fidelity changes anything of what is made for `task`."""
+    def uses_fidelity(self, network: Network) -> bool:
+        """Whether fidelity changes anything."""
         return False
 
     def face_size(self, network: Network) -> int:

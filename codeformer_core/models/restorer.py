@@ -117,7 +117,7 @@ class Restorer:
     @property
     def uses_fidelity(self) -> bool:
         """Whether `fidelity` changes anything."""
-        return self.kind.uses_fidelity(self.module, self.task)
+        return self.kind.uses_fidelity(self.module)
 
     @property
     def needs_landmarks(self) -> bool:

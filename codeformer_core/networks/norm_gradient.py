@@ -7,7 +7,7 @@ Shape legend: B images, C channels, H W height and width, G groups; rows are the
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ def fits(norm: nn.GroupNorm, x_BCHW: Tensor) -> bool:
 def group_norm(norm: nn.GroupNorm, x_BCHW: Tensor) -> Tensor:
     """norm(x_BCHW), its gradients found here. Statistics and their sums are float32 whatever `x_BCHW` is."""
     with torch.autocast("cpu", enabled=False):
-        return _GroupNorm.apply(x_BCHW, norm.weight, norm.bias, norm.num_groups, norm.eps)  # pyright: ignore[reportReturnType]
+        return cast(Tensor, _GroupNorm.apply(x_BCHW, norm.weight, norm.bias, norm.num_groups, norm.eps))
 
 
 class _GroupNorm(torch.autograd.Function):

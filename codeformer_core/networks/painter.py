@@ -1,7 +1,7 @@
-"""The painter: one small U-Net that restores a face, gives a gray one colours, or fills the holes of one.
+"""The painter: one small U-Net that gives a gray face colours, or fills the holes of a face.
 
-Ours, for machines and minutes that a codebook network is too large for. Colours and holes it sees and paints at half of
-the face's side: they need no more, and everything else is the input's own. A face that it restores it sees in full.
+Ours, for machines and minutes that a codebook network is too large for. It sees and paints the face at half of its
+side: colours and what lies in a hole need no more, and everything else is the input's own.
 Shape legend: B faces, S side of the face, s = S / 2, P side of a patch, C channels, h w = s / P; RGB in [-1, 1].
 """
 
@@ -26,7 +26,7 @@ _LEFT = 0.25
 
 @dataclass(frozen=True)
 class PainterConfig:
-    """patch: so many pixels squared of what it sees become the channels of one place.
+    """patch: so many pixels squared of a half-sized face become the channels of one place.
     widths: channels of each level, the first with a place for each patch, each further one half as wide and high.
     image_size: side of a face in pixels.
     """
@@ -74,10 +74,7 @@ class Painter(nn.Module):
         hole_B1ss: 1 in a hole, else 0.
         """
         hole_B1ss = hole_B1ss.to(faces_B3ss.dtype)
-        return self._paint(torch.cat((faces_B3ss * (1 - hole_B1ss), hole_B1ss), dim=1))
-
-    def _paint(self, seen_B4ss: Tensor) -> Tensor:
-        """painted_B3ss of RGB and a fourth value that each task has its own use for."""
+        seen_B4ss = torch.cat((faces_B3ss * (1 - hole_B1ss), hole_B1ss), dim=1)
         x_BChw = F.pixel_unshuffle(seen_B4ss, self.config.patch)
         x_BChw = self.conv_in(torch.cat((x_BChw, _places(x_BChw)), dim=1))
         skips: list[Tensor] = []
@@ -89,17 +86,6 @@ class Painter(nn.Module):
         for narrow, grow, block in zip(self.narrow, self.grow, self.up, strict=True):
             x_BChw = block(torch.cat((grow(narrow(x_BChw)), skips.pop()), dim=1))
         return F.pixel_shuffle(self.conv_out(norm_swish(self.norm_out, x_BChw)), self.config.patch)
-
-    def restore(self, faces_B3SS: Tensor, fidelity: float | Tensor) -> Tensor:
-        """The faces and what is painted over them, not clamped.
-
-        fidelity: 0 (best quality) .. 1 (closest to the input), of all faces or (B,) of each.
-        """
-        freedom_B1SS = torch.empty_like(faces_B3SS[:, :1])
-        freedom_B1SS[:] = 1 - torch.as_tensor(fidelity, device=faces_B3SS.device, dtype=faces_B3SS.dtype).view(
-            -1, 1, 1, 1
-        )
-        return faces_B3SS + self._paint(torch.cat((faces_B3SS, freedom_B1SS), dim=1))
 
     def colorize(self, faces_B3SS: Tensor) -> Tensor:
         """The faces' own brightness (BT.601 luma) with the painter's colours, not clamped.

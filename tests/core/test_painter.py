@@ -41,28 +41,6 @@ def test_colours_leave_the_brightness():
 
 
 @torch.no_grad()
-def test_a_face_is_restored_in_full_and_fidelity_is_each_ones_own(tmp_path):
-    network = painter()
-    path = tmp_path / "painter.safetensors"
-    save_network(path, network, TINY, "restoration")
-    restorer = cf.load_restorer(path)
-    assert restorer.tasks == ("restoration",) and restorer.uses_fidelity
-    free_B3SS, faithful_B3SS = (restorer.restore(FACES_B3SS, fidelity) for fidelity in (0.0, 1.0))
-    assert float((free_B3SS - faithful_B3SS).abs().mean()) > 1e-3
-    each_B3SS = network.restore(FACES_B3SS, torch.tensor([0.0, 1.0])).clamp(-1, 1)
-    assert torch.allclose(each_B3SS[0], free_B3SS[0], atol=1e-5)
-    assert torch.allclose(each_B3SS[1], faithful_B3SS[1], atol=1e-5)
-    # A painter that paints nothing leaves every pixel as it came, half-sized or not.
-    torch.nn.init.zeros_(network.conv_out.weight)
-    torch.nn.init.zeros_(network.conv_out.bias)
-    assert torch.equal(network.restore(FACES_B3SS, 0.0), FACES_B3SS)
-
-
-def test_only_restoring_has_a_fidelity():
-    assert [task for task in PAINTER.tasks if PAINTER.uses_fidelity(painter(), task)] == ["restoration"]
-
-
-@torch.no_grad()
 def test_only_the_hole_is_painted_and_what_lies_in_it_is_not_seen():
     network, hole_B1SS = painter(), half()
     filled_B3SS = network.fill(FACES_B3SS, hole_B1SS)

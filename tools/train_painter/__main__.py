@@ -1,4 +1,4 @@
-"""Make a painter: python -m tools.train_painter {colorization,inpainting,restoration} FACES OUTPUT --steps N.
+"""Make a painter: python -m tools.train_painter {colorization,inpainting} FACES OUTPUT --steps N.
 
 Takes one core an hour or two. Ended by a signal, or killed, it continues from the checkpoint beside OUTPUT.
 """
@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from codeformer_core.networks.operations import set_memory_format
 from codeformer_core.networks.painter import Painter
 
-from .faces import SIDE, batches, load_faces
+from .faces import batches, load_faces
 from .losses import TASKS, Task, parts_of
 
 RATE, FINAL_RATE = 6e-4, 2e-5
@@ -37,15 +37,17 @@ class Training:
     def __init__(self, task: Task, steps: int) -> None:
         self.task, self.steps, self.step = task, steps, 0
         self.painter = Painter(task.config)
-        # It begins by painting nothing.
-        nn.init.zeros_(self.painter.conv_out.weight)
         set_memory_format(self.painter, torch.channels_last)
         self.average = Painter(task.config).requires_grad_(False)
         self.average.load_state_dict(self.painter.state_dict())
         self.optimizer = torch.optim.Adam(self.painter.parameters(), RATE, betas=(0.9, 0.99))
 
-    def learn(self, faces: Tensor, generator: torch.Generator) -> None:
-        loss = self.task.loss(self.painter, faces, self.step >= ADVERSARIAL_FROM * self.steps, generator)
+    def begin_with(self, weights: dict[str, Tensor]) -> None:
+        for painter in (self.painter, self.average):
+            painter.load_state_dict(weights)
+
+    def learn(self, faces_B3ss: Tensor, generator: torch.Generator) -> None:
+        loss = self.task.loss(self.painter, faces_B3ss, self.step >= ADVERSARIAL_FROM * self.steps, generator)
         self.optimizer.zero_grad()
         loss.backward()
         for group in self.optimizer.param_groups:
@@ -78,9 +80,9 @@ def rate_at(share: float) -> float:
 
 
 @torch.no_grad()
-def save_pictures(training: Training, faces: Tensor, path: Path) -> None:
+def save_pictures(training: Training, faces_B3ss: Tensor, path: Path) -> None:
     """What the painter sees, what it makes of it, and the face, below each other."""
-    rows = [torch.cat(list(row), dim=2) for row in (*training.task.shown(training.average, faces), faces)]
+    rows = [torch.cat(list(row), dim=2) for row in (*training.task.shown(training.average, faces_B3ss), faces_B3ss)]
     levels = ((torch.cat(rows, dim=1).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     Image.fromarray(levels.permute(1, 2, 0).numpy()).save(path)
 
@@ -91,6 +93,7 @@ def main() -> None:
     parser.add_argument("faces", type=Path, help="a folder of aligned faces")
     parser.add_argument("output", type=Path, help=".safetensors")
     parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--start", type=Path, help="a painter to begin with, .safetensors")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--validation", type=Path, help="a folder of faces for the pictures beside OUTPUT")
     args = parser.parse_args()
@@ -101,20 +104,21 @@ def main() -> None:
     task = TASKS[args.task]()
     training = Training(task, args.steps)
     checkpoint = args.output.with_suffix(".checkpoint")
+    if args.start is not None:
+        training.begin_with(load_file(args.start))
     if checkpoint.exists():
         training.load_state(torch.load(checkpoint, weights_only=True))
     generator = torch.Generator().manual_seed(training.step)
-    side = SIDE if task.full_size else SIDE // 2
-    faces_N3HW = load_faces(args.faces, side, task.coloured)
-    log.info("%d faces, from step %d", len(faces_N3HW), training.step)
+    faces_N3ss = load_faces(args.faces, task.coloured)
+    log.info("%d faces, from step %d", len(faces_N3ss), training.step)
     shown = None
     if args.validation is not None:
-        shown = next(batches(load_faces(args.validation, side, task.coloured), 8, torch.Generator().manual_seed(0)))
+        shown = next(batches(load_faces(args.validation, task.coloured), 8, torch.Generator().manual_seed(0)))
     begun, first = time.monotonic(), training.step
-    for faces_B3HW in batches(faces_N3HW, args.batch, generator):
+    for faces_B3ss in batches(faces_N3ss, args.batch, generator):
         if training.step >= args.steps or ended:
             break
-        training.learn(faces_B3HW, generator)
+        training.learn(faces_B3ss, generator)
         if training.step % LOG_EVERY == 0:
             rate = (training.step - first) * args.batch / (time.monotonic() - begun)
             told = ", ".join(f"{name} {value:.4f}" for name, value in task.told.items())

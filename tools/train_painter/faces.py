@@ -1,6 +1,6 @@
-"""What a painter learns from: faces, and what is taken from them, their colours or a part of them.
+"""What a painter learns from: half-sized faces, and what is taken from them, their colours or a part of them.
 
-Shape legend: N B faces, H W their side, s half of a face's side; RGB in [-1, 1].
+Shape legend: B faces, s half of a face's side; RGB in [-1, 1].
 """
 
 from __future__ import annotations
@@ -34,28 +34,27 @@ BRUSHES = (
 GRAY_SHARE = 0.15
 
 
-def load_faces(folder: Path, side: int, coloured: bool) -> Tensor:
-    """faces_N3HW uint8.
+def load_faces(folder: Path, coloured: bool) -> Tensor:
+    """faces_N3ss uint8, half-sized.
 
-    side: H and W, pixels.
     coloured: leave out gray ones.
     """
     faces: list[np.ndarray] = []
     for path in sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES):
-        image = Image.open(path).convert("RGB").resize((side, side), Image.Resampling.BOX)
-        levels_HW3 = np.asarray(image)
-        if not coloured or not is_gray(torch.from_numpy(levels_HW3.copy()) / 255):
-            faces.append(levels_HW3)
+        image = Image.open(path).convert("RGB").resize((SIDE // 2, SIDE // 2), Image.Resampling.BOX)
+        levels_ss3 = np.asarray(image)
+        if not coloured or not is_gray(torch.from_numpy(levels_ss3.copy()) / 255):
+            faces.append(levels_ss3)
     return torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2).contiguous()
 
 
-def batches(faces_N3HW: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Forever: faces_B3HW float32, half of them mirrored."""
+def batches(faces_N3ss: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Forever: faces_B3ss float32, half of them mirrored."""
     while True:
-        for numbers in torch.randperm(len(faces_N3HW), generator=generator).split(size):
-            faces_B3HW = faces_N3HW[numbers].float() / 127.5 - 1
-            mirrored = torch.rand(len(faces_B3HW), generator=generator) < 0.5
-            yield torch.where(mirrored[:, None, None, None], faces_B3HW.flip(-1), faces_B3HW)
+        for numbers in torch.randperm(len(faces_N3ss), generator=generator).split(size):
+            faces_B3ss = faces_N3ss[numbers].float() / 127.5 - 1
+            mirrored = torch.rand(len(faces_B3ss), generator=generator) < 0.5
+            yield torch.where(mirrored[:, None, None, None], faces_B3ss.flip(-1), faces_B3ss)
 
 
 def without_colours(faces_B3ss: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

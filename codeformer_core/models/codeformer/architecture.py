@@ -104,7 +104,7 @@ class CodeFormerArchitecture(_VQArchitecture):
     def describe(self, config: CodeFormerConfig) -> str:
         return f"{super().describe(config)}, {config.heads} heads"
 
-    def uses_fidelity(self, network: CodeFormer, task: str) -> bool:
+    def uses_fidelity(self, network: CodeFormer) -> bool:
         return True
 
     def floats_per_face(self, network: CodeFormer) -> int:

@@ -1,4 +1,4 @@
-"""The painter as an architecture: its files are the starters for restoration, colorization and inpainting."""
+"""The painter as an architecture: its files are the starters for colorization and inpainting."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FLOATS_PER_PLACE = 12
 class PainterArchitecture(Architecture):
     id = "painter"
     title = "face painter"
-    tasks = ("colorization", "inpainting", "restoration")
+    tasks = ("colorization", "inpainting")
     config_types = (PainterConfig,)
 
     def detect(self, state: Mapping[str, object]) -> bool:
@@ -44,17 +44,12 @@ class PainterArchitecture(Architecture):
     ) -> Painter:
         return Painter(config, device=device, dtype=dtype, operations=operations)
 
-    def uses_fidelity(self, network: Painter, task: str) -> bool:
-        return task == "restoration"
-
     def floats_per_face(self, network: Painter) -> int:
         config = network.config
         places = (config.image_size // (2 * config.patch)) ** 2
         return config.image_size**2 * _FLOATS_PER_PIXEL + places * config.widths[0] * _FLOATS_PER_PLACE
 
     def restore(self, network: Painter, faces_B3SS: Tensor, request: RestoreRequest) -> Tensor:
-        if request.task == "restoration":
-            return network.restore(faces_B3SS, request.fidelity)
         return network.colorize(faces_B3SS)
 
     def inpaint(self, network: Painter, faces_B3SS: Tensor, mask_B1SS: Tensor) -> Tensor:

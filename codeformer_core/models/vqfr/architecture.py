@@ -62,7 +62,7 @@ class VQFRArchitecture(Architecture):
     def to_published(self, state: Mapping[str, Tensor], config: VQFRSizes) -> dict[str, Tensor]:
         return to_published(state, config)
 
-    def uses_fidelity(self, network: VQFRv1 | VQFRv2, task: str) -> bool:
+    def uses_fidelity(self, network: VQFRv1 | VQFRv2) -> bool:
         return network.uses_fidelity
 
     def floats_per_face(self, network: VQFRv1 | VQFRv2) -> int:

@@ -26,7 +26,7 @@ class GainArchitecture(Architecture):
     def empty_network(self, config: GainConfig, *, device=None, dtype=None, operations=nn) -> Gain:
         return Gain(config, device=device, dtype=dtype, operations=operations)
 
-    def uses_fidelity(self, network: Gain, task: str) -> bool:
+    def uses_fidelity(self, network: Gain) -> bool:
         return True
 
     def floats_per_face(self, network: Gain) -> int:

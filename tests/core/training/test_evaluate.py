@@ -15,10 +15,8 @@ from codeformer_core.degradation.noise import normals
 from codeformer_core.metrics.frechet import Fid
 from codeformer_core.metrics.kinds import Better
 from codeformer_core.metrics.pixels import Psnr
-from codeformer_core.models.loading import load_restorer
-from codeformer_core.models.saving import save_network
+from codeformer_core.models.restorer import Restorer
 from codeformer_core.networks.codeformer import CodeFormer
-from codeformer_core.networks.painter import Painter, PainterConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig, VQAutoencoder
 from codeformer_core.training.evaluation.choose import MetricFiles, Metrics, choose_metrics
 from codeformer_core.training.evaluation.classical import STRENGTH, UNSHARP, bicubic_denoised, sharpened
@@ -28,6 +26,7 @@ from codeformer_core.training.evaluation.folders import evaluate_folders
 from codeformer_core.training.evaluation.results import Column, Group, Mean, Row, best_of, means_of
 from codeformer_core.training.evaluation.tables import summary_lines
 
+from ..dummy_architecture import DUMMY, Gain, GainConfig
 from .patterns import CONFIG, PatternFaces
 
 PSNR_ONLY = Metrics((Psnr(),), (), ())
@@ -122,19 +121,17 @@ def test_pictures_that_lie_on_their_side_are_turned(tmp_path):
     assert math.isinf(found.rows[0].values["PSNR"])
 
 
-def test_a_restorer_of_any_architecture_is_measured(tmp_path, teacher):
-    config = PainterConfig(patch=2, widths=(8, 12), image_size=CONFIG.image_size)
-    painter = Painter(config)
-    for last in (painter.conv_out.weight, painter.conv_out.bias):
-        torch.nn.init.zeros_(last)
-    save_network(tmp_path / "painter.safetensors", painter, config, "restoration")
-    restorer = load_restorer(tmp_path / "painter.safetensors")
-    found = evaluate_model(restorer, None, PatternFaces(2), {"x2": LEVELS["x2"]}, (1.0,), PSNR_ONLY, baselines=())
-    # It paints nothing: what comes out is what went in.
+def test_a_restorer_of_any_architecture_is_measured(teacher):
+    gain = Gain(GainConfig(CONFIG.image_size))
+    torch.nn.init.ones_(gain.gain.weight)
+    restorer = Restorer(DUMMY, "restoration", "gain.safetensors", gain, torch.device("cpu"), torch.float32)
+    levels = {"x2": LEVELS["x2"]}
+    found = evaluate_model(restorer, None, PatternFaces(2), levels, (1.0,), PSNR_ONLY, baselines=())
+    # A gain of 1: what comes out is what went in.
     values = {mean.group.method: mean.values["PSNR"] for mean in found.means}
     assert values["restored"] == pytest.approx(values["degraded"])
-    with pytest.raises(ValueError, match="has no codes that a teacher could judge"):
-        evaluate_model(restorer, teacher, PatternFaces(2), {"x2": LEVELS["x2"]}, (1.0,), PSNR_ONLY)
+    with pytest.raises(ValueError, match=r"gain\.safetensors has no codes that a teacher could judge"):
+        evaluate_model(restorer, teacher, PatternFaces(2), levels, (1.0,), PSNR_ONLY)
 
 
 def test_a_network_is_measured_under_every_degradation(network, teacher):
