@@ -163,7 +163,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _restore(args: argparse.Namespace, source: Path, console: Console) -> int:
     # Here and not above: --help need not wait for torch.
-    from ..pipeline.video.restore_video import VideoJob, check_job, run_job
+    from ..pipeline.video.job import VideoJob, check_job
+    from ..pipeline.video.restore_video import run_job
 
     if args.report is not None and args.report.exists() and not args.overwrite:
         raise UsageError(f"{args.report}: exists already; --overwrite replaces it")

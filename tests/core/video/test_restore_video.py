@@ -14,7 +14,7 @@ import torch
 import codeformer_core as cf
 from codeformer_core.pipeline.options import PasteOptions, RestoreOptions
 from codeformer_core.pipeline.report import report
-from codeformer_core.pipeline.video import journal, restore_video
+from codeformer_core.pipeline.video import film, job, journal
 from codeformer_core.pipeline.video.journal import parts_folder
 from codeformer_core.pipeline.video.options import VideoOptions
 from codeformer_core.pipeline.video.write import can_tag_rotation
@@ -133,8 +133,8 @@ def stopping_at(frame):
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(restore_video, "PART_FRAMES", 8)
-    monkeypatch.setattr(restore_video, "PART_FRAMES_AT_CUT", 5)
+    monkeypatch.setattr(film, "PART_FRAMES", 8)
+    monkeypatch.setattr(film, "PART_FRAMES_AT_CUT", 5)
 
 
 FADING = RestoreOptions(when_worse="fade", detail=0.0, paste=PasteOptions(mask="outline", color_match="off"))
@@ -146,8 +146,8 @@ def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     source = scene_clip(folder / "in.mkv", 44, cuts=(19,), codec="ffv1")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(restore_video, "PART_FRAMES", 8)
-        patch.setattr(restore_video, "PART_FRAMES_AT_CUT", 5)
+        patch.setattr(film, "PART_FRAMES", 8)
+        patch.setattr(film, "PART_FRAMES_AT_CUT", 5)
         run(source, folder / "out.mkv", detector=DiskDetector(jitter=0.4), options=FADING)
     return source, folder / "out.mkv"
 
@@ -228,7 +228,7 @@ def test_an_encoder_that_fails_ends_the_run(tmp_path, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(restore_video.PartWriter, "add", full)
+    monkeypatch.setattr(film.PartWriter, "add", full)
     with pytest.raises(OSError, match="No space left"):
         run(scene_clip(tmp_path / "in.mp4", 30), tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
@@ -258,7 +258,7 @@ def test_what_can_be_known_before_is_refused_before(tmp_path):
 
 
 def test_too_little_room_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(restore_video.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
+    monkeypatch.setattr(job.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
     with pytest.raises(OSError, match="are needed and 0 MiB are free"):
         run(scene_clip(tmp_path / "in.mp4", 4), tmp_path / "out.mp4")
 

@@ -72,9 +72,9 @@ def test_persons_are_listed_and_chosen_by_number(tmp_path, models, capsys):
 @pytest.mark.slow
 def test_a_run_is_stopped_and_continued(tmp_path, models, monkeypatch, capsys):
     from codeformer_core.commands.video import Progress
-    from codeformer_core.pipeline.video import restore_video
+    from codeformer_core.pipeline.video import film
 
-    monkeypatch.setattr(restore_video, "PART_FRAMES", 8)
+    monkeypatch.setattr(film, "PART_FRAMES", 8)
     source = scene_clip(tmp_path / "in.mkv", 30, codec="ffv1", sound=False)
     target = tmp_path / "out.mkv"
     with monkeypatch.context() as patch:
