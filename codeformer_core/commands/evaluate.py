@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,12 +31,13 @@ if TYPE_CHECKING:
     from ..models.restorer import Restorer
     from ..networks.codeformer import CodeFormer
     from ..networks.vqgan import VQAutoencoder
+    from ..training.data.files import FaceSource
     from ..training.evaluation.choose import Metrics
     from ..training.evaluation.results import Evaluation
 
 _PACKAGE = __package__.partition(".")[0] if __package__ else "codeformer_core"
 # What the results are called; here too, since the modules that write them load torch.
-_REPORT_FILES = ("report.html", "summary.csv", "faces.csv", "codes.csv")
+_REPORT_FILES = ("report.html", "summary.csv", "faces.csv", "codes.csv", "groups.csv")
 _NO_DETECTOR = "none"
 # What a network was trained for -> what it is measured with unless told otherwise: degradations, fidelities.
 _USUAL = {
@@ -82,14 +84,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave out the classical filters: bicubic enlarging with non-local means, which is slow, and unsharp mask",
     )
+    _add_groups(model)
     _add_metrics(model)
     add_output(model)
 
     for verb, (about, _) in _PAINTED.items():
         painted = verbs.add_parser(verb, help=about)
         add_network(painted, teacher_needed=None)
+        _add_groups(painted)
         _add_metrics(painted)
         add_output(painted)
+
+
+def _add_groups(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--groups",
+        metavar="CSV",
+        help="groups of people (columns face and group) whose means are told apart, those of 20 faces and more "
+        "(default: by the tone of their skin)",
+    )
 
 
 def _add_metrics(parser: argparse.ArgumentParser) -> None:
@@ -151,6 +164,7 @@ def _model(args: argparse.Namespace, console: Console) -> int:
     unknown = [name for name in args.degradation or () if name not in known]
     if unknown:
         raise UsageError(f"--degradation {unknown[0]}: there is no such degradation; known: {', '.join(known)}")
+    listed = _listed_groups(args)
     restorer, network, teacher = _measured(args)
     task = args.task or restorer.task
     if task not in restorer.tasks:
@@ -186,6 +200,7 @@ def _model(args: argparse.Namespace, console: Console) -> int:
         "seed": str(args.seed),
         "device": f"{restorer.device}, {time.monotonic() - started:.0f} s",
     }
+    evaluation = _with_people(evaluation, faces, listed, args.count)
     _finish(args, console, evaluation, f"Evaluation of {Path(args.file).name}", facts)
     return OK
 
@@ -215,14 +230,15 @@ def _painted(args: argparse.Namespace, console: Console) -> int:
     from ..training.evaluation.painted import evaluate_colorization, evaluate_inpainting
     from .tools import choose_device
 
-    task = _PAINTED[args.what][1]
+    task, listed = _PAINTED[args.what][1], _listed_groups(args)
     restorer = load_restorer(weights_of(args.file), choose_device(args.device), task=task)
     check_task(restorer, task)
     started = time.monotonic()
     evaluate = evaluate_colorization if args.what == "colorize" else partial(evaluate_inpainting, seed=args.seed)
+    faces = read_faces(args.faces, args.manifest, restorer.face_size)
     evaluation = evaluate(
         restorer,
-        read_faces(args.faces, args.manifest, restorer.face_size),
+        faces,
         _metrics(args),
         count=args.count,
         samples=args.pictures,
@@ -235,8 +251,24 @@ def _painted(args: argparse.Namespace, console: Console) -> int:
         "seed": str(args.seed),
         "device": f"{restorer.device}, {time.monotonic() - started:.0f} s",
     }
+    evaluation = _with_people(evaluation, faces, listed, args.count)
     _finish(args, console, evaluation, f"Evaluation of {Path(args.file).name}", facts)
     return OK
+
+
+def _listed_groups(args: argparse.Namespace) -> Mapping[str, tuple[str, ...]] | None:
+    from ..training.evaluation.people import read_groups
+
+    return None if args.groups is None else read_groups(args.groups)
+
+
+def _with_people(
+    evaluation: Evaluation, faces: FaceSource, listed: Mapping[str, tuple[str, ...]] | None, count: int | None
+) -> Evaluation:
+    from ..training.evaluation.people import by_skin_tone, means_of_people
+
+    groups = by_skin_tone(faces, count) if listed is None else listed
+    return replace(evaluation, people=means_of_people(evaluation, groups))
 
 
 def _own_degradations(source: str) -> Mapping[str, Degradation]:
@@ -267,11 +299,14 @@ def _metrics(args: argparse.Namespace) -> Metrics:
 def _finish(
     args: argparse.Namespace, console: Console, evaluation: Evaluation, title: str, facts: dict[str, str]
 ) -> None:
+    from ..training.evaluation.people import much_worse
     from ..training.evaluation.report import write_report
     from ..training.evaluation.tables import summary_lines
 
     paths = write_report(evaluation, args.output, title, facts)
     for line in summary_lines(evaluation):
+        console.line(line)
+    for line in much_worse(evaluation):
         console.line(line)
     for metric in evaluation.skipped:
         console.line(f"{metric.name} {metric.reason}")

@@ -17,9 +17,10 @@ from PIL import Image
 
 from ...runtime.atomic import write_whole
 from . import tables
+from .people import much_worse
 from .results import Evaluation, Sample, best_of
 
-PAGE, FACES, SUMMARY, CODES = "report.html", "faces.csv", "summary.csv", "codes.csv"
+PAGE, FACES, SUMMARY, CODES, GROUPS = "report.html", "faces.csv", "summary.csv", "codes.csv", "groups.csv"
 # Images of the page are at most this wide and high: a dozen faces stay below a megabyte.
 MAX_IMAGE_SIDE = 256
 _IMAGE_QUALITY = 85
@@ -40,7 +41,7 @@ td.best { background: #244024 } figcaption { color: #aaa } }
 def write_report(
     evaluation: Evaluation, folder: str | os.PathLike[str], title: str, facts: Mapping[str, str]
 ) -> tuple[Path, ...]:
-    """Write report.html, faces.csv, summary.csv and, where code accuracies are known, codes.csv -> their paths.
+    """Write report.html, faces.csv, summary.csv and, where they are known, codes.csv and groups.csv -> their paths.
 
     facts: what was measured on what, in words, for the top of the page. The folder is made; files of these names are
     replaced, each whole or not at all.
@@ -51,6 +52,8 @@ def write_report(
     files = {FACES: tables.faces_csv(evaluation), SUMMARY: tables.summary_csv(evaluation)}
     if evaluation.accuracies:
         files[CODES] = tables.codes_csv(evaluation)
+    if evaluation.people:
+        files[GROUPS] = tables.groups_csv(evaluation)
     files[PAGE] = page(evaluation, title, facts)  # last: whoever sees it finds the others
     for name, text in files.items():
         write_whole(folder / name, _in_letters(text).encode("utf-8"))
@@ -69,6 +72,7 @@ def page(evaluation: Evaluation, title: str, facts: Mapping[str, str]) -> str:
         _table([], [[name, text] for name, text in facts.items()]),
         *_means(evaluation),
         *_accuracies(evaluation),
+        *_people(evaluation),
         *_list("Not measured", [f"{metric.name}: {metric.reason}" for metric in evaluation.skipped]),
         *_list("Faces left out", evaluation.left_out),
         *_samples(evaluation.samples),
@@ -116,6 +120,20 @@ def _accuracies(evaluation: Evaluation) -> list[str]:
         "<h2>Codes</h2>",
         "<p>How many of the codes that the teacher gives the clean face are found in the degraded one.</p>",
         _table(["", "predicted", "nearest"], rows),
+    ]
+
+
+def _people(evaluation: Evaluation) -> list[str]:
+    if not evaluation.people:
+        return []
+    counted = ", ".join(f"{people.name} ({people.faces} faces)" for people in evaluation.people)
+    lines = list(much_worse(evaluation)) or ["none"]
+    return [
+        "<h2>Groups of people</h2>",
+        f"<p>{escape(counted)}. Their means are in {GROUPS}; those worse than of all faces by more than a tenth:</p>",
+        "<ul>",
+        *(f"<li>{escape(line)}</li>" for line in lines),
+        "</ul>",
     ]
 
 

@@ -72,6 +72,15 @@ class Mean:
 
 
 @dataclass(frozen=True)
+class PeopleMeans:
+    """The same for a part of the faces: those of a group of people."""
+
+    name: str
+    faces: int
+    means: tuple[Mean, ...]
+
+
+@dataclass(frozen=True)
 class CodeAccuracy:
     """Share of the teacher's codes of the clean faces, 0..1, that are found in the degraded ones.
 
@@ -98,6 +107,7 @@ class Evaluation:
     """Everything a report is made of.
 
     left_out: faces that couldn't be read, with the reason.
+    people: means of groups of people, where groups are known, see `people`.
     """
 
     columns: tuple[Column, ...]
@@ -107,6 +117,7 @@ class Evaluation:
     samples: tuple[Sample, ...]
     skipped: tuple[Skipped, ...]
     left_out: tuple[str, ...]
+    people: tuple[PeopleMeans, ...] = ()
 
 
 def columns_of(metrics: Metrics, *, to_input: bool) -> tuple[Column, ...]:

@@ -31,6 +31,17 @@ def summary_csv(evaluation: Evaluation) -> str:
     return _csv(header, rows)
 
 
+def groups_csv(evaluation: Evaluation) -> str:
+    """Means of each group of people: a row per degradation, method and fidelity."""
+    names = [column.name for column in evaluation.columns if not column.per_set]
+    rows = [
+        [people.name, *_words(mean.group), str(people.faces), *(_exact(mean.values[name]) for name in names)]
+        for people in evaluation.people
+        for mean in people.means
+    ]
+    return _csv(["group", "degradation", "method", "fidelity", "faces", *names], rows)
+
+
 def codes_csv(evaluation: Evaluation) -> str:
     """Shares, 0..1, by degradation."""
     return _csv(
