@@ -14,6 +14,7 @@ from .frames import SmoothFaceCrops, TrackFaces
 from .inpaint import InpaintFaces, InpaintPhoto
 from .load import LoadFaceDetector, LoadFaceRestoreModel
 from .measure import DegradeFaces, MeasureFaces
+from .replacements import REPLACEMENTS
 from .reports import with_fixes
 from .restore import FaceRestore
 from .save import SaveFaceRestoreModel
@@ -50,4 +51,6 @@ NODES: tuple[type[io.ComfyNode], ...] = (
 class CodeFormerExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         host.FOLDERS.register()
+        for old in REPLACEMENTS:
+            await host.replace_node(old.id, old.new_id, old.widgets, old.input_mapping())
         return [*map(with_fixes, NODES)]

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ import comfy.ops
 import comfy.utils
 import folder_paths
 import torch
-from comfy_api.latest import InputImpl, io, ui
+from comfy_api.latest import ComfyAPI, InputImpl, io, ui
 from torch import Tensor
 
 from .. import codeformer_core as core
@@ -57,6 +58,24 @@ def advanced(widget: AnyInput) -> AnyInput:
     """Marks an input that the editor hides until asked. 0.3.64 knows the flag only as an entry of extra_dict."""
     widget.extra_dict = {**widget.extra_dict, "advanced": True}
     return widget
+
+
+async def replace_node(old: str, new: str, widgets: list[str], inputs: list[dict[str, Any]]) -> None:
+    """Offers `new` for the missing node `old`, whose first output stays the first, in workflows and prompts.
+
+    widgets: those of the old node in the order in which a workflow holds their values.
+    inputs: for each input of the new node "new_id" and either "old_id" or "set_value".
+    0.3.64 replaces no nodes, and neither does a host whose modules are loaded without its server.
+    """
+    registry = getattr(ComfyAPI(), "node_replacement", None)
+    server = getattr(sys.modules.get("server"), "PromptServer", None)
+    if registry is None or not hasattr(server, "instance"):
+        return
+    # As text, which the editor takes for the number and the server for another one. The server's own way of giving a
+    # link another output fails (0.33.0, KeyError) where the node at its end was replaced before; none is needed here.
+    outputs = [{"new_idx": 0, "old_idx": "0"}]
+    make: Any = io
+    await registry.register(make.NodeReplace(new, old, widgets, inputs, outputs))
 
 
 def without_base(message: str) -> str:
