@@ -14,6 +14,7 @@ from .frames import SmoothFaceCrops, TrackFaces
 from .inpaint import InpaintFaces, InpaintPhoto
 from .load import LoadFaceDetector, LoadFaceRestoreModel
 from .measure import DegradeFaces, MeasureFaces
+from .quick import QuickFaceRestore
 from .replacements import REPLACEMENTS
 from .reports import with_fixes
 from .restore import FaceRestore
@@ -25,6 +26,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     LoadFaceRestoreModel,
     LoadFaceDetector,
     FaceRestore,
+    QuickFaceRestore,
     RestoreVideoFaces,
     ColorizePhoto,
     InpaintPhoto,

@@ -23,6 +23,7 @@ import comfy.utils
 import folder_paths
 import torch
 from comfy_api.latest import ComfyAPI, InputImpl, io, ui
+from comfy_execution.graph_utils import GraphBuilder
 from torch import Tensor
 
 from .. import codeformer_core as core
@@ -76,6 +77,11 @@ async def replace_node(old: str, new: str, widgets: list[str], inputs: list[dict
     outputs = [{"new_idx": 0, "old_idx": "0"}]
     make: Any = io
     await registry.register(make.NodeReplace(new, old, widgets, inputs, outputs))
+
+
+def new_graph() -> GraphBuilder:
+    """For a node that stands for several: empty, to be filled and handed back as `NodeOutput.expand`."""
+    return GraphBuilder()
 
 
 def without_base(message: str) -> str:

@@ -104,6 +104,15 @@ def chosen_person(
     return core.load_person([reference], detector=detector(), excluded=PERSONS[person], max_distance=max_distance)
 
 
+def defaults_of(node: type[io.ComfyNode]) -> dict[str, Any]:
+    """Name -> default of the widgets that a prompt must give this node."""
+    return {
+        widget.id: widget.options[0] if isinstance(widget, io.Combo.Input) and not widget.default else widget.default
+        for widget in node.define_schema().inputs
+        if isinstance(widget, io.WidgetInput) and not widget.optional
+    }
+
+
 def share_input(name: str, default: float, tooltip: str, *, slider: bool = True) -> io.Input:
     """A number from 0 to 1."""
     display = io.NumberDisplay.slider if slider else None

@@ -11,7 +11,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from .inputs import defaults_of
 from .load import LoadFaceRestoreModel
+from .quick import QuickFaceRestore
 from .restore import FaceRestore
 
 
@@ -38,27 +40,25 @@ class OldNode:
         """For `host.replace_node`. Widgets that the old node has not got are set to their defaults: a prompt without
         them is refused."""
         kept = [{"new_id": new, "old_id": old} for new, old in self.inputs.items()]
-        added = [
-            {"new_id": widget.id, "set_value": _default(widget)}
-            for widget in self.new.define_schema().inputs
-            if isinstance(widget, io.WidgetInput) and not widget.optional and widget.id not in self.inputs
-        ]
-        return kept + added
+        defaults = defaults_of(self.new)
+        return kept + [{"new_id": new, "set_value": value} for new, value in defaults.items() if new not in self.inputs]
 
 
-def _default(widget: io.WidgetInput) -> Any:
-    if isinstance(widget, io.Combo.Input) and widget.default is None:
-        return widget.options[0]
-    return widget.default
-
-
-# facerestore_cf (mav-rik). Its facedetection has no place in Face Restore: the loader brings the best detector.
+# What they call facedetection is left out: auto is the best detector that is installed.
 REPLACEMENTS = (
+    # facerestore_cf (mav-rik)
     OldNode("FaceRestoreModelLoader", ["model_name"], LoadFaceRestoreModel, {"model": "model_name"}),
     OldNode(
         "FaceRestoreCFWithModel",
         ["facedetection", "codeformer_fidelity"],
         FaceRestore,
         {"image": "image", "face_restore_model": "facerestore_model", "fidelity": "codeformer_fidelity"},
+    ),
+    # ReActor (Gourieff)
+    OldNode(
+        "ReActorRestoreFace",
+        ["facedetection", "model", "visibility", "codeformer_weight"],
+        QuickFaceRestore,
+        {"image": "image", "model": "model", "fidelity": "codeformer_weight", "opacity": "visibility"},
     ),
 )

@@ -17,6 +17,7 @@ const VIEWS = {
   CodeFormerDetectFaces: addFacePicker,
   CodeFormerSelectFaces: addFacePicker,
   CodeFormerFaceRestore: addBeforeAfter,
+  CodeFormerQuickFaceRestore: addBeforeAfter,
   CodeFormerCompareFidelity: addFidelityTiles,
 };
 

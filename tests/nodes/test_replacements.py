@@ -54,3 +54,23 @@ def test_prompts_of_facerestore_cf_run(server: Server):
     kept = {"image": ["1", 0], "face_restore_model": ["2", 0], "fidelity": 0.35}
     assert ran["3"]["inputs"].items() >= kept.items() and ran["4"]["inputs"]["images"] == ["3", 0]
     assert done.outputs["3"]["codeformer_compare"][0]["total"] == 1
+
+
+def test_a_prompt_with_reactors_restore_runs(server: Server):
+    if not replacements(server):
+        pytest.skip(f"ComfyUI {server.host.version} replaces no nodes")
+    restore = saved_node(
+        "ReActorRestoreFace",
+        image=["1", 0],
+        facedetection="retinaface_resnet50",
+        model="my_faces.pth",
+        visibility=0.7,
+        codeformer_weight=0.35,
+    )
+    prompt = facerestore_cf()
+    prompt_id = server.queue({"1": prompt["1"], "3": restore, "4": prompt["4"]})
+    done = server.wait(prompt_id)
+    assert done.status == "success", done.error
+    ran = server.get(f"/history/{prompt_id}")[prompt_id]["prompt"][2]["3"]
+    assert ran["class_type"] == "CodeFormerQuickFaceRestore"
+    assert ran["inputs"] == {"image": ["1", 0], "model": "my_faces.pth", "fidelity": 0.35, "opacity": 0.7}

@@ -12,7 +12,9 @@ import re
 import shutil
 from collections.abc import Iterator
 from itertools import combinations
+from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import numpy as np
 import pytest
@@ -21,15 +23,16 @@ from PIL import Image
 from codeformer_core.weights.entries import CATALOG
 
 from .prompts import AS_IT_IS, counts, node, result_nodes
-from .server import REPOSITORY, Done, Prompt, Server
+from .server import PACK, REPOSITORY, Done, Prompt, Server
 from .test_restore import seen
 from .weights import save_small_other
 from .workflow import BYPASSED, load_workflow, node_of, to_prompt
 
+FILES = sorted((REPOSITORY / "example_workflows").glob("*.json"))
+# The same graphs as forms with a few widgets, which the newest hosts open instead.
+APPS = [path for path in FILES if path.name.endswith(".app.json")]
 # By the names of their tests: "restore_faces" for "Restore faces.json".
-TEMPLATES = {
-    path.stem.lower().replace(" ", "_"): path for path in sorted((REPOSITORY / "example_workflows").glob("*.json"))
-}
+TEMPLATES = {path.stem.lower().replace(" ", "_"): path for path in FILES if path not in APPS}
 # What the host fetches files from, and the one address elsewhere that it knows.
 HOST_FETCHES = ("https://huggingface.co/", "https://civitai.com/")
 HOST_KNOWS = "https://github.com/xinntao/Real-ESRGAN/releases/download/v0.1.0/RealESRGAN_x4plus.pth"
@@ -157,7 +160,7 @@ def input_picture(server: Server, name: str) -> np.ndarray:
 
 
 def test_every_template_has_a_test():
-    assert len(TEMPLATES) >= 9
+    assert len(TEMPLATES) >= 10 and len(APPS) >= 3
     assert {f"test_{name}" for name in TEMPLATES.keys() - TESTED_ELSEWHERE} <= set(globals())
 
 
@@ -186,8 +189,30 @@ def _box(node: dict[str, Any]) -> tuple[float, float, float, float]:
 
 
 def test_names_are_for_people():
-    for path in TEMPLATES.values():
-        assert re.fullmatch(r"[A-Z][a-z]+( [a-z]+)+", path.stem)
+    for path in FILES:
+        assert re.fullmatch(r"[A-Z][a-z]+( [a-z]+)+(\.app)?", path.stem)
+
+
+@pytest.mark.parametrize("path", APPS, ids=lambda path: path.stem)
+def test_an_app_is_its_template_with_a_form(path: Path):
+    app, template = load_workflow(path), load_workflow(path.with_name(path.name.replace(".app.json", ".json")))
+    form = app["extra"].pop("linearData")
+    assert app["extra"].pop("linearMode") is True
+    assert {**app, "id": ""} == {**template, "id": ""}
+    thumbnail = path.with_suffix(".jpg")
+    assert thumbnail.read_bytes() == thumbnail.with_name(thumbnail.name.replace(".app.jpg", ".jpg")).read_bytes()
+    kinds = {entry["id"]: entry["type"] for entry in app["nodes"]}
+    assert [kinds[number] for number in form["outputs"]] in (["SaveImage"], ["SaveVideo"])
+    (first, _), *_ = form["inputs"]
+    assert kinds[first].startswith("Load") and 3 <= len(form["inputs"]) <= 4
+
+
+@pytest.mark.parametrize("path", APPS, ids=lambda path: path.stem)
+def test_an_app_shows_widgets_that_this_host_has(server: Server, path: Path):
+    app = load_workflow(path)
+    prompt = to_prompt(app, server.get("/object_info"))
+    for number, widget in app["extra"]["linearData"]["inputs"]:
+        assert not isinstance(prompt[str(number)]["inputs"][widget], list), "a link and no widget"
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -224,6 +249,15 @@ def test_template_uses_only_what_this_host_has(server: Server, name: str):
     for number, source, slot, target, socket, kind in workflow["links"]:
         assert known[nodes[source]["type"]]["output"][slot] == kind
         assert nodes[target]["inputs"][socket]["link"] == number and number in nodes[source]["outputs"][slot]["links"]
+
+
+def test_the_host_offers_our_blueprints(server: Server):
+    try:
+        offered = server.get("/global_subgraphs")
+    except HTTPError:
+        pytest.skip(f"ComfyUI {server.host.version} takes no subgraphs from packs")
+    ours = {entry["name"] for entry in offered.values() if entry["info"]["node_pack"].endswith(PACK)}
+    assert ours == {path.stem for path in (REPOSITORY / "subgraphs").glob("*.json")} and len(ours) >= 3
 
 
 def test_restore_faces_and_upscale(equipped: Server):
@@ -337,34 +371,54 @@ def test_compare_restorers(equipped: Server):
 
 def test_restore_the_faces_in_a_video(equipped: Server):
     prompt = prepared(equipped, "restore_the_faces_in_a_video")
-    prompt |= result_nodes(
-        template_node(prompt, "CodeFormerFaceRestore"), [template_node(prompt, "GetVideoComponents"), 0]
-    )
+    prompt[template_node(prompt, "CodeFormerRestoreVideoFaces")]["inputs"]["when_worse"] = "paste"
 
     done = equipped.run(prompt)
 
-    before, after, mask = (equipped.pictures(done, name) for name in ("before", "after", "touched"))
+    _take_video(equipped, done, template_node(prompt, "SaveVideo"), "restored.mp4")
+    assert f"{FRAMES} frames, 2 of them with 2 restored faces" in texts(done)
+    frames = written_frames(equipped, "restored.mp4")
+    original = written_frames(equipped, "clip.mp4")
+    changed = [np.abs(one.astype(int) - other).mean() for one, other in zip(frames, original, strict=True)]
+    assert changed[1] < 1 < min(changed[0], changed[2]), "the frame in the middle has no face"
+
+
+def test_restore_the_faces_in_the_frames_of_a_video(equipped: Server):
+    prompt = prepared(equipped, "restore_the_faces_in_the_frames_of_a_video")
+    paste, parts = (template_node(prompt, kind) for kind in ("CodeFormerPasteFaces", "GetVideoComponents"))
+    prompt |= touched_by("CodeFormerPasteFaces", prompt)
+    prompt["before"] = node("SaveImage", images=[parts, 0], filename_prefix="before")
+    prompt["after"] = node("SaveImage", images=[paste, 0], filename_prefix="after")
+
+    done = equipped.run(prompt)
+
+    before, after, mask = (equipped.pictures(done, key) for key in ("before", "after", "touched_CodeFormerPasteFaces"))
     assert len(before) == len(after) == len(mask) == FRAMES
     assert [bool(frame.max()) for frame in mask] == [True, False, True]
     for frame, restored, changed in zip(before, after, mask, strict=True):
         assert np.array_equal(restored[changed[..., 0] == 0], frame[changed[..., 0] == 0])
         assert np.array_equal(restored, frame) == (changed.max() == 0)
-    _take_video(equipped, done, template_node(prompt, "SaveVideo"), "restored.mp4")
-    written = equipped.run(
+    _take_video(equipped, done, template_node(prompt, "SaveVideo"), "frames.mp4")
+    for frame, restored in zip(written_frames(equipped, "frames.mp4"), after, strict=True):
+        assert np.abs(frame.astype(int) - restored).mean() < 12, "more than what the video's compression does"
+
+
+def written_frames(server: Server, name: str) -> list[np.ndarray]:
+    """The frames of a video in the input folder, which has the clip's size, rate and sound."""
+    written = server.run(
         {
-            "video": node("LoadVideo", file="restored.mp4"),
+            "video": node("LoadVideo", file=name),
             "parts": node("GetVideoComponents", video=["video", 0]),
             "frames": node("SaveImage", images=["parts", 0], filename_prefix="frames"),
             "sound": node("PreviewAny", source=["parts", 1]),
             "fps": node("PreviewAny", source=["parts", 2]),
         }
     )
-    frames = equipped.pictures(written, "frames")
+    frames = server.pictures(written, "frames")
     assert [frame.shape for frame in frames] == [(512, 512, 3)] * FRAMES
-    for frame, restored in zip(frames, after, strict=True):
-        assert np.abs(frame.astype(int) - restored).mean() < 12, "more than what the video's compression does"
     assert float(written.outputs["fps"]["text"][0]) == FPS
     assert "waveform" in written.outputs["sound"]["text"][0]
+    return frames
 
 
 def test_restore_the_faces_of_a_generated_image(equipped: Server):

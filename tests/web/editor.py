@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,16 @@ class Editor:
 
     def run(self) -> dict[str, Any]:
         """Queues the graph as the button does and waits; the outputs of its nodes. Raises when the run failed."""
+        return self.run_with(lambda: self.page.evaluate("async () => await window.app.queuePrompt(0)"))
+
+    def run_with(self, queue: Callable[[], object]) -> dict[str, Any]:
+        """As `run`, by what `queue` does."""
         # A test that gave up may have left a run, whose end is not this one's.
         until = time.monotonic() + RUN_SECONDS
         while self.server.get("/prompt")["exec_info"]["queue_remaining"] and time.monotonic() < until:
             time.sleep(0.1)
         before = set(self.server.get("/history"))
-        self.page.evaluate("async () => await window.app.queuePrompt(0)")
+        queue()
         until = time.monotonic() + RUN_SECONDS
         while time.monotonic() < until:
             done = {key: value for key, value in self.server.get("/history").items() if key not in before}

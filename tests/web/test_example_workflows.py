@@ -16,7 +16,12 @@ from .test_face_picker import NODES_2
 
 pytestmark = pytest.mark.slow
 
-WORKFLOWS = {path.stem: path for path in sorted((REPOSITORY / "example_workflows").glob("*.json"))}
+# Apps are the same graphs, see test_apps_and_blueprints.
+WORKFLOWS = {
+    path.stem: path
+    for path in sorted((REPOSITORY / "example_workflows").glob("*.json"))
+    if not path.name.endswith(".app.json")
+}
 GENERATED = "Restore the faces of a generated image"
 # Its upscaler is bypassed; editors before 2026 offer to fetch the model all the same.
 BYPASSED = "Restore faces and upscale"
@@ -31,7 +36,7 @@ ROUNDED = 1
 
 BEHIND = """() => {
     // A link that passes behind a node crosses its border, but for the slots where it begins and ends.
-    const { graph } = window.app;
+    const { graph } = window.app.canvas;
     const INSET = 3, STEP = 3, SLOT = 22, TITLE = 30;
     const pen = document.createElement('canvas').getContext('2d');
     pen.lineWidth = 2;
@@ -58,7 +63,7 @@ BEHIND = """() => {
             if (String(link.target_id) === String(node.id)) ends.push(node.getConnectionPos(true, link.target_slot));
             const away = border.filter(([x, y]) => !ends.some(end => Math.hypot(x - end[0], y - end[1]) < SLOT));
             if (away.some(([x, y]) => paths.some(path => path && pen.isPointInStroke(path, x, y)))) {
-                const names = [link.origin_id, link.target_id].map(id => graph.getNodeById(id).title);
+                const names = [link.origin_id, link.target_id].map(id => graph.getNodeById(id)?.title ?? 'the border');
                 found.push(`${names.join(' -> ')} behind ${node.title}`);
             }
         }
