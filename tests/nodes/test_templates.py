@@ -383,6 +383,7 @@ def test_restore_the_faces_in_a_video(equipped: Server):
     assert changed[1] < 1 < min(changed[0], changed[2]), "the frame in the middle has no face"
 
 
+@pytest.mark.slow
 def test_restore_the_faces_in_the_frames_of_a_video(equipped: Server):
     prompt = prepared(equipped, "restore_the_faces_in_the_frames_of_a_video")
     paste, parts = (template_node(prompt, kind) for kind in ("CodeFormerPasteFaces", "GetVideoComponents"))
