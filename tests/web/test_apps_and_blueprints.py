@@ -98,7 +98,10 @@ def test_a_blueprint_is_found_added_and_runs(editor: Editor, path: Path):
     assert any(output.get("images") for output in outputs.values())
 
     editor.page.evaluate(OPEN)
+    editor.page.wait_for_timeout(1000)
     editor.page.evaluate("async () => await window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
-    editor.page.wait_for_timeout(1500)
+    editor.page.wait_for_timeout(1000)
+    inside = editor.page.evaluate("() => window.app.canvas.graph.nodes.map(node => node.type)")
+    assert sorted(inside) == sorted(entry["type"] for entry in definition["nodes"])
     assert editor.page.evaluate(BEHIND) == []
     editor.keep_screenshot(f"blueprint_{path.stem.replace(' ', '_')}")
