@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .faces.choices import FaceSelection as FaceSelection
     from .faces.detection import FaceDetector as FaceDetector
     from .faces.events import Event as Event
+    from .faces.events import EventKind as EventKind
+    from .faces.events import Value as Value
     from .faces.manual_selection import apply_picks as apply_picks
     from .faces.order import Order as Order
     from .faces.regions import parse_regions as parse_regions
@@ -87,6 +89,7 @@ if TYPE_CHECKING:
     from .pipeline.video.options import VideoFaces as VideoFaces
     from .pipeline.video.options import VideoOptions as VideoOptions
     from .pipeline.video.people import choose_person as choose_person
+    from .pipeline.video.previews import Preview as Preview
     from .pipeline.video.report import VideoReport as VideoReport
     from .pipeline.video.restore_video import restore_video as restore_video
     from .pipeline.video.track_faces import TrackedFaces as TrackedFaces
@@ -110,6 +113,8 @@ if TYPE_CHECKING:
     from .study.measure import PSNR as PSNR
     from .study.measure import SSIM as SSIM
     from .study.measure import measure_images as measure_images
+    from .study.one_face import best_of as best_of
+    from .study.restorers import ComparedRestorers as ComparedRestorers
     from .study.restorers import compare_restorers as compare_restorers
     from .weights.catalog import FACE_MESH as FACE_MESH
     from .weights.catalog import find_entry as find_entry
@@ -149,6 +154,8 @@ _HOMES = {
     "check_same_images": "faces.batch",
     "unlike_images": "faces.batch",
     "Event": "faces.events",
+    "EventKind": "faces.events",
+    "Value": "faces.events",
     "REGIONS": "faces.choices",
     "FaceSelection": "faces.choices",
     "parse_regions": "faces.regions",
@@ -171,6 +178,7 @@ _HOMES = {
     "VideoOptions": "pipeline.video.options",
     "choose_person": "pipeline.video.people",
     "VideoReport": "pipeline.video.report",
+    "Preview": "pipeline.video.previews",
     "restore_video": "pipeline.video.restore_video",
     "TrackedFaces": "pipeline.video.track_faces",
     "smooth_crops": "pipeline.video.track_faces",
@@ -220,6 +228,8 @@ _HOMES = {
     "ComparedFidelities": "study.compare",
     "compare_fidelities": "study.compare",
     "compare_restorers": "study.restorers",
+    "ComparedRestorers": "study.restorers",
+    "best_of": "study.one_face",
     "degrade_images": "study.degrade",
     "PSNR": "study.measure",
     "SSIM": "study.measure",

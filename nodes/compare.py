@@ -62,7 +62,7 @@ class CompareFidelity(io.ComfyNode):
         said = report(compared, core.starter_event(face_restore_model.restorer.name))
         logger.info("Compare Fidelity: %s", said)
         grid_1HW3, faces_NSS3 = host.placed((compared.grid_HW3[None], compared.faces_NSS3))
-        return io.NodeOutput(grid_1HW3, faces_NSS3, said, ui={"codeformer_fidelity": [_shown(compared)]})
+        return io.NodeOutput(grid_1HW3, faces_NSS3, said, ui={"codeformer_fidelity": [_shown_fidelities(compared)]})
 
 
 class CompareRestorers(io.ComfyNode):
@@ -114,7 +114,7 @@ class CompareRestorers(io.ComfyNode):
         said = report(compared, *map(core.starter_event, names))
         logger.info("Compare Restorers: %s", said)
         grid_1HW3, faces_NSS3 = host.placed((compared.grid_HW3[None], compared.faces_NSS3))
-        return io.NodeOutput(grid_1HW3, faces_NSS3, said, ui={"images": host.preview_images(grid_1HW3)})
+        return io.NodeOutput(grid_1HW3, faces_NSS3, said, ui={"codeformer_restorers": [_shown(compared)]})
 
 
 def _shown_inputs() -> list[io.Input]:
@@ -137,12 +137,31 @@ def _faces_input() -> io.Input:
     )
 
 
-def _shown(compared: core.ComparedFidelities) -> dict[str, Any]:
-    """What the browser needs to set a fidelity by a click on its tile."""
-    (image,) = host.preview_images(compared.grid_HW3[None])
+def _shown(compared: core.ComparedFidelities | core.ComparedRestorers) -> dict[str, Any]:
+    """For the tiles in the node: the input, and each face with its numbers and those in which it is the best."""
+    if compared.crop_1SS3 is None:
+        return {"tiles": []}
+    (given,) = host.preview_images(compared.crop_1SS3)
+    best = core.best_of(compared.numbers)
     tiles = [
-        {"fidelity": fidelity, "box": list(box)}
-        for fidelity, box in zip(compared.fidelities, compared.boxes, strict=True)
+        {
+            "image": image,
+            "label": one.label,
+            "identity": one.identity,
+            "best": [measure.lower() for measure, places in best.items() if place in places],
+            **({} if one.sharpness is None else {"sharpness": one.sharpness}),
+            **({} if one.niqe is None else {"niqe": one.niqe}),
+        }
+        for place, (one, image) in enumerate(
+            zip(compared.numbers, host.preview_images(compared.faces_NSS3), strict=True)
+        )
     ]
-    height, width = compared.grid_HW3.shape[:2]
-    return {"image": image, "width": width, "height": height, "tiles": tiles}
+    return {"input": given, "tiles": tiles}
+
+
+def _shown_fidelities(compared: core.ComparedFidelities) -> dict[str, Any]:
+    """The same, and what the browser needs to set a fidelity by a press on its tile."""
+    shown = _shown(compared)
+    for tile, fidelity in zip(shown["tiles"], compared.fidelities, strict=True):
+        tile["fidelity"] = fidelity
+    return shown

@@ -8,8 +8,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import os
 import sys
+import time
 import uuid
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ import folder_paths
 import torch
 from comfy_api.latest import ComfyAPI, InputImpl, io, ui
 from comfy_execution.graph_utils import GraphBuilder
+from PIL import Image
 from torch import Tensor
 
 from .. import codeformer_core as core
@@ -35,6 +38,10 @@ UPSCALE_SMALLEST_TILE = 128
 UPSCALE_OVERLAP = 32
 # Bytes of activations per value of a tile, the host's own estimate for its upscale node.
 UPSCALE_BYTES_PER_VALUE = 384.0
+
+# Pictures of what a running node is at: their longer side, and how long one stays at least.
+PREVIEW_SIDE = 512
+PREVIEW_SECONDS = 0.5
 
 AnyInput = TypeVar("AnyInput", bound=io.Input)
 
@@ -118,12 +125,25 @@ class Progress:
     def __init__(self) -> None:
         self._stage: str | None = None
         self._bar: Any = None
+        self._shown = -math.inf
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         check_cancelled()
         if stage != self._stage:
             self._stage, self._bar = stage, comfy.utils.ProgressBar(total)
         self._bar.update_absolute(done, total)
+
+    def show(self, image_HW3: Tensor) -> None:
+        """Shows a picture (RGB [0, 1]) in the running node, in place of the last one; a few a second are enough."""
+        now = time.monotonic()
+        if self._bar is None or now - self._shown < PREVIEW_SECONDS:
+            return
+        self._shown = now
+        height, width = image_HW3.shape[:2]
+        shrink = min(1.0, PREVIEW_SIDE / max(height, width))
+        small_1HW3 = core.resize(image_HW3[None], max(1, round(height * shrink)), max(1, round(width * shrink)))
+        levels_HW3 = small_1HW3[0].clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+        self._bar.update_absolute(self._bar.current, preview=("JPEG", Image.fromarray(levels_HW3), PREVIEW_SIDE))
 
 
 class ComfyFolders:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from comfy_api.latest import io
@@ -69,6 +69,11 @@ def report(result: core.HasEvents | Iterable[core.Event], *more: core.Event | No
     language = "zh" if host.locale().startswith("zh") else "en"
     events = result if isinstance(result, Iterable) else result.events
     return core.report([*events, *filter(None, more)], language, CURES[language])
+
+
+def sentence(kind: core.EventKind, values: Mapping[str, core.Value]) -> str:
+    """What the report says of one event, without the totals that it begins with."""
+    return report([core.Event(kind, values=values)]).splitlines()[-1]
 
 
 def with_fixes(node: AnyNode) -> AnyNode:

@@ -96,6 +96,7 @@ class FaceRestore(io.ComfyNode):
             chroma_only=chroma_only,
         )
         parser = face_restore_model.parser if mask in ("face", "regions") else None
+        progress = host.Progress()
         restored = core.restore_images(
             image,
             restorer=face_restore_model.restorer,
@@ -116,12 +117,13 @@ class FaceRestore(io.ComfyNode):
             when_worse=when_worse,
             parity=parity,
             keep_crops=False,
-            on_progress=host.Progress(),
+            on_progress=progress,
+            on_pasted=progress.show,
         )
         said = report(restored, core.starter_event(face_restore_model.restorer.name))
         logger.info("Face Restore: %s", said)
         images_BHWC, masks_BHW = host.placed((restored.images_BHWC, restored.masks_BHW))
-        compare = before_and_after(image, images_BHWC)
+        compare = before_and_after(image, restored, when_worse, said)
         return io.NodeOutput(images_BHWC, masks_BHW, core.FaceBatch.of(image, restored.faces), said, ui=compare)
 
 

@@ -23,7 +23,7 @@ from .inputs import (
     person_inputs,
     pixels_input,
 )
-from .previews import before_and_after
+from .previews import frames_before_and_after
 from .reports import report
 from .sockets import FaceRestoreModelType
 
@@ -71,6 +71,7 @@ class RestoreVideoFaces(io.ComfyNode):
     ) -> io.NodeOutput:
         found_by = detector or face_restore_model.detector
         whose = chosen_person(reference, person, person_distance, lambda: found_by)
+        progress = host.Progress()
         with host.video_file(video) as part:
             made = core.restore_video(
                 part.path,
@@ -98,12 +99,12 @@ class RestoreVideoFaces(io.ComfyNode):
                 end=part.end,
                 keep_parts=False,
                 leave_out=("data", "attachment", "subtitle"),
-                on_progress=host.Progress(),
+                on_progress=progress,
+                on_pasted=progress.show,
             )
         said = report(made, core.starter_event(face_restore_model.restorer.name))
         logger.info("Restore Video Faces: %s", said)
-        pair = made.preview
-        view = {} if pair is None else before_and_after(pair.before_HW3[None], pair.after_HW3[None])
+        view = frames_before_and_after(made.previews, made.frames, said)
         return io.NodeOutput(host.video_of(made.target), said, ui=view)
 
 

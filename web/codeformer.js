@@ -9,7 +9,8 @@ import { app } from "../../scripts/app.js";
 import { addBeforeAfter } from "./before_after.js";
 import { beforeConfigureGraph } from "./examples.js";
 import { addFacePicker } from "./face_picker.js";
-import { addFidelityTiles } from "./fidelity_tiles.js";
+import { addFidelityTiles, addRestorerTiles } from "./fidelity_tiles.js";
+import { hideMeaningless } from "./meaningful_widgets.js";
 import { onNodeOutputsUpdated } from "./shared.js";
 
 /** @type {Record<string, (node: any) => void>} */
@@ -18,13 +19,16 @@ const VIEWS = {
   CodeFormerSelectFaces: addFacePicker,
   CodeFormerFaceRestore: addBeforeAfter,
   CodeFormerQuickFaceRestore: addBeforeAfter,
+  CodeFormerRestoreVideoFaces: addBeforeAfter,
   CodeFormerCompareFidelity: addFidelityTiles,
+  CodeFormerCompareRestorers: addRestorerTiles,
 };
 
 app.registerExtension({
   name: "codeformer.faces",
   /** @param {any} node */
   nodeCreated(node) {
+    hideMeaningless(node);
     VIEWS[node.comfyClass]?.(node);
   },
   beforeConfigureGraph,

@@ -1,36 +1,99 @@
 // @ts-check
-/** The grid of fidelities: a press on a tile sets that fidelity in the nodes that restore with it. */
+/** One face as often as it was restored, each with its numbers, the best of them marked. A press on a fidelity's tile sets that
+ * fidelity in the nodes that restore with it. */
 
-import { addView, element, noteChange, onOutput, pictureURL, proportions, text, toast } from "./shared.js";
+import { addView, element, noteChange, onOutput, pictureURL, text, toast } from "./shared.js";
+
+/**
+ * Numbers are missing where a face has none; best: the names of those in which no other tile is better.
+ * @typedef {{ image: import("./shared.js").SavedPicture, label: string, fidelity?: number, identity?: number, sharpness?: number, niqe?: number, best: string[] }} Tile
+ */
+
+/** @type {["identity" | "sharpness" | "niqe", number][]} name, digits */
+const NUMBERS = [
+  ["identity", 2],
+  ["sharpness", 2],
+  ["niqe", 1],
+];
 
 /** @param {any} node */
 export function addFidelityTiles(node) {
-  const root = element("div", { className: "codeformer-tiles" });
-  addView(node, "fidelity_tiles", root, 320);
-  root.append(element("p", { textContent: text("run_to_tile") }));
+  addTiles(node, "codeformer_fidelity", "run_to_tile", ({ fidelity }) => useFidelity(node, fidelity ?? 0));
+}
 
-  onOutput(node, "codeformer_fidelity", (said) => {
-    const image = element("img", { src: pictureURL(said.image), alt: "", draggable: false });
-    image.addEventListener("error", () => toast("warn", text("not_loaded")), { once: true });
-    const frame = element("div", { className: "codeformer-frame" }, image);
-    proportions(frame, said);
-    for (const { fidelity, box } of said.tiles) {
-      const [left, top, right, bottom] = box;
-      const title = text("use_fidelity", { fidelity });
-      const tile = element("button", { type: "button", className: "codeformer-tile", title });
-      tile.setAttribute("aria-label", title);
-      tile.dataset.fidelity = String(fidelity);
-      tile.addEventListener("click", () => useFidelity(node, fidelity));
-      Object.assign(tile.style, {
-        left: `${100 * left}%`,
-        top: `${100 * top}%`,
-        width: `${100 * (right - left)}%`,
-        height: `${100 * (bottom - top)}%`,
-      });
-      frame.append(tile);
+/** @param {any} node */
+export function addRestorerTiles(node) {
+  addTiles(node, "codeformer_restorers", "run_to_tile_restorers");
+}
+
+/**
+ * @param {any} node
+ * @param {string} output
+ * @param {string} hint
+ * @param {(tile: Tile) => void} [press]
+ */
+function addTiles(node, output, hint, press) {
+  const root = element("div", { className: "codeformer-tiles" });
+  addView(node, output, root, 320);
+  root.append(element("p", { textContent: text(hint) }));
+  onOutput(node, output, (_, __, all) => {
+    const grid = element("div", { className: "codeformer-grid" });
+    grid.setAttribute("role", "list");
+    for (const said of all) {
+      if (said.input) grid.append(item(tileOf({ image: said.input, label: text("input"), best: [] })));
+      for (const tile of said.tiles) grid.append(item(tileOf(tile, press)));
     }
-    root.replaceChildren(element("div", { className: "codeformer-stage" }, frame));
+    root.replaceChildren(grid);
   });
+}
+
+/** @param {HTMLElement} tile */
+function item(tile) {
+  const made = element("div", {}, tile);
+  made.setAttribute("role", "listitem");
+  return made;
+}
+
+/**
+ * @param {Tile} tile
+ * @param {(tile: Tile) => void} [press]
+ */
+function tileOf(tile, press) {
+  const image = element("img", { src: pictureURL(tile.image), alt: "", draggable: false });
+  image.addEventListener("error", () => toast("warn", text("not_loaded")), { once: true });
+  const numbers = NUMBERS.flatMap(([name, digits]) => {
+    const value = tile[name];
+    return value === undefined ? [] : [numberOf(name, value.toFixed(digits), tile.best.includes(name))];
+  });
+  const made = element(
+    press ? "button" : "div",
+    { className: "codeformer-tile" },
+    image,
+    element("strong", { textContent: tile.label }),
+    ...numbers,
+  );
+  if (press) {
+    Object.assign(made, { type: "button", title: text("use_fidelity", { fidelity: tile.fidelity ?? 0 }) });
+    made.dataset.fidelity = String(tile.fidelity);
+    made.addEventListener("click", () => press(tile));
+  }
+  return made;
+}
+
+/**
+ * @param {string} name
+ * @param {string} value
+ * @param {boolean} best
+ */
+function numberOf(name, value, best) {
+  const shown = element("span", { className: "codeformer-value", textContent: value });
+  if (best) shown.setAttribute("aria-label", `${value}, ${text("tile_best")}`);
+  return element(
+    "span",
+    { className: `codeformer-number${best ? " codeformer-best" : ""}`, title: text(`about_${name}`) },
+    element("span", { textContent: text(`tile_${name}`) }),
+    shown,
+  );
 }
 
 /**

@@ -1,77 +1,12 @@
 // @ts-check
-/** What all views need: their place in the node, the server's pictures, toasts, and the words. */
+/** What all views need: their place in the node, the server's pictures, and toasts. */
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
+export { text } from "./words.js";
+
 /** @typedef {{ filename: string, subfolder: string, type: string }} SavedPicture */
-
-/** @type {Record<string, Record<string, string>>} */
-const WORDS = {
-  en: {
-    run_to_see: "Run the workflow to see the faces.",
-    picks_wait: "Faces were picked; run the workflow to see them.",
-    no_faces: "No face in this picture.",
-    kept: "{kept} of {count} faces kept",
-    face_kept: "Face {number}, kept. Press to drop it.",
-    face_left_out: "Face {number}, left out by this node's other inputs. Press to drop it for good.",
-    face_dropped: "Face {number}, dropped. Press to keep it.",
-    all: "all",
-    none: "none",
-    previous: "Previous picture",
-    next: "Next picture",
-    picture: "{index} / {count}",
-    only_first: "Only the first {shown} of {count} pictures are shown.",
-    changed: "Picture {numbers} has changed since its faces were picked. All its faces are kept; pick again.",
-    unreadable: "The picks of this node could not be read. They are ignored until you pick again.",
-    not_loaded: "The picture is no longer on the server. Run the workflow again.",
-    compare: "Drag to compare before and after",
-    before: "before",
-    after: "after",
-    run_to_compare: "Run the workflow to compare before and after.",
-    run_to_tile: "Run the workflow to see the fidelities side by side.",
-    use_fidelity: "Use fidelity {fidelity}",
-    fidelity_set: "Fidelity {fidelity} is set in {nodes}.",
-    fidelity_nowhere: "No node with a fidelity is connected to this node or to its model.",
-  },
-  zh: {
-    run_to_see: "运行工作流后即可看到人脸。",
-    picks_wait: "已选择人脸；运行工作流后可查看。",
-    no_faces: "这张图片中没有人脸。",
-    kept: "保留 {kept} / {count} 张人脸",
-    face_kept: "人脸 {number}，已保留。按下可去除。",
-    face_left_out: "人脸 {number}，已被本节点的其他输入排除。按下可去除。",
-    face_dropped: "人脸 {number}，已去除。按下可保留。",
-    all: "全选",
-    none: "全不选",
-    previous: "上一张图片",
-    next: "下一张图片",
-    picture: "{index} / {count}",
-    only_first: "仅显示 {count} 张图片中的前 {shown} 张。",
-    changed: "图片 {numbers} 在选择人脸之后已改变。其全部人脸均被保留，请重新选择。",
-    unreadable: "无法读取此节点的选择，重新选择之前将被忽略。",
-    not_loaded: "服务器上已没有该图片。请重新运行工作流。",
-    compare: "拖动以比较修复前后",
-    before: "修复前",
-    after: "修复后",
-    run_to_compare: "运行工作流后可比较修复前后。",
-    run_to_tile: "运行工作流后可并排查看各保真度。",
-    use_fidelity: "使用保真度 {fidelity}",
-    fidelity_set: "已在 {nodes} 中设置保真度 {fidelity}。",
-    fidelity_nowhere: "没有带保真度的节点与此节点或其模型相连。",
-  },
-};
-
-/**
- * A text in the user's language.
- * @param {string} key
- * @param {Record<string, string | number>} [values] for the places in {braces}
- */
-export function text(key, values = {}) {
-  const locale = String(app.extensionManager?.setting?.get?.("Comfy.Locale") ?? "en");
-  const words = locale.startsWith("zh") ? WORDS.zh : WORDS.en;
-  return words[key].replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
-}
 
 /**
  * @param {"info" | "success" | "warn" | "error"} severity
@@ -96,6 +31,19 @@ export function pictureURL(picture) {
 export function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);
+  return made;
+}
+
+/**
+ * A button with a sign on it, named for screen readers. While it is aria-disabled a press does nothing.
+ * @param {string} sign
+ * @param {string} title
+ * @param {() => void} press
+ */
+export function iconButton(sign, title, press) {
+  const made = element("button", { type: "button", textContent: sign, title });
+  made.setAttribute("aria-label", title);
+  made.addEventListener("click", () => made.getAttribute("aria-disabled") !== "true" && press());
   return made;
 }
 
@@ -221,17 +169,18 @@ export function hiddenWidget(node, name) {
   return widget;
 }
 
-/** @typedef {{ node: any, name: string, show: (said: any, again: boolean) => void, told: boolean, empty: boolean }} Listener */
+/** @typedef {{ node: any, name: string, show: (said: any, again: boolean, all: any[]) => void, told: boolean, empty: boolean }} Listener */
 
 /** @type {Set<Listener>} */
 const LISTENERS = new Set();
 
 /**
  * Calls `show` with the node's `ui` output of this name, each time a workflow with it has run; and `again` when the node
- * was made anew, by undo or on the way back from another tab, and the editor still has the output of the last run.
+ * was made anew, by undo or on the way back from another tab, and the editor still has the output of the last run. A node
+ * that was fed a list has an output for each of its items: `all`, of which `said` is the first.
  * @param {any} node
  * @param {string} name
- * @param {(said: any, again: boolean) => void} show
+ * @param {(said: any, again: boolean, all: any[]) => void} show
  */
 export function onOutput(node, name, show) {
   /** @type {Listener} */
@@ -261,7 +210,7 @@ function tell(listener, output, again = false) {
   listener.told ||= !again;
   listener.empty = false;
   if (!again) keepForTheWayBack(listener.node, output);
-  listener.show(said, again);
+  listener.show(said, again, output[listener.name]);
 }
 
 /**
@@ -297,6 +246,29 @@ function showKept(listener) {
  */
 function outputKey(node) {
   return isInRoot(node) ? String(node.id) : `${node.graph.id}:${node.id}`;
+}
+
+// The editor's name for the picture of a running node, where it draws nodes on a canvas.
+const EDITORS_PREVIEW = "$$canvas-image-preview";
+// A picture that came last may still be loading when the node is done.
+const PREVIEW_LOADS_MILLISECONDS = 800;
+
+/**
+ * Takes away the picture of what the node was at, which the editor would leave below the node's own view.
+ * @param {any} node
+ */
+export function dropEditorsPreview(node) {
+  const drop = () => {
+    delete app.nodePreviewImages?.[outputKey(node)];
+    node.imgs = node.images = node.preview = undefined;
+    const widget = node.widgets?.find((/** @type {any} */ one) => one.name === EDITORS_PREVIEW);
+    if (!widget) return;
+    if (node.removeWidget) node.removeWidget(widget);
+    else node.widgets.splice(node.widgets.indexOf(widget), 1);
+    node.graph?.setDirtyCanvas?.(true, true);
+  };
+  drop();
+  setTimeout(drop, PREVIEW_LOADS_MILLISECONDS);
 }
 
 /**

@@ -88,6 +88,7 @@ NoteKind = Literal[
     "no_face",
     "distance",
     "sharpness",
+    "best",
     "measured",
     "measured_resized",
     "proportions_differ",

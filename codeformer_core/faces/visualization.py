@@ -26,7 +26,7 @@ FONT_SIZE = 22
 LINE = 3
 THIN_LINE = 2
 KEPT_RGB = (64, 255, 96)
-DROPPED_RGB = (144, 144, 144)
+DROPPED_RGB = (208, 208, 208)
 EDGE_RGB = (0, 0, 0)
 
 Box = tuple[float, float, float, float]
@@ -52,7 +52,8 @@ def bounding_boxes(faces: FaceBatch) -> list[list[dict[str, Any]]]:
 def draw_faces(images_BHWC: Tensor, kept: FaceBatch, dropped: Sequence[Sequence[Face]]) -> Tensor:
     """Views of the images with their faces in boxes: views_Bhw3, RGB float32 [0, 1] on the CPU.
 
-    The kept faces have numbered boxes, the dropped ones thin gray boxes. The longer side is within VIEW_SIDES.
+    The kept faces have numbered boxes, the dropped ones thin light boxes with dark edges. The longer side is within
+    VIEW_SIDES.
 
     images_BHWC: floats in [0, 1], gray, RGB or RGBA.
     dropped: per image.
@@ -82,14 +83,19 @@ def _drawn(view_hw3: Tensor, kept: Sequence[Face], dropped: Sequence[Face], imag
     font = ImageFont.load_default(FONT_SIZE)
     boxes = [_in_view(face, image_size_hw, width, height) for face in kept]
     for face in dropped:
-        draw.rectangle(_in_view(face, image_size_hw, width, height), outline=DROPPED_RGB, width=THIN_LINE)
+        _box(draw, _in_view(face, image_size_hw, width, height), DROPPED_RGB, THIN_LINE)
     for box in boxes:
-        draw.rectangle(box, outline=EDGE_RGB, width=LINE + 2)
-        draw.rectangle((box[0] + 1, box[1] + 1, box[2] - 1, box[3] - 1), outline=KEPT_RGB, width=LINE)
+        _box(draw, box, KEPT_RGB, LINE)
     # Last, so that no box of a neighbour crosses a number.
     for number, box in enumerate(boxes, 1):
         _label(draw, font, str(number), box, width)
     return torch.from_numpy(np.array(view)).float() / 255
+
+
+def _box(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], rgb: tuple[int, int, int], line: int) -> None:
+    """A light line between two dark ones: one of them is seen on any skin."""
+    draw.rectangle(box, outline=EDGE_RGB, width=line + 2)
+    draw.rectangle((box[0] + 1, box[1] + 1, box[2] - 1, box[3] - 1), outline=rgb, width=line)
 
 
 def _label(

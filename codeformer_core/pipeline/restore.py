@@ -24,7 +24,7 @@ from ..imaging import tensors as imaging
 from ..imaging.gray import is_gray
 from ..models.restorer import FaceRestorer, check_task, fidelity_of, restored_by, without_fidelity
 from ..runtime import memory
-from ..runtime.progress import RESTORING, OnProgress, no_progress
+from ..runtime.progress import RESTORING, OnPasted, OnProgress, no_progress
 from .align import AlignedFace
 from .background import Upscaler, check_background, make_canvas, reporting
 from .components import component_boxes, component_events, placed_by, stacked
@@ -84,6 +84,7 @@ def restore_images(
     batch_size: int | None = None,
     keep_crops: bool = True,
     on_progress: OnProgress | None = None,
+    on_pasted: OnPasted | None = None,
 ) -> RestoredImages:
     """`restore` with its options as keywords: see there, `Models` and `RestoreOptions`.
 
@@ -112,6 +113,7 @@ def restore_images(
         face_upscaler=face_upscaler,
         keep_crops=keep_crops,
         on_progress=on_progress,
+        on_pasted=on_pasted,
     )
 
 
@@ -127,6 +129,7 @@ def restore(
     clip_mask_BHW: Tensor | None = None,
     keep_crops: bool = True,
     on_progress: OnProgress | None = None,
+    on_pasted: OnPasted | None = None,
 ) -> RestoredImages:
     """Restore the faces of images; what is not a face stays as it is.
 
@@ -137,6 +140,7 @@ def restore(
     clip_mask_BHW: how much of a face each pixel may get, [0, 1], one for each image or one for all, any size.
     keep_crops: hand back every face before and after, 6 MB each.
     on_progress: called with (stage, done, total) between batches; may raise to cancel.
+    on_pasted: called with each image as it stands when a face was pasted into it.
     Raises ValueError naming the input and the fix. Nothing that was passed in is changed.
     """
     check_task(models.restorer, "restoration")
@@ -181,6 +185,7 @@ def restore(
     enlarged: list[Event] = []
     crops: list[RestoredFace] = []
     pasted: list[list[Face]] = [[] for _ in range(batch)]
+    judgements: list[list[Judgement | None]] = [[] for _ in range(batch)]
     skipped = [list(left_out) for left_out in planned.skipped]
     for restored in restore_faces(rgb_BHW3, planned.aligned, models, options, gray, report):
         one = restored.aligned
@@ -199,6 +204,9 @@ def restore(
         if judgement:
             judged.append((one, judgement, shown))
         pasted[one.image].append(scaled(one.face, 1 / sizes.enlarged))
+        judgements[one.image].append(judgement)
+        if on_pasted:
+            on_pasted(canvas_BHW3[one.image])
         enlarged += enlarged_event(one, 1 / sizes.enlarged)
         if keep_crops:
             crops.append(replace(restored, judgement=judgement))
@@ -226,6 +234,7 @@ def restore(
         skipped=in_source_pixels,
         crops=tuple(crops),
         events=tuple(events),
+        judgements=tuple(map(tuple, judgements)),
     )
 
 

@@ -47,6 +47,7 @@ class RestoredImages:
     skipped: the other faces with the reason, in pixels of the input images.
     crops: every restored face before and after; empty where they were not to be kept.
     events: how many faces of each image were found and restored, why others were skipped, and what made the result.
+    judgements: of each of `faces`, how it compares with what it was; None where that was not asked.
     """
 
     images_BHWC: Tensor
@@ -55,6 +56,7 @@ class RestoredImages:
     skipped: tuple[tuple[SkippedFace, ...], ...]
     crops: tuple[RestoredFace, ...]
     events: tuple[Event, ...]
+    judgements: tuple[tuple[Judgement | None, ...], ...] = ()
 
     def summary(self) -> str:
         """The report in English."""

@@ -16,7 +16,7 @@ from ..models.restorer import FaceRestorer, check_task, made_by, without_fidelit
 from ..pipeline.aligned_faces import restore_aligned
 from ..runtime.progress import OnProgress, no_progress
 from .limits import MAX_STEPS, MIN_STEPS
-from .one_face import numbers, one_face, placeholder
+from .one_face import FaceNumbers, measure_faces, number_events, one_face, placeholder
 from .tiles import Box, draw_grid
 
 COMPARING = "comparing fidelities"
@@ -33,6 +33,8 @@ class ComparedFidelities:
     fidelities: of each restored face; empty if there was no face.
     boxes: of each restored face's tile, as fractions of the grid; empty if there was no face.
     events: what was compared, and the numbers.
+    crop_1SS3: RGB [0, 1], the face as it came; None if there was no face.
+    numbers: of each restored face; empty if there was no face.
     """
 
     grid_HW3: Tensor
@@ -40,6 +42,8 @@ class ComparedFidelities:
     fidelities: tuple[float, ...]
     boxes: tuple[Box, ...]
     events: tuple[Event, ...]
+    crop_1SS3: Tensor | None = None
+    numbers: tuple[FaceNumbers, ...] = ()
 
 
 @torch.no_grad()
@@ -77,10 +81,13 @@ def compare_fidelities(
     faces_NSS3 = torch.cat(restored)
     labels = [f"w {fidelity:g}" for fidelity in fidelities]
     grid = draw_grid(["input", *labels], torch.cat((face.crop_1SS3.to(faces_NSS3), faces_NSS3)))
+    numbers = measure_faces(labels, faces_NSS3, face.crop_1SS3)
     events = [
         *face.events,
-        *numbers(labels, faces_NSS3, face.crop_1SS3),
+        *number_events(numbers),
         *without_fidelity(restorer),
         *made_by("restored_by", restorer),
     ]
-    return ComparedFidelities(grid.image_HW3, faces_NSS3, fidelities, grid.boxes[1:], tuple(events))
+    return ComparedFidelities(
+        grid.image_HW3, faces_NSS3, fidelities, grid.boxes[1:], tuple(events), face.crop_1SS3, numbers
+    )

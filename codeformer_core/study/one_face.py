@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,11 +17,15 @@ from ..faces.batch import FaceBatch, check_same_images
 from ..faces.events import Event
 from ..faces.geometry import CROP_SIZE
 from ..imaging import tensors as imaging
+from ..metrics.descriptors import DlibIdentity
+from ..metrics.kinds import FaceMetric
+from ..metrics.niqe import Niqe, read_pristine_model
 from ..metrics.pixels import Sharpness
 from ..pipeline.crop import cut_crops
 from ..pipeline.plan import faces_of, plan
 
 PLACEHOLDER_GRAY = 0.5
+Measure = Literal["identity", "sharpness", "NIQE"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,19 +55,81 @@ def placeholder() -> Tensor:
     return torch.full((1, CROP_SIZE, CROP_SIZE, 3), PLACEHOLDER_GRAY)
 
 
-def numbers(labels: Sequence[str], faces_NSS3: Tensor, crop_1SS3: Tensor) -> list[Event]:
-    """Of each face, by its label, how far it is from the input (L1 of 255), and how sharp beside it."""
+@dataclass(frozen=True)
+class FaceNumbers:
+    """How one version of a face compares with the input.
+
+    label: what made it.
+    l1: mean absolute difference to the input, of 255.
+    sharpness: times the input's; None where the input has a single colour.
+    identity: distance of dlib's descriptors, 0 and up; 0.6 and more are another person.
+    niqe: how far its statistics are from a good photo's, lower is better; None where the face has a single colour.
+    """
+
+    label: str
+    l1: float
+    sharpness: float | None
+    identity: float
+    niqe: float | None
+
+    @property
+    def event(self) -> Event:
+        if self.sharpness is None:
+            return Event("distance", values={"label": self.label, "l1": self.l1})
+        values = {"label": self.label, "l1": self.l1, "sharpness": self.sharpness, "identity": self.identity}
+        return Event("sharpness", values={**values, "niqe": "-" if self.niqe is None else round(self.niqe, 2)})
+
+
+def measure_faces(labels: Sequence[str], faces_NSS3: Tensor, crop_1SS3: Tensor) -> tuple[FaceNumbers, ...]:
+    """The numbers of each face, by its label."""
     made_N3SS = faces_NSS3.permute(0, 3, 1, 2).clamp(0, 1)
     given_N3SS = crop_1SS3.to(made_N3SS).permute(0, 3, 1, 2).clamp(0, 1).expand_as(made_N3SS)
     apart_N = ((made_N3SS - given_N3SS).abs().mean((1, 2, 3)) * 255).cpu().numpy().tolist()
-    sharpness_N = Sharpness().measure(made_N3SS, given_N3SS).cpu().numpy().tolist()
+    metrics: tuple[FaceMetric, ...] = (Sharpness(), DlibIdentity(made_N3SS.device), Niqe(read_pristine_model()))
+    sharpness_N, identity_N, niqe_N = (metric.measure(made_N3SS, given_N3SS).numpy().tolist() for metric in metrics)
+    return tuple(
+        FaceNumbers(label, apart, _finite(sharpness), identity, _finite(niqe))
+        for label, apart, sharpness, identity, niqe in zip(
+            labels, apart_N, sharpness_N, identity_N, niqe_N, strict=True
+        )
+    )
+
+
+def best_of(faces: Sequence[FaceNumbers]) -> dict[Measure, frozenset[int]]:
+    """Of each measure, the indices of the best faces: nearest in identity, sharpest, of the lowest NIQE.
+
+    Equal to two digits is equally good. Empty where there is nothing to compare.
+    """
+    if len(faces) < 2:
+        return {"identity": frozenset(), "sharpness": frozenset(), "NIQE": frozenset()}
+    return {
+        "identity": _smallest([face.identity for face in faces]),
+        "sharpness": _smallest([None if face.sharpness is None else -face.sharpness for face in faces]),
+        "NIQE": _smallest([face.niqe for face in faces]),
+    }
+
+
+def number_events(faces: Sequence[FaceNumbers]) -> list[Event]:
+    """The numbers of each face, then which are the best."""
+    best = best_of(faces)
     return [
-        # An input of one colour has no sharpness.
-        Event("sharpness", values={"label": label, "l1": apart, "sharpness": sharpness})
-        if math.isfinite(sharpness)
-        else Event("distance", values={"label": label, "l1": apart})
-        for label, apart, sharpness in zip(labels, apart_N, sharpness_N, strict=True)
+        *(face.event for face in faces),
+        *(
+            Event("best", values={"measure": measure, "labels": tuple(faces[index].label for index in sorted(indices))})
+            for measure, indices in best.items()
+            if indices
+        ),
     ]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _smallest(values: Sequence[float | None]) -> frozenset[int]:
+    rounded = [None if value is None else round(value, 2) for value in values]
+    smallest = min((value for value in rounded if value is not None), default=None)
+    return frozenset(index for index, value in enumerate(rounded) if value is not None and value == smallest)
 
 
 def _first_image(images_BHWC: Tensor) -> OneFace:

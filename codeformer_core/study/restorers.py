@@ -17,7 +17,7 @@ from ..faces.events import Event
 from ..models.restorer import FaceRestorer, check_task, fidelity_of, without_fidelity
 from ..pipeline.aligned_faces import restore_aligned
 from ..runtime.progress import OnProgress, no_progress
-from .one_face import numbers, one_face, placeholder
+from .one_face import FaceNumbers, measure_faces, number_events, one_face, placeholder
 from .tiles import draw_grid
 
 COMPARING = "comparing restorers"
@@ -33,11 +33,15 @@ class ComparedRestorers:
     faces_NSS3: RGB [0, 1], the restored faces alone, in the order of the restorers; one gray image if there was no
     face.
     events: what was compared, and the numbers.
+    crop_1SS3: RGB [0, 1], the face as it came; None if there was no face.
+    numbers: of each restored face; empty if there was no face.
     """
 
     grid_HW3: Tensor
     faces_NSS3: Tensor
     events: tuple[Event, ...]
+    crop_1SS3: Tensor | None = None
+    numbers: tuple[FaceNumbers, ...] = ()
 
 
 @torch.no_grad()
@@ -80,10 +84,11 @@ def compare_restorers(
     names = [restorer.name for restorer in restorers]
     labels = ["input", *map(_short, names)]
     grid = draw_grid(labels, torch.cat((face.crop_1SS3.to(faces_NSS3), faces_NSS3)))
+    numbers = measure_faces(names, faces_NSS3, face.crop_1SS3)
     events = [
         *face.events,
         *notes,
-        *numbers(names, faces_NSS3, face.crop_1SS3),
+        *number_events(numbers),
         *without_fidelity(*restorers),
     ]
     used = {
@@ -93,7 +98,7 @@ def compare_restorers(
         events.append(Event("fidelity", values={"fidelity": next(iter(used.values()))}))
     else:
         events += [Event("own_fidelity", values={"label": name, "fidelity": chosen}) for name, chosen in used.items()]
-    return ComparedRestorers(grid.image_HW3, faces_NSS3, tuple(events))
+    return ComparedRestorers(grid.image_HW3, faces_NSS3, tuple(events), face.crop_1SS3, numbers)
 
 
 def _short(name: str) -> str:

@@ -10,9 +10,12 @@ from torch import Tensor
 
 from codeformer_core.faces.batch import FaceBatch
 from codeformer_core.faces.types import Face
+from codeformer_core.metrics.descriptors import DlibIdentity
+from codeformer_core.metrics.niqe import Niqe, read_pristine_model
 from codeformer_core.pipeline.aligned_faces import restore_aligned
 from codeformer_core.pipeline.crop import crop_faces
 from codeformer_core.study.compare import COMPARING, compare_fidelities
+from codeformer_core.study.one_face import FaceNumbers, best_of, number_events
 from codeformer_core.study.tiles import GAP, HEADER, draw_grid, square_columns
 
 from .conftest import InvertingRestorer, placed_face
@@ -135,9 +138,36 @@ def test_numbers_of_each_fidelity(crops):
     compared = compare_fidelities(crops[:1], restorer=FadingRestorer(), steps=3)
     assert ("restored_by", None, {"restorer": "fading"}) in facts(compared)
     none, _, same = (values for _, _, values in facts(compared, "sharpness"))
-    assert same == {"label": "w 1", "l1": pytest.approx(0, abs=1e-3), "sharpness": pytest.approx(1, abs=1e-3)}
+    assert same["label"] == "w 1" and same["l1"] == pytest.approx(0, abs=1e-3)
+    assert same["sharpness"] == pytest.approx(1, abs=1e-3) and same["identity"] == pytest.approx(0, abs=1e-3)
     apart = float((crops[0] - 0.5).abs().mean() * 255)
-    assert none == {"label": "w 0", "l1": pytest.approx(apart, abs=1e-3), "sharpness": pytest.approx(0, abs=1e-3)}
+    assert none["label"] == "w 0" and none["l1"] == pytest.approx(apart, abs=1e-3)
+    # A face of one colour has no statistics.
+    assert none["sharpness"] == pytest.approx(0, abs=1e-3) and none["niqe"] == "-" and compared.numbers[0].niqe is None
+
+
+def test_the_numbers_are_those_of_the_metrics(crops):
+    compared = compare_fidelities(crops[:1], restorer=FadingRestorer(), steps=2)
+    assert compared.crop_1SS3 is not None and torch.equal(compared.crop_1SS3, crops[:1])
+    made_N3SS, given_N3SS = (faces.permute(0, 3, 1, 2) for faces in (compared.faces_NSS3, crops[:1].repeat(2, 1, 1, 1)))
+    identity_N = DlibIdentity().measure(made_N3SS, given_N3SS)
+    assert [one.identity for one in compared.numbers] == pytest.approx(identity_N.tolist(), abs=1e-5)
+    niqe_N = Niqe(read_pristine_model()).measure(made_N3SS, given_N3SS)
+    assert compared.numbers[1].niqe == pytest.approx(float(niqe_N[1]))
+
+
+def of_measures(*rows: tuple[float | None, float, float | None]) -> list[FaceNumbers]:
+    return [FaceNumbers(f"w {place}", 0.0, *row) for place, row in enumerate(rows)]
+
+
+def test_the_best_of_each_measure():
+    numbers = of_measures((1.2, 0.301, 5.0), (0.9, 0.304, 4.0), (1.1, 0.5, None))
+    assert best_of(numbers) == {"identity": {0, 1}, "sharpness": {0}, "NIQE": {1}}
+    bests = [event.values for event in number_events(numbers) if event.kind == "best"]
+    assert bests[0] == {"measure": "identity", "labels": ("w 0", "w 1")} and len(bests) == 3
+    nothing = {"identity": frozenset(), "sharpness": frozenset(), "NIQE": frozenset()}
+    assert best_of(numbers[:1]) == best_of([]) == nothing
+    assert best_of(of_measures((None, 0.3, None), (None, 0.2, None))) == nothing | {"identity": {1}}
 
 
 def test_cancel_between_tiles(crops):

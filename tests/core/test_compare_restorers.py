@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from unittest.mock import ANY
 
 import pytest
 import torch
@@ -65,8 +66,15 @@ def test_the_fidelity_is_told_only_where_it_counts(crops):
     nothing, all_of_it = pytest.approx(0, abs=1e-3), pytest.approx(1, abs=1e-3)
     assert facts(compare_restorers(crops[:1], restorers=restorers, fidelity=0.25)) == [
         ("compared_first", None, {"count": 1}),
-        ("sharpness", None, {"label": "one.pth", "l1": nothing, "sharpness": all_of_it}),
-        ("sharpness", None, {"label": "none.pth", "l1": apart, "sharpness": nothing}),
+        (
+            "sharpness",
+            None,
+            {"label": "one.pth", "l1": nothing, "sharpness": all_of_it, "identity": nothing, "niqe": ANY},
+        ),
+        ("sharpness", None, {"label": "none.pth", "l1": apart, "sharpness": nothing, "identity": ANY, "niqe": "-"}),
+        ("best", None, {"measure": "identity", "labels": ("one.pth",)}),
+        ("best", None, {"measure": "sharpness", "labels": ("one.pth",)}),
+        ("best", None, {"measure": "NIQE", "labels": ("one.pth",)}),
         ("no_fidelity", None, {"restorers": ("none.pth",)}),
         ("fidelity", None, {"fidelity": 0.25}),
     ]

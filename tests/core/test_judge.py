@@ -116,10 +116,23 @@ def test_in_the_pipeline(levels):
     assert 0.1 < share < 0.95 and faded.masks_BHW.max() == pytest.approx(share, abs=1e-4)
     assert facts(faded, "judged") and faded.crops[0].judgement is not None
     assert faded.crops[0].judgement.shown("fade") == share
+    assert faded.judgements == ((faded.crops[0].judgement,),) and left.judgements == ((),)
 
     pasted = restored(photo_3SS, Blurring(), when_worse="paste")
-    assert pasted.masks_BHW.max() > 0.99 and pasted.crops[0].judgement is None
+    assert pasted.masks_BHW.max() > 0.99 and pasted.judgements == ((None,),)
     assert not facts(pasted, "judged", "faded_softer")
+
+
+def test_each_pasted_face_can_be_watched(levels):
+    shown: list[torch.Tensor] = []
+    photo_3SS = as_tensor(levels[0])
+    done = restored(
+        photo_3SS, Blurring(), when_worse="paste", on_pasted=lambda image_HW3: shown.append(image_HW3.clone())
+    )
+    assert len(shown) == 1 and torch.equal(shown[0], done.images_BHWC[0])
+    shown.clear()
+    restored(photo_3SS, Blurring(), on_pasted=shown.append)
+    assert shown == [], "what is left as it was is not shown"
 
 
 def test_all_or_nothing(levels):

@@ -26,6 +26,18 @@ from .weights import (
 )
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+# A pack of one node: the host's own nodes make no list of pictures of different sizes.
+LIST_NODE = """
+class ListOfTwo:
+    INPUT_TYPES = staticmethod(lambda: {"required": {"one": ("IMAGE",), "other": ("IMAGE",)}})
+    RETURN_TYPES, OUTPUT_IS_LIST, FUNCTION, CATEGORY = ("IMAGE",), (True,), "run", "tests"
+
+    def run(self, one, other):
+        return ([one, other],)
+
+
+NODE_CLASS_MAPPINGS = {"ListOfTwo": ListOfTwo}
+"""
 # One or two minutes, and many times as long on a machine that does other work beside it.
 INSIDE_SECONDS = 1800
 try:
@@ -117,6 +129,7 @@ def server(host: Host, small_codeformer: Path, tmp_path_factory: pytest.TempPath
     shutil.copy(small_codeformer, base / "mine" / "my_faces.pth")
     (base / "extra_model_paths.yaml").write_text(f"mine:\n    facerestore_models: {base / 'mine'}\n")
     running = Server(host, base)
+    (base / "custom_nodes" / "list_of_two.py").write_text(LIST_NODE)
     with ExitStack() as until_the_end:
         with needed_by_all_tests_of(host):
             until_the_end.enter_context(running)

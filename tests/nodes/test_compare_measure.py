@@ -26,12 +26,13 @@ def with_report(kind: str, output: int, picture: str = "portrait.png", **inputs:
     }
 
 
-def shown_grid(server: Server, done: Done) -> tuple[dict[str, Any], np.ndarray]:
-    """What the browser is told, and the picture it is told of."""
-    (shown,) = done.outputs["study"]["codeformer_fidelity"]
-    image = shown["image"]
-    assert image["type"] == "temp"
-    return shown, np.asarray(Image.open(server.base / "temp" / image["subfolder"] / image["filename"]))
+def shown_tiles(server: Server, done: Done, output: str = "codeformer_fidelity") -> tuple[dict[str, Any], list[Any]]:
+    """What the browser is told, and the pictures of the tiles."""
+    (shown,) = done.outputs["study"][output]
+    images = [tile["image"] for tile in shown["tiles"]]
+    assert all(image["type"] == "temp" for image in images)
+    folder = server.base / "temp"
+    return shown, [np.asarray(Image.open(folder / image["subfolder"] / image["filename"])) for image in images]
 
 
 def test_fidelities_beside_each_other(server: Server):
@@ -45,14 +46,15 @@ def test_fidelities_beside_each_other(server: Server):
     faces, (grid,) = server.pictures(done, "faces"), server.pictures(done, "grid")
     assert [face.shape for face in faces] == [(512, 512, 3)] * 3
     assert not np.array_equal(faces[0], faces[2])
-    shown, picture = shown_grid(server, done)
-    assert np.array_equal(picture, grid) and (shown["height"], shown["width"]) == grid.shape[:2]
-    assert [tile["fidelity"] for tile in shown["tiles"]] == [0.0, 0.5, 1.0]
-    for tile, face in zip(shown["tiles"], faces, strict=True):
-        left, _, _, bottom = tile["box"]
-        column, row = round(left * grid.shape[1]), round(bottom * grid.shape[0]) - 512
-        there = grid[row : row + 512, column : column + 512]
-        assert np.abs(there.astype(int) - face).max() <= 1, "a level is lost on the way to 8 bits"
+    shown, tiles = shown_tiles(server, done)
+    assert [tile["fidelity"] for tile in shown["tiles"]] == [0.0, 0.5, 1.0] and shown["input"]
+    assert grid.shape[1] > 2 * 512
+    for tile, face in zip(tiles, faces, strict=True):
+        assert np.abs(tile.astype(int) - face).max() <= 1, "a level is lost on the way to 8 bits"
+    for measure in ("identity", "sharpness", "niqe"):
+        values = [round(tile[measure], 2) for tile in shown["tiles"]]
+        best = max(values) if measure == "sharpness" else min(values)
+        assert [measure in tile["best"] for tile in shown["tiles"]] == [value == best for value in values]
     assert tells(done, "sharpness", label="w 0.5")
 
 
@@ -68,11 +70,11 @@ def test_the_first_face_of_a_photo_is_compared(server: Server):
     prompt["report"] = node("PreviewAny", source=["study", 2])
     done = server.run(prompt)
     assert tells(done, "compared_face", number=1, image=1)
-    assert len(shown_grid(server, done)[0]["tiles"]) == 2
+    assert len(shown_tiles(server, done)[0]["tiles"]) == 2
 
     prompt["photo"]["inputs"]["image"] = "no_face.png"
     none = server.run(prompt)
-    assert tells(none, "no_face") and shown_grid(server, none)[0]["tiles"] == []
+    assert tells(none, "no_face") and shown_tiles(server, none)[0] == {"tiles": []}
 
 
 def test_degraded_faces_are_measured(server: Server):

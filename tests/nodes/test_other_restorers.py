@@ -93,7 +93,9 @@ def test_several_restorers_beside_each_other(equipped: Server):
     assert names == ["codeformer", "VQFR_v2", "dfdnet", "RestoreFormer"] and tells(done, "sharpness")
     assert tells(done, "no_fidelity", restorers="dfdnet.safetensors, RestoreFormer.")
     assert tells(done, "fidelity", fidelity=0.4)
-    assert len(done.outputs["study"]["images"]) == 1, "the grid is shown in the node"
+    (shown,) = done.outputs["study"]["codeformer_restorers"]
+    assert [tile["label"].partition(".")[0] for tile in shown["tiles"]] == names
+    assert all({"image", "identity", "sharpness"} <= set(tile) for tile in shown["tiles"]) and shown["input"]
 
 
 def _is_in(grid: np.ndarray, face: np.ndarray) -> bool:

@@ -100,7 +100,9 @@ def test_a_video_keeps_its_frames_times_and_sound(server: Server):
     assert report(done).startswith(f"{COUNT} frames, {COUNT} of them with {COUNT} restored faces\n1 person followed")
     assert tells(done, "video_encoder", encoder="libx264")
     (compared,) = done.outputs["restore"]["codeformer_compare"]
-    assert compared["total"] == 1 and compared["pairs"][0]["width"] == SIDE
+    assert compared["total"] == COUNT and compared["pairs"][0]["width"] == SIDE
+    assert [pair["number"] for pair in compared["pairs"]] == list(range(1, COUNT + 1, 8))
+    assert all(len(pair["faces"]) == 1 for pair in compared["pairs"])
 
 
 def test_a_trimmed_video_is_restored_as_far_as_it_is_trimmed(server: Server):

@@ -107,7 +107,9 @@ ENGLISH = Texts(
         "faces to compare a face of a whole image",
         "no_face": "nothing was compared: there is no face; the gray image stands for it",
         "distance": "{label}: L1 to the input {l1:.2f} of 255",
-        "sharpness": "{label}: L1 to the input {l1:.2f} of 255, sharpness {sharpness:.2f} times the input's",
+        "sharpness": "{label}: L1 to the input {l1:.2f} of 255, sharpness {sharpness:.2f} times the input's, identity "
+        "distance {identity:.2f}, NIQE {niqe}",
+        "best": "best {measure}: {labels}",
         "measured": "",
         "measured_resized": "images of {width}x{height} pixels were resized to the reference's {to_width}x{to_height}",
         "proportions_differ": "their proportions differ: what is compared does not lie at the same places",

@@ -16,7 +16,7 @@ import torch
 
 from ...models.restorer import FaceRestorer, fidelity_of
 from ...runtime.atomic import replaced
-from ...runtime.progress import VIDEO, OnProgress
+from ...runtime.progress import VIDEO, OnPasted, OnProgress
 from ..options import RestoreOptions
 from ..restore import Models
 from .average import REACH, Averager
@@ -28,8 +28,9 @@ from .options import VideoOptions
 from .overlap import Behind, ahead
 from .pasting import Opacities, pasted_frame
 from .planes import beside, turned
+from .previews import Preview, Previews
 from .read import Reader
-from .report import Preview, VideoReport
+from .report import VideoReport
 from .restored import RestoredFrame, restored_frames
 from .source import Picture, VideoInfo
 from .window import Choose, Window
@@ -69,9 +70,11 @@ class Film:
         choose: Choose | None,
         journal: Journal,
         report: OnProgress,
+        on_pasted: OnPasted | None = None,
     ) -> None:
         self.job, self.info, self.encoding, self.models = job, info, encoding, models
         self.options, self.video, self.journal, self.report = options, video, journal, report
+        self.on_pasted = on_pasted
         self.reader = Reader(info)
         self.window = Window(video, choose) if choose else Window(video)
         self.resumed = journal.done
@@ -79,8 +82,9 @@ class Film:
         self.opacities = Opacities.of_record(journal.state.get("opacities", {}))
         self.records: list[dict[str, Any]] = []
         self.noted = len(journal.looks)
-        self.preview: Preview | None = None
-        self.most_pasted = 0
+        self.previews = Previews()
+        # The last one that `on_pasted` has not got yet.
+        self.fresh: Preview | None = None
         self.least_shown: dict[int, float] = {
             int(track): share for track, share in journal.state.get("least_shown", {}).items()
         }
@@ -94,6 +98,7 @@ class Film:
         try:
             for frame in restored:
                 self.report(VIDEO, frame.tracked.number, max(self.info.expected, frame.tracked.number + 1))
+                self._show()
                 if self.job.strict and self.reader.repairs.repeated:
                     at = self.info.time_of(self.reader.repairs.repeated[0])
                     raise ValueError(f"{self.info.path}: a frame at {at} can't be decoded. Mend the file first")
@@ -104,6 +109,12 @@ class Film:
             restored.close()
             finisher.abandon()
             encoder.abandon()
+
+    def _show(self) -> None:
+        """Hand over the newest preview, from the thread that the run was started in: hosts know it by that."""
+        fresh, self.fresh = self.fresh, None
+        if fresh is not None and self.on_pasted:
+            self.on_pasted(torch.from_numpy(fresh.after_HW3).float() / 255)
 
     def _restored(self) -> Generator[RestoredFrame]:
         """The frames in order with their faces restored, from a few before the first that is not written yet."""
@@ -134,9 +145,9 @@ class Film:
                 encoder.put(self._end_of_part(tracked.number))
                 begun = tracked.number
             pasted = pasted_frame(frame, self.info.rotation, self.options, self.opacities)
-            if len(pasted.pasted) > self.most_pasted:
-                self.most_pasted = len(pasted.pasted)
-                self.preview = Preview.of(tracked.frame.picture, pasted, self.info.rotation)
+            if pasted.pasted and self.previews.wants(tracked.number):
+                self.fresh = Preview.of(tracked.number, tracked.frame.picture, pasted, self.info.rotation)
+                self.previews.add(self.fresh)
             for track, share in pasted.shown.items():
                 self.least_shown[track] = min(share, self.least_shown.get(track, 1.0))
             self.counts.update(frames=1, faces=len(pasted.pasted), changed=int(bool(pasted.pasted)))
@@ -222,7 +233,7 @@ class Film:
             restorer=self.models.restorer,
             fidelity=fidelity_of(self.models.restorer, self.options.fidelity),
             detector=str(getattr(self.models.detector, "name", "")),
-            preview=self.preview,
+            previews=tuple(self.previews.kept),
             least_shown=self.least_shown,
         )
 

@@ -5,53 +5,17 @@
 
 from __future__ import annotations
 
-import colorsys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image, ImageDraw
-from torch import Tensor
-
 from ...faces.events import Event
 from ...models.restorer import FaceRestorer, restored_by
 from .encoding import Encoding
-from .look import small_view
-from .pasting import PastedFrame
+from .previews import Preview
 from .read import Repairs
-from .source import Picture, VideoInfo
+from .source import VideoInfo
 from .window import TrackStatistics
-
-
-@dataclass(frozen=True, eq=False)
-class Preview:
-    """One frame before and after, at the size of a view: RGB float32 [0, 1].
-
-    Before, each restored face is in a box of its track's colour.
-    """
-
-    before_HW3: Tensor
-    after_HW3: Tensor
-
-    @classmethod
-    def of(cls, before: Picture, pasted: PastedFrame, rotation: int) -> Preview:
-        """The preview of a frame."""
-        before_HW3, scale = small_view(before, rotation)
-        after_HW3, _ = small_view(pasted.picture, rotation)
-        drawn = Image.fromarray(before_HW3)
-        pencil = ImageDraw.Draw(drawn)
-        for track in pasted.pasted:
-            left, top, right, bottom = pasted.restored.faces[track].tracked.aligned.face.scaled(scale).box_xyxy
-            pencil.rectangle((left, top, max(left, right), max(top, bottom)), outline=track_colour(track), width=3)
-        return cls(*(torch.from_numpy(np.array(view)).float() / 255 for view in (drawn, after_HW3)))
-
-
-def track_colour(track: int) -> tuple[int, int, int]:
-    """A track's own colour, RGB 0..255; those of following numbers lie far apart."""
-    red, green, blue = colorsys.hsv_to_rgb(track * _GOLDEN % 1, 0.8, 1.0)
-    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +32,7 @@ class VideoReport:
     info: of the source.
     restorer, fidelity, detector: what it was made with.
     least_shown: of each track, how much of its face showed where it showed least, by what was judged of it.
-    preview: of a frame with restored faces; None where this run has pasted none.
+    previews: of some frames with restored faces, in order; none where this run has pasted none.
     """
 
     target: Path
@@ -85,7 +49,7 @@ class VideoReport:
     fidelity: float
     detector: str
     least_shown: dict[int, float]
-    preview: Preview | None = None
+    previews: tuple[Preview, ...] = ()
 
     @property
     def events(self) -> tuple[Event, ...]:

@@ -11,7 +11,7 @@ from ...faces.detection import FaceDetector
 from ...faces.landmarks import LandmarkDetector
 from ...faces.parsing import FaceParser
 from ...models.restorer import FaceRestorer, check_task
-from ...runtime.progress import OnProgress, no_progress
+from ...runtime.progress import OnPasted, OnProgress, no_progress
 from ..options import RestoreOptions
 from ..restore import Models
 from .continuing import journal_of, settings_of
@@ -47,6 +47,7 @@ def restore_video(
     strict: bool = False,
     leave_out: Sequence[str] = MINOR,
     on_progress: OnProgress | None = None,
+    on_pasted: OnPasted | None = None,
 ) -> VideoReport:
     """Restore the faces of a video file; everything else stays as it is.
 
@@ -57,6 +58,7 @@ def restore_video(
     choose: which persons are worked on, see `people`; everybody if None.
     start, end, encoder, overwrite, resume, keep_parts, compare, strict, leave_out: see `VideoJob`.
     on_progress: called with (stage, done, expected) frames; may raise to cancel.
+    on_pasted: called now and then with a frame with restored faces, small enough for a view.
     Raises ValueError and OSError naming the file and the fix, before any work where that can be known.
     """
     job = VideoJob(
@@ -73,7 +75,7 @@ def restore_video(
         leave_out=tuple(leave_out),
     )
     models = Models(restorer, detector, parser, landmark_detector)
-    return run_job(job, models, options or VIDEO_RESTORE_DEFAULTS, video, choose, on_progress or no_progress)
+    return run_job(job, models, options or VIDEO_RESTORE_DEFAULTS, video, choose, on_progress or no_progress, on_pasted)
 
 
 def run_job(
@@ -83,6 +85,7 @@ def run_job(
     video: VideoOptions,
     choose: Choose | None,
     report: OnProgress,
+    on_pasted: OnPasted | None = None,
 ) -> VideoReport:
     """See `restore_video`."""
     info, encoding = check_job(job, options, video)
@@ -93,7 +96,8 @@ def run_job(
     batch_size = options.batch_size or int(journal.settings.get("batch_size") or 0) or models.restorer.faces_at_once()
     if not journal.settings:
         journal = Journal.begin(journal.folder, {**settings, "batch_size": batch_size})
-    film = Film(job, info, encoding, models, replace(options, batch_size=batch_size), video, choose, journal, report)
+    options = replace(options, batch_size=batch_size)
+    film = Film(job, info, encoding, models, options, video, choose, journal, report, on_pasted)
     try:
         film.run()
         return film.finish()

@@ -14,7 +14,7 @@ import torch
 import codeformer_core as cf
 from codeformer_core.pipeline.options import PasteOptions, RestoreOptions
 from codeformer_core.pipeline.report import report
-from codeformer_core.pipeline.video import film, job, journal
+from codeformer_core.pipeline.video import film, job, journal, previews
 from codeformer_core.pipeline.video.journal import parts_folder
 from codeformer_core.pipeline.video.options import VideoOptions
 from codeformer_core.pipeline.video.write import can_tag_rotation
@@ -80,9 +80,24 @@ def test_only_faces_change(tmp_path, smoothing, rotation):
             assert (luma_after - luma_before)[middle].mean() > 15
 
 
+def test_some_frames_are_kept_to_be_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr(previews, "MAX_PREVIEWS", 3)
+    source = scene_clip(tmp_path / "in.mkv", 40, **LOSSLESS)
+    shown = []
+    made = run(source, tmp_path / "out.mkv", on_pasted=shown.append)
+    # Of 0, 8, 16, 24, 32 every second is left, once they are more than three.
+    assert [preview.number for preview in made.previews] == [0, 16, 32]
+    assert shown and all(image_HW3.shape == (120, 160, 3) and image_HW3.max() <= 1 for image_HW3 in shown)
+    for preview in made.previews:
+        ((left, top, right, bottom),) = preview.boxes.values()
+        middle = round((top + bottom) / 2 * 120), round((left + right) / 2 * 160)
+        assert preview.after_HW3[middle].astype(int).mean() > preview.before_HW3[middle].astype(int).mean() + 10
+
+
 def test_a_video_without_faces_is_copied(tmp_path):
     source = scene_clip(tmp_path / "in.mp4", 12, lambda t: [])
     made = run(source, tmp_path / "out.mp4")
+    assert made.previews == ()
     assert made.copied and packets(tmp_path / "out.mp4", "video") == packets(source, "video")
     assert "video_copied" in {event.kind for event in made.events}
 
