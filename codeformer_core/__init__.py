@@ -58,6 +58,10 @@ if TYPE_CHECKING:
     from .models.saving import save_restorer as save_restorer
     from .pipeline.align import AlignedFace as AlignedFace
     from .pipeline.aligned_faces import restore_aligned as restore_aligned
+    from .pipeline.bulk.models import BulkModels as BulkModels
+    from .pipeline.bulk.options import BulkOptions as BulkOptions
+    from .pipeline.bulk.restore_bulk import BulkReport as BulkReport
+    from .pipeline.bulk.restore_bulk import restore_bulk as restore_bulk
     from .pipeline.colorize import colorize_aligned as colorize_aligned
     from .pipeline.colorize import colorize_photos as colorize_photos
     from .pipeline.crop import crop_faces as crop_faces
@@ -183,6 +187,11 @@ _HOMES = {
     "TrackedFaces": "pipeline.video.track_faces",
     "smooth_crops": "pipeline.video.track_faces",
     "track_faces": "pipeline.video.track_faces",
+    # Archives
+    "BulkModels": "pipeline.bulk.models",
+    "BulkOptions": "pipeline.bulk.options",
+    "BulkReport": "pipeline.bulk.restore_bulk",
+    "restore_bulk": "pipeline.bulk.restore_bulk",
     # Models
     "load_detector": "models.loading",
     "load_landmark_detector": "models.loading",

@@ -24,6 +24,7 @@ from .commands.errors import FAILED, INTERRUPTED, USAGE, Stopped, UsageError, on
 # is asked for is imported, and modules import torch when they run, so that --help comes at once.
 _COMMANDS = {
     "restore": (".commands.restore", "restore the faces in pictures"),
+    "bulk": (".commands.bulk", "restore an archive of any size, on one machine or a Ray cluster"),
     "video": (".commands.video", "restore the faces in a video, or list who is in it"),
     "colorize": (".commands.colorize", "give colour to the faces in pictures"),
     "inpaint": (".commands.inpaint", "fill what is painted over in the faces of pictures"),

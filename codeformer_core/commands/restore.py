@@ -6,9 +6,9 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..pipeline.options import RestoreOptions
+from ..pipeline.options import MaskKind, RestoreOptions
 from ..runtime.progress import FINDING, RESTORING, UPSCALING
-from .batch import OnStage, Verb, add_faces, add_files, add_model, add_running, refuse_useless_options, run_batch
+from .batch import OnStage, Verb, add_faces, add_files, add_running, refuse_useless_options, run_batch
 from .errors import UsageError
 from .inputs import Job
 from .pasting import DEFAULTS, add_pasting, check_pasting, paste_options
@@ -41,6 +41,16 @@ _FACE_OPTIONS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` its arguments; `run` takes what it parsed."""
     add_files(parser)
+    parser.add_argument(
+        "--aligned", action="store_true", help="the inputs are face crops, aligned as FFHQ is: restore them whole"
+    )
+    add_restoring(parser)
+    _add_upscalers(parser)
+    add_running(parser)
+
+
+def add_restoring(parser: argparse.ArgumentParser) -> None:
+    """How faces are restored: what `restore_options` takes, the model, the detector and the person."""
     add_option(
         parser,
         RestoreOptions,
@@ -77,11 +87,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_person(parser)
     add_option(parser, RestoreOptions, "upscale", "--upscale", help="enlarge by (default 1)")
-    add_model(
-        parser,
-        "restore",
-        "auto",
-        "auto (default: the best that is installed, codeformer with --download, else codeformer_starter, which "
+    parser.add_argument(
+        "--model",
+        default="auto",
+        metavar="NAME|FILE",
+        help="auto (default: the best that is installed, codeformer with --download, else codeformer_starter, which "
         "comes with the package), a name that `weights list` shows (codeformer, vqfr_v2, gfpgan_1.4, ...), or a file "
         "of one of these networks",
     )
@@ -91,8 +101,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--parity", action="store_true", help="the official script's numbers, its faults included (and its sizes)"
     )
     add_pasting(parser)
-    _add_upscalers(parser)
-    add_running(parser)
+
+
+def restore_options(args: argparse.Namespace, mask: MaskKind) -> RestoreOptions:
+    """The options that `add_restoring` parsed.
+
+    mask: what --mask stands for.
+    """
+    return RestoreOptions(
+        fidelity=args.fidelity,
+        upscale=args.upscale,
+        confidence=args.confidence,
+        min_face_size=args.smallest_face,
+        max_face_size=args.largest_face,
+        faces="center" if args.only_center_face else "all",
+        detail=args.detail,
+        when_worse=args.when_worse,
+        parity=args.parity,
+        paste=paste_options(args, mask),
+    )
 
 
 def _add_upscalers(parser: argparse.ArgumentParser) -> None:
@@ -161,7 +188,7 @@ def _restored(
     image_HWC: Tensor, args: argparse.Namespace, models: CommandModels, on_stage: OnStage
 ) -> tuple[Tensor, str]:
     from ..pipeline.aligned_faces import restore_aligned
-    from ..pipeline.restore import restore_images
+    from ..pipeline.restore import Models, restore
 
     bundle = models.bundle
     if args.aligned:
@@ -174,25 +201,18 @@ def _restored(
             on_progress=on_stage,
         )
         return restored.images_BHWC[0], in_one_line(restored, args)
-    result = restore_images(
+    result = restore(
         image_HWC[None],
-        restorer=bundle.restorer,
-        detector=bundle.detector,
-        parser=bundle.parser if models.mask == "face" else None,
-        landmark_detector=bundle.landmark_detector,
+        Models(
+            bundle.restorer,
+            bundle.detector,
+            bundle.parser if models.mask == "face" else None,
+            bundle.landmark_detector,
+        ),
+        restore_options(args, models.mask),
+        person=models.person,
         background=models.background_upscaler,
         face_upscaler=models.face_upscaler,
-        fidelity=args.fidelity,
-        upscale=args.upscale,
-        confidence=args.confidence,
-        min_face_size=args.smallest_face,
-        max_face_size=args.largest_face,
-        faces="center" if args.only_center_face else "all",
-        paste=paste_options(args, models.mask),
-        person=models.person,
-        parity=args.parity,
-        detail=args.detail,
-        when_worse=args.when_worse,
         keep_crops=False,
         on_progress=on_stage,
     )

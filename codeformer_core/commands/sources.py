@@ -153,14 +153,21 @@ def _below(folder: Path, names: Sequence[str]) -> list[str]:
 
 
 def _in_words(names: Sequence[str]) -> str:
-    """3 files left out: 1 .avif, 1 .heic, 1 .jp2"""
-    if not names:
+    return describe_left_out(Counter(Path(name).suffix.lower() or "without ending" for name in names))
+
+
+def describe_left_out(kinds: Counter[str]) -> str:
+    """3 files left out: 1 .avif, 1 .heic, 1 .jp2
+
+    kinds: how many of each ending.
+    """
+    total = sum(kinds.values())
+    if not total:
         return ""
-    kinds = Counter(Path(name).suffix.lower() or "without ending" for name in names)
     shown = sorted(kinds.items(), key=lambda entry: (-entry[1], entry[0]))
     listed = ", ".join(f"{count} {kind}" for kind, count in shown[:_KINDS_SHOWN])
     rest = sum(count for _, count in shown[_KINDS_SHOWN:])
-    files = "1 file" if len(names) == 1 else f"{len(names)} files"
+    files = "1 file" if total == 1 else f"{total} files"
     return f"{files} left out: {listed}" + (f", {rest} of other kinds" if rest else "")
 
 

@@ -29,6 +29,7 @@ from .person import load_chosen_person
 from .reports import lines_of
 
 if TYPE_CHECKING:
+    from ..pipeline.bulk.models import BulkModels
     from ..pipeline.person import Person
     from ..pipeline.restore import MaskKind
 
@@ -72,17 +73,7 @@ def load_models(args: argparse.Namespace, task: str, console: Console) -> Comman
     """
     library = model_library(choose_device(args.device), console)
     parser_choice = _parser_choice(args, library)
-    bundle = library.load(
-        ModelChoices(
-            restorer=as_choice(args.model),
-            detector=as_choice(args.detector),
-            parser=parser_choice or AUTO,
-            dtype=DTYPES[args.dtype],
-            fetch=args.download,
-            # Of a file that doesn't say what it is for, the verb says it.
-            task=task,
-        )
-    )
+    bundle = library.load(_choices(args, task, parser_choice))
     try:
         # The pipeline would say so for every single image.
         check_task(bundle.restorer, task)
@@ -108,6 +99,39 @@ def load_models(args: argparse.Namespace, task: str, console: Console) -> Comman
     _load_what_faces_need(bundle, parser_choice is not None)
     person = load_chosen_person(args, bundle.detector)
     return CommandModels(bundle, mask, (*report, *_with_fix(notes)), *_load_upscalers(args, library), person)
+
+
+def name_models(args: argparse.Namespace, console: Console) -> tuple[BulkModels, MaskKind, tuple[str, ...]]:
+    """The models of an archive's workers, what --mask stands for, and notes; nothing is loaded, only found.
+
+    Raises as `load_models`.
+    """
+    from ..pipeline.bulk.models import BulkModels
+
+    device = choose_device(args.device)
+    library = model_library(device, console)
+    parser_choice = _parser_choice(args, library)
+    choices = _choices(args, "restoration", parser_choice)
+    notes = _chosen(library, "model", args.model, restorer_kind(choices.task), args)
+    notes += _chosen(library, "detector", args.detector, DETECTOR, args)
+    library.locate(choices.restorer, restorer_kind(choices.task), fetch=args.download)
+    library.locate(choices.detector, DETECTOR, fetch=args.download)
+    if parser_choice is not None and (parser_choice != AUTO or args.download):
+        library.locate(parser_choice, PARSER, fetch=args.download)
+    models = BulkModels(choices, tuple(library.folders.roots()), str(device), parser_choice is not None)
+    return models, "face" if args.mask == AUTO else args.mask, _with_fix(notes)
+
+
+def _choices(args: argparse.Namespace, task: str, parser_choice: str | None) -> ModelChoices:
+    return ModelChoices(
+        restorer=as_choice(args.model),
+        detector=as_choice(args.detector),
+        parser=parser_choice or AUTO,
+        dtype=DTYPES[args.dtype],
+        fetch=args.download,
+        # Of a file that doesn't say what it is for, the verb says it.
+        task=task,
+    )
 
 
 def _parser_choice(args: argparse.Namespace, library: ModelLibrary) -> str | None:

@@ -79,3 +79,12 @@ def device(text: str) -> str:
     if re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,2})?", text, re.ASCII) is None:
         raise argparse.ArgumentTypeError(f"expected auto, cpu, cuda, cuda:N or mps, got {text!r}")
     return text
+
+
+def duration(seconds: float) -> str:
+    """1:30 or 1:01:30, and days where it takes some."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours / 24:,.1f} days"
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

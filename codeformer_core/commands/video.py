@@ -19,7 +19,7 @@ from .errors import OK, UsageError
 from .pasting import add_pasting, paste_options
 from .person import add_person, check_person
 from .reports import add_language, lines_of
-from .values import add_option, device, number
+from .values import add_option, device, duration, number
 
 if TYPE_CHECKING:
     from ..pipeline.video.window import Choose
@@ -311,14 +311,8 @@ class Progress:
             self.first, self.started_at = done, time.monotonic()
         elapsed = time.monotonic() - self.started_at
         rate = (done - self.first) / elapsed if elapsed > 0 else 0.0
-        left = f", about {_duration((total - done) / rate)} left" if rate > 0 else ""
+        left = f", about {duration((total - done) / rate)} left" if rate > 0 else ""
         self.console.progress(done / max(total, 1), f"{stage}: frame {done} of {total}, {rate:.1f} fps{left}")
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def _seconds(text: str) -> float:

@@ -39,7 +39,7 @@ from .containers.others import read_parts
 from .metadata.content import Parts, Warn
 from .metadata.exif import PREFIX
 
-__all__ = ["Picture", "read_image", "write_image"]
+__all__ = ["Picture", "decode_image", "read_image", "write_image"]
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,20 @@ def read_image(path: str | os.PathLike[str], *, strict: bool = False) -> Picture
         return _decode(path, data, file_format, header, strict)
 
 
-def inspect(path: Path, stream: BinaryIO) -> tuple[str, Header]:
+def decode_image(data: bytes, name: str, *, strict: bool = False) -> Picture:
+    """As `read_image`, of a file's bytes.
+
+    name: of the file, for messages.
+    """
+    stream = io.BytesIO(data)
+    file_format, header = inspect(name, stream)
+    if header.width is not None and header.height is not None:
+        _check_size(name, header.width, header.height, header.bit_depth or 8)
+    with _named_errors(name):
+        return _decode(name, data, file_format, header, strict)
+
+
+def inspect(path: Path | str, stream: BinaryIO) -> tuple[str, Header]:
     """The format and what the header declares, from the first bytes alone; the stream is left at its start.
 
     Raises ValueError naming the file when it is empty or not an image that is read; ImportError where Pillow lacks
@@ -162,7 +175,7 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> int:
     return removed
 
 
-def _decode(path: Path, data: bytes, file_format: str, header: Header, strict: bool) -> Picture:
+def _decode(path: Path | str, data: bytes, file_format: str, header: Header, strict: bool) -> Picture:
     def warn(text: str) -> None:
         logger.warning("%s: %s", path, text)
 
@@ -213,7 +226,7 @@ def _is_lossless(image: Image.Image, header: Header) -> bool:
     return bool(header.lossless)
 
 
-def _check_size(path: Path, width: int, height: int, bit_depth: int) -> None:
+def _check_size(path: Path | str, width: int, height: int, bit_depth: int) -> None:
     if width <= 0 or height <= 0:
         raise ValueError(f"{path}: the image has no pixels ({width}x{height})")
     # Per pixel, four channels: the decoder's buffer, its copy in our order, and the float32 result.
@@ -235,7 +248,7 @@ def _without_pillow_limit() -> Generator[None]:
 
 
 @contextmanager
-def _named_errors(path: Path) -> Generator[None]:
+def _named_errors(path: Path | str) -> Generator[None]:
     """Errors of a decoder about bad data, all of which is in memory, become a ValueError with the file's name."""
     try:
         yield

@@ -42,11 +42,14 @@ class Judgement:
     sharpness: after / before, of what the photo shows above its noise; 1 where it shows no detail.
     identity: distance of dlib's descriptors; 0.6 and more are another person.
     recognisable: how far the photo shows who it is, 0 to 1. A blurred face has no identity that could be lost.
+    before, after: the detail whose ratio the sharpness is, root mean square, of values in [0, 1].
     """
 
     sharpness: float
     identity: float
     recognisable: float
+    before: float = 0.0
+    after: float = 0.0
 
     @property
     def softer(self) -> float:
@@ -96,7 +99,7 @@ def judge(face_3SS: Tensor, crop_3SS: Tensor, photo: PhotoDetail) -> Judgement:
     descriptors_2D = cached_identity(crop_3SS.device).descriptors(torch.stack((crop_3SS, face_3SS)).clamp(0, 1))
     identity = distance(descriptors_2D[:1], descriptors_2D[1:])[0]
     recognisable = _ramp(float(photo.gates_NSS[-1][_FACE].mean()), _BLURRED, _RECOGNISABLE)
-    return Judgement(float(sharpness), float(identity), recognisable)
+    return Judgement(float(sharpness), float(identity), recognisable, float(before.sqrt()), float(after.sqrt()))
 
 
 def judged_events(faces: list[tuple[AlignedFace, Judgement, float]], unscale: float) -> list[Event]:

@@ -6,7 +6,7 @@ Shape legend: B images, H W their height and width, C channels (1 to 4); N faces
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,33 +14,23 @@ from torch import Tensor
 
 from ..faces.batch import FaceBatch, check_same_images
 from ..faces.choices import FaceSelection
-from ..faces.components import ComponentBoxes
-from ..faces.events import Event, SkippedFace
-from ..faces.geometry import scale_of
+from ..faces.events import Event
 from ..faces.landmarks import LandmarkDetector
 from ..faces.parsing import FaceParser
-from ..faces.types import Face
 from ..imaging import tensors as imaging
-from ..imaging.gray import is_gray
 from ..models.restorer import FaceRestorer, check_task, fidelity_of, restored_by, without_fidelity
 from ..runtime import memory
 from ..runtime.progress import RESTORING, OnPasted, OnProgress, no_progress
 from .align import AlignedFace
-from .background import Upscaler, check_background, make_canvas, reporting
+from .background import Upscaler, check_background, reporting
 from .components import component_boxes, component_events, placed_by, stacked
-from .composite import NewFace, Target
 from .detail import detail_of
-from .judge import Judgement, judged_events
+from .judge import judged_events
 from .options import RESTORE_DEFAULTS, MaskKind, PasteOptions, RestoreOptions, WhenWorse
 from .person import Person
-from .plan import FaceSource, plan, scaled
-from .recipe import USUAL, Recipe
-from .reference import OFFICIAL
+from .plan import FaceSource, plan
 from .results import RestoredFace, RestoredImages, skip_events
-from .sizes import require_memory
-
-# From which enlargement on a report tells of it.
-WORTH_SAYING = 1.5
+from .steps import gray_images, paste_restored, prepare, recipe_of
 
 
 @dataclass(frozen=True)
@@ -146,95 +136,56 @@ def restore(
     check_task(models.restorer, "restoration")
     fidelity = fidelity_of(models.restorer, options.fidelity)
     imaging.check_layout(images_BHWC)
-    batch, height, width, _ = images_BHWC.shape
+    batch = len(images_BHWC)
     if options.parity and clip_mask_BHW is not None:
         raise ValueError("parity does what the official program does, which knows no clip mask: leave out one of them")
-    recipe = recipe_of(options)
-    sizes = recipe.plan_sizes(height, width, options.upscale)
-    require_memory(images_BHWC, sizes)
+    prepared = prepare(images_BHWC, options)
     if isinstance(models.detector, FaceBatch):
         check_same_images(models.detector, images_BHWC)
-    source = imaging.split_alpha(images_BHWC)
     if isinstance(background, Tensor):
         check_background(background, batch)
-    clip_masks = [None] * batch
+    clip_masks_BHW = None
     if clip_mask_BHW is not None:
-        clip_masks = imaging.fit_masks(clip_mask_BHW, batch, sizes.canvas)
+        clip_masks_BHW = imaging.fit_masks(clip_mask_BHW, batch, prepared.sizes.canvas)
     report = on_progress or no_progress
-    rgb_BHW3 = recipe.prepare(source.rgb_BHW3, sizes)
+    recipe = recipe_of(options)
 
-    planned = plan(rgb_BHW3, models.detector, options, recipe, sizes, report, person)
-    canvas_BHW3 = make_canvas(
-        rgb_BHW3,
-        reporting(background, report),
-        sizes.canvas,
-        recipe.resize_background,
-        keep_gray=recipe.keeps_gray,
-    )
-    coverage_BHW = memory.sparse_zeros(canvas_BHW3.shape[:3], canvas_BHW3.device)
-    targets = [
-        Target(canvas_HW3, coverage_HW, sizes.upscale_xy, clip_mask_HW)
-        for canvas_HW3, coverage_HW, clip_mask_HW in zip(canvas_BHW3, coverage_BHW, clip_masks, strict=True)
-    ]
-    detail = detail_of(options.detail, models.restorer, fidelity)
-    judged: list[tuple[AlignedFace, Judgement, float]] = []
+    planned = plan(prepared.rgb_BHW3, models.detector, options, recipe, prepared.sizes, report, person)
     masks = recipe.mask_maker(options.paste, models.parser)
-    face_upscaler = reporting(face_upscaler, report)
-    gray = {index for index in {one.image for one in planned.aligned} if is_gray(source.rgb_BHW3[index])}
-    boxes: list[ComponentBoxes] = []
-    enlarged: list[Event] = []
-    crops: list[RestoredFace] = []
-    pasted: list[list[Face]] = [[] for _ in range(batch)]
-    judgements: list[list[Judgement | None]] = [[] for _ in range(batch)]
-    skipped = [list(left_out) for left_out in planned.skipped]
-    for restored in restore_faces(rgb_BHW3, planned.aligned, models, options, gray, report):
-        one = restored.aligned
-        if restored.components is not None:
-            boxes.append(restored.components)
-        face_3SS, judgement = recipe.beside_photo(restored, rgb_BHW3[one.image], detail, options)
-        shown = judgement.shown(options.when_worse) if judgement else 1.0
-        if judgement and shown == 0:
-            skipped[one.image].append(SkippedFace(one.face, judgement.fault, judgement.values))
-            continue
-        new = NewFace(one, face_3SS, restored.mask_HW, shown)
-        problem = recipe.composite(targets[one.image], new, options.paste, face_upscaler, options.upscale)
-        if problem is not None:
-            skipped[one.image].append(SkippedFace(one.face, problem))
-            continue
-        if judgement:
-            judged.append((one, judgement, shown))
-        pasted[one.image].append(scaled(one.face, 1 / sizes.enlarged))
-        judgements[one.image].append(judgement)
-        if on_pasted:
-            on_pasted(canvas_BHW3[one.image])
-        enlarged += enlarged_event(one, 1 / sizes.enlarged)
-        if keep_crops:
-            crops.append(replace(restored, judgement=judgement))
-    recipe.finish(canvas_BHW3)
-
-    unscale = 1 / sizes.enlarged
-    in_source_pixels = tuple(
-        tuple(replace(entry, face=scaled(entry.face, unscale)) for entry in entries) for entries in skipped
+    gray = gray_images(prepared.rgb_BHW3, planned.aligned)
+    pasted = paste_restored(
+        prepared,
+        planned,
+        restore_faces(prepared.rgb_BHW3, planned.aligned, models, options, gray, report),
+        options,
+        detail_of(options.detail, models.restorer, fidelity),
+        background=reporting(background, report),
+        face_upscaler=reporting(face_upscaler, report),
+        clip_masks_BHW=clip_masks_BHW,
+        keep_crops=keep_crops,
+        on_pasted=on_pasted,
     )
-    events = planned.counts("restored", [len(done) for done in pasted])
-    events += [*skip_events(in_source_pixels), *enlarged, *judged_events(judged, unscale), *planned.events]
+
+    unscale = 1 / prepared.sizes.enlarged
+    events = planned.counts("restored", [len(done) for done in pasted.faces])
+    events += [*skip_events(pasted.skipped), *pasted.enlarged, *judged_events(pasted.judged, unscale), *planned.events]
     if planned.aligned:
         events += [
             *without_fidelity(models.restorer),
-            *(component_events(planned.aligned, boxes, unscale) if boxes else ()),
+            *(component_events(planned.aligned, pasted.boxes, unscale) if pasted.boxes else ()),
         ]
-    if any(pasted):
-        events += [*restored_by(models.restorer, fidelity), *placed_by(boxes), masks.event]
+    if any(pasted.faces):
+        events += [*restored_by(models.restorer, fidelity), *placed_by(pasted.boxes), masks.event]
         events += [Event("official_recipe")] if recipe.is_official else []
     events += planned.found_by
     return RestoredImages(
-        images_BHWC=imaging.merge_alpha(canvas_BHW3, source.alpha_BHW1),
-        masks_BHW=coverage_BHW,
-        faces=tuple(map(tuple, pasted)),
-        skipped=in_source_pixels,
-        crops=tuple(crops),
+        images_BHWC=pasted.images_BHWC,
+        masks_BHW=pasted.coverage_BHW,
+        faces=pasted.faces,
+        skipped=pasted.skipped,
+        crops=pasted.crops,
         events=tuple(events),
-        judgements=tuple(map(tuple, judgements)),
+        judgements=pasted.judgements,
     )
 
 
@@ -251,54 +202,56 @@ def restore_faces(
     rgb_BHW3: the images as they are worked on, RGB [0, 1]; as a sequence they may have different sizes.
     gray: indices of the images that have no colour; their faces get none.
     """
-    restorer, recipe = models.restorer, recipe_of(options)
-    fidelity = fidelity_of(restorer, options.fidelity)
-    make_masks = recipe.mask_maker(options.paste, models.parser).make
+    recipe = recipe_of(options)
 
     def run(part: slice) -> list[RestoredFace]:
         chosen = aligned[part]
         crops_N3HW = torch.stack([recipe.crop(rgb_BHW3[one.image], one.matrix) for one in chosen])
-        boxes = component_boxes(chosen, crops_N3HW, models.landmark_detector) if restorer.needs_landmarks else None
-        network_N3HW = restorer.restore(crops_N3HW * 2 - 1, fidelity, stacked(boxes) if boxes else None)
-        faces_N3HW = recipe.finish_faces((network_N3HW + 1) / 2)
-        for index, one in enumerate(chosen):
-            if one.image in gray:
-                this = slice(index, index + 1)
-                faces_N3HW[this] = recipe.match_gray(faces_N3HW[this], crops_N3HW[this])
-        landmarks_N52 = np.stack([one.landmarks_in_crop() for one in chosen])
-        parsed_N3HW = recipe.face_to_parse(network_N3HW, faces_N3HW)
-        masks_NHW = make_masks(parsed_N3HW, landmarks_N52) if make_masks else None
-        return [
-            RestoredFace(
-                one,
-                crops_N3HW[index],
-                faces_N3HW[index],
-                None if masks_NHW is None else masks_NHW[index],
-                boxes[index] if boxes else None,
-            )
-            for index, one in enumerate(chosen)
-        ]
+        return restore_crops(chosen, crops_N3HW, models, options, [one.image in gray for one in chosen])
 
     total = len(aligned)
     if total == 0:
         return
     report(RESTORING, 0, total)
-    for part, faces in memory.in_batches(total, options.batch_size or restorer.faces_at_once(), run):
+    for part, faces in memory.in_batches(total, options.batch_size or models.restorer.faces_at_once(), run):
         yield from faces
         report(RESTORING, part.stop, total)
 
 
-def enlarged_event(one: AlignedFace, unscale: float) -> list[Event]:
-    """What to know of a face that is much larger than a restorer's crop.
+@torch.no_grad()
+def restore_crops(
+    aligned: Sequence[AlignedFace],
+    crops_N3HW: Tensor,
+    models: Models,
+    options: RestoreOptions,
+    gray: Sequence[bool],
+) -> list[RestoredFace]:
+    """One batch of faces as the network makes them, with their paste masks.
 
-    unscale: to pixels of the image that came.
+    aligned: the faces, of any images.
+    crops_N3HW: RGB [0, 1], 512 pixels, one for each.
+    gray: whether a face's image has no colour; then the face gets none.
     """
-    factor = 1 / scale_of(one.matrix)
-    if factor < WORTH_SAYING:
-        return []
-    face = scaled(one.face, unscale)
-    return [Event("face_enlarged", one.image, face, {"width": face.width, "factor": factor})]
-
-
-def recipe_of(options: RestoreOptions) -> Recipe:
-    return OFFICIAL if options.parity else USUAL
+    restorer, recipe = models.restorer, recipe_of(options)
+    fidelity = fidelity_of(restorer, options.fidelity)
+    make_masks = recipe.mask_maker(options.paste, models.parser).make
+    boxes = component_boxes(aligned, crops_N3HW, models.landmark_detector) if restorer.needs_landmarks else None
+    network_N3HW = restorer.restore(crops_N3HW * 2 - 1, fidelity, stacked(boxes) if boxes else None)
+    faces_N3HW = recipe.finish_faces((network_N3HW + 1) / 2)
+    for index, without_colour in enumerate(gray):
+        if without_colour:
+            this = slice(index, index + 1)
+            faces_N3HW[this] = recipe.match_gray(faces_N3HW[this], crops_N3HW[this])
+    landmarks_N52 = np.stack([one.landmarks_in_crop() for one in aligned])
+    parsed_N3HW = recipe.face_to_parse(network_N3HW, faces_N3HW)
+    masks_NHW = make_masks(parsed_N3HW, landmarks_N52) if make_masks else None
+    return [
+        RestoredFace(
+            one,
+            crops_N3HW[index],
+            faces_N3HW[index],
+            None if masks_NHW is None else masks_NHW[index],
+            boxes[index] if boxes else None,
+        )
+        for index, one in enumerate(aligned)
+    ]

@@ -17,7 +17,7 @@ WEBUI = "codeformer_webui"
 PACKAGES = (CORE, "nodes", WEBUI)
 # Broken or absent on many machines, slow to import on the others: only inside the functions that use them.
 HEAVY = {"cv2", "facexlib", "torchvision", "basicsr", "numba", "scipy", "skimage", "sklearn", "safetensors", "spandrel"}
-HEAVY |= {"av"}
+HEAVY |= {"av", "ray", "pyarrow", "fsspec"}
 HEAVY |= {"lpips", "torchmetrics", "torch_fidelity", "matplotlib", "tensorboard", "yaml"}
 HOST = {"comfy", "folder_paths", "comfy_api", "comfy_execution", "comfy_extras", "server", "execution"}
 WEBUI_HOST = {"modules", "modules_forge", "backend", "ldm_patched", "launch", "webui"}
