@@ -43,6 +43,13 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def cpu_seconds(run: Callable[[], object]) -> float:
+    """The processor's time of one call, of all threads: what other programs take at the same time doesn't count."""
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
 def peak_bytes(run: Callable[[], object]) -> int | None:
     """The most memory that one call takes, beyond what is taken before it: the GPU's where there is one, else that of
     this process. None where the system doesn't tell: Linux does."""
@@ -66,14 +73,16 @@ def _process_bytes(name: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def compare(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def compare(
+    runs: dict[str, Callable[[], object]], rounds: int, clock: Callable[[Callable[[], object]], float] = seconds
+) -> dict[str, list[float]]:
     """Times of each run, taken in turn so that a machine that slows down slows all of them; one warm-up first."""
     for run in runs.values():
         run()
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
-            times[name].append(seconds(run))
+            times[name].append(clock(run))
     return times
 
 

@@ -126,8 +126,18 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skip-existing", action="store_true", help="continue: leave out what has its result already")
     parser.add_argument("--download", action="store_true", help="fetch models that are missing")
     parser.add_argument("--device", type=device, default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default %(default)s")
+    add_dtype(parser)
     add_language(parser)
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="precision; auto (default): where the processor has instructions for bfloat16, CodeFormers find their "
+        "codes in float32 and generate in bfloat16; otherwise float32, as always with --parity",
+    )
 
 
 def refuse_useless_options(args: argparse.Namespace, more: Mapping[str, object] = MappingProxyType({})) -> None:

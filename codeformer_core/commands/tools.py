@@ -29,6 +29,7 @@ from .person import load_chosen_person
 from .reports import lines_of
 
 if TYPE_CHECKING:
+    from ..models.precision import Precision
     from ..pipeline.bulk.models import BulkModels
     from ..pipeline.person import Person
     from ..pipeline.restore import MaskKind
@@ -127,11 +128,17 @@ def _choices(args: argparse.Namespace, task: str, parser_choice: str | None) -> 
         restorer=as_choice(args.model),
         detector=as_choice(args.detector),
         parser=parser_choice or AUTO,
-        dtype=DTYPES[args.dtype],
+        dtype=_precision(args),
         fetch=args.download,
         # Of a file that doesn't say what it is for, the verb says it.
         task=task,
     )
+
+
+def _precision(args: argparse.Namespace) -> Precision:
+    if args.dtype != AUTO:
+        return DTYPES[args.dtype]
+    return torch.float32 if getattr(args, "parity", False) else AUTO
 
 
 def _parser_choice(args: argparse.Namespace, library: ModelLibrary) -> str | None:
@@ -167,7 +174,9 @@ def _load_upscalers(
     """For the background and for faces; one file for both is loaded once."""
     wanted = [getattr(args, name, None) for name in ("background_upscaler", "face_upscaler")]
     loaded = {
-        name: library.load_upscaler(as_choice(name), DTYPES[args.dtype], tile=args.tile or None, fetch=args.download)
+        name: library.load_upscaler(
+            as_choice(name), DTYPES.get(args.dtype, torch.float32), tile=args.tile or None, fetch=args.download
+        )
         for name in dict.fromkeys(filter(None, wanted))
     }
     background, face = map(loaded.get, wanted)

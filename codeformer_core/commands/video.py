@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from ..pipeline.options import RestoreOptions
 from ..pipeline.video.options import VideoFaces, VideoOptions
-from .batch import add_faces
+from .batch import add_dtype, add_faces
 from .console import Console
 from .errors import OK, UsageError
 from .pasting import add_pasting, paste_options
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_writing(parser)
     parser.add_argument("--download", action="store_true", help="fetch models that are missing")
     parser.add_argument("--device", type=device, default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default %(default)s")
+    add_dtype(parser)
     add_language(parser)
 
 

@@ -1,4 +1,4 @@
-"""`python -m codeformer_core weights list | download | convert | verify`: for users."""
+"""`python -m codeformer_core weights list | download | convert | export | verify`: for users."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from ..weights.catalog import CATALOG, CatalogEntry, find_entry, unknown_name
 from ..weights.download import DownloadError, download, mismatch, sha256_of
 from ..weights.folders import ASSETS_FOLDER, default_roots, download_folder, find_weights, search_folders
 from ..weights.safetensors_cache import copy_path, is_current, origin, write_safetensors
-from .errors import INTERRUPTED, Stopped
+from . import export_onnx
+from .errors import INTERRUPTED, Stopped, one_line
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the four verbs; `run` takes what it parsed."""
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="list|download|convert|verify")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="list|download|convert|export|verify")
     verbs.add_parser("list", help="every known file: licence, size, whether it is installed")
 
     fetch = verbs.add_parser("download", help="fetch files by their catalog name")
@@ -39,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="published: the keys other programs read (default); ours: the keys of codeformer_core's modules",
     )
 
+    export_onnx.add_arguments(verbs.add_parser("export", help="write a CodeFormer as ONNX, for programs without torch"))
+
     verify = verbs.add_parser("verify", help="compare files with the catalog's hashes")
     verify.add_argument("files", nargs="*", type=Path, metavar="FILE", help="default: every catalog file installed")
 
@@ -51,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
         return _download(args.names, args.folder, default_roots())
     if args.verb == "convert":
         return _convert(args.file, args.output, args.layout)
+    if args.verb == "export":
+        return _export(args)
     return _verify(args.files, default_roots())
 
 
@@ -185,6 +190,14 @@ def _convert(file: Path, output: Path | None, layout: Layout) -> int:
         return _complain(f"{target} can't be written: {error.strerror or error}")
     what = f"{checkpoint.architecture.id} ({checkpoint.tasks_in_words})"
     print(f"{target}: {what}, {len(state)} tensors, {layout} layout")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    try:
+        print(export_onnx.run(args))
+    except (ValueError, ImportError, OSError) as error:
+        return _complain(one_line(error))
     return 0
 
 

@@ -133,6 +133,8 @@ MethodKind = Literal[
     "restored_by",
     "colorized_by",
     "filled_by",
+    "generated_in",
+    "computed_in",
     "fidelity",
     "brightness_kept",
     "redrawn",

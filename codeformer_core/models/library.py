@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..faces.detection import FaceDetector
     from ..faces.landmarks import LandmarkDetector
     from ..faces.parsing import FaceParser
+    from .precision import Precision
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class ModelChoices:
     """Which models to load.
 
     restorer, detector, parser: see `files`.
-    dtype: precision of the restorer; float32 is taken where the device has no fast bfloat16.
+    dtype: precision of the restorer; float32 is taken where the device has no fast bfloat16. auto: see `precision`.
     fetch: missing files of the catalog are downloaded, and auto stands for the best of all.
     task: "restoration", "colorization" or "inpainting": what auto chooses for, and what the restorer was trained for
     where its file doesn't say.
@@ -50,7 +51,7 @@ class ModelChoices:
     restorer: Choice = AUTO
     detector: Choice = AUTO
     parser: Choice = AUTO
-    dtype: torch.dtype = torch.float32
+    dtype: Precision = torch.float32
     fetch: bool = False
     task: str | None = None
 
@@ -105,7 +106,7 @@ class ModelLibrary(ModelFiles):
     def load_restorer(
         self,
         choice: Choice = AUTO,
-        dtype: torch.dtype = torch.float32,
+        dtype: Precision = torch.float32,
         *,
         fetch: bool = False,
         task: str | None = None,
@@ -121,10 +122,14 @@ class ModelLibrary(ModelFiles):
         restorer = loading.load_restorer(
             self._located(choice, restorer_kind(task), fetch),
             self.host.offload_device(),
-            self.host.supported_dtype(dtype),
+            self.host.supported_dtype(torch.float32 if dtype == AUTO else dtype),
             operations=self.host.operations,
             task=task,
         )
+        if dtype == AUTO:
+            from .precision import choose_precision
+
+            restorer = choose_precision(restorer)
         return manage_restorer(restorer, self.host)
 
     def load_detector(self, choice: Choice = AUTO, *, fetch: bool = False, refine: bool = True) -> FaceDetector:

@@ -15,6 +15,7 @@ from ..runtime.progress import OnProgress
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from ..faces.detection import FaceDetector
     from ..faces.landmarks import LandmarkDetector
@@ -47,6 +48,14 @@ class ManagedRestorer:
     @property
     def task_source(self) -> TaskSource:
         return self.restorer.task_source
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.restorer.dtype
+
+    @property
+    def generator_dtype(self) -> torch.dtype | None:
+        return self.restorer.generator_dtype
 
     @property
     def recommended_fidelity(self) -> float:

@@ -86,6 +86,7 @@ class Restorer:
     device, dtype: where and in what precision faces are computed.
     casts_weights: the module's layers bring their weights to the input's device and precision by themselves.
     recommended_fidelity: what its file recommends, or 0.5.
+    generator_dtype: in what precision it generates, where that isn't `dtype`.
     """
 
     kind: Architecture
@@ -98,6 +99,7 @@ class Restorer:
     recommended_fidelity: float = USUAL_FIDELITY
     also: tuple[str, ...] = ()
     task_source: TaskSource = "file"
+    generator_dtype: torch.dtype | None = None
 
     @property
     def architecture(self) -> str:
@@ -198,9 +200,12 @@ class Restorer:
         return output_B3HW.clamp(-1, 1).to(faces_B3HW.device)
 
     def _retry(self, verb: Callable[[Network, Tensor], Tensor], network: Network, faces_B3HW: Tensor) -> Tensor:
-        if self.dtype != torch.float32:
-            logger.warning("%s gave values that are not numbers in %s; trying again in float32", self.name, self.dtype)
+        rounded = self.generator_dtype or self.dtype
+        if rounded != torch.float32:
+            logger.warning("%s gave values that are not numbers in %s; trying again in float32", self.name, rounded)
             exact = network if self.casts_weights else copy.deepcopy(network).float()
+            if self.generator_dtype is not None:
+                exact.generate_in(torch.float32)
             output_B3HW = verb(exact, faces_B3HW.to(self.device, torch.float32))
             if torch.isfinite(output_B3HW).all():
                 return output_B3HW
@@ -234,7 +239,18 @@ def check_task(restorer: FaceRestorer, task: str) -> None:
 
 def made_by(kind: Literal["restored_by", "colorized_by", "filled_by"], restorer: FaceRestorer) -> list[Event]:
     """Which restorer made something, and whether what it is for is only assumed."""
-    return [*task_assumed(restorer), Event(kind, values={"restorer": restorer.name})]
+    return [*task_assumed(restorer), Event(kind, values={"restorer": restorer.name}), *_precision(restorer)]
+
+
+def _precision(restorer: FaceRestorer) -> list[Event]:
+    """Where it isn't float32. Restorers of other packages need not tell."""
+    dtype: torch.dtype = getattr(restorer, "dtype", torch.float32)
+    generator_dtype: torch.dtype | None = getattr(restorer, "generator_dtype", None)
+    if generator_dtype is not None:
+        return [Event("generated_in", values={"precision": str(generator_dtype).removeprefix("torch.")})]
+    if dtype != torch.float32:
+        return [Event("computed_in", values={"precision": str(dtype).removeprefix("torch.")})]
+    return []
 
 
 def task_assumed(restorer: FaceRestorer) -> list[Event]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import strips
 from .kernels import DoubleAndConvolve, apply_norm, convolution_with
 from .operations import Device, DType, LayerOptions, Operations
 
@@ -50,6 +51,10 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        if strips.pays(x_BCHW, self.norm1, self.conv1, self.norm2, self.conv2, self.shortcut):
+            hidden_BCHW = strips.convolve(self.conv1, x_BCHW, strips.norm_swish(self.norm1, x_BCHW))
+            prepare = strips.norm_swish(self.norm2, hidden_BCHW)
+            return strips.convolve(self.conv2, hidden_BCHW, prepare, x_BCHW, self.shortcut)
         hidden_BCHW = self.conv1(norm_swish(self.norm1, x_BCHW))
         hidden_BCHW = self.conv2(norm_swish(self.norm2, hidden_BCHW))
         return hidden_BCHW.add_(self.shortcut(x_BCHW))

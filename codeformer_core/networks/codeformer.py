@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import strips
 from .blocks import ResidualBlock
 from .containers import ModuleDict, ModuleList
 from .operations import Device, DType, Factory, LayerOptions, Operations
@@ -100,8 +101,17 @@ class ControllableFusion(nn.Module):
     def forward(self, encoder_BCHW: Tensor, decoder_BCHW: Tensor, fidelity: float | Tensor) -> Tensor:
         """fidelity: a tensor of one number while training, since compiled code would be made anew for each float."""
         merged_BCHW = self.merge(torch.cat((encoder_BCHW, decoder_BCHW), dim=1))
-        scale_BCHW, shift_BCHW = F.leaky_relu(self.scale_shift_in(merged_BCHW), 0.2).chunk(2, dim=1)
-        residual_BCHW = torch.addcmul(self.shift_out(shift_BCHW), decoder_BCHW, self.scale_out(scale_BCHW))
+        if strips.pays(merged_BCHW, self.scale_shift_in, self.scale_out, self.shift_out):
+            both_BCHW = strips.convolve(self.scale_shift_in, merged_BCHW, strips.unchanged)
+            scale_BCHW, shift_BCHW = (
+                strips.convolve(conv, half_BCHW, strips.leaky)
+                for conv, half_BCHW in zip((self.scale_out, self.shift_out), both_BCHW.chunk(2, dim=1), strict=True)
+            )
+        else:
+            both_BCHW = F.leaky_relu(self.scale_shift_in(merged_BCHW), 0.2)
+            scale_BCHW, shift_BCHW = both_BCHW.chunk(2, dim=1)
+            scale_BCHW, shift_BCHW = self.scale_out(scale_BCHW), self.shift_out(shift_BCHW)
+        residual_BCHW = torch.addcmul(shift_BCHW, decoder_BCHW, scale_BCHW)
         if isinstance(fidelity, float | int):
             return torch.add(decoder_BCHW, residual_BCHW, alpha=fidelity)
         return torch.addcmul(decoder_BCHW, residual_BCHW, fidelity.to(residual_BCHW.dtype))
@@ -142,7 +152,18 @@ class CodeFormer(VQNetwork):
             }
         )
         self.pixel_path = None if config.pixel_path is None else PixelPath(config.pixel_path, **factory)
+        self.generator_dtype: torch.dtype | None = None
         self.arrange(torch.channels_last)
+
+    def generate_in(self, dtype: torch.dtype) -> None:
+        """Fuses features and generates in another precision than the codes are found in.
+
+        A code that comes out as another one changes a part of the face; what is rounded in the generator can't be seen.
+        For torch's own layers: a host's follow the precision of their input.
+        """
+        for part in (self.generator, self.fusions):
+            part.to(dtype)
+        self.generator_dtype = dtype
 
     def predict_logits(self, latent_BDHW: Tensor) -> Tensor:
         """logits_BTK, one row of code scores per position of the latent map."""
@@ -194,10 +215,12 @@ class CodeFormer(VQNetwork):
         def fuse(size: int, features_BCHW: Tensor) -> Tensor:
             if size not in skips:
                 return features_BCHW
-            return self.fusions[str(size)](skips.pop(size), features_BCHW, fidelity)
+            return self.fusions[str(size)](skips.pop(size).to(features_BCHW.dtype), features_BCHW, fidelity)
 
         has_path = self.pixel_path is not None and bool(skips)
-        made_B3HW = self.generator(quantised_BDHW, fuse)
+        made_B3HW = self.generator(quantised_BDHW.to(self.generator_dtype or quantised_BDHW.dtype), fuse)
+        # The path lets the input's own pixels through, which keep their precision.
+        made_B3HW = made_B3HW.to(quantised_BDHW.dtype)
         if self.pixel_path is None or not has_path:
             return Generated(made_B3HW, made_B3HW, None)
         output_B3HW, logits_BNhw = self.pixel_path(faces_B3HW, made_B3HW, fidelity)

@@ -149,6 +149,8 @@ ENGLISH = Texts(
         "restored_by": "restored by {restorer}",
         "colorized_by": "colorized by {restorer}",
         "filled_by": "filled by {restorer}",
+        "generated_in": "codes found in float32, generated in {precision}",
+        "computed_in": "computed in {precision}",
         "fidelity": "fidelity {fidelity:g}",
         "brightness_kept": "its own brightness kept",
         "redrawn": "redrawn",

@@ -172,6 +172,8 @@ CHINESE = Texts(
         "restored_by": "修复模型：{restorer}",
         "colorized_by": "上色模型：{restorer}",
         "filled_by": "补全模型：{restorer}",
+        "generated_in": "以 float32 查找编码，以 {precision} 生成",
+        "computed_in": "以 {precision} 计算",
         "fidelity": "保真度 {fidelity:g}",
         "brightness_kept": "保留原有亮度",
         "redrawn": "重新绘制",
