@@ -1,8 +1,8 @@
 """`python -m tools.node_docs`: brings what is written about the nodes up to their recorded definitions.
 
-locales/en/nodeDefs.json is made anew. The help pages in web/docs and the table in README.md get what they lack (pages,
-sections, inputs, outputs, rows) in the node's own words, to be rewritten by hand. What a person wrote stays as it is;
-what no node has any more is named, for a person to remove.
+locales/en/nodeDefs.json is made anew. The help pages in web/docs and the table in docs/nodes.md get what they lack
+(pages, sections, inputs, outputs, rows) in the node's own words, to be rewritten by hand. What a person wrote stays as
+it is; what no node has any more is named, for a person to remove.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEFINITIONS = Path("tests/nodes/definitions.json")
 ENGLISH = Path("locales/en/nodeDefs.json")
-README = Path("README.md")
+OVERVIEW = Path("docs/nodes.md")
 PAGES = Path("web/docs")
 
 _TABLE = "| Node | Takes | Gives |\n|---|---|---|\n"
@@ -71,7 +71,7 @@ def render(nodes: Sequence[Node], root: Path) -> dict[Path, str]:
     return {
         ENGLISH: english_locale(nodes),
         **{path: completed_page(node, _text(root / path)) for path, node in pages.items()},
-        README: completed_table(nodes, _text(root / README)),
+        OVERVIEW: completed_table(nodes, _text(root / OVERVIEW)),
     }
 
 
@@ -120,7 +120,7 @@ def completed_page(node: Node, page: str) -> str:
 
 
 def completed_table(nodes: Sequence[Node], readme: str) -> str:
-    """The README with a row for every node, a new one behind that of the node before it.
+    """The overview with a row for every node, a new one behind that of the node before it.
 
     Raises ValueError where it has no table of nodes.
     """
@@ -152,9 +152,9 @@ def leftovers(nodes: Sequence[Node], root: Path) -> Iterator[str]:
                 if _has_title(section, title):
                     yield from (f"{place}: {title} lists {name}" for name in _listed(section) if name not in names)
     names = {node.name for node in nodes}
-    for row in _table(_text(root / README))[1]:
+    for row in _table(_text(root / OVERVIEW))[1]:
         if _name(row) not in names:
-            yield f"{README}: there is no node {_name(row)}"
+            yield f"{OVERVIEW}: there is no node {_name(row)}"
 
 
 def _lists(node: Node) -> tuple[tuple[str, tuple[Socket, ...]], ...]:
@@ -181,16 +181,18 @@ def _line(socket: Socket) -> str:
 
 
 def _short(socket: Socket) -> str:
-    """In the README: sockets by type, as their wires are known; widgets and reports by name."""
+    """In the overview: sockets by type, as their wires are known; widgets and reports by name."""
     is_widget = socket.type in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
     return ("optional " if socket.optional else "") + (socket.name.replace("_", " ") if is_widget else socket.type)
 
 
 def _table(readme: str) -> tuple[str, list[str], str]:
-    """-> the README up to the table's first row, the rows, and what comes behind them."""
+    """-> the page up to the table's first row, the rows, and what comes behind them."""
     before, title, rest = readme.partition(_TABLE)
     if not title:
-        raise ValueError(f"{README} has no table of nodes, which begins with {_TABLE.splitlines()[0]}; write that line")
+        raise ValueError(
+            f"{OVERVIEW} has no table of nodes, which begins with {_TABLE.splitlines()[0]}; write that line"
+        )
     rows = re.match(r"(?:\|.*\n)*", rest)
     assert rows is not None
     return before + title, rows[0].splitlines(), rest[rows.end() :]

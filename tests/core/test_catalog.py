@@ -54,11 +54,11 @@ def test_entry_is_complete(entry):
     assert entry.strengths or entry.task != "restoration"
 
 
-@pytest.mark.parametrize("readme", ["README.md", "README.zh.md"])
-def test_the_table_of_the_readme_has_every_file_with_its_size_and_licence(readme):
+@pytest.mark.parametrize("page", ["docs/models.md", "docs/zh/models.md"])
+def test_the_tables_of_models_have_every_file_with_its_size_and_licence(page):
     rows = [
         [cell.strip() for cell in line.split("|")]
-        for line in (REPOSITORY / readme).read_text(encoding="utf-8").splitlines()
+        for line in (REPOSITORY / page).read_text(encoding="utf-8").splitlines()
         if line.startswith("|")
     ]
     for entry in CATALOG:
@@ -70,7 +70,7 @@ def test_the_table_of_the_readme_has_every_file_with_its_size_and_licence(readme
         if entry.task == "restoration":
             assert row[3].startswith(("yes", "有")) == entry.uses_fidelity, row
             assert row[3].startswith(("no", "无")) != entry.uses_fidelity, row
-            assert readme != "README.md" or entry.strengths.split(";")[0] in row[2], row
+            assert "zh" in page or entry.strengths.split(";")[0] in row[2], row
 
 
 def test_single_source_hashes_are_marked():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.node_docs import DEFINITIONS, ENGLISH, PAGES, README, main
+from tools.node_docs import DEFINITIONS, ENGLISH, OVERVIEW, PAGES, main
 
 from .hosts import Host
 from .prompts import node, report
@@ -19,7 +19,7 @@ from .server import REPOSITORY, Server
 from .test_definitions import definitions, essence
 from .test_detect_select import detect_prompt
 
-COPIED = ("__init__.py", "nodes", "locales", "web", "README.md", str(DEFINITIONS))
+COPIED = ("__init__.py", "nodes", "locales", "web", "docs", str(DEFINITIONS))
 GROUP = REPOSITORY / "tests" / "golden" / "photos" / "composite__group09.jpg"
 KIND = "CodeFormerLargestFaces"
 
@@ -70,4 +70,4 @@ def test_the_recipes_node_is_known_works_and_gets_its_texts(its_server: Server, 
     assert main([], pack) == 0 and main(["--check"], pack) == 0
     assert KIND in json.loads((pack / ENGLISH).read_text(encoding="utf-8"))
     assert "\n- **keep**: How many" in (pack / PAGES / f"{KIND}.md").read_text(encoding="utf-8")
-    assert "\n| Largest Faces | FACES, keep | FACES, report |\n" in (pack / README).read_text(encoding="utf-8")
+    assert "\n| Largest Faces | FACES, keep | FACES, report |\n" in (pack / OVERVIEW).read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.node_docs import DEFINITIONS, ENGLISH, PAGES, README, REPOSITORY, Node, Socket, completed_page, main
+from tools.node_docs import DEFINITIONS, ENGLISH, OVERVIEW, PAGES, REPOSITORY, Node, Socket, completed_page, main
 
 IMAGE = Socket("image", "IMAGE", "The pictures. " + "They may have any size. " * 6)
 AMOUNT = Socket("amount", "FLOAT", "How much.", optional=True)
@@ -18,7 +18,7 @@ NODE = Node("CodeFormerFlip", "Flip Faces", "Turns faces.", (IMAGE, AMOUNT), (So
 @pytest.fixture
 def root(tmp_path) -> Path:
     """The files that the tool reads and writes."""
-    for path in (DEFINITIONS, ENGLISH, README):
+    for path in (DEFINITIONS, ENGLISH, OVERVIEW):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / path, tmp_path / path)
     shutil.copytree(REPOSITORY / PAGES, tmp_path / PAGES)
@@ -70,17 +70,17 @@ def test_a_new_node_gets_its_texts(root, capsys):
         recorded["CodeFormerFlip"] = {**recorded["CodeFormerCropFaces"], "display_name": "Flip Faces"}
 
     change(root, add)
-    before = (root / README).read_text()
-    assert main(["--check"], root) == 1 and (root / README).read_text() == before
+    before = (root / OVERVIEW).read_text()
+    assert main(["--check"], root) == 1 and (root / OVERVIEW).read_text() == before
     assert {line.split(":")[0] for line in capsys.readouterr().out.splitlines()} == {
         str(ENGLISH),
         str(PAGES / "CodeFormerFlip.md"),
-        str(README),
+        str(OVERVIEW),
     }
     assert main([], root) == 0 and main(["--check"], root) == 0
     assert json.loads((root / ENGLISH).read_text())["CodeFormerFlip"]["display_name"] == "Flip Faces"
     assert (root / PAGES / "CodeFormerFlip.md").read_text().startswith("# Flip Faces\n")
-    after = (root / README).read_text()
+    after = (root / OVERVIEW).read_text()
     row = "| Flip Faces | IMAGE, FACES | IMAGE, FACES, report |\n"
     assert after.count(row) == 1 and after.replace(row, "") == before
 
@@ -106,13 +106,13 @@ def test_what_is_gone_is_named_and_left_to_a_person(root, capsys):
     assert [line.split(":")[0] for line in left] == [
         str(PAGES / "CodeFormerCropFaces.md"),
         str(PAGES / "CodeFormerMeasureFaces.md"),
-        str(README),
+        str(OVERVIEW),
     ]
     assert "faces" in left[0] and "Measure Faces" in left[2]
     assert (root / PAGES / "CodeFormerMeasureFaces.md").is_file()
 
 
 def test_a_readme_without_the_table_is_an_error(root):
-    (root / README).write_text("# Nothing\n")
-    with pytest.raises(ValueError, match=r"README\.md has no table of nodes"):
+    (root / OVERVIEW).write_text("# Nothing\n")
+    with pytest.raises(ValueError, match=r"nodes\.md has no table of nodes"):
         main([], root)

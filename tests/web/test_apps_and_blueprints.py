@@ -37,6 +37,7 @@ CONNECT = """([feed, file, save, into]) => {
     first.connect(0, made, 0);
     made.connect(0, last, last.inputs.findIndex(input => input.name === into));
 }"""
+IS_DOWN = "() => window.app.graph.nodes.length === 1 && window.app.canvas.state.ghostNodeId == null"
 OPEN = """() => {
     const { canvas, graph } = window.app;
     const made = graph.nodes.find(node => node.isSubgraphNode());
@@ -86,9 +87,13 @@ def test_a_blueprint_is_found_added_and_runs(editor: Editor, path: Path):
     editor.page.get_by_test_id("search-filter-input").wait_for()
     editor.page.keyboard.type(path.stem)
     editor.page.get_by_text(definition["description"]).first.click()
-    editor.page.mouse.move(*PLACE)
-    editor.page.mouse.click(*PLACE)
-    editor.page.wait_for_timeout(500)
+    # The new node hangs at the pointer until a click puts it down.
+    for _ in range(20):
+        editor.page.mouse.move(*PLACE)
+        editor.page.mouse.click(*PLACE)
+        editor.page.wait_for_timeout(500)
+        if editor.page.evaluate(IS_DOWN):
+            break
     (made,) = editor.saved()["nodes"]
     assert [entry["name"] for entry in made["inputs"]] == [entry["name"] for entry in definition["inputs"]]
 
