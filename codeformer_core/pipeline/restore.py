@@ -20,7 +20,7 @@ from ..faces.parsing import FaceParser
 from ..imaging import tensors as imaging
 from ..models.restorer import FaceRestorer, check_task, fidelity_of, restored_by, without_fidelity
 from ..runtime import memory
-from ..runtime.progress import RESTORING, OnPasted, OnProgress, no_progress
+from ..runtime.progress import RESTORING, OnProgress, no_progress
 from .align import AlignedFace
 from .background import Upscaler, check_background, reporting
 from .components import component_boxes, component_events, placed_by, stacked
@@ -29,7 +29,7 @@ from .judge import judged_events
 from .options import RESTORE_DEFAULTS, MaskKind, PasteOptions, RestoreOptions, WhenWorse
 from .person import Person
 from .plan import FaceSource, plan
-from .results import RestoredFace, RestoredImages, skip_events
+from .results import OnPasted, RestoredFace, RestoredImages, skip_events
 from .steps import gray_images, paste_restored, prepare, recipe_of
 
 

@@ -5,7 +5,7 @@ Shape legend: B images, H W their height and width, C channels (3 or 4).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -16,6 +16,9 @@ from ..faces.types import Face
 from .align import AlignedFace
 from .judge import Judgement
 from .report import report
+
+# Called with image_HW3, RGB [0, 1], as it stands now; it is for looking only.
+OnPasted = Callable[[Tensor], None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,6 @@ from ..faces.types import Face
 from ..imaging import tensors as imaging
 from ..imaging.gray import is_gray
 from ..runtime import memory
-from ..runtime.progress import OnPasted
 from .align import AlignedFace
 from .background import Upscaler, make_canvas
 from .composite import NewFace, Target
@@ -27,7 +26,7 @@ from .options import RESTORE_DEFAULTS, RestoreOptions
 from .plan import Plan, scaled
 from .recipe import USUAL, Recipe
 from .reference import OFFICIAL
-from .results import RestoredFace
+from .results import OnPasted, RestoredFace
 from .sizes import Sizes, require_memory
 
 # From which enlargement on a report tells of it.

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor
-
 # Called with a stage's name and how many of its steps are done and to do; may raise to cancel.
 OnProgress = Callable[[str, int, int], None]
-# Called with image_HW3, RGB [0, 1], as it stands now; it is for looking only.
-OnPasted = Callable[[Tensor], None]
 
 FINDING = "finding faces"
 RESTORING = "restoring faces"

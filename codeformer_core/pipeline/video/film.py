@@ -16,9 +16,10 @@ import torch
 
 from ...models.restorer import FaceRestorer, fidelity_of
 from ...runtime.atomic import replaced
-from ...runtime.progress import VIDEO, OnPasted, OnProgress
+from ...runtime.progress import VIDEO, OnProgress
 from ..options import RestoreOptions
 from ..restore import Models
+from ..results import OnPasted
 from .average import REACH, Averager
 from .encoding import Encoding
 from .job import VideoJob

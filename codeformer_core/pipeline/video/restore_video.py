@@ -11,9 +11,10 @@ from ...faces.detection import FaceDetector
 from ...faces.landmarks import LandmarkDetector
 from ...faces.parsing import FaceParser
 from ...models.restorer import FaceRestorer, check_task
-from ...runtime.progress import OnPasted, OnProgress, no_progress
+from ...runtime.progress import OnProgress, no_progress
 from ..options import RestoreOptions
 from ..restore import Models
+from ..results import OnPasted
 from .continuing import journal_of, settings_of
 from .film import Film
 from .job import MINOR, VideoJob, check_job
