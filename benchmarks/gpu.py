@@ -8,7 +8,7 @@ Faces lie in the GPU's memory and stay there, in channels_last. The share compar
 products, counted as the published network writes them, with a square matrix product measured in the same precision.
 "photos" is all of `restore_images` (detection, crops, network, paste, on the device) for images with six faces, from
 pinned memory and back. "frames" are the same for many small images with one face, as of a film.
---tiny: a small network and small numbers, which run on a CPU in half a minute, as a test of this program.
+--tiny: a small network and small numbers, which run on a CPU in a minute, as a test of this program.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true")
     given = parser.parse_args()
     if given.tiny:
-        given.batches, given.dtypes, given.seconds, given.matrix_size = "1,2", "float32,bfloat16", 0.0, 256
+        given.batches, given.dtypes, given.seconds, given.matrix_size = "1", "bfloat16", 0.0, 256
     settings = Settings(
         torch.device(given.device),
         TINY if given.tiny else PUBLISHED_CODEFORMER,
