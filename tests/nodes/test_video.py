@@ -105,6 +105,7 @@ def test_a_video_keeps_its_frames_times_and_sound(server: Server):
     assert all(len(pair["faces"]) == 1 for pair in compared["pairs"])
 
 
+@pytest.mark.slow
 def test_a_trimmed_video_is_restored_as_far_as_it_is_trimmed(server: Server):
     if "Video Slice" not in server.get("/object_info"):
         pytest.skip("this host trims no videos")
