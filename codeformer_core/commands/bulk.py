@@ -182,13 +182,13 @@ def _show(console: Console, what: str, progress: Progress) -> None:
     if not progress.workers:
         console.progress(0.0, f"{what}: {progress.came:,} images")
         return
-    finished = progress.done + progress.failed
+    finished = progress.done + progress.unchanged
     seconds = max(progress.seconds, 1e-6)
     left = "" if progress.left is None else f", about {duration(progress.left)} left"
     busy = " ".join(f"{stage} {share:.0%}" for stage, share in progress.utilisation().items())
     console.progress(
-        (finished + progress.unchanged) / max(progress.came, 1),
-        f"{finished + progress.unchanged:,} of {progress.came:,}: {progress.done / seconds:.1f} images/s, "
+        finished / max(progress.came, 1),
+        f"{finished:,} of {progress.came:,}: {progress.done / seconds:.1f} images/s, "
         f"{progress.faces / seconds:.1f} faces/s{left} ({busy})",
     )
 

@@ -13,15 +13,18 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def replaced(path: Path) -> Generator[Path]:
-    """Yields an empty file in the folder of `path` to write into; it takes the name `path` when the block succeeds.
+def replaced(path: Path, folder: Path | None = None) -> Generator[Path]:
+    """Yields an empty file to write into; it takes the name `path` when the block succeeds.
+
+    folder: of this file, on the same disk; the folder of `path` if None.
 
     By then it is on the disk, so that after a power cut there is the old file or the new one, never a part of it. When
     the block fails it is removed and `path` stays as it was.
 
     Raises OSError.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    unique = f"{uuid.uuid4().hex[:12]}.part"
+    temporary = path.with_name(f".{path.name}.{unique}") if folder is None else folder / unique
     try:
         # Fails with a plain OSError where the folder can't be written, and shows the mode the umask gives:
         # safetensors writes for the owner alone, but models are shared.
@@ -36,13 +39,13 @@ def replaced(path: Path) -> Generator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, folder: Path | None = None) -> None:
     """See `replaced`.
 
     Raises OSError naming `path`.
     """
     try:
-        with replaced(path) as temporary:
+        with replaced(path, folder) as temporary:
             temporary.write_bytes(data)
     except OSError as error:
         raise OSError(error.errno, f"could not be written: {error.strerror or error}", str(path)) from error

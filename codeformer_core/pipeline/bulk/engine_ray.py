@@ -88,6 +88,10 @@ class RayEngine:
         self, job: Job, waiting: Callable[[], Iterator[BulkSource]], count: int, alone: bool
     ) -> Iterator[list[Outcome]]:
         """See `job.RunPass`."""
+        if job.target.address.startswith("memory://"):
+            raise ValueError(
+                f"{job.target.address}: workers have no memory in common; name another target or engine local"
+            )
         lists = joined(job.target.address, OWN_FOLDER, "work")
         _remove_all(lists)
         try:

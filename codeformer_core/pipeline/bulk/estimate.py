@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from .engine_local import finished_works
 from .index import UNCHANGED, WAITING, Index
 from .job import Job
-from .journal import finished_records
 from .listing import Listing
 from .options import BulkOptions
-from .restore_bulk import open_index, with_places
+from .restore_bulk import add_finished, open_index, with_places
 from .source import BulkSource
 from .stages import RESTORING, STAGES, Work
 from .storage import normal_address
@@ -82,8 +81,7 @@ def estimate_bulk(
     target = normal_address(target)
     listing = Listing(tuple(sources), target, options.image_column, options.key_column)
     with open_index(None) as index:
-        records = finished_records(target, options.kind != "folder")
-        index.add_finished((record["key"], record["result"]) for record in records)
+        add_finished(index, target, options.kind != "folder")
         came = 0
         for came in index.add(with_places(listing, target, options)):
             if on_listed is not None:

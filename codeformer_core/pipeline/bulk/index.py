@@ -6,19 +6,22 @@ The file is made anew from the listing and the journal by each run.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from ...runtime.errors import ExistingFileError
 from .source import BulkSource
+from .storage import printable
 
 WAITING, DONE, FAILED, UNCHANGED = 0, 1, 2, 3
 _TABLES = """
-CREATE TABLE finished (key TEXT PRIMARY KEY, result TEXT) WITHOUT ROWID;
+CREATE TABLE finished (key TEXT PRIMARY KEY, result BLOB UNIQUE, name BLOB) WITHOUT ROWID;
 CREATE TABLE images (
-    id INTEGER PRIMARY KEY, key TEXT UNIQUE, result TEXT UNIQUE, source TEXT, state INTEGER,
+    id INTEGER PRIMARY KEY, key TEXT UNIQUE, result BLOB UNIQUE, source TEXT, state INTEGER,
     attempts INTEGER DEFAULT 0, stage TEXT DEFAULT '', reason TEXT DEFAULT ''
 );
 """
@@ -52,17 +55,22 @@ class Index:
     def close(self) -> None:
         self._connection.close()
 
-    def add_finished(self, finished: Iterable[tuple[str, str]]) -> None:
-        """finished: keys of images that another run has done, with the places of their results."""
+    def add_finished(self, finished: Iterable[tuple[str, str, str]]) -> None:
+        """finished: keys of images that another run has done, with the places of their results and their names.
+
+        Of two that have the same place, the later one counts: its result has replaced the other.
+        """
+        rows = ((key, _stored(result), _stored(name)) for key, result, name in finished)
         self._connection.execute("BEGIN")
-        self._connection.executemany("INSERT OR REPLACE INTO finished VALUES (?, ?)", finished)
+        self._connection.executemany("INSERT OR REPLACE INTO finished VALUES (?, ?, ?)", rows)
         self._connection.execute("COMMIT")
 
     def add(self, sources: Iterable[tuple[BulkSource, str]]) -> Iterator[int]:
         """Takes in the images, an image that is named twice once; yields how many there are, now and then.
 
         sources: each with the place of its result.
-        Raises ValueError where two images would get the same result.
+        Raises ValueError where two images would get the same result, ExistingFileError where one would replace the
+        result that another run has made of another image.
         """
         connection = self._connection
         connection.execute("BEGIN")
@@ -70,11 +78,13 @@ class Index:
         for source, result in sources:
             key = source.key
             done = connection.execute("SELECT 1 FROM finished WHERE key = ?", (key,)).fetchone() is not None
-            row = (key, result, json.dumps(source.as_record()), UNCHANGED if done else WAITING)
+            if not done:
+                self._check_free(source, result)
+            row = (key, _stored(result), json.dumps(source.as_record()), UNCHANGED if done else WAITING)
             try:
                 connection.execute("INSERT INTO images (key, result, source, state) VALUES (?, ?, ?, ?)", row)
             except sqlite3.IntegrityError:
-                other = connection.execute("SELECT key, source FROM images WHERE result = ?", (result,)).fetchone()
+                other = connection.execute("SELECT key, source FROM images WHERE result = ?", row[1:2]).fetchone()
                 if other is None or other[0] == key:
                     continue
                 raise ValueError(
@@ -86,6 +96,15 @@ class Index:
                 yield count
         connection.execute("COMMIT")
         yield count
+
+    def _check_free(self, source: BulkSource, result: str) -> None:
+        query = "SELECT name FROM finished WHERE result = ?"
+        found = self._connection.execute(query, (_stored(result),)).fetchone()
+        if found is not None and found[0] != _stored(source.name):
+            raise ExistingFileError(
+                f"{result} in the target is the result of {os.fsdecode(found[0])}, which that of {source.name} would "
+                "replace: restore it into another target"
+            )
 
     def waiting(self, *, at_random: int = 0) -> Iterator[BulkSource]:
         """What is to be done, in the order of the listing. Results may be marked in the meantime.
@@ -111,7 +130,7 @@ class Index:
     def note_failure(self, key: str, stage: str, reason: str) -> None:
         """The image stays waiting; its last failure is remembered."""
         query = "UPDATE images SET attempts = attempts + 1, stage = ?, reason = ? WHERE key = ? AND state = ?"
-        self._connection.execute(query, (stage, reason, key, WAITING))
+        self._connection.execute(query, (stage, printable(reason), key, WAITING))
 
     def give_up(self, attempts: int) -> None:
         """What still waits has failed.
@@ -132,6 +151,11 @@ class Index:
         query = "SELECT source, stage, reason, attempts FROM images WHERE state = ? ORDER BY id"
         for text, stage, reason, attempts in self._connection.execute(query, (FAILED,)):
             yield Failure(_source(text), stage, reason, attempts)
+
+
+def _stored(text: str) -> bytes:
+    """SQLite has no text for names that are not UTF-8."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _source(text: str) -> BulkSource:

@@ -93,7 +93,7 @@ class Progress:
 
     came: images, those that need nothing included.
     unchanged: finished by a run before.
-    done, failed: by this run.
+    done: by this run.
     faces: restored ones.
     workers: of each step.
     busy: seconds that each step took, of all workers together.
@@ -102,7 +102,6 @@ class Progress:
     came: int = 0
     unchanged: int = 0
     done: int = 0
-    failed: int = 0
     copied: int = 0
     faces: int = 0
     workers: dict[str, int] = field(default_factory=dict[str, int])
@@ -116,7 +115,7 @@ class Progress:
     @property
     def left(self) -> float | None:
         """Seconds that the rest will take at the rate so far; None before the first image."""
-        remaining = self.came - self.unchanged - self.done - self.failed
+        remaining = self.came - self.unchanged - self.done
         return self.seconds / self.done * remaining if self.done else None
 
     def utilisation(self) -> dict[str, float]:

@@ -8,6 +8,8 @@ many they are: only together they count. A line that is cut short counts as none
 from __future__ import annotations
 
 import json
+import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,38 +26,51 @@ from .storage import file_names, is_empty, is_local, joined, open_file, read_ran
 _VERSION = 1
 # Where nothing can be appended to a file, lines are written together: after so many, or so many seconds.
 _LINES, _SECONDS = 1000, 30.0
+# Bytes in which the last line of a file begins.
+_TAIL = 16 << 20
 
 
 class Journal:
     def __init__(self, target: str, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
-        """The journal of a target, begun or continued.
+        """The journal of a target, begun or continued by `begin`.
 
         settings: what decides how results look.
         overwrite: begin again, whatever lies there.
         Raises ExistingFileError without it where the target was made with other settings, or not by us.
         """
-        self._folder = joined(target, OWN_FOLDER, "journal")
+        self._folder = _folder(target)
         self._settings = joined(target, OWN_FOLDER, "settings.json")
         self._stream: BinaryIO | None = None
         self._waiting: list[bytes] = []
         self._written = time.monotonic()
         found = self._found_settings()
         # As they are read again: tuples are lists there.
-        wanted: dict[str, Any] = json.loads(json.dumps({"version": _VERSION, **settings}))
-        if overwrite:
-            self._begin_again()
-        elif found is None and not is_empty(target, OWN_FOLDER):
+        self._wanted: dict[str, Any] = json.loads(json.dumps({"version": _VERSION, **settings}))
+        self.continues = found == self._wanted and not overwrite
+        self._number = 0
+        if self.continues or overwrite or is_empty(target, OWN_FOLDER):
+            return
+        if found is None:
             raise ExistingFileError(f"{target}: holds files already, which results could replace; name an empty folder")
-        elif found is not None and found != wanted:
-            raise ExistingFileError(f"{target}: was made with other settings ({_difference(found, wanted)})")
-        if found != wanted:
-            write_file(self._settings, (json.dumps(wanted, indent=1) + "\n").encode())
-        used = [int(name[:6]) for name in file_names(self._folder) if name[:6].isdigit()]
-        self._number = max(used, default=-1) + 1
+        raise ExistingFileError(f"{target}: was made with other settings ({_difference(found, self._wanted)})")
+
+    def begin(self) -> None:
+        """Before the first result. Nothing is changed until then."""
+        names = _files(self._folder)
+        if self.continues:
+            self._number = _number(names[-1]) + 1 if names else 0
+            if names and is_local(self._folder):
+                _end_last_line(Path(self._folder, names[-1]))
+            return
+        for name in names:
+            remove_file(joined(self._folder, name))
+        write_file(self._settings, (json.dumps(self._wanted, indent=1) + "\n").encode())
 
     def add(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Note finished images. Raises OSError."""
         lines = [json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in records]
+        if not lines:
+            return
         if is_local(self._folder):
             if self._stream is None:
                 Path(self._folder).mkdir(parents=True, exist_ok=True)
@@ -91,27 +106,26 @@ class Journal:
         except FileNotFoundError:
             return None
 
-    def _begin_again(self) -> None:
-        for name in file_names(self._folder):
-            remove_file(joined(self._folder, name))
-
 
 def finished_records(target: str, packed: bool) -> Iterator[dict[str, Any]]:
     """What the journal of a target says of the images whose results lie there whole.
 
     packed: whether the results hold many images.
+    A result that was deleted counts as none, but in a folder of a store nobody looks: that would be a call for each.
     """
     packs = complete_packs(target) if packed else ()
-    for name in _files(target):
+    look = is_local(target)
+    for name in _files(_folder(target)):
         for record in _records(target, name):
-            if not record.get("of") or record["result"] in packs:
+            result = record["result"]
+            if result in packs if packed else not look or os.path.exists(joined(target, result)):
                 yield record
 
 
 def complete_packs(target: str) -> set[str]:
-    """The places of results that hold many images and are noted with all of these."""
+    """The names of results that hold many images, lie in the target and are noted with all of these images."""
     complete: set[str] = set()
-    for name in _files(target):
+    for name in _files(_folder(target)):
         # All lines of such a result are in one file, to which they are written at once.
         noted: Counter[str] = Counter()
         for record in _records(target, name):
@@ -119,15 +133,38 @@ def complete_packs(target: str) -> set[str]:
                 noted[record["result"]] += 1
                 if noted[record["result"]] == record["of"]:
                     complete.add(record["result"])
-    return complete
+    return complete.intersection(file_names(target))
 
 
-def _files(target: str) -> list[str]:
-    return [name for name in file_names(joined(target, OWN_FOLDER, "journal")) if name.endswith(".jsonl")]
+def _folder(target: str) -> str:
+    return joined(target, OWN_FOLDER, "journal")
+
+
+def _files(folder: str) -> list[str]:
+    """In the order in which they were written."""
+    names = [name for name in file_names(folder) if re.match(r"\d+\.jsonl$", name)]
+    return sorted(names, key=_number)
+
+
+def _number(name: str) -> int:
+    return int(name.partition(".")[0])
+
+
+def _end_last_line(path: Path) -> None:
+    """Where a run was killed while it wrote: at half a line other readers of the journal would stop."""
+    with path.open("r+b") as stream:
+        start = max(0, stream.seek(0, os.SEEK_END) - _TAIL)
+        stream.seek(start)
+        tail = stream.read()
+        end = tail.rfind(b"\n") + 1
+        if _parsed(tail[end:]) is None:
+            stream.truncate(start + end)
+        else:
+            stream.write(b"\n")
 
 
 def _records(target: str, name: str) -> Iterator[dict[str, Any]]:
-    with open_file(joined(target, OWN_FOLDER, "journal", name)) as stream:
+    with open_file(joined(_folder(target), name)) as stream:
         for line in stream:
             if (record := _parsed(line)) is not None:
                 yield record

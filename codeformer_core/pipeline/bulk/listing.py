@@ -113,7 +113,8 @@ class Listing:
         found = False
         with open_file(address) as stream:
             for raw in stream:
-                line = raw.decode("utf-8").strip()
+                # Some editors begin a file with a mark; names on a disk need not be UTF-8.
+                line = raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape").strip()
                 if not line or line.startswith("#"):
                     continue
                 found = True
@@ -175,7 +176,7 @@ def _walk_local(folder: str, target: str, depth: int | None) -> Iterator[_File]:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                if entry.name != OWN_FOLDER and entry.path != target:
+                if entry.name != OWN_FOLDER and not (target and _is_same(entry.path, target)):
                     below.append(entry.path)
             elif entry.is_file():
                 status = entry.stat()
@@ -183,6 +184,11 @@ def _walk_local(folder: str, target: str, depth: int | None) -> Iterator[_File]:
     if depth is None or depth > 1:
         for inside in sorted(below):
             yield from _walk_local(inside, target, None if depth is None else depth - 1)
+
+
+def _is_same(folder: str, target: str) -> bool:
+    """Whatever links lead to them."""
+    return folder == target or (os.path.isdir(target) and os.path.samefile(folder, target))
 
 
 def _info(address: str) -> _File:

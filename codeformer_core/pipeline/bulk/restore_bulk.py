@@ -6,7 +6,9 @@ import csv
 import hashlib
 import io
 import json
+import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,9 +22,9 @@ from .job import Job, Outcome, Progress, RunPass
 from .journal import Journal, complete_packs, finished_records
 from .listing import OWN_FOLDER, Listing
 from .options import BulkOptions
-from .source import BulkSource, result_place
+from .source import BulkSource, result_place, source_name
 from .storage import is_local, joined, normal_address, remove_file, write_file
-from .targets import Target, failures_address
+from .targets import Target, failures_address, parts_address
 
 if TYPE_CHECKING:
     from ..person import Person
@@ -90,14 +92,15 @@ def restore_bulk(
         journal = Journal(target, settings, overwrite=overwrite)
         try:
             place = Target(target, options.kind)
-            if place.packs:
-                place.remove_unknown(complete_packs(target))
-            records = finished_records(target, place.packs)
-            index.add_finished((record["key"], record["result"]) for record in records)
+            if journal.continues:
+                add_finished(index, target, place.packs)
             progress = Progress()
             listing = Listing(tuple(sources), target, options.image_column, options.key_column)
             for progress.came in index.add(with_places(listing, target, options)):
                 report(LISTING, progress)
+            journal.begin()
+            if place.packs:
+                place.remove_unknown(complete_packs(target))
             progress = Progress(progress.came, index.count(UNCHANGED))
             job = Job(place, models, options, person, _digest(settings))
             if index.count(WAITING):
@@ -142,15 +145,18 @@ def _run_passes(
 
 
 def _note(outcomes: list[Outcome], index: Index, journal: Journal, progress: Progress) -> None:
-    done = [outcome for outcome in outcomes if outcome.failure is None and index.mark_done(outcome.key)]
-    journal.add(outcome.record for outcome in done)
+    made = [outcome for outcome in outcomes if outcome.failure is None]
+    done = [outcome for outcome in made if index.mark_done(outcome.key)]
+    # A shard counts only with all its images, also those that an earlier one has: steps may run twice.
+    results = {outcome.record["result"] for outcome in done}
+    journal.add(outcome.record for outcome in made if outcome.record["result"] in results)
     for outcome in done:
         progress.add(outcome)
     for outcome in outcomes:
         progress.add_seconds(outcome)
         if outcome.failure is not None:
             if outcome.full:
-                raise OSError(f"the target takes no more: {outcome.failure[1]}. Make room; the next run continues")
+                raise OSError(f"the target takes no more: {outcome.failure[1]}. Mend that; the same command continues")
             index.note_failure(outcome.key, *outcome.failure)
 
 
@@ -185,16 +191,24 @@ def failures_table(failures: Iterator[Failure]) -> bytes:
     for failure in failures:
         source = failure.source
         table.writerow((source.address, source.member, failure.stage, failure.attempts, failure.reason))
-    return stream.getvalue().encode()
+    return stream.getvalue().encode("utf-8", "surrogateescape")
 
 
 def with_places(listing: Listing, target: str, options: BulkOptions) -> Iterator[tuple[BulkSource, str]]:
-    """Each image with the place of its result. Raises ValueError where that would replace it."""
+    """Each image with the place of its result. Raises ValueError for one that lies in the target."""
+    inside = joined(target, "")
     for source in listing:
-        place = result_place(source.place, options.file_format)
-        if not source.member and joined(target, place) == source.address:
-            raise ValueError(f"{source.name}: its result would replace it; name another target")
-        yield source, place
+        if source.address.startswith(inside):
+            raise ValueError(f"{source.name}: lies in the target, where a result would replace it; name another target")
+        yield source, result_place(source.place, options.file_format)
+
+
+def add_finished(index: Index, target: str, packed: bool) -> None:
+    """What the journal of the target has, see `finished_records`."""
+    index.add_finished(
+        (record["key"], record.get("place", record["result"]), source_name(record["source"], record["member"]))
+        for record in finished_records(target, packed)
+    )
 
 
 def _settings(models: WorkerModels, options: BulkOptions, person: Person | None) -> dict[str, Any]:
@@ -230,6 +244,8 @@ def open_index(target: str | None) -> Generator[Index]:
         index = Index(Path(place, "index.sqlite"))
         try:
             yield index
+        except sqlite3.OperationalError as error:
+            raise OSError(f"{place}: the index of all images can't be written ({error})") from error
         finally:
             index.close()
 
@@ -247,8 +263,14 @@ def _only_run(target: str) -> Generator[None]:
 
     folder = Path(target, OWN_FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
+    parts = parts_address(target)
     with locked(folder / "lock", refuse):
-        yield
+        shutil.rmtree(parts, ignore_errors=True)  # of a run that was killed
+        os.mkdir(parts)
+        try:
+            yield
+        finally:
+            shutil.rmtree(parts, ignore_errors=True)
 
 
 def _silent(_what: str, _progress: Progress) -> None:

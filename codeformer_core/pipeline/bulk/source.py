@@ -45,10 +45,14 @@ class BulkSource:
     @property
     def name(self) -> str:
         """For messages."""
-        return f"{self.address}: {self.member}" if self.member else self.address
+        return source_name(self.address, self.member)
 
     def as_record(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def source_name(address: str, member: str) -> str:
+    return f"{address}: {member}" if member else address
 
 
 def safe_place(name: str) -> str:

@@ -65,6 +65,11 @@ def version_of_status(status: os.stat_result) -> str:
     return str(status.st_mtime_ns)
 
 
+def printable(text: str) -> str:
+    """Text for tables, where a name that is not UTF-8 can't stand."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def read_range(address: str, offset: int = 0, size: int | None = None) -> bytes:
     """The bytes of a file, or `size` of them from `offset` on. Raises OSError."""
     if is_local(address):
@@ -77,12 +82,15 @@ def read_range(address: str, offset: int = 0, size: int | None = None) -> bytes:
     return bytes(storage.cat_file(path, start=offset, end=offset + size))
 
 
-def write_file(address: str, data: bytes) -> None:
-    """Write a file whole or not at all; its folders are made. Raises OSError."""
+def write_file(address: str, data: bytes, parts: str | None = None) -> None:
+    """Write a file whole or not at all; its folders are made. Raises OSError.
+
+    parts: folder for a file of this machine until it is whole; beside it if None.
+    """
     if is_local(address):
         path = Path(address)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, data)
+        write_whole(path, data, None if parts is None else Path(parts))
         return
     storage, path = open_storage(address)
     if address.partition("://")[0] in _OBJECT_STORES:

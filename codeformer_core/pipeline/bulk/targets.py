@@ -9,6 +9,8 @@ import errno
 import hashlib
 import io
 import json
+import os
+import re
 import tarfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -18,11 +20,13 @@ from .listing import OWN_FOLDER
 from .options import TargetKind
 from .packages import require
 from .stages import WRITING, Work
-from .storage import file_names, joined, remove_file, write_file
+from .storage import file_names, is_local, joined, printable, remove_file, write_file
 
 _SUFFIX: dict[TargetKind, str] = {"folder": "", "shards": ".tar", "parquet": ".parquet"}
 _PACK_NAME = "restored-"
-_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS}
+_PACK = re.compile(rf"{_PACK_NAME}[0-9a-f]{{16}}\.(tar|parquet)$")
+# Errors that every further image would meet, too.
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS, errno.ENODEV}
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,7 @@ class Target:
 
         known: names. Returns how many there were.
         """
-        names = [name for name in file_names(self.address) if name.startswith(_PACK_NAME) and name not in known]
-        names = [name for name in names if name.endswith(_SUFFIX[self.kind])]
+        names = [name for name in file_names(self.address) if _PACK.match(name) and name not in known]
         for name in names:
             remove_file(joined(self.address, name))
         return len(names)
@@ -66,9 +69,16 @@ class Target:
                 work.fail(WRITING, error)
                 work.full = isinstance(error, OSError) and error.errno in _FULL
 
+    def _write(self, name: str, data: bytes) -> None:
+        """Raises OSError where the target is gone, as when its disk was unmounted: never make another."""
+        parts = parts_address(self.address)
+        if is_local(self.address) and not os.path.isdir(parts):
+            raise OSError(errno.ENODEV, "the target is gone, or this machine does not see it", self.address)
+        write_file(joined(self.address, name), data, parts)
+
     def _write_images(self, works: Sequence[Work]) -> None:
         for work in works:
-            write_file(joined(self.address, work.record["result"]), work.encoded)
+            self._write(work.record["result"], work.encoded)
 
     def _write_pack(self, works: Sequence[Work]) -> None:
         names = "".join(work.source.key for work in works)
@@ -76,7 +86,12 @@ class Target:
         for work in works:
             work.record |= {"place": work.record["result"], "result": name, "of": len(works)}
         data = _shard(works) if self.kind == "shards" else _parquet(works)
-        write_file(joined(self.address, name), data)
+        self._write(name, data)
+
+
+def parts_address(target: str) -> str:
+    """Of the folder for files that are not whole yet; it is there while a run is."""
+    return joined(target, OWN_FOLDER, "parts")
 
 
 def failures_address(target: str) -> str:
@@ -86,14 +101,17 @@ def failures_address(target: str) -> str:
 def _shard(works: Sequence[Work]) -> bytes:
     """A tar of key.jpg and key.json, as WebDataset reads them."""
     stream = io.BytesIO()
+    keys: set[str] = set()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as shard:
         for work in works:
             place = str(work.record["place"])
             stem, _, suffix = place.rpartition(".")
             folder, _, name = stem.rpartition("/")
-            if "." in name:  # where WebDataset ends the key; what is left must still be the only one
+            # WebDataset ends a key at the first dot, and wants each once: a.jpg and a.png are two.
+            if "." in name or stem in keys:
                 name = f"{name.replace('.', '_')}-{work.source.key[:8]}"
             key = f"{folder}/{name}" if folder else name
+            keys.add(key)
             description = json.dumps(work.record).encode()
             for ending, data in ((suffix, work.encoded), ("json", description)):
                 entry = tarfile.TarInfo(f"{key}.{ending}")
@@ -105,7 +123,11 @@ def _shard(works: Sequence[Work]) -> bytes:
 def _parquet(works: Sequence[Work]) -> bytes:
     """A row for each image: its bytes, and what is to know of it."""
     arrow = require("pyarrow")
-    rows = [{"image": work.encoded, **work.record} for work in works]
+    rows = [
+        {name: printable(value) if isinstance(value, str) else value for name, value in work.record.items()}
+        | {"image": work.encoded}
+        for work in works
+    ]
     stream = io.BytesIO()
     # Images are compressed already. Small groups of rows, so that one image can be read without all others.
     table = arrow.Table.from_pylist(rows, schema=parquet_schema())

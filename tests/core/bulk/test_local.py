@@ -5,19 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import webdataset
 from PIL import Image
 
 from codeformer_core.imaging.files import read_image, write_image
-from codeformer_core.pipeline.bulk.engine_local import LocalEngine
+from codeformer_core.pipeline.bulk.engine_local import LocalEngine, finished_works
+from codeformer_core.pipeline.bulk.job import write_works
+from codeformer_core.pipeline.bulk.listing import Listing
 from codeformer_core.pipeline.bulk.restore_bulk import restore_bulk
 from codeformer_core.pipeline.restore import restore
 from codeformer_core.runtime.errors import ExistingFileError
 
-from .cheap import LOCAL, QUICK, CheapModels, Raising, blue_image, image_bytes, is_brighter, write_images
+from .cheap import LOCAL, QUICK, Brighter, CheapModels, Raising, blue_image, image_bytes, is_brighter, write_images
 
 
 def files_below(folder: Path) -> set[str]:
@@ -141,6 +146,98 @@ def test_broken_images_go_to_a_table_and_are_tried_again_later(tmp_path):
     assert not Path(report.failures).exists()
 
 
+def test_deleted_results_are_made_again(tmp_path):
+    source, target = tmp_path / "in", tmp_path / "out"
+    paths = write_images(source, 3)
+    shards = replace(LOCAL, kind="shards", pack_images=2)
+    run(source, target)
+    run(source, tmp_path / "shards", options=shards)
+    (target / paths[1].relative_to(source)).unlink()
+    next((tmp_path / "shards").glob("*.tar")).unlink()
+    assert sums(run(source, target)) == (3, 1, 0, 2)
+    report = run(source, tmp_path / "shards", options=shards)
+    assert report.done == 3 - report.unchanged > 0
+    assert files_below(target) == files_below(source)
+
+
+def test_a_result_of_another_source_is_not_replaced(tmp_path):
+    for number, name in enumerate("ab"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.png").write_bytes(image_bytes(number))
+    target = tmp_path / "out"
+    run(tmp_path / "a", target)
+    made = (target / "x.png").read_bytes()
+    with pytest.raises(ExistingFileError, match=r"x\.png in the target is the result of .*a/x\.png"):
+        run(tmp_path / "b", target)
+    assert (target / "x.png").read_bytes() == made
+    assert sums(run(tmp_path / "a", target)) == (1, 0, 0, 1)
+
+
+def test_what_cannot_be_listed_changes_nothing_in_the_target(tmp_path):
+    source, target = tmp_path / "in", tmp_path / "out"
+    write_images(source, 1)
+    shards = replace(LOCAL, kind="shards")
+    with pytest.raises(ValueError, match="no such file"):
+        run(tmp_path / "typo", target)
+    assert sums(run(source, target, options=shards)) == (1, 1, 0, 0)
+    before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="lies in the target"):
+        run(target, target, options=shards, overwrite=True)
+    assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
+
+
+def test_a_target_that_goes_away_ends_the_run(tmp_path):
+    source, target = tmp_path / "in", tmp_path / "out"
+    write_images(source, 2)
+
+    class Unmounting(Brighter):
+        def restore(self, faces_B3HW, fidelity=0.5, component_boxes_B44=None):
+            shutil.rmtree(target)
+            return faces_B3HW
+
+    with pytest.raises(OSError, match="the target is gone"):
+        run(source, target, models=CheapModels(Unmounting()))
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards", "parquet"])
+def test_names_that_are_not_utf_8(tmp_path, kind):
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    try:
+        (source / os.fsdecode(b"caf\xe9.png")).write_bytes(image_bytes(1))
+    except OSError:
+        pytest.skip("this file system has no such names")
+    (source / os.fsdecode(b"\xff.png")).write_bytes(b"broken")
+    options = replace(LOCAL, kind=kind)
+    report = run(source, target, options=options)
+    assert sums(report) == (2, 1, 1, 0)
+    assert b"\xff.png" in Path(report.failures).read_bytes()
+    assert kind != "folder" or files_below(target) == {os.fsdecode(b"caf\xe9.png")}
+    assert sums(run(source, target, options=options)) == (2, 0, 1, 1)
+
+
+def test_a_shard_of_a_step_that_ran_twice_counts_with_all_its_images(tmp_path):
+    """As when a node is lost: an image is in a shard that was noted, and in another one with a new image."""
+    source, target = tmp_path / "in", tmp_path / "out"
+    write_images(source, 3)
+    options = replace(LOCAL, kind="shards")
+
+    order = list(Listing((str(source),)))
+
+    class Twice(LocalEngine):
+        def run(self, job, waiting, count, alone):
+            for part in (order[:2], order[1:]):
+                (works,) = finished_works(job, iter(part))
+                yield write_works(job, works)
+
+    assert sums(run(source, target, options=options, engine=Twice())) == (3, 3, 0, 0)
+    shards = sorted(map(str, target.glob("*.tar")))
+    kept = [json.loads(sample["json"])["key"] for sample in webdataset.WebDataset(shards, shardshuffle=False)]
+    assert set(kept) == {image.key for image in order}
+    assert sums(run(source, target, options=options)) == (3, 0, 0, 3)
+
+
 def test_too_little_memory_costs_the_image_that_needs_too_much(tmp_path):
     source, target = tmp_path / "in", tmp_path / "out"
     write_images(source, 5)
@@ -160,7 +257,12 @@ def test_a_run_that_was_killed_at_any_byte_is_continued(tmp_path, cut, done):
     data = journal.read_bytes()
     lines = data.splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[:2]) + lines[2][: min(cut, len(lines[2]) - 1)])
+    for name in ("parts", "index-left"):
+        (target / "_bulk" / name).mkdir()
+        (target / "_bulk" / name / "half").write_bytes(b"of a result")
     assert sums(run(source, target)) == (4, 4 - done, 0, done)
+    assert len(records_of(target)) == 4  # half a line is none
+    assert {path.name for path in (target / "_bulk").iterdir()} == {"journal", "settings.json"}
     assert sums(run(source, target)) == (4, 0, 0, 4)
     assert files_below(target) == files_below(source)
 
@@ -186,7 +288,7 @@ def test_a_full_disk_ends_the_run(tmp_path, monkeypatch):
     source, target = tmp_path / "in", tmp_path / "out"
     write_images(source, 2)
 
-    def full(address, data):
+    def full(address, data, parts):
         raise OSError(28, "No space left on device", address)
 
     monkeypatch.setattr(targets, "write_file", full)

@@ -175,9 +175,30 @@ def test_addresses_of_other_stores(tmp_path):
                 store.rm(folder, recursive=True)
 
 
+def test_two_images_of_one_stem_are_two_samples_of_a_shard(tmp_path):
+    for name, file_format in (("a.jpg", "JPEG"), ("a.png", "PNG")):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(image_bytes(1, file_format=file_format))
+    assert sums(run(tmp_path / "in", tmp_path / "out", options=replace(LOCAL, kind="shards"))) == (2, 2, 0, 0)
+    shards = sorted(map(str, (tmp_path / "out").glob("*.tar")))
+    samples = list(webdataset.WebDataset(shards, shardshuffle=False))
+    assert {ending for sample in samples for ending in sample if ending in ("jpg", "png")} == {"jpg", "png"}
+    assert len({sample["__key__"] for sample in samples}) == 2 and all("json" in sample for sample in samples)
+
+
+def test_a_target_inside_a_source_is_no_source(tmp_path):
+    write_images(tmp_path / "in", 2)
+    linked = tmp_path / "linked"
+    linked.symlink_to(tmp_path / "in")
+    target = tmp_path / "in" / "out"
+    assert sums(run(tmp_path / "in", target)) == (2, 2, 0, 0)
+    assert sums(run(tmp_path / "in", target)) == (2, 0, 0, 2)
+    assert len(places(linked, target=str(target))) == 2
+
+
 def test_a_missing_file_of_a_list_is_a_failure(tmp_path):
     (tmp_path / "a.png").write_bytes(image_bytes(1))
-    (tmp_path / "some.txt").write_text("a.png\nb.png\n")
+    (tmp_path / "some.txt").write_bytes(b"\xef\xbb\xbfa.png\r\nb.png\r\na.png\r\n./a.png\r\n")
     assert sums(run(tmp_path / "some.txt", tmp_path / "out")) == (2, 1, 1, 0)
 
 
