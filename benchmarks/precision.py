@@ -36,7 +36,7 @@ def main() -> None:
     exact = cf.load_restorer(source)
     generator = cf.load_restorer(source)
     if not isinstance(generator.module, CodeFormer):
-        parser.error(f"{options.model} is no CodeFormer")
+        parser.error(f"{options.model} is not a CodeFormer")
     generator.module.generate_in(torch.bfloat16)
     others = {"bfloat16": cf.load_restorer(source, dtype=torch.bfloat16), "generator": generator}
 

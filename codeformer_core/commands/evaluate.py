@@ -100,8 +100,8 @@ def _add_groups(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--groups",
         metavar="CSV",
-        help="groups of people (columns face and group) whose means are told apart, those of 20 faces and more "
-        "(default: by the tone of their skin)",
+        help="groups of people (columns face and group): means are also reported for each group of at least 20 faces "
+        "(default: by skin tone)",
     )
 
 

@@ -46,7 +46,7 @@ class BulkReport:
     failed: see `failures`, the address of a table with the reasons; None where there are none.
     unchanged: finished by a run before.
     faces: restored by this run.
-    left_out: files that are no images, by ending.
+    left_out: files that are not images, counted by ending.
     seconds: of this run.
     """
 

@@ -13,7 +13,7 @@ from ...runtime.atomic import write_whole
 
 # Where an object appears whole when its last byte is there. Elsewhere it is written under another name and renamed.
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "memory"}
-# What tells a file from what it was before it changed, by what the file systems call it; the surest first.
+# Names of the properties that change with a file's content, as file systems report them; most reliable first.
 _VERSIONS = ("ETag", "etag", "md5Hash", "generation", "checksum", "mtime", "LastModified", "last_modified", "created")
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://|^[a-z]+::")
 

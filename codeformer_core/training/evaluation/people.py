@@ -1,4 +1,4 @@
-"""Means of an evaluation for groups of people: by the tone of their skin, or by a list of one's own."""
+"""Means of an evaluation for groups of people: by skin tone, or as a CSV file lists them."""
 
 from __future__ import annotations
 
