@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Training:
-    """One painter, its average, and what judges it."""
+    """One painter, its averaged weights, and the task's discriminators."""
 
     def __init__(self, task: Task, steps: int) -> None:
         self.task, self.steps, self.step = task, steps, 0
@@ -121,8 +121,8 @@ def main() -> None:
         training.learn(faces_B3ss, generator)
         if training.step % LOG_EVERY == 0:
             rate = (training.step - first) * args.batch / (time.monotonic() - begun)
-            told = ", ".join(f"{name} {value:.4f}" for name, value in task.told.items())
-            log.info("%d/%d, %.1f faces/s, %s", training.step, args.steps, rate, told)
+            recorded = ", ".join(f"{name} {value:.4f}" for name, value in task.recorded.items())
+            log.info("%d/%d, %.1f faces/s, %s", training.step, args.steps, rate, recorded)
         if training.step % SAVE_EVERY == 0:
             torch.save(training.state(), checkpoint)
             if shown is not None:

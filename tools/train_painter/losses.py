@@ -1,4 +1,4 @@
-"""What a painter is told it did wrong: in colours, and in holes.
+"""The losses of each painter task.
 
 Shape legend: B faces, s half of a face's side; RGB in [-1, 1].
 """
@@ -17,28 +17,28 @@ from codeformer_core.training.losses.perceptual import choose_perceptual
 
 from .faces import grown, holes, some_gray, without_colours
 
-JUDGE_RATE = 2e-4
+DISCRIMINATOR_RATE = 2e-4
 
 
-class Judge:
-    """A discriminator that learns while it judges."""
+class OnlineDiscriminator:
+    """A discriminator that takes a training step on every batch it scores."""
 
     def __init__(self) -> None:
         self.network = Discriminator(DiscriminatorConfig(24, 3, "group"))
-        self.optimizer = torch.optim.Adam(self.network.parameters(), JUDGE_RATE, betas=(0.5, 0.99))
+        self.optimizer = torch.optim.Adam(self.network.parameters(), DISCRIMINATOR_RATE, betas=(0.5, 0.99))
 
     def __call__(self, made_B3ss: Tensor, true_B3ss: Tensor) -> tuple[Tensor, Tensor]:
-        """(how well it told them apart, how far the made ones are from passing as true)."""
+        """(the discriminator's own loss, the adversarial loss of `made_B3ss`)."""
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            told = discriminator_loss(self.network(true_B3ss), self.network(made_B3ss.detach()))
+            own = discriminator_loss(self.network(true_B3ss), self.network(made_B3ss.detach()))
             self.optimizer.zero_grad()
-            told.backward()
+            own.backward()
             self.optimizer.step()
-            return told, generator_loss(self.network(made_B3ss))
+            return own, generator_loss(self.network(made_B3ss))
 
 
 class Task(ABC):
-    """One task: its painter's sizes, its faces, its loss.
+    """One task: the painter's sizes, which faces it uses, and its loss.
 
     coloured: whether gray faces are left out.
     """
@@ -47,21 +47,21 @@ class Task(ABC):
     coloured = False
 
     def __init__(self) -> None:
-        self.told: dict[str, float] = {}
-        self.judges: list[Judge] = []
+        self.recorded: dict[str, float] = {}
+        self.discriminators: list[OnlineDiscriminator] = []
 
     @abstractmethod
     def loss(self, painter: Painter, faces_B3ss: Tensor, adversarial: bool, generator: torch.Generator) -> Tensor:
-        """adversarial: whether the judges have a say yet; before, they would only see blur."""
+        """adversarial: whether the adversarial loss is on; early in training it would only see blur."""
 
     @abstractmethod
     def shown(self, painter: Painter, faces_B3ss: Tensor) -> tuple[Tensor, Tensor]:
-        """What the painter sees of these faces, and what it makes of that."""
+        """(the painter's input, its output) for these faces, for the pictures beside the checkpoint."""
 
-    def tell(self, **values: Tensor) -> None:
+    def record(self, **values: Tensor) -> None:
         for name, value in values.items():
-            before = self.told.get(name, float(value.detach()))
-            self.told[name] = 0.98 * before + 0.02 * float(value.detach())
+            before = self.recorded.get(name, float(value.detach()))
+            self.recorded[name] = 0.98 * before + 0.02 * float(value.detach())
 
 
 class Colours(Task):
@@ -75,7 +75,7 @@ class Colours(Task):
             painted_B3ss = painter(gray_B1ss.expand(-1, 3, -1, -1), torch.zeros_like(gray_B1ss)).float()
         wanted_B3ss = light_B1ss * (faces_B3ss - luma(faces_B3ss))
         loss = (painted_B3ss - luma(painted_B3ss) - wanted_B3ss).abs().mean()
-        self.tell(chroma=loss, of_gray=wanted_B3ss.abs().mean())
+        self.record(chroma=loss, of_gray=wanted_B3ss.abs().mean())
         return self.weight * loss
 
     def shown(self, painter: Painter, faces_B3ss: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,7 +91,7 @@ class Holes(Task):
 
     def __init__(self) -> None:
         super().__init__()
-        self.judges = [Judge()]
+        self.discriminators = [OnlineDiscriminator()]
         self.perceptual = choose_perceptual(None, torch.device("cpu")).measure
 
     def loss(self, painter: Painter, faces_B3ss: Tensor, adversarial: bool, generator: torch.Generator) -> Tensor:
@@ -105,12 +105,12 @@ class Holes(Task):
         pixel = (wrong_B3ss * near_B1ss).sum() / (3 * near_B1ss.sum()).clamp_min(1)
         filled_B3ss = torch.where(holes_B1ss > 0, painted_B3ss, faces_B3ss)
         perceptual = self.perceptual(filled_B3ss, faces_B3ss)
-        self.tell(pixel=pixel, perceptual=perceptual)
+        self.record(pixel=pixel, perceptual=perceptual)
         loss = 2 * pixel + 0.1 * wrong_B3ss.mean() + self.perceptual_weight * perceptual
         if adversarial:
-            told, missing = self.judges[0](filled_B3ss, faces_B3ss)
-            self.tell(judged=told, missing=missing)
-            loss = loss + self.adversarial_weight * missing
+            own, adversarial_loss = self.discriminators[0](filled_B3ss, faces_B3ss)
+            self.record(discriminator=own, adversarial=adversarial_loss)
+            loss = loss + self.adversarial_weight * adversarial_loss
         return loss
 
     def shown(self, painter: Painter, faces_B3ss: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,5 +123,5 @@ TASKS: dict[str, type[Task]] = {"colorization": Colours, "inpainting": Holes}
 
 
 def parts_of(task: Task) -> list[nn.Module | torch.optim.Optimizer]:
-    """What has to be saved of a task to continue it."""
-    return [part for judge in task.judges for part in (judge.network, judge.optimizer)]
+    """The modules and optimizers that a checkpoint stores for the task."""
+    return [part for one in task.discriminators for part in (one.network, one.optimizer)]
