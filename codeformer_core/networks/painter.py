@@ -16,12 +16,16 @@ from torch.nn import functional as F
 
 from .blocks import Downsample, ResidualBlock, SpatialAttention, Upsample, group_norm, norm_swish
 from .operations import Device, DType, Factory, LayerOptions, Operations
+from .pixel_path import gaussian_blur
 
 _LUMA = (0.299, 0.587, 0.114)
 # A mask above this is a hole.
 HOLE = 0.5
 # A half-sized pixel is one where less of it is left than this.
 _LEFT = 0.25
+# How far the error beside a hole reaches into it: sigma in half-sized pixels, weight. Far pixels count only where there
+# is no near one.
+_REACHES = ((1.0, 1.0), (4.0, 0.02), (16.0, 0.001), (48.0, 0.0001))
 
 
 @dataclass(frozen=True)
@@ -107,8 +111,10 @@ class Painter(nn.Module):
         # Of the pixels beside a hole, only those that are not in it count.
         share_B1ss = half_sized(kept_B1SS)
         half_B3ss = half_sized(faces_B3SS * kept_B1SS) / share_B1ss.clamp_min(1e-3)
-        painted_B3ss = self(half_B3ss, share_B1ss < _LEFT)
-        return torch.where(open_B1SS, _full_sized(painted_B3ss), faces_B3SS)
+        hole_B1ss = share_B1ss < _LEFT
+        painted_B3ss = self(half_B3ss, hole_B1ss)
+        matched_B3ss = painted_B3ss + _spread(half_B3ss - painted_B3ss, ~hole_B1ss)
+        return torch.where(open_B1SS, _full_sized(matched_B3ss), faces_B3SS)
 
 
 def luma(image_B3HW: Tensor) -> Tensor:
@@ -120,6 +126,19 @@ def luma(image_B3HW: Tensor) -> Tensor:
 def half_sized(image_BCSS: Tensor) -> Tensor:
     """image_BCss, each pixel the mean of four."""
     return F.avg_pool2d(image_BCSS, 2)
+
+
+def _spread(error_B3ss: Tensor, seen_B1ss: Tensor) -> Tensor:
+    """The painter's error where it can be seen, averaged and continued into the holes, so that they have no rim.
+
+    seen_B1ss: bool, where the error is known.
+    """
+    weights_B1ss = seen_B1ss.float()
+    total_B3ss, weight_B1ss = torch.zeros_like(error_B3ss, dtype=torch.float32), torch.zeros_like(weights_B1ss)
+    for sigma, share in _REACHES:
+        total_B3ss = total_B3ss + share * gaussian_blur(error_B3ss.float() * weights_B1ss, sigma)
+        weight_B1ss = weight_B1ss + share * gaussian_blur(weights_B1ss, sigma)
+    return (total_B3ss / weight_B1ss.clamp_min(1e-6)).to(error_B3ss.dtype)
 
 
 def _full_sized(image_BCss: Tensor) -> Tensor:

@@ -52,6 +52,17 @@ def test_only_the_hole_is_painted_and_what_lies_in_it_is_not_seen():
     assert torch.isfinite(network.fill(FACES_B3SS, whole_B1SS)).all()
 
 
+@torch.no_grad()
+def test_a_painter_that_is_off_by_a_tint_leaves_no_rim():
+    """What it is wrong by around a hole is taken from what it paints in it."""
+    network = painter()
+    for last in (network.conv_out.weight, network.conv_out.bias):
+        torch.nn.init.zeros_(last)
+    network.conv_out.bias[: TINY.patch**2] = 0.4
+    flat_B3SS = torch.tensor([0.1, 0.2, -0.3])[:, None, None].expand(2, 3, 64, 64)
+    assert torch.allclose(network.fill(flat_B3SS, half()), flat_B3SS, atol=0.02)
+
+
 @pytest.mark.parametrize("config", [TINY, PainterConfig(patch=4, widths=(8, 12), image_size=128)])
 def test_a_file_is_read_as_the_same_network(tmp_path, config: PainterConfig):
     network = painter(config)
