@@ -212,6 +212,9 @@ def _measured(args: argparse.Namespace) -> tuple[Restorer, CodeFormer | Restorer
 
     if args.teacher is None:
         restorer = load_measured(args)
+        if not isinstance(restorer.module, CodeFormer) and restorer.task != "restoration":
+            verb = {task: verb for verb, (_, task) in _PAINTED.items()}[restorer.task]
+            raise UsageError(f"{args.file} is a model for {restorer.task}: measure it with `evaluate {verb}`")
         return restorer, restorer.module if isinstance(restorer.module, CodeFormer) else restorer, None
     restorer, network, teacher = load_networks(args)
     if teacher is not None:

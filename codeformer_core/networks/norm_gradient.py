@@ -1,7 +1,7 @@
-"""Group norm for training on a CPU: torch's values, and gradients in a quarter of the time of torch 2.12's own.
+"""Group norm for training on a CPU: torch's forward pass, and a faster backward pass.
 
-Half of a training step went into torch's backward kernel for channels_last. Here it is a handful of passes over rows of
-channels, which the kernels for sums and products do at the speed of memory.
+torch 2.12's backward kernel for channels_last took half of a training step. This one is a handful of sums and products
+over rows of channels: a quarter of its time in bfloat16, two fifths in float32 (64 channels, 128x128, one core).
 Shape legend: B images, C channels, H W height and width, G groups; rows are the H*W places, one after the other.
 """
 

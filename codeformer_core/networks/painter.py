@@ -23,8 +23,8 @@ _LUMA = (0.299, 0.587, 0.114)
 HOLE = 0.5
 # A half-sized pixel is one where less of it is left than this.
 _LEFT = 0.25
-# How far the error beside a hole reaches into it: sigma in half-sized pixels, weight. Far pixels count only where there
-# is no near one.
+# How far the error around a hole is carried into it: (sigma in half-sized pixels, weight). Distant pixels only matter
+# where no nearer one is visible.
 _REACHES = ((1.0, 1.0), (4.0, 0.02), (16.0, 0.001), (48.0, 0.0001))
 
 

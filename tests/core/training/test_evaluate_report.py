@@ -284,6 +284,10 @@ def test_what_the_command_refuses(place, tmp_path):
         run(*model, tmp_path / "out", "--degradation", "x4", "x5")
     with pytest.raises(UsageError, match=r"is a CodeFormer autoencoder \(stage I\): give a model that restores faces"):
         run("model", teacher, "--faces", faces, "-o", tmp_path / "out", "--device", "cpu")
+    with pytest.raises(
+        UsageError, match=r"starter_inpainting is a model for inpainting: measure it with `evaluate inp"
+    ):
+        run("model", "starter_inpainting", "--faces", faces, "-o", tmp_path / "out", "--device", "cpu")
     with pytest.raises(UsageError, match=r"--teacher .*network\.safetensors is of the kind codeformer"):
         run(*model, tmp_path / "out", "--teacher", network)
     (tmp_path / "file").write_text("x")
