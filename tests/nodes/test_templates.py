@@ -361,7 +361,8 @@ def test_compare_restorers(equipped: Server):
 
     faces = equipped.pictures(done, "compared")
     assert len(faces) == 4 and not any(np.array_equal(faces[0], other) for other in faces[1:])
-    assert len(done.outputs[compare]["images"]) == 1
+    (grid,) = done.outputs[compare]["codeformer_restorers"]
+    assert len(grid["tiles"]) == 4
     outcome = seen(equipped, done)
     assert np.array_equal(result(equipped, prompt, done), outcome.after)
     assert outcome.same_outside and not outcome.same
