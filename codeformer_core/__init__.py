@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from .pipeline.face_masks import faces_in_mask as faces_in_mask
     from .pipeline.inpaint import inpaint_aligned as inpaint_aligned
     from .pipeline.inpaint import inpaint_photos as inpaint_photos
+    from .pipeline.options import MASKS_BY_PARSER as MASKS_BY_PARSER
     from .pipeline.options import ColorMatch as ColorMatch
     from .pipeline.options import MaskKind as MaskKind
     from .pipeline.options import PasteOptions as PasteOptions
@@ -132,6 +133,7 @@ _HOMES = {
     "restore": "pipeline.restore",
     "restore_images": "pipeline.restore",
     "ColorMatch": "pipeline.options",
+    "MASKS_BY_PARSER": "pipeline.options",
     "MaskKind": "pipeline.options",
     "PasteOptions": "pipeline.options",
     "RestoreOptions": "pipeline.options",

@@ -145,7 +145,8 @@ def edit(image_1HWC: Tensor, wanted: Wanted, task: str, *, mask_1HW: Tensor | No
                     # 0 is the published choice; the restorer's own is for restoring.
                     fidelity=wanted.fidelity or 0.0,
                     chroma_only=task == COLORIZE,
-                    mask=wanted.mask,  # type: ignore[arg-type]  # checked above
+                    # One choice serves all tasks there, and gray hair over a coloured face is nobody's wish.
+                    mask="head" if wanted.mask == "face" else wanted.mask,  # type: ignore[arg-type]  # checked above
                     opacity=wanted.opacity,
                     on_progress=host.Progress(),
                     **finding,
@@ -206,6 +207,6 @@ def _find(image_1HWC: Tensor, wanted: Wanted, detector: core.FaceDetector) -> An
 def _restore(
     image_1HWC: Tensor, bundle: core.ModelBundle, source: Any, options: core.RestoreOptions
 ) -> core.RestoredImages:
-    parser = bundle.parser if options.paste.mask == "face" else None
+    parser = bundle.parser if options.paste.mask in core.MASKS_BY_PARSER else None
     parts = core.Models(bundle.restorer, source, parser, bundle.landmark_detector)
     return core.restore(image_1HWC, parts, options, keep_crops=False, on_progress=host.Progress())

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import codeformer_core as core
 from . import host
-from .inputs import face_source, finding_inputs, mask_input, option_input
+from .inputs import MASKS_BY_PARSER, face_source, finding_inputs, mask_input, option_input
 from .reports import report
 from .sockets import FaceRestoreModelType, FacesType
 
@@ -106,7 +106,7 @@ class ColorizePhoto(io.ComfyNode):
             image,
             restorer=face_restore_model.restorer,
             face_source=face_source(face_restore_model, detector, faces),
-            parser=face_restore_model.parser if mask == "face" else None,
+            parser=face_restore_model.parser if mask in MASKS_BY_PARSER else None,
             fidelity=fidelity,
             chroma_only=paste == COLOUR_ONLY,
             mask=mask,
@@ -138,7 +138,7 @@ def _photo_inputs() -> list[io.Input]:
 
 def _advanced_inputs() -> list[io.Input]:
     return [
-        mask_input("What gets colour."),
+        mask_input("What gets colour.", default="head"),
         option_input(
             core.PasteOptions,
             "opacity",

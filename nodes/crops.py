@@ -15,6 +15,7 @@ from .inputs import (
     AUTOMATIC,
     DETAILS,
     MASKS,
+    MASKS_BY_PARSER,
     chosen_fidelity,
     detail_input,
     fidelity_input,
@@ -148,7 +149,7 @@ class PasteFaces(io.ComfyNode):
     ) -> io.NodeOutput:
         options = paste_options(mask, regions, grow=grow, feather=feather, opacity=opacity, color_match=color_match)
         parser = None
-        if mask in ("face", "regions"):
+        if mask in MASKS_BY_PARSER:
             parser = face_restore_model.parser if face_restore_model else LIBRARY.load_parser(core.FACE_MESH)
         pasted = core.paste_faces(
             background,
@@ -178,8 +179,8 @@ def _paste_inputs() -> list[io.Input]:
         FaceRestoreModelType.Input(
             "face_restore_model",
             optional=True,
-            tooltip="Lends its face parser to the masks face and regions. Without it face_mesh is taken, which comes "
-            "with the pack and sees no hair.",
+            tooltip="Lends its face parser to the masks face, head and regions. Without it face_mesh is taken, which "
+            "comes with the pack and sees no hair.",
         ),
         io.Mask.Input(
             "limit",
@@ -197,8 +198,8 @@ def _paste_inputs() -> list[io.Input]:
             "mask",
             options=list(MASKS),
             tooltip="What is pasted. face: the face as the parser finds it, with the hair if that is ParseNet. "
-            "outline: from forehead to chin, drawn from five landmarks. box: a soft-edged box. regions: only those "
-            "named below.",
+            "head: with hair, ears and neck. outline: from forehead to chin, drawn from five landmarks. box: a "
+            "soft-edged box. regions: only those named below.",
         ),
         option_input(
             core.PasteOptions,

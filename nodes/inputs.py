@@ -19,6 +19,7 @@ CONFIDENCE = (
 LEFT_ALONE = "Faces whose box is narrower or lower than this many pixels of the picture are left alone."
 USUAL_REGIONS = "eyes, mouth"
 MASKS = (*core.options_of(core.PasteOptions)["mask"].choices, "regions")
+MASKS_BY_PARSER = (*core.MASKS_BY_PARSER, "regions")
 AUTOMATIC = "automatic"
 # Choice -> `RestoreOptions.detail`.
 DETAILS: dict[str, float | None] = {AUTOMATIC: None, "keep": 1.0, "off": 0.0}
@@ -31,7 +32,7 @@ def option_input(
     *,
     name: str | None = None,
     tooltip: str | None = None,
-    default: float | None = None,
+    default: float | str | None = None,
     maximum: float | None = None,
     slider: bool = True,
     choices: tuple[str, ...] | None = None,
@@ -48,7 +49,9 @@ def option_input(
     option = core.options_of(record)[field]
     name, tooltip = name or field, tooltip or option.help
     if option.choices:
-        return io.Combo.Input(name, options=list(choices or option.choices), tooltip=tooltip, optional=optional)
+        return io.Combo.Input(
+            name, options=list(choices or option.choices), default=default, tooltip=tooltip, optional=optional
+        )
     if isinstance(option.default, bool):
         return io.Boolean.Input(name, default=option.default, tooltip=tooltip, optional=optional)
     return io.Float.Input(
@@ -151,20 +154,22 @@ def confidence_input() -> io.Input:
     return option_input(core.RestoreOptions, "confidence", tooltip=CONFIDENCE, default=0.0, slider=False)
 
 
-def mask_input(begins: str, *, regions: bool = False) -> io.Input:
+def mask_input(begins: str, *, regions: bool = False, default: str | None = None) -> io.Input:
     """The masks of whole-picture nodes.
 
     begins: what the mask decides there, the tooltip's first sentence.
     regions: whether it can be single parts of a face, too, see `regions_input`.
+    default: instead of the option's own.
     """
     return option_input(
         core.PasteOptions,
         "mask",
         tooltip=f"{begins} face: the face and its hair as ParseNet finds them; without ParseNet's file (see Load Face "
-        "Restore Model) the face without its hair, by 468 landmarks. The report says which. outline: the face from "
-        "forehead to chin, drawn from five landmarks. box: a soft-edged box."
+        "Restore Model) the face without its hair, by 468 landmarks. The report says which. head: hair, ears and "
+        "neck, too. outline: the face from forehead to chin, drawn from five landmarks. box: a soft-edged box."
         + (" regions: only those named below." if regions else ""),
         choices=MASKS if regions else None,
+        default=default,
     )
 
 

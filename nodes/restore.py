@@ -14,6 +14,7 @@ from .inputs import (
     AUTOMATIC,
     DETAILS,
     LEFT_ALONE,
+    MASKS_BY_PARSER,
     USUAL_REGIONS,
     chosen_fidelity,
     chosen_person,
@@ -95,7 +96,7 @@ class FaceRestore(io.ComfyNode):
             color_match=color_match,
             chroma_only=chroma_only,
         )
-        parser = face_restore_model.parser if mask in ("face", "regions") else None
+        parser = face_restore_model.parser if mask in MASKS_BY_PARSER else None
         progress = host.Progress()
         restored = core.restore_images(
             image,

@@ -12,6 +12,7 @@ from .. import codeformer_core as core
 from . import host
 from .inputs import (
     LEFT_ALONE,
+    MASKS_BY_PARSER,
     chosen_fidelity,
     chosen_person,
     confidence_input,
@@ -78,7 +79,7 @@ class RestoreVideoFaces(io.ComfyNode):
                 host.new_video(part.path),
                 restorer=face_restore_model.restorer,
                 detector=found_by,
-                parser=face_restore_model.parser if mask == "face" else None,
+                parser=face_restore_model.parser if mask in MASKS_BY_PARSER else None,
                 landmark_detector=face_restore_model.landmark_detector,
                 options=core.RestoreOptions(
                     fidelity=chosen_fidelity(fidelity),

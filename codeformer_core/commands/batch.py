@@ -95,10 +95,11 @@ def add_detector(parser: HasArguments) -> None:
     )
 
 
-def add_faces(parser: argparse.ArgumentParser, masks: tuple[str, ...] = ()) -> None:
+def add_faces(parser: argparse.ArgumentParser, masks: tuple[str, ...] = (), auto: str = "face") -> None:
     """Where faces are looked for, and how they are pasted.
 
     masks: the shapes to choose from; none where there is no choice.
+    auto: what the choice "auto" means.
     """
     faces = parser.add_argument_group("faces")
     add_detector(faces)
@@ -115,8 +116,8 @@ def add_faces(parser: argparse.ArgumentParser, masks: tuple[str, ...] = ()) -> N
             "--mask",
             choices=("auto", *masks),
             default="auto",
-            help="how a face is pasted: in its own shape (with its hair if ParseNet is installed), in an outline drawn "
-            "from five landmarks, or as a soft box; auto: face",
+            help="how a face is pasted: in its own shape (with its hair if ParseNet is installed), as the whole head, "
+            f"in an outline drawn from five landmarks, or as a soft box; auto: {auto}",
         )
 
 

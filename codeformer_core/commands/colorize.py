@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from ..pipeline.options import RestoreOptions
+from ..pipeline.options import MASKS_BY_PARSER, MaskKind, RestoreOptions
 from ..runtime.progress import COLORIZING, FINDING, PASTING
 from .batch import OnStage, Verb, add_faces, add_files, add_model, add_running, refuse_useless_options, run_batch
 from .inputs import Job
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "starter_colorization, which comes with the package), another name that `weights list` shows, or a file"
     )
     add_model(parser, "colorize", "auto", about)
-    add_faces(parser, masks=("face", "outline", "box"))
+    add_faces(parser, masks=get_args(MaskKind), auto="head")
     add_running(parser)
 
 
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
                 image_HWC[None],
                 restorer=restorer,
                 face_source=models.bundle.detector,
-                parser=models.bundle.parser if models.mask == "face" else None,
+                parser=models.bundle.parser if models.mask in MASKS_BY_PARSER else None,
                 fidelity=args.fidelity,
                 chroma_only=chroma_only,
                 mask=models.mask,

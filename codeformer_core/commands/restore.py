@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from ..pipeline.options import MaskKind, RestoreOptions
+from ..pipeline.options import MASKS_BY_PARSER, MaskKind, RestoreOptions
 from ..runtime.progress import FINDING, RESTORING, UPSCALING
 from .batch import OnStage, Verb, add_faces, add_files, add_running, refuse_useless_options, run_batch
 from .errors import UsageError
@@ -95,7 +95,7 @@ def add_restoring(parser: argparse.ArgumentParser) -> None:
         "comes with the package), a name that `weights list` shows (codeformer, vqfr_v2, gfpgan_1.4, ...), or a file "
         "of one of these networks",
     )
-    add_faces(parser, masks=("face", "outline", "box"))
+    add_faces(parser, masks=get_args(MaskKind))
     parser.add_argument("--only-center-face", action="store_true", help="restore the face nearest to the middle only")
     parser.add_argument(
         "--parity", action="store_true", help="the official script's numbers, its faults included (and its sizes)"
@@ -206,7 +206,7 @@ def _restored(
         Models(
             bundle.restorer,
             bundle.detector,
-            bundle.parser if models.mask == "face" else None,
+            bundle.parser if models.mask in MASKS_BY_PARSER else None,
             bundle.landmark_detector,
         ),
         restore_options(args, models.mask),

@@ -17,6 +17,7 @@ from ..models.kinds import DETECTOR, PARSER, ModelKind, restorer_kind, starter_e
 from ..models.library import ModelChoices, ModelLibrary
 from ..models.managed import ManagedUpscaler
 from ..models.restorer import check_task, task_assumed, without_fidelity
+from ..pipeline.options import MASKS_BY_PARSER
 from ..runtime.host import FixedFolders
 from ..runtime.packages import import_for_faces
 from ..runtime.plain_host import PlainHost
@@ -91,7 +92,7 @@ def load_models(args: argparse.Namespace, task: str, console: Console) -> Comman
 
     notes += _chosen(library, "detector", args.detector, DETECTOR, args)
     wanted: MaskKind | Literal["auto"] = getattr(args, "mask", "box")
-    mask: MaskKind = "face" if wanted == "auto" else wanted
+    mask: MaskKind = ("head" if task == "colorization" else "face") if wanted == "auto" else wanted
     if parser_choice == AUTO:
         notes += _chosen(library, "parser", AUTO, PARSER, args)
     if mask == "face" and (parser_choice is None or library.auto(PARSER, args.download) is None):
@@ -144,7 +145,7 @@ def _precision(args: argparse.Namespace) -> Precision:
 def _parser_choice(args: argparse.Namespace, library: ModelLibrary) -> str | None:
     """The parser for the mask; None where none is needed, and where the official recipe has to do without."""
     mask = getattr(args, "mask", "box")
-    if args.aligned or mask not in ("face", AUTO):
+    if args.aligned or mask not in (*MASKS_BY_PARSER, AUTO):
         return None
     best = PARSER.best_first[0]
     if getattr(args, "parity", False):

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from ..pipeline.options import RestoreOptions
+from ..pipeline.options import MASKS_BY_PARSER, MaskKind, RestoreOptions
 from ..pipeline.video.options import VideoFaces, VideoOptions
 from .batch import add_dtype, add_faces
 from .console import Console
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_steadiness(parser)
     _add_choice(parser)
     _add_part(parser)
-    add_faces(parser, masks=("face", "outline", "box"))
+    add_faces(parser, masks=get_args(MaskKind))
     add_pasting(parser)
     _add_writing(parser)
     parser.add_argument("--download", action="store_true", help="fetch models that are missing")
@@ -252,7 +252,7 @@ def _as_models(models: CommandModels) -> Any:
     from ..pipeline.restore import Models
 
     bundle = models.bundle
-    parser = bundle.parser if models.mask == "face" else None
+    parser = bundle.parser if models.mask in MASKS_BY_PARSER else None
     return Models(bundle.restorer, bundle.detector, parser, bundle.landmark_detector)
 
 

@@ -143,6 +143,8 @@ MethodKind = Literal[
     "mask_regions",
     "mask_face",
     "mask_mesh",
+    "mask_head",
+    "mask_face_instead",
     "mask_outline",
     "mask_outline_instead",
     "mask_box",

@@ -84,7 +84,7 @@ def colorize_photos(
     parser: FaceParser | None = None,
     fidelity: float = 0.0,
     chroma_only: bool = True,
-    mask: MaskKind = "face",
+    mask: MaskKind = "head",
     opacity: float = 1.0,
     confidence: float | None = None,
     min_face_size: float = 0.0,
@@ -94,11 +94,11 @@ def colorize_photos(
 
     images_BHWC: floats in [0, 1], gray, RGB or RGBA.
     face_source: looks for the faces; or the faces themselves, whatever confidence and min_face_size say.
-    parser: for the mask "face".
+    parser: for the masks "face" and "head".
     fidelity: 0, the published choice, .. 1 closest to the input.
     chroma_only: the images keep their brightness, and with it every detail; without it the network's face is pasted
     whole.
-    mask, opacity: see `PasteOptions`.
+    mask, opacity: see `PasteOptions`; by default a whole head gets colour.
     confidence, min_face_size: see `RestoreOptions`.
     on_progress: called with (stage, done, total) between batches; may raise to cancel.
     Raises ValueError naming the input and the fix. Nothing that was passed in is changed.

@@ -13,7 +13,9 @@ from typing import Any, Literal, get_args
 
 from ..faces.choices import REGIONS, FaceSelection
 
-MaskKind = Literal["face", "outline", "box"]
+MaskKind = Literal["face", "head", "outline", "box"]
+# These take a parser where there is one.
+MASKS_BY_PARSER: tuple[MaskKind, ...] = ("face", "head")
 ColorMatch = Literal["automatic", "off", "mean-std", "low-frequency"]
 WhenWorse = Literal["fade", "leave", "paste"]
 
@@ -94,7 +96,8 @@ class PasteOptions:
         "face",
         "mask",
         "face: the face as the parser finds it, with its hair if the parser sees hair; without a parser the outline. "
-        "outline: from forehead to chin, drawn from the landmarks. box: a soft-edged box.",
+        "head: with hair, ears and neck. outline: from forehead to chin, drawn from the landmarks. box: a soft-edged "
+        "box.",
         choices=get_args(MaskKind),
     )
     regions: tuple[str, ...] = ()

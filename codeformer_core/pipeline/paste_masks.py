@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,6 +20,7 @@ from ..faces.face_mesh import NAME as FACE_MESH
 from ..faces.masks import face_shape_mask
 from ..faces.mesh_parsing import MESH_REGIONS, mesh_shape_masks
 from ..faces.parsing import FaceParser
+from ..faces.person_mask import can_find_persons, person_masks
 from ..faces.regions import blurred, grown, region_masks
 from ..runtime.errors import InputError
 from .options import PasteOptions
@@ -27,6 +29,10 @@ from .options import PasteOptions
 SAME = 1.1 / 255
 # Pixels of the 512 crop: closes the gaps between changed pixels in a face that was restored as a whole.
 CHANGED_MARGIN = 6
+# Over this part of the crop's side the mask "head" fades out at the crop's edges.
+HEAD_RIM = 0.12
+# From this part of the face on, the head counts as seen.
+HEAD_SEEN = 0.8
 
 # (faces_N3SS in [-1, 1], landmarks_N52 in pixels of the crops) -> masks_NSS
 MakeMasks = Callable[[Tensor, np.ndarray], Tensor]
@@ -86,6 +92,8 @@ def _plain(options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
         )
     if options.mask == "box":
         return MaskMaker(None, Event("mask_box"))
+    if options.mask == "head":
+        return _head(options, parser)
     if options.mask == "face" and parser is not None and parser.name == FACE_MESH:
         return MaskMaker(
             lambda faces_N3SS, landmarks_N52: mesh_shape_masks(parser, faces_N3SS, landmarks_N52),
@@ -97,6 +105,32 @@ def _plain(options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
             Event("mask_face", values={"parser": parser.name}),
         )
     return MaskMaker(_outlines, Event("mask_outline_instead" if options.mask == "face" else "mask_outline"))
+
+
+def _head(options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
+    """The face, and whatever else of a person the crop shows."""
+    face = _plain(replace(options, mask="face"), parser)
+    if not can_find_persons():
+        return MaskMaker(face.make, Event("mask_face_instead"))
+
+    def make(faces_N3SS: Tensor, landmarks_N52: np.ndarray) -> Tensor:
+        heads_NSS = person_masks(faces_N3SS) * _fading_rim(faces_N3SS.shape[-1]).to(faces_N3SS.device)
+        if face.make is not None:
+            faces_NSS = face.make(faces_N3SS, landmarks_N52)
+            seen_N = (heads_NSS * faces_NSS).sum((1, 2)) >= HEAD_SEEN * faces_NSS.sum((1, 2))
+            # A face's shape ends softly, outside a bald head; it counts where no head was seen, as in drawings.
+            heads_NSS = torch.where(seen_N[:, None, None], heads_NSS, torch.maximum(heads_NSS, faces_NSS))
+        return heads_NSS
+
+    return MaskMaker(make, Event("mask_head"))
+
+
+def _fading_rim(side: int) -> Tensor:
+    """rim_SS: 1 inside, 0 at the edges: shoulders and long hair leave the crop there."""
+    distance_S = torch.minimum(torch.arange(side), torch.arange(side).flip(0)) / (HEAD_RIM * side)
+    ramp_S = distance_S.clamp(max=1)
+    ramp_S = ramp_S.square() * (3 - 2 * ramp_S)
+    return ramp_S[:, None] * ramp_S
 
 
 def _outlines(faces_N3SS: Tensor, landmarks_N52: np.ndarray) -> Tensor:

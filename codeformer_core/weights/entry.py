@@ -13,6 +13,7 @@ Task = Literal[
     "autoencoder",
     "detection",
     "parsing",
+    "segmentation",
     "alignment",
     "identity",
     "upscaling",

@@ -34,6 +34,7 @@ def test_catalog_has_what_the_pack_needs():
         "upscaling",
         "evaluation",
         "detail",
+        "segmentation",
     }
     names = [entry.name for entry in CATALOG]
     files = [file for entry in CATALOG for file in (entry.filename, *entry.aliases)]
@@ -103,6 +104,7 @@ def test_what_comes_with_the_package():
         "yunet": "Apache-2.0",
         "niqe": "Apache-2.0",
         "detail_gates": "Apache-2.0",
+        "selfie_segmentation": "Apache-2.0",
         "face_mesh": "Apache-2.0",
     }
     weights = {path.name for path in ASSETS_FOLDER.iterdir() if path.suffix != ".md"}

@@ -182,7 +182,7 @@ def test_faces_of_a_gray_photo_get_colour_and_keep_their_brightness(gray_photo):
         ("colorized_by", None, {"restorer": "painter.pth"}),
         ("detector", None, {"detector": "given"}),
         ("fidelity", None, {"fidelity": 0}),
-        ("mask_outline_instead", None, {}),
+        ("mask_head", None, {}),
     ]
 
 

@@ -159,6 +159,8 @@ ENGLISH = Texts(
         "mask_regions": "mask: {regions} by {parser}",
         "mask_face": "mask: face shape by {parser}",
         "mask_mesh": "mask: face shape by {parser}, without hair (outline where it sees no face)",
+        "mask_head": "mask: the head with its hair",
+        "mask_face_instead": "mask: face shape; for the head OpenCV 4.8 or newer is needed",
         "mask_outline": "mask: outline from landmarks",
         "mask_outline_instead": "mask: outline from landmarks (there is no face parser)",
         "mask_box": "mask: soft box",

@@ -182,6 +182,8 @@ CHINESE = Texts(
         "mask_regions": "遮罩：{parser} 识别的{regions}",
         "mask_face": "遮罩：{parser} 识别的脸形",
         "mask_mesh": "遮罩：{parser} 识别的脸形，不含头发（识别不到人脸时用轮廓）",
+        "mask_head": "遮罩：含头发的整个头部",
+        "mask_face_instead": "遮罩：脸形（整个头部需要 OpenCV 4.8 或更新版本）",
         "mask_outline": "遮罩：由关键点绘制的轮廓",
         "mask_outline_instead": "遮罩：由关键点绘制的轮廓（没有人脸解析模型）",
         "mask_box": "遮罩：柔边方框",
