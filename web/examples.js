@@ -9,6 +9,7 @@ import { app } from "../../scripts/app.js";
 
 const EXAMPLES = [
   "codeformer_example_group.jpg",
+  "codeformer_example_noisy.jpg",
   "codeformer_example_old.jpg",
   "codeformer_example_portrait.jpg",
   "codeformer_example_scratched.webp",
