@@ -11,6 +11,7 @@ import { beforeConfigureGraph } from "./examples.js";
 import { addFacePicker } from "./face_picker.js";
 import { addFidelityTiles, addRestorerTiles } from "./fidelity_tiles.js";
 import { hideMeaningless } from "./meaningful_widgets.js";
+import { showNumbersAsWords } from "./number_words.js";
 import { onNodeOutputsUpdated } from "./shared.js";
 
 /** @type {Record<string, (node: any) => void>} */
@@ -29,6 +30,7 @@ app.registerExtension({
   /** @param {any} node */
   nodeCreated(node) {
     hideMeaningless(node);
+    showNumbersAsWords(node);
     VIEWS[node.comfyClass]?.(node);
   },
   beforeConfigureGraph,
