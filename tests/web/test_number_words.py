@@ -13,6 +13,7 @@ DRAWN = """kind => Object.fromEntries(window.app.graph.nodes.find(n => n.comfyCl
     .map(w => [w.name, w._displayValue]))"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("language", "automatic", "no_limit"), [("en", "automatic", "no limit"), ("zh", "自动", "不限")]
 )
