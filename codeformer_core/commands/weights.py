@@ -168,6 +168,7 @@ class _ProgressLine:
 def _convert(file: Path, output: Path | None, layout: Layout) -> int:
     # Here and not above: these bring torch, which `list` and `download` don't need.
     from ..models.checkpoints import open_checkpoint
+    from ..weights.metadata import CheckpointMetadata
     from ..weights.reading import WeightsError
 
     target = copy_path(file) if output is None else output
@@ -183,7 +184,9 @@ def _convert(file: Path, output: Path | None, layout: Layout) -> int:
         return _complain(str(error))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # What our own files say about themselves goes along.
+        # What our own files say about themselves goes along, and what a published file's name says.
+        if metadata is None and checkpoint.task_source == "file":
+            metadata = CheckpointMetadata(checkpoint.architecture.id, checkpoint.task, also=checkpoint.also)
         header = {} if metadata is None else metadata.to_header()
         write_safetensors(state, target, {"layout": layout, "converted_from": file.name, **header})
     except OSError as error:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from codeformer_core.commands import weights as command
 from codeformer_core.commands.errors import Stopped
+from codeformer_core.models.checkpoints import open_checkpoint
 from codeformer_core.models.codeformer.convert import to_published
 from codeformer_core.networks.codeformer import CodeFormer, CodeFormerConfig
 from codeformer_core.networks.vqgan import AutoencoderConfig
@@ -239,6 +240,17 @@ def test_convert_both_ways(tmp_path, published, capsys):
     returned = load_file(back)
     assert returned.keys() == published.keys()
     assert all(torch.equal(returned[key], tensor) for key, tensor in published.items())
+
+
+def test_convert_keeps_what_only_the_name_said(tmp_path, published, capsys):
+    named = (tmp_path / "tiny.pth").rename(tmp_path / "codeformer.pth")
+
+    assert weights("convert", named, "-o", tmp_path / "mine.safetensors") == 0
+
+    opened = open_checkpoint(tmp_path / "mine.safetensors")
+    assert (opened.checkpoint.task, opened.checkpoint.task_source) == ("restoration", "file")
+    assert weights("convert", named.rename(tmp_path / "other.pth"), "-o", tmp_path / "other.safetensors") == 0
+    assert open_checkpoint(tmp_path / "other.safetensors").checkpoint.task_source == "sizes"
 
 
 def test_convert_default_output_is_never_overwritten(tmp_path, published, capsys):
