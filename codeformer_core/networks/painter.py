@@ -1,7 +1,7 @@
-"""The painter: one small U-Net that gives a gray face colours, or fills the holes of a face.
+"""The painter: one small U-Net that gives a gray face colours, fills the holes of a face, or mends a damaged one.
 
 Ours, for machines and minutes that a codebook network is too large for. It sees and paints the face at half of its
-side: colours and what lies in a hole need no more, and everything else is the input's own.
+side: colours, what lies in a hole and what damage leaves need no more, and everything else is the input's own.
 Shape legend: B faces, S side of the face, s = S / 2, P side of a patch, C channels, h w = s / P; RGB in [-1, 1].
 """
 
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from .blocks import Downsample, ResidualBlock, SpatialAttention, Upsample, group_norm, norm_swish
 from .operations import Device, DType, Factory, LayerOptions, Operations
-from .pixel_path import gaussian_blur
+from .pixel_path import PixelPath, PixelPathConfig, gaussian_blur
 
 _LUMA = (0.299, 0.587, 0.114)
 # A mask above this is a hole.
@@ -33,11 +33,13 @@ class PainterConfig:
     """patch: so many pixels squared of a half-sized face become the channels of one place.
     widths: channels of each level, the first with a place for each patch, each further one half as wide and high.
     image_size: side of a face in pixels.
+    pixel_path: lets through what a face shows more finely or more truly than the painter; for mending faces.
     """
 
     patch: int
     widths: tuple[int, ...]
     image_size: int = 512
+    pixel_path: PixelPathConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.widths or self.patch < 1 or self.image_size % (2 * self.patch * 2 ** (len(self.widths) - 1)):
@@ -70,6 +72,7 @@ class Painter(nn.Module):
         self.up = nn.ModuleList(ResidualBlock(2 * low, low, **factory) for low, _ in upward)
         self.norm_out = group_norm(widths[0], device, dtype, operations)
         self.conv_out = operations.Conv2d(widths[0], 3 * config.patch**2, 3, padding=1, **options)
+        self.pixel_path = None if config.pixel_path is None else PixelPath(config.pixel_path, **factory)
 
     def forward(self, faces_B3ss: Tensor, hole_B1ss: Tensor) -> Tensor:
         """painted_B3ss, not clamped.
@@ -100,6 +103,16 @@ class Painter(nn.Module):
         half_B1ss = half_sized(gray_B1SS)
         painted_B3ss = self(half_B1ss.expand(-1, 3, -1, -1), torch.zeros_like(half_B1ss))
         return gray_B1SS + _full_sized(painted_B3ss - luma(painted_B3ss))
+
+    def restore(self, faces_B3SS: Tensor, fidelity: float) -> Tensor:
+        """The faces without their damage, not clamped.
+
+        faces_B3SS: RGB [-1, 1].
+        fidelity: 0 all painted .. 1 with everything of the faces that is sound; the same without a pixel path.
+        """
+        half_B3ss = half_sized(faces_B3SS)
+        made_B3SS = _full_sized(self(half_B3ss, torch.zeros_like(half_B3ss[:, :1])))
+        return made_B3SS if self.pixel_path is None else self.pixel_path(faces_B3SS, made_B3SS, fidelity)[0]
 
     def fill(self, faces_B3SS: Tensor, hole_B1SS: Tensor) -> Tensor:
         """The faces, painted in the hole, all other pixels as they came; not clamped.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ import codeformer_core as cf
 from codeformer_core.models.painter.architecture import PAINTER
 from codeformer_core.models.saving import save_network
 from codeformer_core.networks.painter import Painter, PainterConfig, luma
+from codeformer_core.networks.pixel_path import PixelPathConfig
 from codeformer_core.weights.reading import WeightsError
 
 from .others import filled
@@ -61,6 +64,37 @@ def test_a_painter_that_is_off_by_a_tint_leaves_no_rim():
     network.conv_out.bias[: TINY.patch**2] = 0.4
     flat_B3SS = torch.tensor([0.1, 0.2, -0.3])[:, None, None].expand(2, 3, 64, 64)
     assert torch.allclose(network.fill(flat_B3SS, half()), flat_B3SS, atol=0.02)
+
+
+@torch.no_grad()
+def test_a_face_is_painted_whole_and_a_pixel_path_lets_the_face_itself_through():
+    network = painter()
+    painted_B3SS = network.restore(FACES_B3SS, 0.0)
+    assert painted_B3SS.shape == FACES_B3SS.shape and float((painted_B3SS - FACES_B3SS).abs().mean()) > 0.01
+    assert torch.equal(network.restore(FACES_B3SS, 1.0), painted_B3SS), "without a path fidelity changes nothing"
+
+    with_path = painter(replace(TINY, pixel_path=PixelPathConfig((1.0, 2.0), 8)))
+    with_path.load_state_dict(network.state_dict(), strict=False)
+    torch.nn.init.zeros_(with_path.pixel_path.gate_out.weight)
+    torch.nn.init.constant_(with_path.pixel_path.gate_out.bias, 30.0)
+    assert torch.allclose(with_path.restore(FACES_B3SS, 0.0), painted_B3SS, atol=1e-6)
+    assert torch.allclose(with_path.restore(FACES_B3SS, 1.0), FACES_B3SS, atol=1e-4)
+    halfway_B3SS = (painted_B3SS + FACES_B3SS) / 2
+    assert torch.allclose(with_path.restore(FACES_B3SS, 0.5), halfway_B3SS, atol=1e-4)
+
+
+def test_a_file_for_restoring_and_filling(tmp_path):
+    config = replace(TINY, pixel_path=PixelPathConfig((1.0, 2.0), 8))
+    network = painter(config)
+    save_network(tmp_path / "both.safetensors", network, config, "restoration", also=("inpainting",))
+    restorer = cf.load_restorer(tmp_path / "both.safetensors")
+    assert restorer.tasks == ("restoration", "inpainting") and restorer.uses_fidelity
+    assert restorer.module.config == config
+    faces_B3SS, mask_B1SS = FACES_B3SS.clamp(-1, 1), half()
+    expected_B3SS = network.restore(faces_B3SS, 0.25).clamp(-1, 1)
+    assert torch.allclose(restorer.restore(faces_B3SS, 0.25), expected_B3SS, atol=1e-5)
+    expected_B3SS = network.fill(faces_B3SS, mask_B1SS).clamp(-1, 1)
+    assert torch.allclose(restorer.inpaint(faces_B3SS, mask_B1SS), expected_B3SS, atol=1e-6)
 
 
 @pytest.mark.parametrize("config", [TINY, PainterConfig(patch=4, widths=(8, 12), image_size=128)])

@@ -1,4 +1,4 @@
-"""Make a painter: python -m tools.train_painter {colorization,inpainting} FACES OUTPUT --steps N.
+"""Make a painter: python -m tools.train_painter {colorization,inpainting,restoration} FACES OUTPUT --steps N.
 
 Takes one core an hour or two. Ended by a signal, or killed, it continues from the checkpoint beside OUTPUT.
 """
@@ -26,7 +26,7 @@ from .losses import TASKS, Task, parts_of
 RATE, FINAL_RATE = 6e-4, 2e-5
 AVERAGE = 0.997
 # Of all steps.
-ADVERSARIAL_FROM = 0.5
+ADVERSARIAL_FROM = 0.4
 LOG_EVERY, SAVE_EVERY = 50, 400
 log = logging.getLogger(__name__)
 

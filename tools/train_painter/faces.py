@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from codeformer_core.degradation import PRESETS, Brush, draw
 from codeformer_core.degradation.brush import brush_mask
+from codeformer_core.degradation.cpu import degrade_on_cpu
 from codeformer_core.imaging.gray import is_gray
 from codeformer_core.networks.painter import half_sized, luma
 from codeformer_core.networks.pixel_path import gaussian_blur
@@ -29,6 +30,12 @@ BRUSHES = (
     Brush(strokes=(1, 4), vertices=(4, 12), width=(24, 60)),
     Brush(strokes=(2, 8), vertices=(2, 5), width=(3, 14)),
     Brush(strokes=(1, 2), vertices=(1, 4), width=(60, 130)),
+)
+# Half-sized faces, so half the presets' r.
+DAMAGES = (
+    *[replace(PRESETS["small"], downscale=(1, 6))] * 3,
+    *[replace(PRESETS["large"], downscale=(2, 15))] * 3,
+    replace(PRESETS["photo"], downscale=(1, 1.5)),
 )
 # Of the faces, where holes are learned: turned gray, so that a gray face is filled in gray.
 GRAY_SHARE = 0.15
@@ -94,3 +101,14 @@ def holes(count: int, generator: torch.Generator) -> Tensor:
 
 def grown(holes_B1ss: Tensor, pixels: int) -> Tensor:
     return F.max_pool2d(holes_B1ss.float(), 2 * pixels + 1, 1, pixels)
+
+
+def damaged(faces_B3ss: Tensor, generator: torch.Generator) -> Tensor:
+    """Each face with mild or heavy damage."""
+    made: list[Tensor] = []
+    for face_3ss in faces_B3ss:
+        degradation = DAMAGES[int(torch.randint(len(DAMAGES), (), generator=generator))]
+        levels_ss3 = ((face_3ss.permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy()
+        made_ss3 = degrade_on_cpu(np.ascontiguousarray(levels_ss3), draw(degradation, SIDE // 2, generator))
+        made.append(torch.from_numpy(made_ss3).permute(2, 0, 1).float() / 127.5 - 1)
+    return torch.stack(made).contiguous(memory_format=torch.channels_last)

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from codeformer_core.networks.discriminator import Discriminator, DiscriminatorConfig
 from codeformer_core.networks.painter import Painter, PainterConfig, luma
 from codeformer_core.training.losses.adversarial import discriminator_loss, generator_loss
+from codeformer_core.training.losses.identity import load_identity_loss
 from codeformer_core.training.losses.perceptual import choose_perceptual
 
-from .faces import grown, holes, some_gray, without_colours
+from .faces import damaged, grown, holes, some_gray, without_colours
 
 DISCRIMINATOR_RATE = 2e-4
 
@@ -119,7 +120,54 @@ class Holes(Task):
         return torch.where(holes_B1ss, torch.ones_like(faces_B3ss), faces_B3ss), made_B3ss
 
 
-TASKS: dict[str, type[Task]] = {"colorization": Colours, "inpainting": Holes}
+class Damage(Task):
+    """Damage and holes, alone and together: what is painted is the face as it was. Learns inpainting, too."""
+
+    config = PainterConfig(patch=2, widths=(24, 48, 96, 160, 224))
+    perceptual_weight, identity_weight, adversarial_weight = 1.5, 0.5, 0.04
+    # Of the faces: those with holes, and of these the otherwise clean ones.
+    hole_share, clean_share = 0.45, 0.7
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.discriminators = [OnlineDiscriminator()]
+        self.perceptual = choose_perceptual(None, torch.device("cpu")).measure
+        self.identity = load_identity_loss()
+
+    def loss(self, painter: Painter, faces_B3ss: Tensor, adversarial: bool, generator: torch.Generator) -> Tensor:
+        count = len(faces_B3ss)
+        faces_B3ss = some_gray(faces_B3ss, generator)
+        with_hole_B111 = torch.rand((count, 1, 1, 1), generator=generator) < self.hole_share
+        clean_B111 = with_hole_B111 & (torch.rand((count, 1, 1, 1), generator=generator) < self.clean_share)
+        holes_B1ss = (holes(count, generator) & with_hole_B111).float()
+        seen_B3ss = torch.where(clean_B111, faces_B3ss, damaged(faces_B3ss, generator))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            painted_B3ss = painter(seen_B3ss, holes_B1ss).float()
+        wrong_B3ss = (painted_B3ss - faces_B3ss).abs()
+        pixel = wrong_B3ss.mean()
+        near_B1ss = grown(holes_B1ss, 6)
+        in_holes = (wrong_B3ss * near_B1ss).sum() / (3 * near_B1ss.sum()).clamp_min(1)
+        # Of a clean face only what lies in holes is used.
+        made_B3ss = torch.where(clean_B111 & (holes_B1ss == 0), faces_B3ss, painted_B3ss)
+        perceptual = self.perceptual(made_B3ss, faces_B3ss)
+        identity = self.identity(made_B3ss, faces_B3ss)
+        self.record(pixel=pixel, in_holes=in_holes, perceptual=perceptual, identity=identity)
+        loss = 2 * pixel + 0.5 * in_holes + self.perceptual_weight * perceptual + self.identity_weight * identity
+        if adversarial:
+            own, adversarial_loss = self.discriminators[0](made_B3ss, faces_B3ss)
+            self.record(discriminator=own, adversarial=adversarial_loss)
+            loss = loss + self.adversarial_weight * adversarial_loss
+        return loss
+
+    def shown(self, painter: Painter, faces_B3ss: Tensor) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(1)
+        seen_B3ss = damaged(faces_B3ss, generator)
+        with_hole_B111 = (torch.arange(len(faces_B3ss)) % 3 == 0)[:, None, None, None]
+        holes_B1ss = (holes(len(faces_B3ss), generator) & with_hole_B111).float()
+        return torch.where(holes_B1ss > 0, torch.ones_like(seen_B3ss), seen_B3ss), painter(seen_B3ss, holes_B1ss)
+
+
+TASKS: dict[str, type[Task]] = {"colorization": Colours, "inpainting": Holes, "restoration": Damage}
 
 
 def parts_of(task: Task) -> list[nn.Module | torch.optim.Optimizer]:

@@ -13,16 +13,15 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from ...networks.codeformer import CodeFormerConfig
-from ...networks.pixel_path import PixelPathConfig
 from ...networks.vqgan import AutoencoderConfig
 from ...weights.metadata import CheckpointMetadata
 from ..architecture import ASSUMED_IMAGE_SIZE, ContradictionError, Layout
+from ..pixel_path import read_pixel_path
 
 ASSUMED_HEADS = 8
 
 # Only these tell an image size.
 _POSITIONS: dict[Layout, str] = {"published": "position_emb", "ours": "position.weight"}
-_GATE = "pixel_path.gate_out.weight"
 
 
 def read_codeformer(state: Mapping[str, Tensor], layout: Layout, metadata: CheckpointMetadata) -> CodeFormerConfig:
@@ -38,7 +37,7 @@ def read_codeformer(state: Mapping[str, Tensor], layout: Layout, metadata: Check
         heads=_heads(width, metadata),
         mlp_width=state[f"{layers}.0.{mlp_in}.weight"].shape[0],
         fuse_sizes=_fuse_sizes(state, r"fuse_convs_dict\.(\d+)\." if published else r"fusions\.(\d+)\."),
-        pixel_path=None if published else _pixel_path(state, metadata),
+        pixel_path=None if published else read_pixel_path(state, metadata),
     )
 
 
@@ -123,22 +122,6 @@ def _heads(width: int, metadata: CheckpointMetadata) -> int:
     if width % metadata.heads:
         raise ContradictionError("heads", str(metadata.heads), f"its width {width} can't be divided into so many")
     return metadata.heads
-
-
-def _pixel_path(state: Mapping[str, Tensor], metadata: CheckpointMetadata) -> PixelPathConfig | None:
-    """The gate's shapes tell how many bands there are; only the metadata tells where they are cut."""
-    gate = state.get(_GATE)
-    if gate is None:
-        return None
-    bands, width = gate.shape[:2]
-    if "pixel_path" in metadata.unusable:
-        raise ContradictionError(
-            "pixel_path", metadata.unusable["pixel_path"], "a list of sigmas in pixels is needed here"
-        )
-    if metadata.pixel_path is None or len(metadata.pixel_path) + 1 != bands:
-        value = "nothing" if metadata.pixel_path is None else str(list(metadata.pixel_path))
-        raise ContradictionError("pixel_path", value, f"its gate has {bands} bands, which {bands - 1} sigmas cut")
-    return PixelPathConfig(metadata.pixel_path, width)
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:

@@ -1,9 +1,10 @@
-"""The painter as an architecture: its files are the starters for colorization and inpainting."""
+"""The painter as an architecture: the starters for colorization and inpainting, and one that restores."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from ...networks.operations import Device, DType, Operations
 from ...networks.painter import Painter, PainterConfig
 from ...weights.metadata import CheckpointMetadata
 from ..architecture import ASSUMED_IMAGE_SIZE, Architecture, Layout, RestoreRequest
+from ..pixel_path import read_pixel_path
 
 # Keys that only a painter has beside each other.
 _KEYS = ("conv_in.weight", "shrink.0.conv.weight", "widen.0.weight", "narrow.0.weight", "grow.0.conv.weight")
@@ -22,7 +24,7 @@ _FLOATS_PER_PLACE = 12
 class PainterArchitecture(Architecture):
     id = "painter"
     title = "face painter"
-    tasks = ("colorization", "inpainting")
+    tasks = ("colorization", "inpainting", "restoration")
     config_types = (PainterConfig,)
 
     def detect(self, state: Mapping[str, object]) -> bool:
@@ -37,12 +39,20 @@ class PainterArchitecture(Architecture):
         while (further := state.get(f"widen.{len(widths) - 1}.weight")) is not None:
             widths.append(further.shape[0])
         patch = math.isqrt(max(0, seen - 2) // 4)
-        return PainterConfig(patch, tuple(widths), metadata.image_size or ASSUMED_IMAGE_SIZE)
+        path = read_pixel_path(state, metadata)
+        return PainterConfig(patch, tuple(widths), metadata.image_size or ASSUMED_IMAGE_SIZE, path)
+
+    def metadata_of(self, config: PainterConfig, task: str, also: tuple[str, ...] = ()) -> CheckpointMetadata:
+        sigmas = None if config.pixel_path is None else config.pixel_path.sigmas
+        return replace(super().metadata_of(config, task, also), pixel_path=sigmas)
 
     def empty_network(
         self, config: PainterConfig, *, device: Device = None, dtype: DType = None, operations: Operations = nn
     ) -> Painter:
         return Painter(config, device=device, dtype=dtype, operations=operations)
+
+    def uses_fidelity(self, network: Painter) -> bool:
+        return network.config.pixel_path is not None
 
     def floats_per_face(self, network: Painter) -> int:
         config = network.config
@@ -50,7 +60,9 @@ class PainterArchitecture(Architecture):
         return config.image_size**2 * _FLOATS_PER_PIXEL + places * config.widths[0] * _FLOATS_PER_PLACE
 
     def restore(self, network: Painter, faces_B3SS: Tensor, request: RestoreRequest) -> Tensor:
-        return network.colorize(faces_B3SS)
+        if request.task == "colorization":
+            return network.colorize(faces_B3SS)
+        return network.restore(faces_B3SS, request.fidelity)
 
     def inpaint(self, network: Painter, faces_B3SS: Tensor, mask_B1SS: Tensor) -> Tensor:
         return network.fill(faces_B3SS, mask_B1SS)
