@@ -110,9 +110,13 @@ class Painter(nn.Module):
         faces_B3SS: RGB [-1, 1].
         fidelity: 0 all painted .. 1 with everything of the faces that is sound; the same without a pixel path.
         """
-        half_B3ss = half_sized(faces_B3SS)
-        made_B3SS = _full_sized(self(half_B3ss, torch.zeros_like(half_B3ss[:, :1])))
+        made_B3SS = self.painted(faces_B3SS)
         return made_B3SS if self.pixel_path is None else self.pixel_path(faces_B3SS, made_B3SS, fidelity)[0]
+
+    def painted(self, faces_B3SS: Tensor) -> Tensor:
+        """The faces as the painter alone makes them."""
+        half_B3ss = half_sized(faces_B3SS)
+        return _full_sized(self(half_B3ss, torch.zeros_like(half_B3ss[:, :1])))
 
     def fill(self, faces_B3SS: Tensor, hole_B1SS: Tensor) -> Tensor:
         """The faces, painted in the hole, all other pixels as they came; not clamped.

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from codeformer_core.models.loading import load_restorer
 from codeformer_core.networks.painter import Painter, PainterConfig
-from tools.train_painter import faces, losses
+from tools.train_painter import faces, gates, losses
 from tools.train_painter.__main__ import main
 
 SIDE = 128
@@ -64,3 +65,21 @@ def test_a_task_is_learned_and_goes_on_where_it_ended(task, folder, tmp_path, mo
     begun = tmp_path / "begun.safetensors"
     output.rename(begun)
     assert all(torch.equal(value, second[name]) for name, value in train(0, "--start", begun).items())
+
+
+def test_the_gates_are_learned_and_the_painter_stays(folder, tmp_path, monkeypatch):
+    config = losses.TASKS["restoration"].config
+    monkeypatch.setattr(gates, "SIDE", SIDE)
+    torch.manual_seed(0)
+    painter, output = Painter(config), tmp_path / "made.safetensors"
+    save_file(painter.state_dict(), tmp_path / "painter.safetensors")
+    words = ["gates", tmp_path / "painter.safetensors", folder, output, "--steps", 2, "--painted-steps", "7"]
+    monkeypatch.setattr("sys.argv", [str(word) for word in words])
+
+    gates.main()
+
+    restorer = load_restorer(output)
+    assert restorer.tasks == ("restoration", "inpainting") and restorer.recommended_fidelity == 1
+    made, begun = restorer.module.state_dict(), load_file(gates.STARTER)
+    assert all(torch.allclose(made[key], value, atol=1e-3) for key, value in painter.state_dict().items())
+    assert any(not torch.equal(made[key], begun[key].float()) for key in made if key.startswith(gates.PREFIX))
