@@ -179,6 +179,8 @@ def _convert(file: Path, output: Path | None, layout: Layout) -> int:
     try:
         opened = open_checkpoint(file)
         checkpoint, metadata = opened.checkpoint, opened.metadata
+        if problem := checkpoint.architecture.layout_problem(checkpoint.config, layout):
+            return _complain(f"{file}: {problem}: --layout ours")
         state = checkpoint.in_layout(opened.state, layout)
     except WeightsError as error:
         return _complain(str(error))
@@ -265,7 +267,7 @@ def _verify_one(path: Path, say: Callable[[str], None]) -> bool:
 def _verify_copy(path: Path, say: Callable[[str], None]) -> bool:
     mark = origin(path)
     if mark is None:
-        say(f"UNKNOWN   {path}: sha256 {sha256_of(path)}; not written by this program")
+        say(f"UNKNOWN   {path}: sha256 {sha256_of(path)}; no hash of it is known")
         return True
     source = path.with_name(mark["source_file"])
     text = f"a copy of {source.name} ({int(mark['source_size']):,} bytes)"

@@ -22,7 +22,7 @@ from ..runtime.errors import InputError
 from ..runtime.progress import PASTING, OnProgress, no_progress
 from .align import AlignedFace, align_face
 from .background import Upscaler, reporting
-from .composite import NewFace, Target, composite, resized
+from .composite import NewFace, Target, composite, paste_matrix, resized
 from .options import PASTE_DEFAULTS, PasteOptions
 from .paste_masks import MaskMaker, changed_mask, make_mask_maker
 from .results import counts, skip_events
@@ -131,8 +131,10 @@ def paste_aligned(
         "no_face_shape" if one is None else _piece(one, crop_3SS.to(canvas_BHW3), source_BHW3[one.image], scale_xy)
         for one, crop_3SS in zip(aligned, crops, strict=True)
     ]
+    # An image that keeps its brightness keeps the outlines of its heads.
+    photos_BHW3 = source_BHW3 if options.chroma_only else None
     skipped: list[list[SkippedFace]] = [[] for _ in range(batch)]
-    placed = zip(faces.in_order(), _with_masks(pieces, masks), strict=True)
+    placed = zip(faces.in_order(), _with_masks(pieces, masks, photos_BHW3, scale_xy), strict=True)
     for done, ((image, face), piece) in enumerate(placed, 1):
         problem = piece if isinstance(piece, str) else composite(targets[image], piece, options, face_upscaler)
         if problem:
@@ -157,7 +159,12 @@ def _piece(one: AlignedFace, crop_3SS: Tensor, source_HW3: Tensor, scale_xy: tup
     return "crop_unchanged" if changed_SS is None else NewFace(one, crop_3SS, changed_SS)
 
 
-def _with_masks(pieces: Sequence[NewFace | SkipKind], masks: MaskMaker) -> list[NewFace | SkipKind]:
+def _with_masks(
+    pieces: Sequence[NewFace | SkipKind],
+    masks: MaskMaker,
+    photos_BHW3: Tensor | None,
+    scale_xy: tuple[float, float],
+) -> list[NewFace | SkipKind]:
     """The pieces with narrower masks, made a few at a time: a parser is brought to its device only once."""
     made = list(pieces)
     wanted = [(place, piece) for place, piece in enumerate(pieces) if isinstance(piece, NewFace)] if masks.make else []
@@ -165,8 +172,13 @@ def _with_masks(pieces: Sequence[NewFace | SkipKind], masks: MaskMaker) -> list[
         part = wanted[start : start + MASKS_AT_ONCE]
         faces_n3SS = torch.stack([resized(piece.face_3SS, CROP_SIZE) for _, piece in part]) * 2 - 1
         landmarks_n52 = np.stack([piece.aligned.landmarks_in_crop() for _, piece in part])
+        photos_n3SS = None
+        if photos_BHW3 is not None:
+            matrices = [paste_matrix(piece.aligned.matrix, scale_xy, CROP_SIZE) for _, piece in part]
+            crops = [crop_face(photos_BHW3[p.aligned.image], m) for (_, p), m in zip(part, matrices, strict=True)]
+            photos_n3SS = torch.stack(crops) * 2 - 1
         assert masks.make is not None
-        for (place, piece), mask_SS in zip(part, masks.make(faces_n3SS, landmarks_n52), strict=True):
+        for (place, piece), mask_SS in zip(part, masks.make(faces_n3SS, landmarks_n52, photos_n3SS), strict=True):
             narrower_SS = mask_SS if piece.mask_SS is None else torch.minimum(piece.mask_SS, mask_SS)
             made[place] = replace(piece, mask_SS=narrower_SS)
     return made

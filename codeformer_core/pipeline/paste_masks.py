@@ -33,9 +33,12 @@ CHANGED_MARGIN = 6
 HEAD_RIM = 0.12
 # From this part of the face on, the head counts as seen.
 HEAD_SEEN = 0.8
+# The same for the photo's own crop, whose head then bounds that of the new face: in drawings there is none.
+HEAD_SEEN_IN_PHOTO = 0.5
 
-# (faces_N3SS in [-1, 1], landmarks_N52 in pixels of the crops) -> masks_NSS
-MakeMasks = Callable[[Tensor, np.ndarray], Tensor]
+# (faces_N3SS in [-1, 1], landmarks_N52 in pixels of the crops, photos_N3SS: the crops before, in [-1, 1], or None where
+# the new faces may have other outlines) -> masks_NSS
+MakeMasks = Callable[[Tensor, np.ndarray, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,11 @@ def make_mask_maker(options: PasteOptions, parser: FaceParser | None) -> MaskMak
     if options.grow == 0 and options.feather == 0:
         return plain
 
-    def make(faces_N3SS: Tensor, landmarks_N52: np.ndarray) -> Tensor:
+    def make(faces_N3SS: Tensor, landmarks_N52: np.ndarray, photos_N3SS: Tensor | None) -> Tensor:
         count, _, side, _ = faces_N3SS.shape
-        masks_NSS = plain.make(faces_N3SS, landmarks_N52) if plain.make else faces_N3SS.new_ones(count, side, side)
+        masks_NSS = (
+            plain.make(faces_N3SS, landmarks_N52, photos_N3SS) if plain.make else faces_N3SS.new_ones(count, side, side)
+        )
         # A Gaussian fades over about four sigmas; outside the crop there is no face, so a box fades, too.
         reach = math.ceil(options.feather)
         padded_NPP = F.pad(grown(masks_NSS, options.grow), (reach,) * 4)
@@ -87,7 +92,7 @@ def _plain(options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
                 "no_parser",
             )
         return MaskMaker(
-            lambda faces_N3SS, _: region_masks(parser.parse(faces_N3SS), options.regions),
+            lambda faces_N3SS, _, _photos: region_masks(parser.parse(faces_N3SS), options.regions),
             Event("mask_regions", values={"regions": options.regions, "parser": parser.name}),
         )
     if options.mask == "box":
@@ -96,12 +101,12 @@ def _plain(options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
         return _head(options, parser)
     if options.mask == "face" and parser is not None and parser.name == FACE_MESH:
         return MaskMaker(
-            lambda faces_N3SS, landmarks_N52: mesh_shape_masks(parser, faces_N3SS, landmarks_N52),
+            lambda faces_N3SS, landmarks_N52, _: mesh_shape_masks(parser, faces_N3SS, landmarks_N52),
             Event("mask_mesh", values={"parser": parser.name}),
         )
     if options.mask == "face" and parser is not None:
         return MaskMaker(
-            lambda faces_N3SS, _: face_shape_mask(parser.parse(faces_N3SS)),
+            lambda faces_N3SS, _, _photos: face_shape_mask(parser.parse(faces_N3SS)),
             Event("mask_face", values={"parser": parser.name}),
         )
     return MaskMaker(_outlines, Event("mask_outline_instead" if options.mask == "face" else "mask_outline"))
@@ -113,16 +118,28 @@ def _head(options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
     if not can_find_persons():
         return MaskMaker(face.make, Event("mask_face_instead"))
 
-    def make(faces_N3SS: Tensor, landmarks_N52: np.ndarray) -> Tensor:
-        heads_NSS = person_masks(faces_N3SS) * _fading_rim(faces_N3SS.shape[-1]).to(faces_N3SS.device)
-        if face.make is not None:
-            faces_NSS = face.make(faces_N3SS, landmarks_N52)
-            seen_N = (heads_NSS * faces_NSS).sum((1, 2)) >= HEAD_SEEN * faces_NSS.sum((1, 2))
+    def make(faces_N3SS: Tensor, landmarks_N52: np.ndarray, photos_N3SS: Tensor | None) -> Tensor:
+        heads_NSS = person_masks(faces_N3SS)
+        faces_NSS = None if face.make is None else face.make(faces_N3SS, landmarks_N52, photos_N3SS)
+        if photos_N3SS is not None and faces_NSS is not None:
+            # A restorer that colours the background around a head makes it look like hair.
+            in_photos_NSS = person_masks(photos_N3SS)
+            heads_NSS = torch.where(
+                _seen(in_photos_NSS, faces_NSS, HEAD_SEEN_IN_PHOTO), torch.minimum(heads_NSS, in_photos_NSS), heads_NSS
+            )
+        heads_NSS = heads_NSS * _fading_rim(faces_N3SS.shape[-1]).to(faces_N3SS.device)
+        if faces_NSS is not None:
             # A face's shape ends softly, outside a bald head; it counts where no head was seen, as in drawings.
-            heads_NSS = torch.where(seen_N[:, None, None], heads_NSS, torch.maximum(heads_NSS, faces_NSS))
+            seen_N11 = _seen(heads_NSS, faces_NSS, HEAD_SEEN)
+            heads_NSS = torch.where(seen_N11, heads_NSS, torch.maximum(heads_NSS, faces_NSS))
         return heads_NSS
 
     return MaskMaker(make, Event("mask_head"))
+
+
+def _seen(heads_NSS: Tensor, faces_NSS: Tensor, least: float) -> Tensor:
+    """seen_N11: whether so much of a face lies in its head."""
+    return (heads_NSS * faces_NSS).sum((1, 2), keepdim=True) >= least * faces_NSS.sum((1, 2), keepdim=True)
 
 
 def _fading_rim(side: int) -> Tensor:
@@ -133,7 +150,7 @@ def _fading_rim(side: int) -> Tensor:
     return ramp_S[:, None] * ramp_S
 
 
-def _outlines(faces_N3SS: Tensor, landmarks_N52: np.ndarray) -> Tensor:
+def _outlines(faces_N3SS: Tensor, landmarks_N52: np.ndarray, _photos_N3SS: Tensor | None) -> Tensor:
     return contour_masks(landmarks_N52, faces_N3SS.shape[-1]).to(faces_N3SS.device)
 
 

@@ -105,7 +105,7 @@ class OfficialRecipe(Recipe):
         return finished_N3SS * 2 - 1
 
     def mask_maker(self, options: PasteOptions, parser: FaceParser | None) -> MaskMaker:
-        """Always ParseNet's shape, whatever the options say."""
+        """For a face's shape ParseNet or the soft box; never the mesh."""
         if options.mask == "face" and (parser is None or parser.name == FACE_MESH):
             return MaskMaker(None, Event("mask_box_instead"))
         return make_mask_maker(options, parser)

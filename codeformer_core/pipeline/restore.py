@@ -244,7 +244,7 @@ def restore_crops(
             faces_N3HW[this] = recipe.match_gray(faces_N3HW[this], crops_N3HW[this])
     landmarks_N52 = np.stack([one.landmarks_in_crop() for one in aligned])
     parsed_N3HW = recipe.face_to_parse(network_N3HW, faces_N3HW)
-    masks_NHW = make_masks(parsed_N3HW, landmarks_N52) if make_masks else None
+    masks_NHW = make_masks(parsed_N3HW, landmarks_N52, None) if make_masks else None
     return [
         RestoredFace(
             one,

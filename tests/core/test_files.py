@@ -352,6 +352,11 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path, content, reason):
     assert "bad.png" in str(caught.value)
 
 
+def test_a_gray_jpeg_of_one_pixel_is_whole(tmp_path):
+    Image.new("L", (1, 1), 128).save(tmp_path / "a.jpg")
+    assert read_image(tmp_path / "a.jpg", strict=True).image_HWC.shape[:2] == (1, 1)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp"])
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.97])
 def test_truncated_files_are_refused_by_name(tmp_path, suffix, part):

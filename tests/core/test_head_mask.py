@@ -10,8 +10,10 @@ from torch import Tensor
 
 import codeformer_core as cf
 from codeformer_core.faces import person_mask
+from codeformer_core.faces.batch import FaceBatch
 from codeformer_core.faces.contour import contour_masks
 from codeformer_core.faces.geometry import TEMPLATE_XY
+from codeformer_core.faces.types import Face
 from codeformer_core.pipeline.paste_masks import make_mask_maker
 
 from ..face_pictures import large_faces
@@ -27,10 +29,10 @@ def faces_N3SS() -> Tensor:
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def masks(faces_N3SS: Tensor, kind: cf.MaskKind, parser: cf.FaceParser | None = None) -> Tensor:
-    make = make_mask_maker(cf.PasteOptions(mask=kind), parser).make
+def masks(faces_N3SS: Tensor, kind: cf.MaskKind, photos_N3SS: Tensor | None = None) -> Tensor:
+    make = make_mask_maker(cf.PasteOptions(mask=kind), None).make
     assert make is not None
-    return make(faces_N3SS, LANDMARKS_N52[: len(faces_N3SS)])
+    return make(faces_N3SS, LANDMARKS_N52[: len(faces_N3SS)], photos_N3SS)
 
 
 def test_persons_with_their_hair(faces_N3SS: Tensor):
@@ -76,13 +78,50 @@ def test_where_nobody_is_seen_the_face_counts():
     assert torch.equal(masks(nobody_13SS, "head"), masks(nobody_13SS, "outline"))
 
 
+def test_the_photo_bounds_the_head_of_its_new_face(faces_N3SS: Tensor):
+    news_N3SS, photos_N3SS = faces_N3SS[:2], faces_N3SS[2:]
+    freely_NSS = masks(news_N3SS, "head")
+
+    bounded_NSS = masks(news_N3SS, "head", photos_N3SS)
+
+    assert (bounded_NSS <= person_mask.person_masks(photos_N3SS)).all()
+    assert (bounded_NSS <= freely_NSS).all() and (bounded_NSS < freely_NSS).any()
+    drawings_N3SS = torch.zeros_like(news_N3SS)
+    assert torch.equal(masks(news_N3SS, "head", drawings_N3SS), freely_NSS)
+
+
+def test_colour_beside_a_gray_head_is_not_pasted(faces_N3SS: Tensor, monkeypatch: pytest.MonkeyPatch):
+    """A network that colours the background makes it look like a part of the head."""
+
+    def persons(faces_N3SS: Tensor) -> Tensor:
+        masks_NSS = torch.ones_like(faces_N3SS[:, 0])
+        if torch.allclose(faces_N3SS[:, 0], faces_N3SS[:, 1]):
+            masks_NSS[..., :100] = 0
+        return masks_NSS
+
+    monkeypatch.setattr("codeformer_core.pipeline.paste_masks.person_masks", persons)
+    gray_1SS3 = (faces_N3SS[:1].mean(1, keepdim=True).expand(-1, 3, -1, -1).permute(0, 2, 3, 1) + 1) / 2
+    left, right, nose, mouth_left, mouth_right = ((float(x), float(y)) for x, y in TEMPLATE_XY)
+    landmarks_xy = left, right, nose, mouth_left, mouth_right
+    found = FaceBatch.of(gray_1SS3, [[Face((100, 100, 412, 412), landmarks_xy, 0.9)]])
+
+    pasted = cf.paste_faces(
+        gray_1SS3,
+        gray_1SS3 * torch.tensor([1, 0.8, 0.6]),
+        found,
+        options=cf.PasteOptions(mask="head", chroma_only=True),
+    )
+
+    assert pasted.masks_BHW[0, :, :90].max() < 0.01 and pasted.masks_BHW[0, 256, 256] > 0.9
+
+
 def test_old_opencv_takes_the_face(faces_N3SS: Tensor, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("codeformer_core.pipeline.paste_masks.can_find_persons", lambda: False)
 
     maker = make_mask_maker(cf.PasteOptions(mask="head"), None)
 
     assert maker.event.kind == "mask_face_instead" and maker.make is not None
-    assert torch.equal(maker.make(faces_N3SS, LANDMARKS_N52), masks(faces_N3SS, "outline"))
+    assert torch.equal(maker.make(faces_N3SS, LANDMARKS_N52, None), masks(faces_N3SS, "outline"))
 
 
 def test_a_damaged_file_is_named(faces_N3SS: Tensor, monkeypatch: pytest.MonkeyPatch, tmp_path):

@@ -253,6 +253,13 @@ def test_convert_keeps_what_only_the_name_said(tmp_path, published, capsys):
     assert open_checkpoint(tmp_path / "other.safetensors").checkpoint.task_source == "sizes"
 
 
+def test_convert_refuses_a_layout_that_has_no_place_for_all(tmp_path, capsys):
+    target = tmp_path / "starter.safetensors"
+    starter = folders.ASSETS_FOLDER / "codeformer_starter.safetensors"
+    assert weights("convert", str(starter), "-o", str(target)) == 1
+    assert "--layout ours" in capsys.readouterr().err and not target.exists()
+
+
 def test_convert_default_output_is_never_overwritten(tmp_path, published, capsys):
     assert weights("convert", tmp_path / "tiny.pth") == 0
     copy = tmp_path / "tiny.safetensors"

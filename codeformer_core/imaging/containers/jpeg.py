@@ -95,7 +95,8 @@ def _read_segments(data: bytes, found: _Found, warn: Warn) -> int:
             break
         _sort(marker, data[position + 4 : end], data[position:end], found, warn)
         position = end
-    if data[position : position + 2] != bytes((0xFF, SOS)) or position + 16 > len(data):
+    pixels_at = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    if data[position : position + 2] != bytes((0xFF, SOS)) or pixels_at >= len(data):
         raise ValueError("is truncated or damaged: it ends before its pixels begin")
     return position
 
