@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,8 +14,8 @@ from PIL import Image
 
 import codeformer_core as core
 
-from . import host, images, panel, picker, restore, work
-from .options import FAILED_KEY, NAME
+from . import films, host, images, panel, picker, restore, settings, work
+from .options import FAILED_KEY, NAME, NAMES, Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class Extras(host.ExtrasScript):
                 False,
                 label="Also keep a picture of before and after",
                 elem_id=elem_id("before_after"),
+                visible=not host.IS_SDNEXT,
             )
         return {
             "enabled": switch,
@@ -73,22 +76,30 @@ class Extras(host.ExtrasScript):
         before_after: bool | None = None,
         **values: Any,
     ) -> None:
-        """Restores the image of `pp`, which keeps its transparency.
+        """Restores the image of `pp`, which keeps its transparency; or its film, where the host hands one over.
 
-        All are None in the host's own requests, which can't reach scripts of extensions: nothing is done then.
+        All are None in the requests of hosts that can't reach scripts of extensions: nothing is done then. SD.Next's
+        name some values, and leave the others None.
         Raises what keeps every image from being restored; of a batch's other faults the image is told in the log and
         in its own text, and the batch goes on.
         """
         if not enabled:
             return
+        film = getattr(pp, "video", None)
+        if film:
+            restored, told = films.restore(Path(film), _wanted(values))
+            pp.video = str(restored)
+            pp.info.update(told)
+            return
         name, (job, count) = host.image_name(), host.batch_job()
-        if name is not None and job != self._batch:
+        is_batch = name is not None or count > 1
+        if name is not None and os.path.dirname(name) and job != self._batch:
             self._batch = job
             _tell_of_unreadable(name)
         before = pp.image
         try:
-            wanted = panel.wanted_from([values[each] for each in panel.ORDER])
-            picked = picks if picks and count <= 1 else ""
+            wanted = _wanted(values)
+            picked = picks if picks and not is_batch else ""
             image_1HWC = images.to_tensor(before)
             if task in (None, work.RESTORE):
                 done = work.restore(image_1HWC, wanted, picks=picked)
@@ -97,7 +108,7 @@ class Extras(host.ExtrasScript):
         except (core.WeightsError, core.DownloadError):
             raise
         except Exception as error:
-            if count <= 1:
+            if not is_batch:
                 raise
             host.log_error(f"{NAME}: {name or 'an image'} was left as it is: {error}")
             pp.info[FAILED_KEY] = restore.reason(error)
@@ -109,6 +120,14 @@ class Extras(host.ExtrasScript):
         if before_after:
             both = images.side_by_side(before, pp.image)
             pp.extra_images.append(pp.create_copy(both, nametags=["before-after"], disable_processing=True))
+
+
+def _wanted(values: dict[str, Any]) -> Wanted:
+    """Raises ValueError naming what is wrong."""
+    if values[panel.USE_SETTINGS] is None:
+        named = {name: value for name, value in values.items() if value is not None and name in NAMES}
+        return settings.wanted().with_values(named)
+    return panel.wanted_from([values[each] for each in panel.ORDER])
 
 
 def _mask(mask_image: Image.Image | None) -> torch.Tensor | None:

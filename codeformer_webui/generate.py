@@ -34,7 +34,7 @@ class Panel(host.Script):
                 value=DEFAULTS.order,
                 label="When",
                 elem_id=self.elem_id("order"),
-                visible=is_img2img,
+                visible=is_img2img and host.HAS_AFTER_OVERLAY,
                 tooltip="Inpainting lays the rest of the picture over the result. after: its faces are restored, too.",
             )
         self.infotext_fields = [*controls.infotext_fields(switch), (order, KEYS["order"])]
@@ -44,7 +44,7 @@ class Panel(host.Script):
     def process(self, p: Any, *args: Any) -> None:
         """The history of prompts is written before anything is made; it tells what is wanted."""
         overrides = axis.values_of(p)
-        restorer = restore.chosen() if p.restore_faces else None
+        restorer = restore.chosen() if _restores(p) else None
         if restorer is not None:
             restorer.overrides = overrides
         wanted = self._wanted(p, args)
@@ -56,7 +56,7 @@ class Panel(host.Script):
 
     def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None:
         _forget(p)
-        restorer = restore.chosen() if p.restore_faces else None
+        restorer = restore.chosen() if _restores(p) else None
         if restorer is not None:
             _tell(p, restorer.take_infotext())
             if FAILED_KEY in p.extra_generation_params:
@@ -99,14 +99,21 @@ class Panel(host.Script):
                 if not args[0].get("enabled", True):
                     return None
                 wanted = panel.wanted_by_name(args[0], {"order": DEFAULTS.order})
-            elif args[0] or (overrides and not (p.restore_faces and restore.is_chosen())):
+            elif args[0] or (overrides and not (_restores(p) and restore.is_chosen())):
                 # An axis without the switch means the switch, too.
                 wanted = panel.wanted_from(args[1:], ORDER)
             else:
                 return None
+            if wanted.order == AFTER_OVERLAY and not host.HAS_AFTER_OVERLAY:
+                return ValueError(f"order: this host has no place {AFTER_OVERLAY}; choose {BEFORE_OVERLAY!r}")
             return wanted.with_values(overrides)
         except ValueError as error:
             return error
+
+
+def _restores(p: Any) -> bool:
+    """The host's own "Restore faces", which SD.Next has not."""
+    return bool(getattr(p, "restore_faces", False))
 
 
 def _forget(p: Any) -> None:

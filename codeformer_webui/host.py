@@ -1,6 +1,6 @@
 """The only file that imports the host: folders, devices, memory, progress, interrupt, settings, callbacks, its classes.
 
-Written for A1111 1.10 and Forge; what differs between hosts is decided here and nowhere else.
+Written for A1111 1.10, Forge and SD.Next; what differs between hosts is decided here and nowhere else.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import itertools
 import logging
 import os
 from collections.abc import Callable, Generator
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
+import gradio as gr
 import torch
 from modules import devices, errors, paths, script_callbacks, scripts, scripts_postprocessing, shared
 from modules.call_queue import queue_lock as queue_lock
@@ -29,6 +31,9 @@ logger = logging.getLogger(__name__)
 Script: Any = scripts.Script
 ALWAYS_VISIBLE: Any = scripts.AlwaysVisible
 ExtrasScript: Any = scripts_postprocessing.ScriptPostprocessing
+IS_SDNEXT = importlib.util.find_spec("modules.scripts_manager") is not None
+# Whether scripts get an image again after the host has laid the rest of the picture over an inpainted part.
+HAS_AFTER_OVERLAY = hasattr(Script, "postprocess_image_after_composite")
 # SD.Next has no face restorers any more.
 FaceRestoration: Any = object
 with suppress(ImportError):
@@ -210,12 +215,19 @@ def add_settings(section: tuple[str, str], infos: dict[str, Any]) -> None:
         shared.opts.add_option(name, info)
 
 
+def on_setting_changed(name: str, callback: Callable[[], None]) -> None:
+    shared.opts.onchange(name, callback, call=False)
+
+
 def serves_requests() -> bool:
     return bool(getattr(shared.cmd_opts, "api", False) or getattr(shared.cmd_opts, "nowebui", False))
 
 
 def logins() -> dict[str, str]:
-    """User -> password of --api-auth; empty where requests need none."""
+    """User -> password of the host's requests; empty where they need none."""
+    theirs = getattr(getattr(shared, "api", None), "credentials", None)
+    if isinstance(theirs, dict):
+        return theirs
     given = getattr(shared.cmd_opts, "api_auth", None) or ""
     pairs = (pair.strip().partition(":") for pair in str(given).split(",") if pair.strip())
     return {user: password for user, _, password in pairs}
@@ -259,7 +271,23 @@ def xyz_grids() -> list[Any]:
 
 def accordion(**kwargs: Any) -> Any:
     """A switch that opens what belongs to it; its value is whether it is on."""
+    if IS_SDNEXT:
+        return _AccordionWithSwitch(**kwargs)
     return importlib.import_module("modules.ui_components").InputAccordion(False, **kwargs)
+
+
+class _AccordionWithSwitch:
+    """SD.Next's own kind has lost the script of the page that works it."""
+
+    def __init__(self, label: str, elem_id: str) -> None:
+        self._accordion = gr.Accordion(label, open=False, elem_id=elem_id)
+
+    def __enter__(self) -> Any:
+        self._accordion.__enter__()
+        return gr.Checkbox(False, label="Enabled", elem_id=f"{self._accordion.elem_id}-checkbox")
+
+    def __exit__(self, *exception: object) -> None:
+        self._accordion.__exit__(*exception)
 
 
 # --- Extras ----------------------------------------------------------------------------------------------------------
@@ -274,6 +302,16 @@ def image_name() -> str | None:
     """File of the image that Extras work on; None for a single one."""
     name = getattr(shared.state, "textinfo", None)
     return name if isinstance(name, str) and name else None
+
+
+def new_video(source: Path) -> Path:
+    """Where the restored film of this one goes, beside the host's own."""
+    named = (setting(name, "") for name in ("outdir_video", "outdir_extras_samples"))
+    folder = next((Path(each) for each in named if each), Path("outputs"))
+    folder = folder if folder.is_absolute() else Path(paths.data_path) / folder
+    folder.mkdir(parents=True, exist_ok=True)
+    names = (f"{source.stem}_restored{number or ''}.mp4" for number in itertools.count())
+    return next(folder / name for name in names if not (folder / name).exists())
 
 
 def unreadable_beside(file: str) -> list[tuple[str, str]]:

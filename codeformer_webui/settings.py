@@ -36,9 +36,9 @@ def register() -> None:
             models.HOST_DEVICE, "Device", gr.Radio, {"choices": [models.HOST_DEVICE, models.CPU]}
         ).info("CPU leaves the graphics memory to the pictures"),
         "keep_loaded": host.option_info(True, "Keep the models in memory").info("off: they are loaded for every run"),
-        "take_over": host.option_info(False, "Do the work of the host's own CodeFormer, too")
-        .info('for requests and extensions that ask for "CodeFormer"; their weight is the fidelity')
-        .needs_reload_ui(),
+        "take_over": host.option_info(False, "Do the work of the host's own CodeFormer, too").info(
+            'for requests and extensions that ask for "CodeFormer"; their weight is the fidelity'
+        ),
     }
     host.add_settings(SECTION, {PREFIX + name: info for name, info in infos.items()})
 

@@ -6,11 +6,7 @@ The server's base directory is a temporary folder with the pack linked into its 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from tests.processes import end, free_port, start
 
 from .environments import environment_python, host_environment
 from .hosts import BrokenHost, Host, last_line
@@ -57,7 +55,7 @@ class Server:
     def __init__(self, host: Host, base: Path, pack: Path = REPOSITORY) -> None:
         self.host = host
         self.base = base
-        self.port = _free_port()
+        self.port = free_port()
         self.log_file = base / "server.log"
         for folder in ("custom_nodes", "input", "output", "temp", "user", "models"):
             (base / folder).mkdir(parents=True, exist_ok=True)
@@ -70,25 +68,16 @@ class Server:
         if (self.base / "extra_model_paths.yaml").exists():
             arguments += ["--extra-model-paths-config", str(self.base / "extra_model_paths.yaml")]
         command = [str(environment_python(self.host)), "main.py", *arguments]
-        with self.log_file.open("w") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=self.host.root,
-                env=host_environment(self.host),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        self.process = start(command, self.host.root, host_environment(self.host), self.log_file)
         try:
             self._wait_until_up()
         except BaseException:
-            self._end()
+            end(self.process)
             raise
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._end()
+        end(self.process)
 
     @property
     def log(self) -> str:
@@ -176,26 +165,6 @@ class Server:
     def _said(self, what: str) -> str:
         place = f"ComfyUI {self.host.version} in {self.host.root}"
         return f"{place} {what}; the last line of {self.log_file}: {last_line(self.log)}"
-
-    def _end(self) -> None:
-        """SIGTERM, then SIGKILL, to the server's own process group."""
-        if os.name == "nt":
-            self.process.kill()
-            self.process.wait(10)
-            return
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if self.process.poll() is None:
-                os.killpg(self.process.pid, number)
-                try:
-                    self.process.wait(10)
-                except subprocess.TimeoutExpired:
-                    continue
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _link(target: Path, pack: Path) -> None:

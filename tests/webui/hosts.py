@@ -39,9 +39,12 @@ class WebUIHost:
     def flags(self) -> list[str]:
         """Those that start it on the CPU without a checkpoint."""
         if self.is_forge:
-            return ["--always-cpu"]
+            # Classic doesn't know the second, and loads nothing at its start.
+            knows = "--skip-load-model-at-start" in (self.root / "modules" / "cmd_args.py").read_text()
+            return ["--always-cpu", *(["--skip-load-model-at-start"] if knows else [])]
         checkpoint = self.root / "test" / "test_files" / "empty.pt"
-        return ["--no-half", "--use-cpu", "all", "--do-not-download-clip", "--ckpt", str(checkpoint)]
+        flags = ["--no-half", "--use-cpu", "all", "--do-not-download-clip", "--skip-load-model-at-start"]
+        return [*flags, "--ckpt", str(checkpoint)]
 
     def copied(self, folder: Path) -> Path:
         """A copy of the checkout without its environment, to run it from: it serves no file, and so none of its own

@@ -6,8 +6,6 @@ import base64
 import io
 import json
 import os
-import signal
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -17,9 +15,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.nodes.hosts import BrokenHost, last_line
-from tests.nodes.server import _free_port as free_port
+from tests.processes import end, free_port, start
 
 from .hosts import WebUIHost
 
@@ -65,7 +64,7 @@ class WebUI:
 
     def __enter__(self) -> WebUI:
         flags = ["--skip-prepare-environment", "--skip-torch-cuda-test", "--api", "--no-download-sd-model"]
-        flags += ["--skip-version-check", "--skip-load-model-at-start", "--codeformer-pack-cpu"]
+        flags += ["--skip-version-check", "--codeformer-pack-cpu"]
         flags += ["--server-name", "127.0.0.1", "--port", str(self.port), "--data-dir", str(self.data)]
         flags += ["--gradio-allowed-path", str(self.root)]
         environment = os.environ | {
@@ -76,25 +75,17 @@ class WebUI:
             "GRADIO_ANALYTICS_ENABLED": "False",
             "CODEFORMER_TEST_PICTURE": str(self.picture),
         }
-        with self.log_file.open("w") as log:
-            self.process = subprocess.Popen(
-                [str(self.host.python), "launch.py", *flags, *self.host.flags, *self.more_flags],
-                cwd=self.root,
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        command = [str(self.host.python), "launch.py", *flags, *self.host.flags, *self.more_flags]
+        self.process = start(command, self.root, environment, self.log_file)
         try:
             self.wait_for(STARTED_WITHOUT_PAGE if "--nowebui" in self.more_flags else STARTED, START_SECONDS)
         except BaseException:
-            self._end()
+            end(self.process)
             raise
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._end()
+        end(self.process)
 
     @property
     def log(self) -> str:
@@ -149,27 +140,21 @@ class WebUI:
         """Arguments that switch the panel on with these values; the settings hold for the others."""
         return {"alwayson_scripts": {"CodeFormer pack": {"args": [values]}}}
 
-    def _end(self) -> None:
-        """SIGTERM, then SIGKILL, to the host's own process group."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if self.process.poll() is None:
-                os.killpg(self.process.pid, number)
-                try:
-                    self.process.wait(10)
-                except subprocess.TimeoutExpired:
-                    continue
-
 
 def pixels(image: str) -> np.ndarray:
     """uint8 HWC of a picture in base64."""
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(image))))
 
 
-def encoded(picture: Path | Image.Image) -> str:
+def encoded(picture: Path | Image.Image, infotext: str = "") -> str:
+    """In base64. infotext: written into a PNG; any spares Forge's Extras a slow search for a hidden one."""
     if isinstance(picture, Path):
         return base64.b64encode(picture.read_bytes()).decode()
     stream = io.BytesIO()
-    picture.save(stream, "PNG")
+    text = PngInfo()
+    if infotext:
+        text.add_text("parameters", infotext)
+    picture.save(stream, "PNG", pnginfo=text)
     return base64.b64encode(stream.getvalue()).decode()
 
 

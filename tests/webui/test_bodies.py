@@ -43,7 +43,7 @@ def test_the_settings_hold_for_what_is_not_named(picture):
         ({"image": None}, "base64"),
         ({"image": 5}, "base64"),
         ({"mask_image": "!!"}, "mask_image"),
-        ({"mask": "circle"}, "face, outline, box"),
+        ({"mask": "circle"}, "face, head, outline, box"),
     ],
 )
 def test_what_is_wrong_is_named(picture, fields, says):

@@ -34,6 +34,53 @@ def test_restore_faces_offers_us_and_restores_by_us(webui, plain):
     assert keys["CodeFormer pack fidelity"] == "automatic" and keys["CodeFormer pack restored"] == "1"
 
 
+def test_it_does_the_work_of_the_hosts_own_codeformer_where_asked(webui, plain):
+    theirs = {"restore_faces": True, "override_settings": {"face_restoration_model": "CodeFormer"}}
+    (ours,), _ = webui.generate(**OURS)
+    (before,), (infotext,) = webui.generate(**theirs)
+    assert not changed(plain, before) and "CodeFormer pack" not in infotext
+    webui.set_options(codeformer_pack_take_over=True)
+    try:
+        (taken_over,), (infotext,) = webui.generate(**theirs)
+        asked = {"image": encoded(Image.fromarray(plain), "Steps: 1"), "upscaling_resize": 1}
+        asked |= {"codeformer_visibility": 1, "codeformer_weight": 0.9}
+        extras = pixels(webui.post("/sdapi/v1/extra-single-image", asked)["image"])[..., :3]
+    finally:
+        webui.set_options(codeformer_pack_take_over=False)
+    assert not changed(ours, taken_over)
+    keys = told(infotext)
+    assert keys["CodeFormer pack model"] == MODEL and keys["Face restoration"] == "CodeFormer"
+    (close,), _ = webui.generate(**webui.panel(fidelity=0.9))
+    assert not changed(close, extras) and changed(ours, extras)
+    (after,), _ = webui.generate(**theirs)
+    assert not changed(plain, after)
+
+
+def test_arguments_by_place_and_a_title_that_is_not_there(webui, plain):
+    """The host drops arguments that are too many."""
+    (by_name,), _ = webui.generate(**webui.panel(fidelity=0.9))
+    arguments = [
+        True,
+        False,
+        False,
+        0.9,
+        1.0,
+        "all",
+        0,
+        0,
+        MODEL,
+        "none",
+        "paste",
+        "face",
+        "before the inpaint overlay",
+    ]
+    too_many = {"alwayson_scripts": {"CodeFormer pack": {"args": [*arguments, "more", 7]}}}
+    (by_place,), _ = webui.generate(**too_many)
+    assert not changed(by_name, by_place)
+    body = {"prompt": "a face", "alwayson_scripts": {"CodeFormer park": {"args": [True]}}}
+    assert webui.request("/sdapi/v1/txt2img", body).status == 422
+
+
 def test_it_equals_the_library(webui, plain):
     """With the restorer that comes with the pack."""
     (restored,), (infotext,) = webui.generate(**webui.panel(fidelity=0.5, model="codeformer_starter.safetensors"))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import base64
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from .conftest import open_page
-from .server import MODEL, PACK, STARTED, WebUI, changed
+from .server import MODEL, PACK, STARTED, WebUI, changed, encoded
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -40,12 +40,15 @@ def open_extras(page: Page, picture: Path | None = None) -> None:
     page.locator(f"{EXTRAS}enabled .label-wrap").first.click()
     page.wait_for_selector(f"{EXTRAS}find")
     # Enlarging is on there, and not what is tested.
-    page.locator("#extras_upscale .label-wrap").first.click()
+    if page.locator("#extras_upscale .label-wrap").count():
+        page.locator("#extras_upscale .label-wrap").first.click()
+    else:  # Classic has no switch for it
+        number(page, "#extras_upscaling_resize").fill("1")
     page.wait_for_timeout(1000)
 
 
 def results(webui: WebUI) -> list[Path]:
-    return sorted((webui.data / "outputs").glob("extras-images/**/*.png"), key=lambda path: path.stat().st_mtime_ns)
+    return sorted(webui.data.glob("output*/extras-images/**/*.png"), key=lambda path: path.stat().st_mtime_ns)
 
 
 def run_extras(page: Page, webui: WebUI, count: int = 1) -> list[Path]:
@@ -103,6 +106,48 @@ def test_extras_restore_and_keep_the_transparency(page, webui, pictures):
     assert f"CodeFormer pack model: {MODEL}" in after.info["postprocessing"]
 
 
+def choose_task(page: Page, task: str) -> None:
+    page.locator(f"{EXTRAS}task input[type=radio][value={task}]").check()
+
+
+def test_extras_colorize(page, webui, tmp_path, pictures):
+    gray = Image.open(pictures / "portrait.png").convert("L").convert("RGB")
+    gray.save(tmp_path / "gray.png")
+    webui.set_options(codeformer_pack_model="auto")
+    try:
+        open_extras(page, tmp_path / "gray.png")
+        choose_task(page, "colorize")
+        (written,) = run_extras(page, webui)
+    finally:
+        webui.set_options(codeformer_pack_model=MODEL)
+    after = Image.open(written)
+    assert "CodeFormer pack task: colorize" in after.info["postprocessing"]
+    assert "CodeFormer pack model: starter_colorization" in after.info["postprocessing"]
+    assert np.ptp(np.asarray(after.convert("RGB")).astype(int), axis=-1).max() > 10
+
+
+def test_extras_fill_what_the_mask_marks(page, webui, tmp_path, pictures):
+    mask = Image.new("L", (512, 512))
+    mask.paste(255, (200, 260, 260, 310))
+    mask.save(tmp_path / "mask.png")
+    webui.set_options(codeformer_pack_model="auto")
+    try:
+        open_extras(page, pictures / "portrait.png")
+        choose_task(page, "inpaint")
+        page.locator(f"{EXTRAS}mask_image input[type=file]").first.set_input_files(tmp_path / "mask.png")
+        page.wait_for_selector(f"{EXTRAS}mask_image img")
+        page.wait_for_timeout(1000)
+        (written,) = run_extras(page, webui)
+    finally:
+        webui.set_options(codeformer_pack_model=MODEL)
+    after = Image.open(written)
+    assert "CodeFormer pack task: inpaint" in after.info["postprocessing"]
+    before = Image.open(pictures / "portrait.png").convert("RGB")
+    touched = (np.asarray(after.convert("RGB")) != np.asarray(before)).any(-1)
+    marked = np.asarray(mask) > 0
+    assert touched[marked].mean() > 0.5 and touched[~marked].mean() < 0.02
+
+
 def test_only_the_picked_faces_are_restored(page, webui, pictures):
     open_extras(page, pictures / "group.png")
     page.locator(f"{EXTRAS}find").click()
@@ -142,9 +187,9 @@ def test_a_batch_names_what_can_not_be_read_and_goes_on(page, webui, pictures, t
     came, went = tmp_path / "came", tmp_path / "went"
     came.mkdir()
     went.mkdir()
-    shutil.copy(pictures / "portrait.png", came / "1.png")
+    for name, picture in (("1.png", "portrait.png"), ("3.png", "group.png")):
+        (came / name).write_bytes(base64.b64decode(encoded(Image.open(pictures / picture), "Steps: 1")))
     (came / "2.png").write_bytes(b"no picture")
-    shutil.copy(pictures / "group.png", came / "3.png")
     open_extras(page)
     page.locator("#mode_extras button", has_text="Batch from Directory").first.click()
     page.locator("#extras_batch_input_dir textarea, #extras_batch_input_dir input").first.fill(str(came))
@@ -174,6 +219,7 @@ def test_the_settings_have_a_section(page, webui):
     page.locator("#tabs > .tab-nav button", has_text="Settings").first.click()
     page.locator("#settings button", has_text="CodeFormer pack").first.click()
     page.locator("#setting_codeformer_pack_fidelity").first.wait_for()
+    assert page.locator("#setting_face_restoration_model").get_by_text("CodeFormer pack").count() == 1
     assert page.locator("#setting_codeformer_pack_model").count() >= 1
 
 

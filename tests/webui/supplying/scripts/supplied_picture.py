@@ -3,13 +3,15 @@
 The picture is the file that CODEFORMER_TEST_PICTURE names. Nothing of a checkpoint is needed.
 """
 
+import gc
 import os
 from contextlib import suppress
-from unittest.mock import MagicMock
+from unittest.mock import MagicMock, patch
 
 import numpy as np
+import psutil
 import torch
-from modules import processing, script_callbacks, scripts, sd_models, shared
+from modules import processing, script_callbacks, scripts, sd_models, sd_samplers, shared
 from PIL import Image
 
 
@@ -17,7 +19,7 @@ def without_its_model(init):
     """What img2img prepares for its mask and overlay, up to where it would need a checkpoint."""
 
     def begin(*given, **named):
-        with suppress(Exception):
+        with suppress(Exception), patch.object(sd_samplers, "create_sampler"):
             init(*given, **named)
 
     return begin
@@ -38,13 +40,29 @@ def put_stand_in(*given):
     model.model_config.ztsnr = False
     data = sd_models.model_data
     data.sd_model = model
+    # Classic and reForge load it anew for every request.
+    data.was_loaded_at_least_once = True
+    sd_models.reload_model_weights = lambda *given, **named: model
     if hasattr(data, "forge_loading_parameters"):
         data.forge_hash = str(data.forge_loading_parameters)
         # Forge looks for the infotext's checkpoint in this name when it pastes.
         shared.opts.data["sd_model_checkpoint"] = shared.opts.sd_model_checkpoint or "none"
 
 
+def tell_memory():
+    """Bytes of all tensors that are alive, and of the process."""
+    gc.collect()
+    tensors = [each for each in gc.get_objects() if type(each) in (torch.Tensor, torch.nn.Parameter)]
+    held = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors}
+    return {"tensors": sum(held.values()), "resident": psutil.Process().memory_info().rss}
+
+
+def serve_memory(demo, app):
+    app.add_api_route("/supplied/memory", tell_memory, methods=["GET"])
+
+
 script_callbacks.on_app_started(put_stand_in)
+script_callbacks.on_app_started(serve_memory)
 
 
 class SuppliedPicture(scripts.Script):
