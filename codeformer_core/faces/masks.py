@@ -6,6 +6,7 @@ Shape legend: B faces, S side of the aligned crop, H W area of the image that th
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -30,13 +31,19 @@ def face_shape_mask(labels_BSS: Tensor) -> Tensor:
     is_face = torch.zeros(256, dtype=torch.float32, device=labels_BSS.device)
     is_face[list(FACE_CLASSES)] = 1
     mask_BSS = is_face[labels_BSS.long()]
-    blur_SS = gaussian_operator(labels_BSS.shape[-1], PARSE_BLUR_TAPS, PARSE_BLUR_SIGMA).to(mask_BSS.device)
-    twice_SS = blur_SS @ blur_SS
+    twice_SS = _parse_blur(labels_BSS.shape[-1]).to(mask_BSS.device)
     mask_BSS = twice_SS @ mask_BSS @ twice_SS.T
     inside_BSS = torch.zeros_like(mask_BSS)
     kept = slice(PARSE_BORDER, -PARSE_BORDER)
     inside_BSS[:, kept, kept] = mask_BSS[:, kept, kept]
     return inside_BSS
+
+
+@lru_cache(maxsize=2)
+@torch.inference_mode(False)
+def _parse_blur(size: int) -> Tensor:
+    blur_SS = gaussian_operator(size, PARSE_BLUR_TAPS, PARSE_BLUR_SIGMA)
+    return blur_SS @ blur_SS
 
 
 def gaussian_operator(size: int, taps: int, sigma: float) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -74,5 +75,12 @@ def blurred(images_NSS: Tensor, sigma: float) -> Tensor:
         return images_NSS
     size = images_NSS.shape[-1]
     taps = 2 * min(round(3 * sigma) + 1, size - 1) + 1
-    blur_SS = gaussian_operator(size, taps, sigma).to(images_NSS.device)
+    blur_SS = _operator(size, taps, sigma).to(images_NSS.device)
     return blur_SS @ images_NSS @ blur_SS.T
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
+def _operator(size: int, taps: int, sigma: float) -> Tensor:
+    """Of the sizes of faces, which come again and again."""
+    return gaussian_operator(size, taps, sigma)

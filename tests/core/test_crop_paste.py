@@ -9,9 +9,9 @@ from torch import Tensor
 import codeformer_core as cf
 from codeformer_core.faces.batch import unlike_images
 from codeformer_core.faces.choices import REGIONS
-from codeformer_core.faces.regions import grown, parse_regions, region_masks
+from codeformer_core.faces.regions import blurred, grown, parse_regions, region_masks
 from codeformer_core.imaging.gray import with_luma_of
-from codeformer_core.pipeline.color_match import match_color
+from codeformer_core.pipeline.color_match import LOW_FREQUENCY_SIGMA, match_color
 from tests.core.conftest import InvertingRestorer, as_it_is, placed_face
 
 from .facts import facts, kinds, steps
@@ -364,6 +364,18 @@ def test_low_frequency_keeps_details_and_takes_the_light():
     matched = match_color(face, light, None, "low-frequency")
     middle = slice(120, 392)
     assert (matched - light - details)[:, middle, middle].abs().max() < 0.02
+
+
+def test_low_frequency_equals_the_blur_at_full_size():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.nn.functional.interpolate(torch.randn(2, 3, 24, 24, generator=generator), (512, 512), mode="bicubic")
+    face, light = 0.5 + 0.1 * noise[0], 0.45 + 0.1 * noise[1]
+    y, x = torch.meshgrid(torch.arange(512.0), torch.arange(512.0), indexing="ij")
+    mask = (1.4 - torch.hypot((x - 256) / 160, (y - 280) / 200)).mul(2.5).clamp(0, 1)
+    weight = blurred(mask[None], LOW_FREQUENCY_SIGMA) + 1e-3
+    wanted = (face + blurred((light - face) * mask, LOW_FREQUENCY_SIGMA) / weight).clamp(0, 1)
+    made = match_color(face, light, mask, "low-frequency")
+    assert ((made - wanted) * (mask > 0.02)).abs().max() < 1 / 255
 
 
 def test_colour_goes_onto_brightness():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ...models.files import AUTO, Choice
 from ...models.kinds import DETECTOR, PARSER, ModelKind, restorer_kind
+from ..fingerprints import digest_of_ends
 from ..restore import Models
 
 if TYPE_CHECKING:
     from ...faces.detection import FaceDetector
     from ...models.library import ModelChoices, ModelLibrary
-
-_MIB = 1 << 20
 
 
 class WorkerModels(Protocol):
@@ -102,9 +100,4 @@ def _once(load: Callable[[], Any], kept: list[Any]) -> Any:
 
 def _identity(path: Path) -> str:
     """A file's name, size and what it begins and ends with."""
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        digest = hashlib.sha256(stream.read(_MIB))
-        stream.seek(max(0, size - _MIB))
-        digest.update(stream.read(_MIB))
-    return f"{path.name}, {size} bytes, {digest.hexdigest()[:16]}"
+    return f"{path.name}, {path.stat().st_size} bytes, {digest_of_ends(path)[:16]}"

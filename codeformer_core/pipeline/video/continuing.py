@@ -6,10 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
-from ...models.restorer import FaceRestorer
 from ...runtime.errors import UnfinishedWorkError
+from ..fingerprints import digest_of_weights
 from ..options import RestoreOptions
 from ..restore import Models
 from .encoding import Encoding
@@ -29,20 +27,11 @@ def settings_of(
         "options": {**dataclasses.asdict(options), "batch_size": None},
         "video": dataclasses.asdict(video),
         "encoding": dataclasses.asdict(encoding),
-        "restorer": [models.restorer.name, _weights_mark(models.restorer)],
+        "restorer": [models.restorer.name, digest_of_weights(models.restorer)],
         "detector": getattr(models.detector, "name", ""),
         "parser": getattr(models.parser, "name", ""),
     }
     return _as_json(plain)
-
-
-def _weights_mark(restorer: FaceRestorer) -> float:
-    """Tells other weights of the same name apart."""
-    owner = getattr(restorer, "restorer", restorer)
-    module = getattr(owner, "module", None)
-    if not isinstance(module, torch.nn.Module):
-        return 0.0
-    return sum(float(parameter.detach().float().sum()) for parameter in module.parameters())
 
 
 def _as_json(value: Any) -> Any:

@@ -37,8 +37,9 @@ from .source import Picture, VideoInfo
 from .window import Choose, Window
 from .write import Part, PartWriter, can_tag_rotation, copy_streams, put_together
 
-# Frames that wait between two stages.
-_QUEUE = 8
+# Frames that wait between two stages; the encoder keeps its own.
+_QUEUE = BLOCK // 2
+_ENCODER_QUEUE = 2
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Film:
 
     def run(self) -> None:
         """Everything but putting the parts together."""
-        encoder: Behind[_Encoded] = Behind(self._encode, _QUEUE)
+        encoder: Behind[_Encoded] = Behind(self._encode, _ENCODER_QUEUE)
         finisher: Behind[RestoredFrame] = Behind(lambda frames: self._finish_frames(frames, encoder), _QUEUE)
         restored = self._restored()
         try:

@@ -7,7 +7,6 @@ part is whole and on the disk, so a killed run loses one part at most.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ from typing import Any, cast
 
 from ...runtime.atomic import flush, flush_folder
 from ...runtime.foreign import is_object
+from ..fingerprints import digest_of_ends
 from .look import Look
 from .write import Part
 
@@ -25,7 +25,6 @@ from .write import Part
 PART_FRAMES = 250
 PART_FRAMES_AT_CUT = 125
 _JOURNAL = "journal.jsonl"
-_MIB = 1 << 20
 # Changes with what the lines mean.
 _VERSION = 1
 
@@ -33,11 +32,7 @@ _VERSION = 1
 def source_identity(path: Path) -> dict[str, Any]:
     """Tells a file from another one, and from what it was before it changed."""
     status = path.stat()
-    with path.open("rb") as stream:
-        digest = hashlib.sha256(stream.read(_MIB))
-        stream.seek(max(0, status.st_size - _MIB))
-        digest.update(stream.read(_MIB))
-    return {"size": status.st_size, "modified": status.st_mtime_ns, "sha256_of_ends": digest.hexdigest()}
+    return {"size": status.st_size, "modified": status.st_mtime_ns, "sha256_of_ends": digest_of_ends(path)}
 
 
 def parts_folder(target: Path) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from ...faces.detection import FaceDetector
 from ...faces.geometry import crop_face, estimate_alignment
 from ...faces.identity import cached_identity
 from ...faces.types import Face, Point
+from ...runtime.packages import place_of
 from ..options import RestoreOptions
 from ..recipe import USUAL
 from .cuts import CUT, difference, thumbnail
@@ -29,6 +30,14 @@ from .tracker import Describe
 BLOCK = 8
 # Pixels of the shorter side of the view in which faces are looked for: what detectors see anyway.
 VIEW_SIDE = 640
+
+
+class _HasNumber(Protocol):
+    @property
+    def number(self) -> int: ...
+
+
+Numbered = TypeVar("Numbered", bound=_HasNumber)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +130,9 @@ def looks(
         new = [index for index, frame in enumerate(block) if frame.number not in known]
         found = _detected([views[index][0] for index in new], detector, options, [views[index][1] for index in new])
         detected = dict(zip(new, found, strict=True))
-        for index, (frame, (view_HW3, scale)) in enumerate(zip(block, views, strict=True)):
+        for index, frame in enumerate(block):
+            # Not kept here when it is handed on: the window lets go of it at once.
+            view_HW3, scale = views.pop(0)
             thumb = thumbnail(view_HW3)
             if (seen := known.get(frame.number)) is not None:
                 # What was described is described again only where it is asked for again: from the record.
@@ -140,9 +151,19 @@ def recorded(looks: Iterable[Look], records: list[dict[str, Any]], first: int) -
             records.append(look.as_record())
 
 
-def blocks_of(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
-    for _, block in itertools.groupby(frames, key=lambda frame: frame.number // BLOCK):
-        yield list(block)
+def blocks_of(frames: Iterable[Numbered]) -> Iterator[list[Numbered]]:
+    """Lists of frames that begin at multiples of `BLOCK`, each before a frame of the next is asked for.
+
+    Whoever takes frames out of a list is the last to hold them.
+    """
+    block: list[Numbered] = []
+    for frame in frames:
+        block.append(frame)
+        if (frame.number + 1) % BLOCK == 0:
+            yield block
+            block = []
+    if block:
+        yield block
 
 
 def small_view(picture: Picture, rotation: int) -> tuple[np.ndarray, float]:
@@ -157,16 +178,27 @@ def _detected(
     views: Sequence[np.ndarray], detector: FaceDetector, options: RestoreOptions, scales: Sequence[float]
 ) -> list[tuple[Face, ...]]:
     """The faces of each view that count, in pixels of the frames."""
-    if not views:
-        return []
-    images_BHW3 = torch.stack([torch.from_numpy(view) for view in views]).float() / 255
-    found = detector.detect(images_BHW3, options.confidence)
+    found: list[list[Face]] = []
+    at_once = _at_once(detector)
+    for start in range(0, len(views), at_once):
+        part = [torch.from_numpy(view) for view in views[start : start + at_once]]
+        found += detector.detect(torch.stack(part).float().div_(255), options.confidence)
     chosen: list[tuple[Face, ...]] = []
     for view, faces, scale in zip(views, found, scales, strict=True):
         selection = USUAL.choose(faces, (view.shape[0], view.shape[1]), options, scale)
         usable = [face for face in selection.kept if estimate_alignment(face) is not None]
         chosen.append(tuple(face if scale == 1 else face.scaled(1 / scale) for face in usable))
     return chosen
+
+
+def _at_once(detector: FaceDetector) -> int:
+    """How many views a call of `detect` gets: more are no faster on a CPU, and take memory."""
+    host = getattr(detector, "host", None)
+    if host is not None:
+        device = host.compute_device()
+    else:
+        device = torch.device("cpu") if detector.module is None else place_of(detector.module)[0]
+    return 1 if device.type == "cpu" else BLOCK
 
 
 def _face(row: Sequence[float]) -> Face:

@@ -5,7 +5,6 @@ Shape legend: S = 512 side of a crop, s = 256 side of its small view; H W a rect
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,7 +23,7 @@ from ..judge import Judgement
 from ..options import RestoreOptions
 from ..recipe import USUAL
 from ..restore import Models, restore_faces
-from .look import BLOCK
+from .look import blocks_of
 from .planes import Planes
 from .window import TrackedFace, TrackedFrame
 
@@ -83,11 +82,13 @@ def restored_frames(
     rotation: degrees counter-clockwise, by which frames are turned to be upright.
     device: where crops are cut and worked on.
     """
-    for _, block in itertools.groupby(frames, key=lambda frame: frame.number // BLOCK):
-        here = [frame for frame in block if frame.frame is not None]
-        restored = _restored_block(here, rotation, models, options, device)
-        for frame in here:
-            yield RestoredFrame(frame, restored.get(frame.number, {}))
+    for block in blocks_of(frames):
+        block[:] = [frame for frame in block if frame.frame is not None]
+        restored = _restored_block(block, rotation, models, options, device)
+        # Frames are many megabytes: none is kept here when it is handed on.
+        while block:
+            number = block[0].number
+            yield RestoredFrame(block.pop(0), restored.pop(number, {}))
 
 
 @torch.no_grad()
@@ -122,8 +123,8 @@ def _restored_block(
         assert track is not None
         made.setdefault(face.aligned.image, {})[track] = RestoredTrackFace(
             face,
-            np.ascontiguousarray(face_3SS.permute(1, 2, 0).cpu().numpy(), np.float16),
-            None if restored.mask_HW is None else restored.mask_HW.cpu().numpy().astype(np.float16),
+            face_3SS.permute(1, 2, 0).half().contiguous().cpu().numpy(),
+            None if restored.mask_HW is None else restored.mask_HW.half().cpu().numpy(),
             small_view_of(restored.crop_3HW),
             judgement,
         )

@@ -130,7 +130,10 @@ class Window:
             made.append(TrackedFrame(look.number, look.frame, look.is_cut, tuple(filter(None, faces))))
         del self._waiting[:count]
         self._forget(last + 1)
-        yield from made
+        # Frames are many megabytes: none is kept here when it is handed on.
+        del block
+        while made:
+            yield made.pop(0)
 
     def _forget(self, next_first: int) -> None:
         self._tracker.forget(next_first - 1, next_first - LOOK_BACK - 1)

@@ -106,6 +106,7 @@ def put_together(path: Path, parts: Sequence[Part], info: VideoInfo, encoding: E
         for index in encoding.copied:
             copies[index] = add_copy(out, source.streams[index])
             _copy_description(source.streams[index], copies[index])
+        _copy_chapters(source, out, info)
         pictures = _timed(_picture_packets(parts, info, picture, last_duration))
         sounds = _timed(_other_packets(source, copies, info))
         for _, packet in heapq.merge(pictures, sounds, key=lambda timed: timed[0]):
@@ -124,6 +125,7 @@ def copy_streams(path: Path, info: VideoInfo, encoding: Encoding) -> bool:
                 copies[index] = add_copy(out, source.streams[index])
                 _copy_description(source.streams[index], copies[index])
             _copy_rotation(copies[stream.index], info)
+            _copy_chapters(source, out, info)
             for packet in source.demux([source.streams[index] for index in copies]):
                 if packet.dts is not None:
                     packet.stream = copies[packet.stream_index]
@@ -157,6 +159,23 @@ def _copy_description(old: Any, new: Any) -> None:
         disposition = old.disposition
         # Before PyAV 16 a number is wanted where a flag is given.
         new.disposition = getattr(disposition, "value", disposition)
+
+
+def _copy_chapters(source: Any, out: Any, info: VideoInfo) -> None:
+    """The chapters of the part that is meant, where this PyAV can write them."""
+    if not hasattr(out, "set_chapters"):
+        return
+    chapters: list[Any] = []
+    for chapter in source.chapters():
+        start, end = (float(chapter[name] * chapter["time_base"]) for name in ("start", "end"))
+        if end <= info.start or (info.end is not None and start >= info.end):
+            continue
+        last = end if info.end is None else min(end, info.end)
+        times = (max(start, info.start) - info.start, last - info.start)
+        ticks = (round(time / float(chapter["time_base"])) for time in times)
+        chapters.append({**chapter, **dict(zip(("start", "end"), ticks, strict=True))})
+    if chapters:
+        out.set_chapters(chapters)
 
 
 def _picture_packets(parts: Sequence[Part], info: VideoInfo, stream: Any, last_duration: int) -> Iterator[Packet]:

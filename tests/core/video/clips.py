@@ -69,8 +69,12 @@ def clip(
     sound: bool = True,
     rotation: int = 0,
     colours: tuple[int, int, int, int] | None = None,
+    chapters: Sequence[tuple[str, float, float]] = (),
 ) -> Path:
-    """Writes a video of uint8 RGB frames."""
+    """Writes a video of uint8 RGB frames.
+
+    chapters: title, start and end in seconds.
+    """
     step = round(1 / (rate * time_base))
     ticks = [index * step for index in range(len(frames))] if ticks is None else ticks
     height, width = frames[0].shape[:2]
@@ -83,6 +87,19 @@ def clip(
             context.color_range, context.colorspace, context.color_primaries, context.color_trc = colours
         if rotation:
             stream.set_display_rotation(rotation)
+        if chapters:
+            out.set_chapters(
+                [
+                    dict(
+                        id=n,
+                        start=round(a * 1000),
+                        end=round(b * 1000),
+                        time_base=Fraction(1, 1000),
+                        metadata={"title": t},
+                    )
+                    for n, (t, a, b) in enumerate(chapters, 1)
+                ]
+            )
         audio = out.add_stream("aac" if path.suffix != ".webm" else "libopus", rate=48000) if sound else None
         for image, pts in zip(frames, ticks, strict=True):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixel_format)
@@ -212,6 +229,15 @@ def packets(path: Path, kind: str = "audio") -> list[bytes]:
     with av.open(str(path)) as container:
         stream = next(stream for stream in container.streams if stream.type == kind)
         return [bytes(packet) for packet in container.demux(stream) if packet.size]
+
+
+def chapters_of(path: Path) -> list[tuple[str, float, float]]:
+    """Title, start and end in seconds."""
+    with av.open(str(path)) as container:
+        return [
+            (one["metadata"]["title"], *(round(float(one[name] * one["time_base"]), 3) for name in ("start", "end")))
+            for one in container.chapters()
+        ]
 
 
 def rgb(frame: av.VideoFrame) -> Tensor:

@@ -15,14 +15,14 @@ from codeformer_core.pipeline.video.read import Reader
 from codeformer_core.pipeline.video.source import probe
 from codeformer_core.pipeline.video.write import Part, PartWriter, can_tag_rotation, copy_streams, put_together
 
-from .clips import Disk, clip, decoded, draw, packets, same_samples, scene_clip, times
+from .clips import Disk, chapters_of, clip, decoded, draw, packets, same_samples, scene_clip, times
 
 UNEVEN = [index * 512 + 160 * (index % 3) for index in range(30)]
 
 
-def rewritten(source: Path, target: Path, splits=(), **encoding) -> Path:
+def rewritten(source: Path, target: Path, splits=(), start=0.0, end=None, **encoding) -> Path:
     """The video read and written again in parts, without any change."""
-    info = probe(source)
+    info = probe(source, start, end)
     how = choose_encoding(info, target, **encoding)
     frames = list(Reader(info).frames())
     parts = []
@@ -109,6 +109,20 @@ def test_colour_tags_and_rotation_are_kept(tmp_path):
     assert info.colours == tags and info.rotation in (90, 270) and info.size_hw == (160, 120)
     result = probe(rewritten(source, tmp_path / "out.mp4"))
     assert result.colours == tags and result.rotation == info.rotation
+
+
+@pytest.mark.skipif(not hasattr(av.container.OutputContainer, "set_chapters"), reason="this PyAV can't write chapters")
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_chapters_are_kept(tmp_path, suffix):
+    chapters = [("one", 0.0, 0.4), ("two", 0.4, 0.8), ("three", 0.8, 1.2)]
+    source = scene_clip(tmp_path / f"in{suffix}", 30, chapters=chapters)
+    assert chapters_of(source) == chapters
+    assert chapters_of(rewritten(source, tmp_path / f"out{suffix}")) == chapters
+    info = probe(source)
+    assert copy_streams(tmp_path / f"copy{suffix}", info, choose_encoding(info, tmp_path / f"copy{suffix}"))
+    assert chapters_of(tmp_path / f"copy{suffix}") == chapters
+    part = rewritten(source, tmp_path / f"part{suffix}", start=0.6, end=1.0)
+    assert chapters_of(part) == [("two", 0.0, 0.2), ("three", 0.2, 0.4)]
 
 
 def test_a_part_in_the_middle_begins_at_zero(tmp_path):

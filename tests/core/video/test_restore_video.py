@@ -305,11 +305,13 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
     counts = {}
 
     def watch(stage, done, total):
-        if done in (40, 100):
+        if done in early or done in late:
             counts[done] = alive()
 
-    run(scene_clip(tmp_path / "in.mp4", 110), tmp_path / "out.mp4", on_progress=watch)
-    assert counts[100] <= counts[40] * 1.05 + 2
+    # How many wait differs from frame to frame of a block, and what another thread has in hand comes on top.
+    early, late = range(32, 48), range(88, 104)
+    run(scene_clip(tmp_path / "in.mp4", 112), tmp_path / "out.mp4", on_progress=watch)
+    assert np.median([counts[at] for at in late]) <= np.median([counts[at] for at in early]) * 1.05 + 2
 
 
 def test_the_journal_holds_plain_values(tmp_path, small_parts):
