@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -19,6 +20,9 @@ from .server import Prompt, Server
 SIDE, COUNT = 256, 24
 # An uneven rate, in ticks of 1/12800 s.
 TIMES = [index * 512 + 160 * (index % 3) for index in range(COUNT)]
+
+# Bytes, of a process that holds a gigabyte.
+MAY_GROW = 40 << 20
 
 
 def put_video(server: Server, name: str = "walk.mp4", count: int = COUNT) -> Path:
@@ -103,6 +107,20 @@ def test_a_video_keeps_its_frames_times_and_sound(server: Server):
     assert compared["total"] == COUNT and compared["pairs"][0]["width"] == SIDE
     assert [pair["number"] for pair in compared["pairs"]] == list(range(1, COUNT + 1, 8))
     assert all(len(pair["faces"]) == 1 for pair in compared["pairs"])
+
+
+@pytest.mark.slow
+def test_ten_runs_take_no_more_memory_than_three(server: Server):
+    put_video(server, "short.mp4", 8)
+    process = psutil.Process(server.process.pid)
+    sizes: list[int] = []
+    for run in range(10):
+        # Another fidelity each time, or the host has the result already.
+        assert server.run(video_prompt("short.mp4", fidelity=0.05 * run)).status == "success"
+        sizes.append(process.memory_info().rss)
+    grown = max(sizes[7:]) - max(sizes[:3])
+    assert grown < MAY_GROW, [size >> 20 for size in sizes]
+    assert left_over(server), "the host still has the last result"
 
 
 @pytest.mark.slow
