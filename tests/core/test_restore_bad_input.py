@@ -35,7 +35,7 @@ def test_upscale_below_1(upscale):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"mask": "oval"}, "mask must be one of face, outline, box, got 'oval'"),
+        ({"mask": "oval"}, "mask must be one of face, head, outline, box, got 'oval'"),
         ({"faces": "biggest"}, "which faces must be one of all, largest, center, got 'biggest'"),
         ({"min_face_size": -1}, "smallest face must be 0 or more"),
         ({"min_face_size": math.nan}, "smallest face must be 0 or more"),
