@@ -26,7 +26,7 @@ from .losses import TASKS, Task, parts_of
 RATE, FINAL_RATE = 6e-4, 2e-5
 AVERAGE = 0.997
 # Of all steps.
-ADVERSARIAL_FROM = 0.4
+ADVERSARIAL_FROM = 0.5
 LOG_EVERY, SAVE_EVERY = 50, 400
 log = logging.getLogger(__name__)
 
