@@ -117,4 +117,5 @@ def test_memory_at_1080p_with_two_faces(tmp_path):
     command = [sys.executable, "-c", MEMORY, str(ROOT), str(Path(__file__).with_name("clips.py"))]
     command += [str(small), str(large), str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")]
     made = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert 100 < int(made.stdout) < 600
+    # 574 on two cores; x264 holds some frames more for every further core.
+    assert 100 < int(made.stdout) < 660
