@@ -112,6 +112,7 @@ def add_faces(parser: argparse.ArgumentParser, masks: tuple[str, ...] = (), auto
         help="leave faces smaller than this as they are",
     )
     if masks:
+        parser.set_defaults(auto_mask=auto)
         faces.add_argument(
             "--mask",
             choices=("auto", *masks),

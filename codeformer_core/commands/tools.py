@@ -92,7 +92,7 @@ def load_models(args: argparse.Namespace, task: str, console: Console) -> Comman
 
     notes += _chosen(library, "detector", args.detector, DETECTOR, args)
     wanted: MaskKind | Literal["auto"] = getattr(args, "mask", "box")
-    mask: MaskKind = ("head" if task == "colorization" else "face") if wanted == "auto" else wanted
+    mask: MaskKind = getattr(args, "auto_mask", "face") if wanted == "auto" else wanted
     if parser_choice == AUTO:
         notes += _chosen(library, "parser", AUTO, PARSER, args)
     if mask == "face" and (parser_choice is None or library.auto(PARSER, args.download) is None):

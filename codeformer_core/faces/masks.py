@@ -42,6 +42,7 @@ def face_shape_mask(labels_BSS: Tensor) -> Tensor:
 @lru_cache(maxsize=2)
 @torch.inference_mode(False)
 def _parse_blur(size: int) -> Tensor:
+    """twice_SS: the blur of `face_shape_mask`, twice; kept, so made outside of inference mode."""
     blur_SS = gaussian_operator(size, PARSE_BLUR_TAPS, PARSE_BLUR_SIGMA)
     return blur_SS @ blur_SS
 

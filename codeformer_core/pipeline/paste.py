@@ -132,7 +132,7 @@ def paste_aligned(
         for one, crop_3SS in zip(aligned, crops, strict=True)
     ]
     # An image that keeps its brightness keeps the outlines of its heads.
-    photos_BHW3 = source_BHW3 if options.chroma_only else None
+    photos_BHW3 = source_BHW3 if options.chroma_only and options.mask == "head" else None
     skipped: list[list[SkippedFace]] = [[] for _ in range(batch)]
     placed = zip(faces.in_order(), _with_masks(pieces, masks, photos_BHW3, scale_xy), strict=True)
     for done, ((image, face), piece) in enumerate(placed, 1):

@@ -35,7 +35,7 @@ def test_a_missing_model_says_which_file_from_where_to_where_and_the_short_way(m
     for part in ("codeformer.pth", "https://", str(tmp_path / "models" / "facerestore_models"), "--download"):
         assert part in lines[0]
     assert not (tmp_path / "out").exists()
-    # A file that does not exist is no download's business.
+    # No download is offered for a file of the user's own.
     assert restore(tmp_path / "a.png", "-o", tmp_path / "out", "--model", tmp_path / "gone.pth") == 1
     err = capsys.readouterr().err
     assert "gone.pth" in err and "--download" not in err

@@ -108,10 +108,10 @@ def main() -> None:
             told = ", ".join(f"{name} {value:.4f}" for name, value in recorded.items())
             log.info("%d/%d, %s", step, args.steps, told)
     trained = {"tool": "tools.train_painter", "steps": args.painted_steps, "steps of the gates": str(args.steps)}
+    precision, also = torch.float16, ("inpainting",)
     save_network(
-        args.output, painter, config, "restoration", dtype=torch.float16, trained=trained, fidelity=FIDELITY,
-        also=("inpainting",),
-    )  # fmt: skip
+        args.output, painter, config, "restoration", dtype=precision, trained=trained, fidelity=FIDELITY, also=also
+    )
 
 
 if __name__ == "__main__":

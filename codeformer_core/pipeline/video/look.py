@@ -192,7 +192,7 @@ def _detected(
 
 
 def _at_once(detector: FaceDetector) -> int:
-    """How many views a call of `detect` gets: more are no faster on a CPU, and take memory."""
+    """How many views a call of `detect` gets: on a CPU one, because more take memory and save no time."""
     host = getattr(detector, "host", None)
     if host is not None:
         device = host.compute_device()
